@@ -1,0 +1,32 @@
+import { type Instant, timestampOf } from "../base/time.ts";
+import type { conditionSchema, Of } from "./schema.ts";
+
+export type Condition = Of<typeof conditionSchema>;
+export type ConditionDraft = Omit<Condition, "lastTransitionTime">;
+
+/**
+ * The conditions to write: every draft, stamped with `now` where its status differs from what was there before, with
+ * the old time where it does not. Conditions that are not drafted are dropped: a report is made from scratch.
+ */
+export function stampConditions(
+  had: readonly Condition[],
+  drafts: readonly ConditionDraft[],
+  now: Instant,
+): readonly Condition[] {
+  return drafts.map((draft) => {
+    const before = had.find((condition) => condition.type === draft.type);
+    const unchanged = before !== undefined && before.status === draft.status;
+    return { ...draft, lastTransitionTime: unchanged ? before.lastTransitionTime : timestampOf(now) };
+  });
+}
+
+export function findCondition(
+  conditions: readonly Condition[] | undefined,
+  type: string,
+): Condition | undefined {
+  return conditions?.find((condition) => condition.type === type);
+}
+
+export function isTrue(conditions: readonly Condition[] | undefined, type: string): boolean {
+  return findCondition(conditions, type)?.status === "True";
+}

@@ -1,0 +1,407 @@
+import { Type } from "typebox";
+import type { Resource } from "./resource.ts";
+import { cel, conditionsSchema, decimal, duration, type Of, oneOf, timestamp } from "./schema.ts";
+
+/** Requests that are not desired state: annotations whose value is a token, served once for every new token. */
+export const REQUESTS = ["abort", "promote", "retry"] as const;
+export type Request = (typeof REQUESTS)[number];
+
+export function requestAnnotation(request: Request): string {
+  return `edgefleet.dev/${request}`;
+}
+
+export const METRICS = [
+  "latencyP50Milliseconds",
+  "latencyP95Milliseconds",
+  "latencyP99Milliseconds",
+  "errorRate",
+  "framesPerSecond",
+] as const;
+export type Metric = (typeof METRICS)[number];
+
+export const PHASES = [
+  "Pending",
+  "Progressing",
+  "Holding",
+  "Frozen",
+  "Baking",
+  "Completed",
+  "RollingBack",
+  "RolledBack",
+] as const;
+export type Phase = (typeof PHASES)[number];
+
+const LABEL_KEY_PATTERN = "^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$";
+
+export const selectorSchema = Type.Object(
+  {
+    matchLabels: Type.Optional(
+      Type.Unsafe<Readonly<Record<string, string>>>({
+        type: "object",
+        additionalProperties: { type: "string", maxLength: 63 },
+        description: "Labels that a device must have.",
+        maxProperties: 32,
+      }),
+    ),
+    matchExpressions: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            key: Type.String({ description: "Label key.", pattern: LABEL_KEY_PATTERN, maxLength: 317 }),
+            operator: oneOf(["In", "NotIn", "Exists", "DoesNotExist"], { description: "How it is compared." }),
+            values: Type.Optional(
+              Type.Array(Type.String({ description: "A value.", maxLength: 63 }), {
+                description: "For In and NotIn.",
+                maxItems: 64,
+              }),
+            ),
+          },
+          {
+            description: "One requirement.",
+            "x-kubernetes-validations": [
+              cel(
+                "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values) || self.values.size() == 0",
+                "In and NotIn need values; Exists and DoesNotExist take none",
+              ),
+            ],
+          },
+        ),
+        { description: "Requirements, all of which must hold.", maxItems: 16 },
+      ),
+    ),
+  },
+  { description: "Label selector over EdgeDevices of this namespace. An empty one selects nothing." },
+);
+
+export const stepSchema = Type.Object(
+  {
+    percent: Type.Integer({ description: "Share of the matched devices that may be exposed.", minimum: 1, maximum: 100 }),
+    minimumDevices: Type.Optional(
+      Type.Integer({ description: "Expose at least this many, even where the percentage says fewer.", minimum: 1, maximum: 100_000 }),
+    ),
+    hold: Type.Optional(duration({ description: "Time at this width, converged and with passing analysis, before the next step." })),
+  },
+  { description: "One width of the canary." },
+);
+
+export const objectiveSchema = Type.Object(
+  {
+    metric: oneOf(METRICS, { description: "What devices report in their window." }),
+    direction: oneOf(["AtMost", "AtLeast"], {
+      description: "Whether large values (AtMost) or small values (AtLeast) are bad.",
+      default: "AtMost",
+    }),
+    warning: Type.Optional(decimal({ description: "Past this bound the rollout holds." })),
+    critical: Type.Optional(decimal({ description: "Past this bound the rollout is rolled back at once." })),
+    maximumRatioToStable: Type.Optional(
+      decimal({
+        description:
+          "How many times worse than the devices of the same strata that run stable at the same time. Skipped where there are none.",
+      }),
+    ),
+    minimumInferences: Type.Integer({
+      description: "A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive.",
+      minimum: 1,
+      default: 1,
+    }),
+    minimumDevices: Type.Integer({
+      description: "A verdict needs this many reporting devices (or all exposed ones, where fewer are exposed).",
+      minimum: 1,
+      default: 1,
+    }),
+    consecutive: Type.Integer({
+      description: "Windows in a row that must be past a warning or a ratio before it counts. An absolute critical bound acts at once.",
+      minimum: 1,
+      maximum: 10,
+      default: 2,
+    }),
+  },
+  {
+    description: "One thing that must stay good.",
+    "x-kubernetes-validations": [
+      cel(
+        "has(self.warning) || has(self.critical) || has(self.maximumRatioToStable)",
+        "an objective needs a bound: warning, critical or maximumRatioToStable",
+      ),
+    ],
+  },
+);
+
+export const inferenceDeploymentSpecSchema = Type.Object(
+  {
+    release: Type.Object(
+      {
+        name: Type.String({
+          description: "Name of a ModelRelease in this namespace. Change it and a rollout starts; change it back and it is withdrawn.",
+          pattern: "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+          maxLength: 253,
+        }),
+      },
+      { description: "What the devices shall run." },
+    ),
+    selector: selectorSchema,
+    module: Type.Object(
+      {
+        name: Type.String({
+          description: "Module whose twin holds the model pointer. It becomes a twin key. Immutable.",
+          pattern: "^[A-Za-z0-9_-]{1,64}$",
+          maxLength: 64,
+          "x-kubernetes-validations": [
+            cel("self == oldSelf", "module.name is immutable; create another InferenceDeployment"),
+          ],
+        }),
+        image: Type.Optional(
+          Type.String({
+            description:
+              "Container image of the module, pinned by digest. Left out: another deployment brings the module, and only its model pointer is managed here.",
+            pattern: "^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)+(:[A-Za-z0-9._-]+)?@sha256:[0-9a-f]{64}$",
+            maxLength: 512,
+          }),
+        ),
+      },
+      { description: "The IoT Edge module that runs the model." },
+    ),
+    strategy: Type.Optional(
+      Type.Object(
+        {
+          steps: Type.Array(stepSchema, {
+            description: "Widths of the canary, in order. Default: 5 %, 25 %, 100 %.",
+            minItems: 1,
+            maxItems: 20,
+            default: [
+              { percent: 5, minimumDevices: 1, hold: "10m" },
+              { percent: 25, hold: "30m" },
+              { percent: 100 },
+            ],
+            "x-kubernetes-validations": [
+              cel("self.map(s, s.percent).isSorted()", "steps must not go down: each percent is at least the one before"),
+              cel("self[self.size() - 1].percent == 100", "the last step must be percent: 100, or the rollout could never complete"),
+            ],
+          }),
+          stratifyBy: Type.Array(oneOf(["Site", "DeviceClass"], { description: "A property of devices." }), {
+            description: "Each combination of these gets its fair share of a canary.",
+            maxItems: 2,
+            "x-kubernetes-list-type": "set",
+            default: ["Site", "DeviceClass"],
+          }),
+          progressDeadline: duration({ description: "A step must converge within this time.", default: "2h" }),
+          onDeadline: oneOf(["Rollback", "Hold"], { description: "What to do when it does not.", default: "Rollback" }),
+          bake: Type.Optional(
+            duration({ description: "After 100 %, time for which it is still watched and still rolled back by itself." }),
+          ),
+        },
+        { description: "How a release goes out.", default: {} },
+      ),
+    ),
+    objectives: Type.Optional(
+      Type.Array(objectiveSchema, {
+        description: "What is watched while devices are exposed.",
+        maxItems: 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["metric"],
+      }),
+    ),
+    failureBudget: Type.Optional(
+      Type.Object(
+        {
+          percent: decimal({ description: "More failed devices than this share of those that tried, and it is rolled back.", default: 2 }),
+          minimumExecuted: Type.Integer({ description: "Judged only after this many devices have tried.", minimum: 1, default: 20 }),
+        },
+        {
+          description: "Devices that report Failed: download, digest, load or probe. Without it: 2 % of at least 20, or of all exposed where fewer are.",
+          default: {},
+        },
+      ),
+    ),
+    offline: Type.Optional(
+      Type.Object(
+        {
+          policy: oneOf(["Skip", "Wait", "CountAsFailed"], {
+            description: "Exposed devices that are offline: excused, waited for, or counted as failed.",
+            default: "Skip",
+          }),
+          after: duration({ description: "Silence for this long is offline.", default: "30m" }),
+        },
+        { description: "What to think of devices that are not there.", default: {} },
+      ),
+    ),
+    rollback: Type.Optional(
+      Type.Object(
+        { mode: oneOf(["Automatic", "Hold"], { description: "Roll back by itself, or stop and wait for a person.", default: "Automatic" }) },
+        { description: "What to do on a breach.", default: {} },
+      ),
+    ),
+    paused: Type.Optional(
+      Type.Boolean({ description: "Stops progress, not protection: a sick canary is still rolled back.", default: false }),
+    ),
+  },
+  { description: "What a person wants." },
+);
+
+const releaseReferenceSchema = (description: string) =>
+  Type.Object(
+    {
+      release: Type.String({ description: "Name of the ModelRelease." }),
+      digests: Type.Array(Type.String({ description: "A digest." }), { description: "Digests of its variants, sorted.", maxItems: 16 }),
+    },
+    { description },
+  );
+
+export const VERDICT_KINDS = ["Pass", "Warn", "Fail", "Inconclusive", "Error", "Skipped"] as const;
+
+export const analysisResultSchema = Type.Object(
+  {
+    metric: Type.String({ description: "The objective." }),
+    verdict: oneOf(VERDICT_KINDS, { description: "What it came to." }),
+    value: Type.Optional(Type.String({ description: "Value of the exposed devices that run the candidate." })),
+    control: Type.Optional(Type.String({ description: "Value of the devices that run stable, over the same time." })),
+    bound: Type.Optional(Type.String({ description: "The bound it was held against." })),
+    devices: Type.Integer({ description: "Devices that reported." }),
+    samples: Type.Integer({ description: "Inferences in their windows." }),
+    message: Type.Optional(Type.String({ description: "For people.", maxLength: 1024 })),
+    breachedSince: Type.Optional(
+      timestamp({ description: "Since when it has been past a bound without a break: a confirmation needs time." }),
+    ),
+  },
+  { description: "Verdict on one objective." },
+);
+
+export const ROLLBACK_REASONS = [
+  "ObjectiveBreached",
+  "FailureBudgetSpent",
+  "DeadlineExceeded",
+  "VerificationFailed",
+  "Aborted",
+  "Withdrawn",
+] as const;
+export type RollbackReason = (typeof ROLLBACK_REASONS)[number];
+
+export const inferenceDeploymentStatusSchema = Type.Object(
+  {
+    observedGeneration: Type.Optional(Type.Integer({ description: "The generation this status was made for." })),
+    phase: Type.Optional(oneOf(PHASES, { description: "Where the rollout is." })),
+    stable: Type.Optional(releaseReferenceSchema("The last release that completed here: the target of a rollback.")),
+    candidate: Type.Optional(releaseReferenceSchema("The release that is going out.")),
+    step: Type.Optional(
+      Type.Object(
+        {
+          index: Type.Integer({ description: "Index of the step, from 0.", minimum: 0 }),
+          percent: Type.Integer({ description: "Its width." }),
+          startedAt: timestamp({ description: "When it began; moved on by the time spent frozen." }),
+          passingSince: Type.Optional(timestamp({ description: "Since when it has been converged with passing analysis." })),
+        },
+        { description: "The current step." },
+      ),
+    ),
+    frozenSince: Type.Optional(timestamp({ description: "Since when the hub or the metrics could not be read." })),
+    heldBecause: Type.Optional(Type.String({ description: "Why the rollout stands still.", maxLength: 1024 })),
+    bakingSince: Type.Optional(timestamp({ description: "Since when the release has been watched at 100 %." })),
+    exposure: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            site: Type.Optional(Type.String({ description: "Site of the stratum; left out: any." })),
+            deviceClass: Type.Optional(Type.String({ description: "Class of the stratum; left out: any." })),
+            threshold: Type.Integer({ description: "Devices whose bucket is below it are exposed.", minimum: 0, maximum: 1_000_000 }),
+            devices: Type.Integer({ description: "How many that were when it was set.", minimum: 0 }),
+          },
+          { description: "Exposure of one stratum." },
+        ),
+        { description: "Who is exposed to the candidate.", maxItems: 512, "x-kubernetes-list-type": "atomic" },
+      ),
+    ),
+    rollback: Type.Optional(
+      Type.Object(
+        {
+          reason: oneOf(ROLLBACK_REASONS, { description: "Why, as one word." }),
+          message: Type.String({ description: "Why, for people.", maxLength: 1024 }),
+          release: Type.String({ description: "The release that was taken back." }),
+          at: timestamp({ description: "When the rollback was decided." }),
+        },
+        { description: "The last rollback." },
+      ),
+    ),
+    devices: Type.Optional(
+      Type.Object(
+        {
+          matched: Type.Integer({ description: "Selected by the selector." }),
+          exposed: Type.Integer({ description: "Meant to run the candidate." }),
+          updated: Type.Integer({ description: "Reporting that they run what they are meant to run." }),
+          failed: Type.Integer({ description: "Reporting that the candidate failed." }),
+          offline: Type.Integer({ description: "Exposed and silent for longer than offline.after." }),
+          onStable: Type.Integer({ description: "Reporting that they run stable." }),
+        },
+        { description: "Counts." },
+      ),
+    ),
+    failedDevices: Type.Optional(
+      Type.Array(Type.String({ description: "device: what it reported", maxLength: 512 }), {
+        description: "At most ten examples of devices that failed, and what they said.",
+        maxItems: 10,
+      }),
+    ),
+    analysis: Type.Optional(
+      Type.Array(analysisResultSchema, {
+        description: "Verdict on each objective.",
+        maxItems: 16,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["metric"],
+      }),
+    ),
+    quarantinedReleases: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            release: Type.String({ description: "Name of the ModelRelease." }),
+            reason: Type.String({ description: "Why, as one word.", maxLength: 64 }),
+            at: timestamp({ description: "When." }),
+          },
+          { description: "A release that failed here." },
+        ),
+        {
+          description: "Releases that failed here: not tried again until a person retries them.",
+          maxItems: 20,
+          "x-kubernetes-list-type": "map",
+          "x-kubernetes-list-map-keys": ["release"],
+        },
+      ),
+    ),
+    history: Type.Optional(
+      Type.Array(
+        Type.Object(
+          {
+            at: timestamp({ description: "When." }),
+            phase: oneOf(PHASES, { description: "The phase that began." }),
+            release: Type.Optional(Type.String({ description: "The candidate." })),
+            step: Type.Optional(Type.Integer({ description: "Index of the step." })),
+            message: Type.String({ description: "What happened.", maxLength: 1024 }),
+          },
+          { description: "One transition." },
+        ),
+        { description: "The last ten transitions, oldest first.", maxItems: 10, "x-kubernetes-list-type": "atomic" },
+      ),
+    ),
+    lastHandled: Type.Optional(
+      Type.Object(
+        {
+          abort: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })),
+          promote: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })),
+          retry: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })),
+        },
+        { description: "Tokens of the requests already served." },
+      ),
+    ),
+    conditions: Type.Optional(conditionsSchema),
+  },
+  { description: "What is effective, and how far it has come." },
+);
+
+export type InferenceDeploymentSpec = Of<typeof inferenceDeploymentSpecSchema>;
+export type InferenceDeploymentStatus = Of<typeof inferenceDeploymentStatusSchema>;
+export type InferenceDeployment = Resource<InferenceDeploymentSpec, InferenceDeploymentStatus>;
+export type Step = Of<typeof stepSchema>;
+export type Objective = Of<typeof objectiveSchema>;
+export type AnalysisResult = Of<typeof analysisResultSchema>;
+export type StratumExposure = NonNullable<InferenceDeploymentStatus["exposure"]>[number];
+export type HistoryEntry = NonNullable<InferenceDeploymentStatus["history"]>[number];
+export type Selector = Of<typeof selectorSchema>;

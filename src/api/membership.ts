@@ -1,0 +1,96 @@
+import { hashModulo } from "../base/digest.ts";
+import type { EdgeDevice } from "./edge-device.ts";
+import type { InferenceDeployment, Selector, StratumExposure } from "./inference-deployment.ts";
+
+// What the rooms share about who belongs where. They do not import each other; they agree through these functions.
+
+export const BUCKETS = 1_000_000;
+
+/**
+ * Place of a device in canaries: the first 8 bytes of SHA-256(`<salt>/<deviceId>`) modulo 1,000,000. It depends on
+ * nothing else, so 5 % ⊂ 25 % ⊂ 100 % and anybody can compute it again.
+ */
+export function bucketOf(salt: string, deviceId: string): number {
+  return hashModulo(`${salt}/${deviceId}`, BUCKETS);
+}
+
+export type Labels = Readonly<Record<string, string>>;
+
+export function isEmptySelector(selector: Selector): boolean {
+  return Object.keys(selector.matchLabels ?? {}).length === 0 && (selector.matchExpressions ?? []).length === 0;
+}
+
+/** As Kubernetes matches labels, except that an empty selector matches nothing. */
+export function matches(selector: Selector, labels: Labels): boolean {
+  if (isEmptySelector(selector)) return false;
+  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labels[key] !== value) return false;
+  for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
+    const value = labels[key];
+    const listed = value !== undefined && values.includes(value);
+    if (operator === "In" && !listed) return false;
+    if (operator === "NotIn" && listed) return false;
+    if (operator === "Exists" && value === undefined) return false;
+    if (operator === "DoesNotExist" && value !== undefined) return false;
+  }
+  return true;
+}
+
+/** A deployment that is being deleted selects nothing any more. */
+export function selects(deployment: InferenceDeployment, device: Pick<EdgeDevice, "namespace" | "labels">): boolean {
+  return (
+    !deployment.deleting &&
+    deployment.namespace === device.namespace &&
+    matches(deployment.spec.selector, device.labels)
+  );
+}
+
+/** `<namespace>.<name>`: how a deployment or a release is called in tags and twins. Namespaces have no dots. */
+export function qualifiedName(object: { readonly namespace: string; readonly name: string }): string {
+  return `${object.namespace}.${object.name}`;
+}
+
+/** The exposure entry that a device falls under, or `undefined`: entries name a site, a class, both or neither. */
+export function stratumOf(
+  exposure: readonly StratumExposure[],
+  device: { readonly site: string | undefined; readonly deviceClass: string },
+): StratumExposure | undefined {
+  return exposure.find(
+    (stratum) =>
+      (stratum.site === undefined || stratum.site === (device.site ?? "")) &&
+      (stratum.deviceClass === undefined || stratum.deviceClass === device.deviceClass),
+  );
+}
+
+export function isExposed(
+  exposure: readonly StratumExposure[],
+  device: { readonly site: string | undefined; readonly deviceClass: string; readonly bucket: number },
+): boolean {
+  const stratum = stratumOf(exposure, device);
+  return stratum !== undefined && device.bucket < stratum.threshold;
+}
+
+/**
+ * Which device goes with which deployment for each module: a device that two deployments select for the same module is
+ * a conflict, and stays with neither anew (`held`: the tag that it has is left as it is).
+ */
+export type Membership =
+  | { readonly kind: "member"; readonly module: string; readonly deployment: InferenceDeployment }
+  | { readonly kind: "conflict"; readonly module: string; readonly deployments: readonly InferenceDeployment[] };
+
+export function membershipsOf(
+  device: Pick<EdgeDevice, "namespace" | "labels">,
+  deployments: readonly InferenceDeployment[],
+): readonly Membership[] {
+  const byModule = new Map<string, InferenceDeployment[]>();
+  for (const deployment of deployments) {
+    if (!selects(deployment, device)) continue;
+    const list = byModule.get(deployment.spec.module.name) ?? [];
+    byModule.set(deployment.spec.module.name, [...list, deployment]);
+  }
+  return [...byModule].map(([module, list]) => {
+    const [only, ...others] = list;
+    if (only !== undefined && others.length === 0) return { kind: "member", module, deployment: only };
+    return { kind: "conflict", module, deployments: [...list].sort((a, b) => (a.name < b.name ? -1 : 1)) };
+  });
+}
+

@@ -1,0 +1,79 @@
+import { type Static, type TSchema, Type } from "typebox";
+import { DECIMAL_PATTERN, type Decimal } from "../base/decimal.ts";
+import { DIGEST_PATTERN, type Digest } from "../base/digest.ts";
+import { DURATION_PATTERN, type Duration, type Timestamp } from "../base/time.ts";
+
+// Only what is valid in a structural schema of a CustomResourceDefinition is used here: no const, no anyOf of
+// objects, no patternProperties. Each wrapper below says a type to TypeScript and plain OpenAPI v3 to Kubernetes.
+
+type Primitive = string | number | boolean | null | undefined;
+export type Frozen<T> = T extends Primitive ? T : { readonly [K in keyof T]: Frozen<T[K]> };
+/** The type that a schema describes, deeply read-only. */
+export type Of<S extends TSchema> = Frozen<Static<S>>;
+
+type Options = { readonly description: string; readonly [keyword: string]: unknown };
+
+export function oneOf<const T extends readonly string[]>(values: T, options: Options) {
+  return Type.Unsafe<T[number]>({ type: "string", enum: [...values], ...options });
+}
+
+export function decimal(options: Options) {
+  return Type.Unsafe<Decimal>({
+    "x-kubernetes-int-or-string": true,
+    anyOf: [{ type: "integer" }, { type: "string" }],
+    pattern: DECIMAL_PATTERN,
+    maxLength: 24,
+    ...options,
+  });
+}
+
+export function duration(options: Options) {
+  return Type.Unsafe<Duration>({ type: "string", pattern: DURATION_PATTERN, maxLength: 24, ...options });
+}
+
+export function timestamp(options: Options) {
+  return Type.Unsafe<Timestamp>({ type: "string", format: "date-time", ...options });
+}
+
+export function digest(options: Options) {
+  return Type.Unsafe<Digest>({ type: "string", pattern: DIGEST_PATTERN, maxLength: 71, ...options });
+}
+
+export function stringMap(options: Options) {
+  return Type.Unsafe<Readonly<Record<string, string>>>({
+    type: "object",
+    additionalProperties: { type: "string", maxLength: 512 },
+    ...options,
+  });
+}
+
+/** A list whose items are addressed by `key`: server-side apply merges it item by item. */
+export function listMap<S extends TSchema>(items: S, key: string, options: Options) {
+  return Type.Array(items, {
+    "x-kubernetes-list-type": "map",
+    "x-kubernetes-list-map-keys": [key],
+    ...options,
+  });
+}
+
+/** A CEL rule and the sentence a person reads when it refuses. */
+export function cel(rule: string, message: string) {
+  return { rule, message };
+}
+
+export const conditionSchema = Type.Object(
+  {
+    type: Type.String({ description: "What the condition is about.", maxLength: 64 }),
+    status: oneOf(["True", "False", "Unknown"], { description: "Whether it holds." }),
+    reason: Type.String({ description: "Why, as one word for machines.", maxLength: 64 }),
+    message: Type.String({ description: "Why, and what to do, for people.", maxLength: 4096 }),
+    observedGeneration: Type.Integer({ description: "The generation this was judged for.", minimum: 0 }),
+    lastTransitionTime: timestamp({ description: "When status last changed." }),
+  },
+  { description: "One observed fact about the object." },
+);
+
+export const conditionsSchema = listMap(conditionSchema, "type", {
+  description: "Observed facts about the object; Ready is the summary.",
+  maxItems: 16,
+});

@@ -1,0 +1,28 @@
+import { err, ok, type Result } from "./result.ts";
+
+/**
+ * A decimal as resources write it: an integer, or a string such as `"0.95"` (Kubernetes APIs avoid floats,
+ * because clients in other languages round them differently).
+ */
+export type Decimal = number | string;
+
+export const DECIMAL_PATTERN = "^-?[0-9]+(\\.[0-9]+)?$";
+
+export function parseDecimal(written: Decimal): Result<number, string> {
+  if (typeof written === "number") return ok(written);
+  if (!new RegExp(DECIMAL_PATTERN).test(written))
+    return err(`"${written}" is not a decimal; write it like 200 or "0.95"`);
+  return ok(Number(written));
+}
+
+/** For decimals that a schema has already checked; anything else is a bug and throws. */
+export function numberOf(written: Decimal): number {
+  const parsed = parseDecimal(written);
+  if (!parsed.ok) throw new Error(parsed.error);
+  return parsed.value;
+}
+
+/** At most four significant decimals, no trailing zeros: what a status shows. */
+export function decimalText(value: number): string {
+  return Number.isInteger(value) ? String(value) : String(Number(value.toFixed(4)));
+}

@@ -1,0 +1,179 @@
+import type { FleetTags, InferenceReport } from "../api/device-contract.ts";
+import type { Attempt } from "../base/result.ts";
+import type { Instant } from "../base/time.ts";
+
+// The port of the hub: types only. hub/azure-hub.ts speaks to Azure IoT Hub (or the simulator); test/fakes/ has the fake.
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/**
+ * Which budget a call is charged to. Ordinary work leaves a part of every budget free; only work of the rollback lane
+ * may use that part, so that a cold start of ten thousand devices never delays a rollback.
+ */
+export type Lane = "normal" | "rollback";
+
+export type Identity = {
+  readonly device: string;
+  readonly generationId: string;
+  readonly etag: string;
+  readonly enabled: boolean;
+  readonly iotEdge: boolean;
+  /** "sas" for symmetric keys; other types are left alone. */
+  readonly authentication: string;
+};
+
+/** Keys of an identity. A secret: it goes into a Secret and nowhere else. */
+export type IdentityKeys = { readonly primaryKey: string; readonly secondaryKey: string };
+
+/** `module: null` is the twin of the device itself. */
+export type TwinRef = { readonly device: string; readonly module: string | null };
+
+export type Twin = TwinRef & {
+  readonly etag: string;
+  /** Of tags and desired; it only grows during one life of an identity. */
+  readonly version: number;
+  readonly tags: Json;
+  readonly desired: Json;
+  readonly reported: Json;
+};
+
+/** A merge patch: `null` deletes a key. */
+export type TwinPatch = { readonly tags?: Json; readonly desired?: Json };
+
+/** edge: a layered or base deployment (modulesContent) · device: a device configuration (deviceContent) */
+export type ConfigurationKind = "edge" | "device";
+
+export type Configuration = {
+  readonly id: string;
+  readonly kind: ConfigurationKind;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly priority: number;
+  readonly targetCondition: string;
+  /** modulesContent or deviceContent. It can hold SAS URLs: never log it. */
+  readonly content: Json;
+  readonly etag: string;
+};
+export type NewConfiguration = Omit<Configuration, "etag">;
+export type ConfigurationChange = Partial<Pick<Configuration, "targetCondition" | "priority" | "labels">>;
+
+/** One row of the fleet query over devices. */
+export type DeviceRow = {
+  readonly device: string;
+  readonly etag: string;
+  readonly version: number;
+  readonly enabled: boolean;
+  readonly iotEdge: boolean;
+  readonly tags: Json;
+  /** Of the device twin itself: what counts where `iotEdge` is false. */
+  readonly slot: SlotRow;
+};
+/** What one twin says about the model: the pointer (without its url, which is a secret) and the report. */
+export type SlotRow = {
+  readonly etag: string;
+  readonly pointer: PointerRow | null;
+  readonly report: InferenceReport | null;
+};
+export type PointerRow = { readonly deployment: string; readonly release: string; readonly digest: string };
+export type ModuleRow = { readonly device: string; readonly module: string; readonly slot: SlotRow };
+export type Page<T> = { readonly rows: readonly T[]; readonly next: string | null };
+
+/** The hub's service API. Every call may wait for its budget; it answers `throttled` rather than wait very long. */
+export type DeviceHub = {
+  /** Host name of the hub, such as `fleet.azure-devices.net`. */
+  readonly host: string;
+  /** `null`: there is no such identity. */
+  readonly getIdentity: (device: string, signal: AbortSignal) => Attempt<Identity | null>;
+  /** Keys of an identity with symmetric keys; `null` where it has none. */
+  readonly getKeys: (device: string, signal: AbortSignal) => Attempt<IdentityKeys | null>;
+  /** `conflict`: it exists already. */
+  readonly createIdentity: (
+    identity: { readonly device: string; readonly iotEdge: boolean; readonly enabled: boolean },
+    signal: AbortSignal,
+  ) => Attempt<Identity>;
+  /** Reads, changes and writes the whole identity under its etag, so that keys survive. */
+  readonly setEnabled: (device: string, enabled: boolean, signal: AbortSignal) => Attempt<Identity>;
+  /** An identity that is not there is removed already. */
+  readonly removeIdentity: (device: string, signal: AbortSignal) => Attempt<void>;
+  /** Always current, unlike a query. `null`: no such twin. */
+  readonly getTwin: (ref: TwinRef, lane: Lane, signal: AbortSignal) => Attempt<Twin | null>;
+  /** `conflict`: the twin is no longer the one with that etag. */
+  readonly patchTwin: (
+    ref: TwinRef & { readonly etag: string },
+    patch: TwinPatch,
+    lane: Lane,
+    signal: AbortSignal,
+  ) => Attempt<Twin>;
+  readonly listConfigurations: (signal: AbortSignal) => Attempt<readonly Configuration[]>;
+  /** `conflict`: the id exists. `rejected`: refused, or the hub is full (it says which). */
+  readonly createConfiguration: (configuration: NewConfiguration, lane: Lane, signal: AbortSignal) => Attempt<Configuration>;
+  readonly updateConfiguration: (
+    had: Configuration,
+    change: ConfigurationChange,
+    lane: Lane,
+    signal: AbortSignal,
+  ) => Attempt<Configuration>;
+  readonly removeConfiguration: (had: Pick<Configuration, "id" | "etag">, lane: Lane, signal: AbortSignal) => Attempt<void>;
+  /** Asks the hub whether it understands a target condition: `null`, or the hub's own words. */
+  readonly testCondition: (targetCondition: string, signal: AbortSignal) => Attempt<string | null>;
+  /** Devices that carry our tag, page by page. */
+  readonly queryDevices: (from: string | null, signal: AbortSignal) => Attempt<Page<DeviceRow>>;
+  /** Module twins that have a pointer or a report of ours, page by page. */
+  readonly queryModules: (from: string | null, signal: AbortSignal) => Attempt<Page<ModuleRow>>;
+};
+
+/** A device as the fleet view remembers it. */
+export type FleetDevice = {
+  readonly device: string;
+  readonly etag: string;
+  readonly version: number;
+  readonly enabled: boolean;
+  readonly iotEdge: boolean;
+  readonly tags: Json;
+  /** `tags.edgefleet`, where it is whole; `null` otherwise. */
+  readonly fleetTags: FleetTags | null;
+  /** By module name; the device twin's own slot is under the empty name. */
+  readonly slots: Readonly<Record<string, SlotRow>>;
+};
+
+export type HubHealth = {
+  readonly reachable: boolean;
+  /** Since when it has been so. */
+  readonly since: Instant;
+  /** What the hub answered when it is not reachable. */
+  readonly message: string;
+};
+
+/** An informer for the hub: nobody polls the hub device by device. */
+export type FleetView = {
+  readonly get: (device: string) => FleetDevice | undefined;
+  readonly list: () => Iterable<FleetDevice>;
+  readonly health: () => HubHealth;
+  /** Called for devices whose tags, pointer, running model or update changed; not for heartbeats and windows. */
+  readonly onChange: (listener: (device: string) => void) => void;
+  /** Called when the hub becomes reachable or unreachable. */
+  readonly onHealth: (listener: () => void) => void;
+  /** Writes through what a call has just returned. */
+  readonly note: (twin: Twin) => void;
+  readonly forget: (device: string) => void;
+  /** Reads these twins now (the fast lane), at most as many as the budget gives; stops at the first fault. */
+  readonly refresh: (refs: readonly TwinRef[], lane: Lane, signal: AbortSignal) => Attempt<void>;
+};
+
+/** The hub's configurations, listed at a pace that fits the budget; its writes are remembered at once. */
+export type ConfigurationView = {
+  /** `null` until the first listing. */
+  readonly list: () => readonly Configuration[] | null;
+  readonly onChange: (listener: () => void) => void;
+  readonly create: (configuration: NewConfiguration, lane: Lane, signal: AbortSignal) => Attempt<Configuration>;
+  readonly update: (had: Configuration, change: ConfigurationChange, lane: Lane, signal: AbortSignal) => Attempt<Configuration>;
+  readonly remove: (had: Configuration, lane: Lane, signal: AbortSignal) => Attempt<void>;
+};
+
+/** The twin that holds the model pointer of a device. */
+export function slotRef(device: string, iotEdge: boolean, module: string): TwinRef {
+  return { device, module: iotEdge ? module : null };
+}
+
+export function slotOf(row: Pick<FleetDevice, "iotEdge" | "slots">, module: string): SlotRow | undefined {
+  return row.slots[row.iotEdge ? module : ""];
+}

@@ -1,0 +1,33 @@
+import { type Fault, unreachable } from "../base/result.ts";
+import { type Millis, seconds } from "../base/time.ts";
+
+/** The only four things a reconcile may ask of the queue. */
+export type Outcome =
+  | { readonly kind: "settled" }
+  /** Patience, not failure: come back then. */
+  | { readonly kind: "wakeAfter"; readonly delay: Millis; readonly why: string }
+  /** Failure: exponential back-off with jitter, and no sooner than `atLeast`. */
+  | { readonly kind: "retry"; readonly cause: string; readonly atLeast?: Millis }
+  /** Only a new spec or a person helps; looked at again slowly all the same. */
+  | { readonly kind: "stalled"; readonly cause: string };
+
+export type Reconcile<Key> = (key: Key, signal: AbortSignal) => Promise<Outcome>;
+
+export const SETTLED: Outcome = { kind: "settled" };
+
+export function outcomeOfFault(fault: Fault): Outcome {
+  switch (fault.kind) {
+    case "throttled":
+      return { kind: "retry", cause: fault.message, atLeast: fault.retryAfter };
+    case "conflict":
+    case "unavailable":
+      return { kind: "retry", cause: fault.message };
+    case "denied":
+      // Rights and credentials are mended outside; nobody tells us when.
+      return { kind: "retry", cause: fault.message, atLeast: seconds(30) };
+    case "rejected":
+      return { kind: "stalled", cause: fault.message };
+    default:
+      return unreachable(fault);
+  }
+}

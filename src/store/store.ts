@@ -1,0 +1,16 @@
+import type { BlobReference } from "../api/model-release.ts";
+import type { Attempt } from "../base/result.ts";
+import type { Instant } from "../base/time.ts";
+
+// The port of the blob store: types only.
+
+export type BlobFacts = { readonly sizeBytes: number; readonly etag: string };
+/** A URL that lets its bearer read one blob: a secret, never in an object, an event or a log. */
+export type ReadUrl = { readonly url: string; readonly expiresAt: Instant };
+
+export type ModelStore = {
+  /** `null`: there is no such blob (or no such container). */
+  readonly stat: (blob: BlobReference, signal: AbortSignal) => Attempt<BlobFacts | null>;
+  /** A read-only URL for this blob alone, good until `expiresAt`. */
+  readonly readUrl: (blob: BlobReference, expiresAt: Instant, signal: AbortSignal) => Attempt<ReadUrl>;
+};

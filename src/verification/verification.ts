@@ -1,0 +1,51 @@
+import type { CheckResult, Verification } from "../api/model-release.ts";
+import type { Brand } from "../base/brand.ts";
+import type { Attempt } from "../base/result.ts";
+
+// The port of the verifier sidecar: types only. Docs of the wire: docs/verifier.md.
+
+/** Hash of everything a verdict depends on (never of a url): asking twice runs the model once. */
+export type VerificationKey = Brand<string, "VerificationKey">;
+
+export type Download = {
+  /** A secret: a read-only SAS URL of at most an hour. */
+  readonly url: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+};
+
+export type VerifyRequest = {
+  readonly model: Download;
+  readonly golden: Download | null;
+  readonly checks: Verification;
+};
+
+export type VerifyReport =
+  | { readonly kind: "running"; readonly check: string }
+  | {
+      readonly kind: "passed";
+      readonly checks: readonly CheckResult[];
+      readonly verifierVersion: string;
+    }
+  /** A fact about the model: final. */
+  | {
+      readonly kind: "failed";
+      readonly reason: string;
+      readonly message: string;
+      readonly checks: readonly CheckResult[];
+      readonly verifierVersion: string;
+    }
+  /** A fact about us: tried again. */
+  | { readonly kind: "error"; readonly reason: string; readonly message: string };
+
+/** Never waited for: started, and looked at. */
+export type Verifier = {
+  /** `null`: never asked (or forgotten after a restart): ask again. */
+  readonly look: (key: VerificationKey, signal: AbortSignal) => Attempt<VerifyReport | null>;
+  /** Idempotent by key; an earlier error is started anew. */
+  readonly start: (key: VerificationKey, request: VerifyRequest, signal: AbortSignal) => Attempt<void>;
+  /** Stops it if it runs, and forgets it. */
+  readonly cancel: (key: VerificationKey, signal: AbortSignal) => Attempt<void>;
+  /** The verifier's own version and that of its ONNX Runtime: a part of every key. */
+  readonly version: (signal: AbortSignal) => Attempt<string>;
+};
