@@ -1,0 +1,34 @@
+import { defineConfig } from "vitest/config";
+
+const unit = ["{src,simulator,cli,tools,examples}/**/*.test.ts", "test/*.test.ts", "test/{stories,contract}/**/*.test.ts"];
+
+export default defineConfig({
+  test: {
+    sequence: { shuffle: true }, // a test that needs its neighbour fails
+    coverage: { provider: "v8", include: ["src/**/*.ts", "simulator/**/*.ts"], reporter: ["text", "lcov"] },
+    projects: [
+      { extends: true, test: { name: "unit", include: unit, testTimeout: 60_000 } },
+      {
+        extends: true,
+        test: {
+          name: "envtest",
+          include: ["test/envtest/**/*.test.ts"],
+          globalSetup: ["test/envtest/setup.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        extends: true,
+        test: {
+          name: "e2e",
+          include: ["test/e2e/**/*.test.ts"],
+          globalSetup: ["test/envtest/setup.ts"],
+          testTimeout: 300_000,
+          hookTimeout: 300_000,
+          fileParallelism: false,
+        },
+      },
+    ],
+  },
+});
