@@ -10,14 +10,18 @@ export const CONTRACT = 1;
 export const modelPointerSchema = Type.Object(
   {
     contract: Type.Integer({ description: "1" }),
-    deployment: Type.String({ description: "`<namespace>.<name>` of the InferenceDeployment that wrote this." }),
+    deployment: Type.String({
+      description: "`<namespace>.<name>` of the InferenceDeployment that wrote this.",
+    }),
     release: Type.String({ description: "`<namespace>.<name>` of the ModelRelease." }),
     name: Type.String({ description: "Name of the model." }),
     version: Type.String({ description: "Version of the model." }),
     variant: Type.String({ description: "Variant of the release." }),
     digest: Type.String({ description: "sha256 of the file: a device checks it before it loads." }),
     sizeBytes: Type.Integer({ description: "Size of the file." }),
-    url: Type.String({ description: "Where to download it. A new url with the same digest is not an update." }),
+    url: Type.String({
+      description: "Where to download it. A new url with the same digest is not an update.",
+    }),
     executionProvider: Type.String({ description: "ONNX Runtime execution provider." }),
     config: Type.Object(
       {

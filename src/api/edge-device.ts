@@ -1,6 +1,6 @@
 import { Type } from "typebox";
-import { cel, conditionsSchema, duration, type Of, oneOf, stringMap } from "./schema.ts";
 import type { Resource } from "./resource.ts";
+import { cel, conditionsSchema, duration, type Of, oneOf, stringMap } from "./schema.ts";
 
 /** A value that becomes a twin tag and part of a target condition: no quotes, no spaces, nothing to escape. */
 export const LABEL_LIKE = "^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$";
@@ -17,12 +17,17 @@ export const edgeDeviceSpecSchema = Type.Object(
       }),
     ),
     deviceClass: Type.String({
-      description: "Kind of hardware, such as jetson-orin-nano: picks the model variant and is a stratum of canaries.",
+      description:
+        "Kind of hardware, such as jetson-orin-nano: picks the model variant and is a stratum of canaries.",
       pattern: LABEL_LIKE,
       maxLength: 63,
     }),
     site: Type.Optional(
-      Type.String({ description: "Where the device is: a stratum of canaries.", pattern: LABEL_LIKE, maxLength: 63 }),
+      Type.String({
+        description: "Where the device is: a stratum of canaries.",
+        pattern: LABEL_LIKE,
+        maxLength: 63,
+      }),
     ),
     iotEdge: Type.Boolean({
       description:
@@ -32,7 +37,9 @@ export const edgeDeviceSpecSchema = Type.Object(
     enabled: Type.Boolean({ description: "Whether the hub lets the device connect.", default: true }),
     authentication: Type.Optional(
       Type.Object(
-        { type: oneOf(["SymmetricKey"], { description: "The hub makes the keys.", default: "SymmetricKey" }) },
+        {
+          type: oneOf(["SymmetricKey"], { description: "The hub makes the keys.", default: "SymmetricKey" }),
+        },
         { description: "How the device proves who it is." },
       ),
     ),
@@ -56,7 +63,10 @@ export const edgeDeviceSpecSchema = Type.Object(
         description: "Further tags of the device's twin. The tag edgefleet is the operator's own.",
         maxProperties: 32,
         "x-kubernetes-validations": [
-          cel("!('edgefleet' in self)", "the tag edgefleet is reserved for the operator; choose another name"),
+          cel(
+            "!('edgefleet' in self)",
+            "the tag edgefleet is reserved for the operator; choose another name",
+          ),
           cel(
             "self.all(k, k.matches('^[A-Za-z0-9_-]{1,64}$'))",
             "tag names may have letters, digits, - and _ only, at most 64 of them",
@@ -82,17 +92,23 @@ export const edgeDeviceSpecSchema = Type.Object(
         "has(self.deviceId) == has(oldSelf.deviceId) && (!has(self.deviceId) || self.deviceId == oldSelf.deviceId)",
         "deviceId is immutable; delete this EdgeDevice and create another one",
       ),
-      cel("self.iotEdge == oldSelf.iotEdge", "iotEdge is immutable: the hub cannot change it; delete this EdgeDevice and create another one"),
+      cel(
+        "self.iotEdge == oldSelf.iotEdge",
+        "iotEdge is immutable: the hub cannot change it; delete this EdgeDevice and create another one",
+      ),
     ],
   },
 );
 
 export const edgeDeviceStatusSchema = Type.Object(
   {
-    observedGeneration: Type.Optional(Type.Integer({ description: "The generation this status was made for." })),
+    observedGeneration: Type.Optional(
+      Type.Integer({ description: "The generation this status was made for." }),
+    ),
     bucket: Type.Optional(
       Type.Integer({
-        description: "Place of the device in canaries, 0 to 999999: stable for its life; 5 % is bucket < 50000 of its stratum.",
+        description:
+          "Place of the device in canaries, 0 to 999999: stable for its life; 5 % is bucket < 50000 of its stratum.",
         minimum: 0,
         maximum: 999_999,
       }),
@@ -111,10 +127,16 @@ export const edgeDeviceStatusSchema = Type.Object(
     placement: Type.Optional(
       Type.Object(
         {
-          deployment: Type.String({ description: "Name of the InferenceDeployment that selects this device." }),
+          deployment: Type.String({
+            description: "Name of the InferenceDeployment that selects this device.",
+          }),
           module: Type.String({ description: "Module (or model slot) that it manages." }),
-          release: Type.Optional(Type.String({ description: "ModelRelease that the device is meant to run." })),
-          track: oneOf(["Stable", "Candidate"], { description: "Whether the device is exposed to the candidate." }),
+          release: Type.Optional(
+            Type.String({ description: "ModelRelease that the device is meant to run." }),
+          ),
+          track: oneOf(["Stable", "Candidate"], {
+            description: "Whether the device is exposed to the candidate.",
+          }),
         },
         { description: "Which rollout wants what here." },
       ),

@@ -31,7 +31,8 @@ export const PHASES = [
 ] as const;
 export type Phase = (typeof PHASES)[number];
 
-const LABEL_KEY_PATTERN = "^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$";
+const LABEL_KEY_PATTERN =
+  "^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$";
 
 export const selectorSchema = Type.Object(
   {
@@ -48,7 +49,9 @@ export const selectorSchema = Type.Object(
         Type.Object(
           {
             key: Type.String({ description: "Label key.", pattern: LABEL_KEY_PATTERN, maxLength: 317 }),
-            operator: oneOf(["In", "NotIn", "Exists", "DoesNotExist"], { description: "How it is compared." }),
+            operator: oneOf(["In", "NotIn", "Exists", "DoesNotExist"], {
+              description: "How it is compared.",
+            }),
             values: Type.Optional(
               Type.Array(Type.String({ description: "A value.", maxLength: 63 }), {
                 description: "For In and NotIn.",
@@ -75,11 +78,23 @@ export const selectorSchema = Type.Object(
 
 export const stepSchema = Type.Object(
   {
-    percent: Type.Integer({ description: "Share of the matched devices that may be exposed.", minimum: 1, maximum: 100 }),
+    percent: Type.Integer({
+      description: "Share of the matched devices that may be exposed.",
+      minimum: 1,
+      maximum: 100,
+    }),
     minimumDevices: Type.Optional(
-      Type.Integer({ description: "Expose at least this many, even where the percentage says fewer.", minimum: 1, maximum: 100_000 }),
+      Type.Integer({
+        description: "Expose at least this many, even where the percentage says fewer.",
+        minimum: 1,
+        maximum: 100_000,
+      }),
     ),
-    hold: Type.Optional(duration({ description: "Time at this width, converged and with passing analysis, before the next step." })),
+    hold: Type.Optional(
+      duration({
+        description: "Time at this width, converged and with passing analysis, before the next step.",
+      }),
+    ),
   },
   { description: "One width of the canary." },
 );
@@ -100,17 +115,20 @@ export const objectiveSchema = Type.Object(
       }),
     ),
     minimumInferences: Type.Integer({
-      description: "A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive.",
+      description:
+        "A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive.",
       minimum: 1,
       default: 1,
     }),
     minimumDevices: Type.Integer({
-      description: "A verdict needs this many reporting devices (or all exposed ones, where fewer are exposed).",
+      description:
+        "A verdict needs this many reporting devices (or all exposed ones, where fewer are exposed).",
       minimum: 1,
       default: 1,
     }),
     consecutive: Type.Integer({
-      description: "Windows in a row that must be past a warning or a ratio before it counts. An absolute critical bound acts at once.",
+      description:
+        "Windows in a row that must be past a warning or a ratio before it counts. An absolute critical bound acts at once.",
       minimum: 1,
       maximum: 10,
       default: 2,
@@ -132,7 +150,8 @@ export const inferenceDeploymentSpecSchema = Type.Object(
     release: Type.Object(
       {
         name: Type.String({
-          description: "Name of a ModelRelease in this namespace. Change it and a rollout starts; change it back and it is withdrawn.",
+          description:
+            "Name of a ModelRelease in this namespace. Change it and a rollout starts; change it back and it is withdrawn.",
           pattern: "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
           maxLength: 253,
         }),
@@ -174,8 +193,14 @@ export const inferenceDeploymentSpecSchema = Type.Object(
               { percent: 100 },
             ],
             "x-kubernetes-validations": [
-              cel("self.map(s, s.percent).isSorted()", "steps must not go down: each percent is at least the one before"),
-              cel("self[self.size() - 1].percent == 100", "the last step must be percent: 100, or the rollout could never complete"),
+              cel(
+                "self.map(s, s.percent).isSorted()",
+                "steps must not go down: each percent is at least the one before",
+              ),
+              cel(
+                "self[self.size() - 1].percent == 100",
+                "the last step must be percent: 100, or the rollout could never complete",
+              ),
             ],
           }),
           stratifyBy: Type.Array(oneOf(["Site", "DeviceClass"], { description: "A property of devices." }), {
@@ -184,10 +209,18 @@ export const inferenceDeploymentSpecSchema = Type.Object(
             "x-kubernetes-list-type": "set",
             default: ["Site", "DeviceClass"],
           }),
-          progressDeadline: duration({ description: "A step must converge within this time.", default: "2h" }),
-          onDeadline: oneOf(["Rollback", "Hold"], { description: "What to do when it does not.", default: "Rollback" }),
+          progressDeadline: duration({
+            description: "A step must converge within this time.",
+            default: "2h",
+          }),
+          onDeadline: oneOf(["Rollback", "Hold"], {
+            description: "What to do when it does not.",
+            default: "Rollback",
+          }),
           bake: Type.Optional(
-            duration({ description: "After 100 %, time for which it is still watched and still rolled back by itself." }),
+            duration({
+              description: "After 100 %, time for which it is still watched and still rolled back by itself.",
+            }),
           ),
         },
         { description: "How a release goes out.", default: {} },
@@ -204,11 +237,19 @@ export const inferenceDeploymentSpecSchema = Type.Object(
     failureBudget: Type.Optional(
       Type.Object(
         {
-          percent: decimal({ description: "More failed devices than this share of those that tried, and it is rolled back.", default: 2 }),
-          minimumExecuted: Type.Integer({ description: "Judged only after this many devices have tried.", minimum: 1, default: 20 }),
+          percent: decimal({
+            description: "More failed devices than this share of those that tried, and it is rolled back.",
+            default: 2,
+          }),
+          minimumExecuted: Type.Integer({
+            description: "Judged only after this many devices have tried.",
+            minimum: 1,
+            default: 20,
+          }),
         },
         {
-          description: "Devices that report Failed: download, digest, load or probe. Without it: 2 % of at least 20, or of all exposed where fewer are.",
+          description:
+            "Devices that report Failed: download, digest, load or probe. Without it: 2 % of at least 20, or of all exposed where fewer are.",
           default: {},
         },
       ),
@@ -227,12 +268,20 @@ export const inferenceDeploymentSpecSchema = Type.Object(
     ),
     rollback: Type.Optional(
       Type.Object(
-        { mode: oneOf(["Automatic", "Hold"], { description: "Roll back by itself, or stop and wait for a person.", default: "Automatic" }) },
+        {
+          mode: oneOf(["Automatic", "Hold"], {
+            description: "Roll back by itself, or stop and wait for a person.",
+            default: "Automatic",
+          }),
+        },
         { description: "What to do on a breach.", default: {} },
       ),
     ),
     paused: Type.Optional(
-      Type.Boolean({ description: "Stops progress, not protection: a sick canary is still rolled back.", default: false }),
+      Type.Boolean({
+        description: "Stops progress, not protection: a sick canary is still rolled back.",
+        default: false,
+      }),
     ),
   },
   { description: "What a person wants." },
@@ -242,7 +291,10 @@ const releaseReferenceSchema = (description: string) =>
   Type.Object(
     {
       release: Type.String({ description: "Name of the ModelRelease." }),
-      digests: Type.Array(Type.String({ description: "A digest." }), { description: "Digests of its variants, sorted.", maxItems: 16 }),
+      digests: Type.Array(Type.String({ description: "A digest." }), {
+        description: "Digests of its variants, sorted.",
+        maxItems: 16,
+      }),
     },
     { description },
   );
@@ -253,14 +305,20 @@ export const analysisResultSchema = Type.Object(
   {
     metric: Type.String({ description: "The objective." }),
     verdict: oneOf(VERDICT_KINDS, { description: "What it came to." }),
-    value: Type.Optional(Type.String({ description: "Value of the exposed devices that run the candidate." })),
-    control: Type.Optional(Type.String({ description: "Value of the devices that run stable, over the same time." })),
+    value: Type.Optional(
+      Type.String({ description: "Value of the exposed devices that run the candidate." }),
+    ),
+    control: Type.Optional(
+      Type.String({ description: "Value of the devices that run stable, over the same time." }),
+    ),
     bound: Type.Optional(Type.String({ description: "The bound it was held against." })),
     devices: Type.Integer({ description: "Devices that reported." }),
     samples: Type.Integer({ description: "Inferences in their windows." }),
     message: Type.Optional(Type.String({ description: "For people.", maxLength: 1024 })),
     breachedSince: Type.Optional(
-      timestamp({ description: "Since when it has been past a bound without a break: a confirmation needs time." }),
+      timestamp({
+        description: "Since when it has been past a bound without a break: a confirmation needs time.",
+      }),
     ),
   },
   { description: "Verdict on one objective." },
@@ -278,9 +336,13 @@ export type RollbackReason = (typeof ROLLBACK_REASONS)[number];
 
 export const inferenceDeploymentStatusSchema = Type.Object(
   {
-    observedGeneration: Type.Optional(Type.Integer({ description: "The generation this status was made for." })),
+    observedGeneration: Type.Optional(
+      Type.Integer({ description: "The generation this status was made for." }),
+    ),
     phase: Type.Optional(oneOf(PHASES, { description: "Where the rollout is." })),
-    stable: Type.Optional(releaseReferenceSchema("The last release that completed here: the target of a rollback.")),
+    stable: Type.Optional(
+      releaseReferenceSchema("The last release that completed here: the target of a rollback."),
+    ),
     candidate: Type.Optional(releaseReferenceSchema("The release that is going out.")),
     step: Type.Optional(
       Type.Object(
@@ -288,26 +350,42 @@ export const inferenceDeploymentStatusSchema = Type.Object(
           index: Type.Integer({ description: "Index of the step, from 0.", minimum: 0 }),
           percent: Type.Integer({ description: "Its width." }),
           startedAt: timestamp({ description: "When it began; moved on by the time spent frozen." }),
-          passingSince: Type.Optional(timestamp({ description: "Since when it has been converged with passing analysis." })),
+          passingSince: Type.Optional(
+            timestamp({ description: "Since when it has been converged with passing analysis." }),
+          ),
         },
         { description: "The current step." },
       ),
     ),
-    frozenSince: Type.Optional(timestamp({ description: "Since when the hub or the metrics could not be read." })),
-    heldBecause: Type.Optional(Type.String({ description: "Why the rollout stands still.", maxLength: 1024 })),
-    bakingSince: Type.Optional(timestamp({ description: "Since when the release has been watched at 100 %." })),
+    frozenSince: Type.Optional(
+      timestamp({ description: "Since when the hub or the metrics could not be read." }),
+    ),
+    heldBecause: Type.Optional(
+      Type.String({ description: "Why the rollout stands still.", maxLength: 1024 }),
+    ),
+    bakingSince: Type.Optional(
+      timestamp({ description: "Since when the release has been watched at 100 %." }),
+    ),
     exposure: Type.Optional(
       Type.Array(
         Type.Object(
           {
             site: Type.Optional(Type.String({ description: "Site of the stratum; left out: any." })),
             deviceClass: Type.Optional(Type.String({ description: "Class of the stratum; left out: any." })),
-            threshold: Type.Integer({ description: "Devices whose bucket is below it are exposed.", minimum: 0, maximum: 1_000_000 }),
+            threshold: Type.Integer({
+              description: "Devices whose bucket is below it are exposed.",
+              minimum: 0,
+              maximum: 1_000_000,
+            }),
             devices: Type.Integer({ description: "How many that were when it was set.", minimum: 0 }),
           },
           { description: "Exposure of one stratum." },
         ),
-        { description: "Who is exposed to the candidate.", maxItems: 512, "x-kubernetes-list-type": "atomic" },
+        {
+          description: "Who is exposed to the candidate.",
+          maxItems: 512,
+          "x-kubernetes-list-type": "atomic",
+        },
       ),
     ),
     rollback: Type.Optional(
@@ -378,7 +456,11 @@ export const inferenceDeploymentStatusSchema = Type.Object(
           },
           { description: "One transition." },
         ),
-        { description: "The last ten transitions, oldest first.", maxItems: 10, "x-kubernetes-list-type": "atomic" },
+        {
+          description: "The last ten transitions, oldest first.",
+          maxItems: 10,
+          "x-kubernetes-list-type": "atomic",
+        },
       ),
     ),
     lastHandled: Type.Optional(

@@ -17,13 +17,16 @@ export function bucketOf(salt: string, deviceId: string): number {
 export type Labels = Readonly<Record<string, string>>;
 
 export function isEmptySelector(selector: Selector): boolean {
-  return Object.keys(selector.matchLabels ?? {}).length === 0 && (selector.matchExpressions ?? []).length === 0;
+  return (
+    Object.keys(selector.matchLabels ?? {}).length === 0 && (selector.matchExpressions ?? []).length === 0
+  );
 }
 
 /** As Kubernetes matches labels, except that an empty selector matches nothing. */
 export function matches(selector: Selector, labels: Labels): boolean {
   if (isEmptySelector(selector)) return false;
-  for (const [key, value] of Object.entries(selector.matchLabels ?? {})) if (labels[key] !== value) return false;
+  for (const [key, value] of Object.entries(selector.matchLabels ?? {}))
+    if (labels[key] !== value) return false;
   for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
     const value = labels[key];
     const listed = value !== undefined && values.includes(value);
@@ -36,7 +39,10 @@ export function matches(selector: Selector, labels: Labels): boolean {
 }
 
 /** A deployment that is being deleted selects nothing any more. */
-export function selects(deployment: InferenceDeployment, device: Pick<EdgeDevice, "namespace" | "labels">): boolean {
+export function selects(
+  deployment: InferenceDeployment,
+  device: Pick<EdgeDevice, "namespace" | "labels">,
+): boolean {
   return (
     !deployment.deleting &&
     deployment.namespace === device.namespace &&
@@ -75,7 +81,11 @@ export function isExposed(
  */
 export type Membership =
   | { readonly kind: "member"; readonly module: string; readonly deployment: InferenceDeployment }
-  | { readonly kind: "conflict"; readonly module: string; readonly deployments: readonly InferenceDeployment[] };
+  | {
+      readonly kind: "conflict";
+      readonly module: string;
+      readonly deployments: readonly InferenceDeployment[];
+    };
 
 export function membershipsOf(
   device: Pick<EdgeDevice, "namespace" | "labels">,
@@ -93,4 +103,3 @@ export function membershipsOf(
     return { kind: "conflict", module, deployments: [...list].sort((a, b) => (a.name < b.name ? -1 : 1)) };
   });
 }
-

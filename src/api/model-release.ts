@@ -1,23 +1,52 @@
 import { Type } from "typebox";
 import { LABEL_LIKE } from "./edge-device.ts";
 import type { Resource } from "./resource.ts";
-import { cel, conditionsSchema, decimal, digest, duration, listMap, type Of, oneOf, timestamp } from "./schema.ts";
+import {
+  cel,
+  conditionsSchema,
+  decimal,
+  digest,
+  duration,
+  listMap,
+  type Of,
+  oneOf,
+  timestamp,
+} from "./schema.ts";
 
 /** ONNX tensor element types as ONNX Runtime names them. */
 export const TENSOR_TYPES = [
-  "float32", "float64", "float16", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool", "string",
+  "float32",
+  "float64",
+  "float16",
+  "int8",
+  "uint8",
+  "int16",
+  "uint16",
+  "int32",
+  "uint32",
+  "int64",
+  "uint64",
+  "bool",
+  "string",
 ] as const;
 
 const blobSchema = Type.Object(
   {
-    container: Type.String({ description: "Blob container.", pattern: "^[a-z0-9]([a-z0-9-]{1,61}[a-z0-9])$", maxLength: 63 }),
+    container: Type.String({
+      description: "Blob container.",
+      pattern: "^[a-z0-9]([a-z0-9-]{1,61}[a-z0-9])$",
+      maxLength: 63,
+    }),
     path: Type.String({
       description: "Path of the blob in its container.",
       minLength: 1,
       maxLength: 1024,
       pattern: "^[A-Za-z0-9._/+=@-]+$",
       "x-kubernetes-validations": [
-        cel("!self.startsWith('/') && !self.contains('..')", "the path is relative to the container, without .."),
+        cel(
+          "!self.startsWith('/') && !self.contains('..')",
+          "the path is relative to the container, without ..",
+        ),
       ],
     }),
   },
@@ -42,7 +71,11 @@ const tensorSchema = Type.Object(
 
 export const variantSchema = Type.Object(
   {
-    name: Type.String({ description: "Name of the variant, such as fp32.", pattern: "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$", maxLength: 32 }),
+    name: Type.String({
+      description: "Name of the variant, such as fp32.",
+      pattern: "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$",
+      maxLength: 32,
+    }),
     deviceClasses: Type.Optional(
       Type.Array(Type.String({ description: "A device class.", pattern: LABEL_LIKE, maxLength: 63 }), {
         description: "Classes this variant is for; none means any class that no other variant names.",
@@ -53,7 +86,10 @@ export const variantSchema = Type.Object(
     blob: blobSchema,
     digest: digest({ description: "sha256 of the file: the identity of the bytes that devices will run." }),
     executionProvider: Type.Optional(
-      oneOf(["cpu", "cuda", "tensorrt"], { description: "ONNX Runtime execution provider that devices use.", default: "cpu" }),
+      oneOf(["cpu", "cuda", "tensorrt"], {
+        description: "ONNX Runtime execution provider that devices use.",
+        default: "cpu",
+      }),
     ),
   },
   { description: "The bytes for some classes of devices." },
@@ -61,7 +97,10 @@ export const variantSchema = Type.Object(
 
 export const verificationSchema = Type.Object(
   {
-    timeout: duration({ description: "A verification that takes longer is Failed: the model hangs.", default: "5m" }),
+    timeout: duration({
+      description: "A verification that takes longer is Failed: the model hangs.",
+      default: "5m",
+    }),
     signature: Type.Optional(
       Type.Object(
         {
@@ -77,10 +116,16 @@ export const verificationSchema = Type.Object(
           blob: blobSchema,
           digest: digest({ description: "sha256 of the golden set." }),
           minimumAccuracy: Type.Optional(
-            decimal({ description: "Share of samples whose most probable class is the label, 0 to 1. Needs an array `labels` in the set." }),
+            decimal({
+              description:
+                "Share of samples whose most probable class is the label, 0 to 1. Needs an array `labels` in the set.",
+            }),
           ),
           maximumAbsoluteError: Type.Optional(
-            decimal({ description: "Largest difference from the expected outputs. Needs one array `output:<name>` for each output compared." }),
+            decimal({
+              description:
+                "Largest difference from the expected outputs. Needs one array `output:<name>` for each output compared.",
+            }),
           ),
         },
         {
@@ -99,12 +144,35 @@ export const verificationSchema = Type.Object(
       Type.Object(
         {
           p95: duration({ description: "95 of 100 runs must take no longer, on the verifier's CPU." }),
-          warmup: Type.Integer({ description: "Runs before measuring.", minimum: 0, maximum: 10_000, default: 10 }),
-          samples: Type.Integer({ description: "Measured runs.", minimum: 20, maximum: 100_000, default: 200 }),
-          batchSize: Type.Integer({ description: "Size of a free first axis.", minimum: 1, maximum: 1024, default: 1 }),
-          threads: Type.Integer({ description: "Threads of ONNX Runtime.", minimum: 1, maximum: 64, default: 1 }),
+          warmup: Type.Integer({
+            description: "Runs before measuring.",
+            minimum: 0,
+            maximum: 10_000,
+            default: 10,
+          }),
+          samples: Type.Integer({
+            description: "Measured runs.",
+            minimum: 20,
+            maximum: 100_000,
+            default: 200,
+          }),
+          batchSize: Type.Integer({
+            description: "Size of a free first axis.",
+            minimum: 1,
+            maximum: 1024,
+            default: 1,
+          }),
+          threads: Type.Integer({
+            description: "Threads of ONNX Runtime.",
+            minimum: 1,
+            maximum: 64,
+            default: 1,
+          }),
         },
-        { description: "A bound that catches a model which is far too slow; devices are judged by the canary." },
+        {
+          description:
+            "A bound that catches a model which is far too slow; devices are judged by the canary.",
+        },
       ),
     ),
   },
@@ -113,8 +181,16 @@ export const verificationSchema = Type.Object(
 
 export const modelReleaseSpecSchema = Type.Object(
   {
-    model: Type.String({ description: "Name of the model, such as resnet50.", pattern: LABEL_LIKE, maxLength: 63 }),
-    version: Type.String({ description: "Version of the model, such as 2.1.0.", pattern: LABEL_LIKE, maxLength: 63 }),
+    model: Type.String({
+      description: "Name of the model, such as resnet50.",
+      pattern: LABEL_LIKE,
+      maxLength: 63,
+    }),
+    version: Type.String({
+      description: "Version of the model, such as 2.1.0.",
+      pattern: LABEL_LIKE,
+      maxLength: 63,
+    }),
     variants: listMap(variantSchema, "name", {
       description: "The files of the release; the most specific deviceClasses match wins.",
       minItems: 1,
@@ -123,8 +199,12 @@ export const modelReleaseSpecSchema = Type.Object(
     runtimeConfig: Type.Optional(
       Type.Object(
         {
-          batchSize: Type.Optional(Type.Integer({ description: "Batch size on the device.", minimum: 1, maximum: 1024 })),
-          numThreads: Type.Optional(Type.Integer({ description: "Threads on the device.", minimum: 1, maximum: 256 })),
+          batchSize: Type.Optional(
+            Type.Integer({ description: "Batch size on the device.", minimum: 1, maximum: 1024 }),
+          ),
+          numThreads: Type.Optional(
+            Type.Integer({ description: "Threads on the device.", minimum: 1, maximum: 256 }),
+          ),
         },
         { description: "Settings that travel, roll out and roll back with the weights." },
       ),
@@ -154,7 +234,8 @@ export const checkResultSchema = Type.Object(
   {
     name: oneOf(["Digest", "Load", "Signature", "Golden", "Latency"], { description: "Which check." }),
     outcome: oneOf(CHECK_OUTCOMES, {
-      description: "Passed and Failed are facts about the model; Error is a fact about us and is tried again.",
+      description:
+        "Passed and Failed are facts about the model; Error is a fact about us and is tried again.",
     }),
     measured: Type.Optional(Type.String({ description: "What was measured.", maxLength: 256 })),
     bound: Type.Optional(Type.String({ description: "What it was held against.", maxLength: 256 })),
@@ -165,7 +246,9 @@ export const checkResultSchema = Type.Object(
 
 export const modelReleaseStatusSchema = Type.Object(
   {
-    observedGeneration: Type.Optional(Type.Integer({ description: "The generation this status was made for." })),
+    observedGeneration: Type.Optional(
+      Type.Integer({ description: "The generation this status was made for." }),
+    ),
     variants: Type.Optional(
       listMap(
         Type.Object(
@@ -177,10 +260,15 @@ export const modelReleaseStatusSchema = Type.Object(
             reason: Type.Optional(Type.String({ description: "Why, as one word.", maxLength: 64 })),
             message: Type.Optional(Type.String({ description: "Why, for people.", maxLength: 2048 })),
             checks: Type.Optional(
-              listMap(checkResultSchema, "name", { description: "Results, in the order they ran.", maxItems: 16 }),
+              listMap(checkResultSchema, "name", {
+                description: "Results, in the order they ran.",
+                maxItems: 16,
+              }),
             ),
             verifiedAt: Type.Optional(timestamp({ description: "When the verdict was reached." })),
-            verifierVersion: Type.Optional(Type.String({ description: "Version of the verifier and its ONNX Runtime." })),
+            verifierVersion: Type.Optional(
+              Type.String({ description: "Version of the verifier and its ONNX Runtime." }),
+            ),
             goldenDigest: Type.Optional(Type.String({ description: "Digest of the golden set used." })),
           },
           { description: "Verdict on one variant." },

@@ -41,7 +41,9 @@ export type Note = { readonly type: "Normal" | "Warning"; readonly reason: strin
 /** adopt: add our finalizer · live: reconcile · cleanup: undo, then let go · gone: nothing left to do */
 export type Lifecycle = "adopt" | "live" | "cleanup" | "gone";
 
-export function lifecycleOf(resource: Pick<Resource<unknown, unknown>, "deleting" | "finalizers">): Lifecycle {
+export function lifecycleOf(
+  resource: Pick<Resource<unknown, unknown>, "deleting" | "finalizers">,
+): Lifecycle {
   const held = resource.finalizers.includes(FINALIZER);
   if (resource.deleting) return held ? "cleanup" : "gone";
   return held ? "live" : "adopt";

@@ -1,7 +1,9 @@
 import type { Millis } from "./time.ts";
 
 /** Expected failure is a value; a throw is a bug. */
-export type Result<T, E> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: E };
+export type Result<T, E> =
+  | { readonly ok: true; readonly value: T }
+  | { readonly ok: false; readonly error: E };
 
 /**
  * Every way an outside system can let us down, named by what the caller must do about it:

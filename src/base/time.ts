@@ -70,7 +70,10 @@ export function durationText(length: Millis): string {
     [Math.floor((total % 3600) / 60), "m"],
     [total % 60, "s"],
   ];
-  return parts.filter(([amount]) => amount > 0).map(([amount, unit]) => `${amount}${unit}`).join("");
+  return parts
+    .filter(([amount]) => amount > 0)
+    .map(([amount, unit]) => `${amount}${unit}`)
+    .join("");
 }
 
 /** `null` for text that is no point in time. */

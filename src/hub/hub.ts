@@ -105,14 +105,22 @@ export type DeviceHub = {
   ) => Attempt<Twin>;
   readonly listConfigurations: (signal: AbortSignal) => Attempt<readonly Configuration[]>;
   /** `conflict`: the id exists. `rejected`: refused, or the hub is full (it says which). */
-  readonly createConfiguration: (configuration: NewConfiguration, lane: Lane, signal: AbortSignal) => Attempt<Configuration>;
+  readonly createConfiguration: (
+    configuration: NewConfiguration,
+    lane: Lane,
+    signal: AbortSignal,
+  ) => Attempt<Configuration>;
   readonly updateConfiguration: (
     had: Configuration,
     change: ConfigurationChange,
     lane: Lane,
     signal: AbortSignal,
   ) => Attempt<Configuration>;
-  readonly removeConfiguration: (had: Pick<Configuration, "id" | "etag">, lane: Lane, signal: AbortSignal) => Attempt<void>;
+  readonly removeConfiguration: (
+    had: Pick<Configuration, "id" | "etag">,
+    lane: Lane,
+    signal: AbortSignal,
+  ) => Attempt<void>;
   /** Asks the hub whether it understands a target condition: `null`, or the hub's own words. */
   readonly testCondition: (targetCondition: string, signal: AbortSignal) => Attempt<string | null>;
   /** Devices that carry our tag, page by page. */
@@ -164,8 +172,17 @@ export type ConfigurationView = {
   /** `null` until the first listing. */
   readonly list: () => readonly Configuration[] | null;
   readonly onChange: (listener: () => void) => void;
-  readonly create: (configuration: NewConfiguration, lane: Lane, signal: AbortSignal) => Attempt<Configuration>;
-  readonly update: (had: Configuration, change: ConfigurationChange, lane: Lane, signal: AbortSignal) => Attempt<Configuration>;
+  readonly create: (
+    configuration: NewConfiguration,
+    lane: Lane,
+    signal: AbortSignal,
+  ) => Attempt<Configuration>;
+  readonly update: (
+    had: Configuration,
+    change: ConfigurationChange,
+    lane: Lane,
+    signal: AbortSignal,
+  ) => Attempt<Configuration>;
   readonly remove: (had: Configuration, lane: Lane, signal: AbortSignal) => Attempt<void>;
 };
 

@@ -15,7 +15,12 @@ export type Cycle<Key, Seen, Chosen> = {
   /** Then do: idempotent, each action guarded by an etag or a diff. */
   readonly act: (seen: Seen, chosen: Chosen, signal: AbortSignal) => Attempt<void>;
   /** Conditions and counts from scratch, written only if different. */
-  readonly report: (seen: Seen, chosen: Chosen, acted: Result<void, Fault>, signal: AbortSignal) => Attempt<void>;
+  readonly report: (
+    seen: Seen,
+    chosen: Chosen,
+    acted: Result<void, Fault>,
+    signal: AbortSignal,
+  ) => Attempt<void>;
   readonly rest: (seen: Seen, chosen: Chosen) => Outcome;
 };
 

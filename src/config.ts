@@ -1,0 +1,262 @@
+import { parseArgs } from "node:util";
+import { type Millis, parseDuration } from "./base/time.ts";
+
+/** Where the operator reaches the hub: a connection string (the simulator, or by explicit choice), or a token. */
+export type HubAccess =
+  | { readonly kind: "connectionString"; readonly connectionString: string }
+  | { readonly kind: "workloadIdentity"; readonly host: string };
+
+export type StoreAccess =
+  | { readonly kind: "connectionString"; readonly connectionString: string }
+  | { readonly kind: "workloadIdentity"; readonly url: string };
+
+export type HubTier = "F1" | "S1" | "S2" | "S3";
+
+export type Config = {
+  readonly kubeconfig: string | null;
+  readonly context: string | null;
+  /** `null`: all namespaces. */
+  readonly namespaces: readonly string[] | null;
+  readonly hub: {
+    readonly access: HubAccess;
+    /** Dials this address instead of the hub's name: for the simulator. */
+    readonly endpoint: { readonly host: string; readonly port: number } | null;
+    readonly caFile: string | null;
+    readonly tier: HubTier;
+    readonly units: number;
+  };
+  readonly store: {
+    readonly access: StoreAccess;
+    readonly sasVersion: string | null;
+    readonly caFile: string | null;
+  };
+  readonly verifierSocket: string;
+  readonly salt: string;
+  readonly workers: number;
+  readonly analysisInterval: Millis;
+  readonly fleetInterval: Millis;
+  readonly sasLifetime: Millis;
+  readonly baseDeployment: "managed" | "external";
+  readonly lease: {
+    readonly enabled: boolean;
+    readonly namespace: string;
+    readonly name: string;
+    readonly identity: string;
+  };
+  readonly probes: { readonly host: string; readonly port: number };
+  readonly drain: Millis;
+  readonly logLevel: "debug" | "info" | "warn" | "error";
+};
+
+export type Parsed =
+  | { readonly kind: "config"; readonly config: Config }
+  | { readonly kind: "help"; readonly text: string }
+  | { readonly kind: "mistakes"; readonly mistakes: readonly string[] };
+
+type Setting = { readonly default: string; readonly help: string };
+
+// One row a setting: the flag --name, the environment variable EDGEFLEET_NAME, its default and its help.
+const SETTINGS = {
+  kubeconfig: { default: "", help: "kubeconfig file; inside a cluster the service account is used" },
+  context: { default: "", help: "context of the kubeconfig" },
+  namespaces: { default: "", help: "comma-separated namespaces to serve; default: all" },
+  "hub-host": {
+    default: "",
+    help: "host name of the IoT Hub, with workload identity (fleet.azure-devices.net)",
+  },
+  "hub-endpoint": { default: "", help: "host:port to dial instead of the hub's name (the simulator)" },
+  "hub-ca": { default: "", help: "file of the CA of --hub-endpoint" },
+  "hub-tier": { default: "S1", help: "tier of the hub: F1, S1, S2 or S3; sets the budgets" },
+  "hub-units": { default: "1", help: "units of the hub; sets the budgets" },
+  "storage-url": { default: "", help: "URL of the blob service, with workload identity" },
+  "storage-ca": { default: "", help: "file of the CA of the blob service (Azurite over HTTPS)" },
+  "storage-sas-version": { default: "", help: "service version of SAS tokens; default: the SDK's" },
+  "verifier-socket": { default: "/run/edgefleet/verifier.sock", help: "Unix socket of the verifier sidecar" },
+  salt: { default: "edgefleet", help: "salt of the buckets; never change it while rollouts are under way" },
+  workers: { default: "8", help: "reconciles at a time, for each controller" },
+  "analysis-interval": { default: "30s", help: "how often a running rollout is looked at" },
+  "fleet-interval": { default: "60s", help: "pause between two sweeps over the hub's twins" },
+  "sas-lifetime": { default: "144h", help: "life of download URLs for devices, at most 168h" },
+  "base-deployment": {
+    default: "managed",
+    help: "managed: keep a base deployment for edge devices; external: somebody else does",
+  },
+  "leader-election": { default: "true", help: "true, or false for a single process" },
+  "lease-namespace": { default: "edgefleet-system", help: "namespace of the Lease" },
+  "lease-name": { default: "edge-fleet-operator", help: "name of the Lease" },
+  "lease-identity": {
+    default: "",
+    help: "who this process is in the Lease; default: host name and a random part",
+  },
+  "probe-address": { default: "0.0.0.0:8080", help: "address of /healthz, /readyz and /metrics" },
+  drain: { default: "20s", help: "time for reconciles in flight at shutdown" },
+  "log-level": { default: "info", help: "debug, info, warn or error" },
+} as const satisfies Readonly<Record<string, Setting>>;
+
+type Name = keyof typeof SETTINGS;
+
+const SECRETS: readonly (readonly [string, string])[] = [
+  ["EDGEFLEET_HUB_CONNECTION_STRING", "connection string of the hub, instead of --hub-host"],
+  [
+    "EDGEFLEET_STORAGE_CONNECTION_STRING",
+    "connection string of the storage account, instead of --storage-url",
+  ],
+];
+
+/** Flags first, then the environment, then defaults. Reports every mistake at once. */
+export function parseConfig(
+  args: readonly string[],
+  env: Readonly<Record<string, string | undefined>>,
+  host: { readonly name: string; readonly random: string },
+): Parsed {
+  const mistakes: string[] = [];
+  const names = Object.keys(SETTINGS) as Name[];
+  const flags = readFlags(args, names, mistakes);
+  if (flags["help"] === true) return { kind: "help", text: helpText() };
+  const text = (name: Name): string => {
+    const flag = flags[name];
+    return typeof flag === "string" ? flag : (env[environmentName(name)] ?? SETTINGS[name].default);
+  };
+  const oneOf = <const T extends readonly string[]>(name: Name, values: T): T[number] => {
+    const value = values.find((candidate) => candidate === text(name));
+    if (value === undefined) mistakes.push(`--${name}: "${text(name)}" is none of ${values.join(", ")}`);
+    return value ?? (values[0] as T[number]);
+  };
+  const count = (name: Name, maximum: number): number => {
+    const value = Number(text(name));
+    if (Number.isInteger(value) && value >= 1 && value <= maximum) return value;
+    mistakes.push(`--${name}: "${text(name)}" is not a whole number from 1 to ${maximum}`);
+    return 1;
+  };
+  const length = (name: Name, least: Millis, most: Millis): Millis => {
+    const parsed = parseDuration(text(name));
+    if (!parsed.ok) mistakes.push(`--${name}: ${parsed.error}`);
+    else if (parsed.value < least || parsed.value > most)
+      mistakes.push(`--${name}: "${text(name)}" is not between ${least / 1000}s and ${most / 1000}s`);
+    else return parsed.value;
+    return least;
+  };
+  const address = (name: Name): { readonly host: string; readonly port: number } => {
+    const match = /^(?:https?:\/\/)?(\[[0-9a-f:]+\]|[^:/]+):([0-9]{1,5})$/.exec(text(name));
+    if (match !== null) return { host: match[1] ?? "", port: Number(match[2]) };
+    mistakes.push(`--${name}: "${text(name)}" is not host:port`);
+    return { host: "", port: 0 };
+  };
+  const orNull = (name: Name): string | null => (text(name) === "" ? null : text(name));
+
+  const config: Config = {
+    kubeconfig: orNull("kubeconfig") ?? env["KUBECONFIG"] ?? null,
+    context: orNull("context"),
+    namespaces:
+      orNull("namespaces")
+        ?.split(",")
+        .map((name) => name.trim()) ?? null,
+    hub: {
+      access: hubAccess(env["EDGEFLEET_HUB_CONNECTION_STRING"], text("hub-host"), mistakes),
+      endpoint: orNull("hub-endpoint") === null ? null : address("hub-endpoint"),
+      caFile: orNull("hub-ca"),
+      tier: oneOf("hub-tier", ["S1", "S2", "S3", "F1"]),
+      units: count("hub-units", 200),
+    },
+    store: {
+      access: storeAccess(env["EDGEFLEET_STORAGE_CONNECTION_STRING"], text("storage-url"), mistakes),
+      sasVersion: orNull("storage-sas-version"),
+      caFile: orNull("storage-ca"),
+    },
+    verifierSocket: text("verifier-socket"),
+    salt: text("salt"),
+    workers: count("workers", 64),
+    analysisInterval: length("analysis-interval", 1000 as Millis, 3_600_000 as Millis),
+    fleetInterval: length("fleet-interval", 500 as Millis, 3_600_000 as Millis),
+    sasLifetime: length("sas-lifetime", 600_000 as Millis, 604_800_000 as Millis),
+    baseDeployment: oneOf("base-deployment", ["managed", "external"]),
+    lease: {
+      enabled: oneOf("leader-election", ["true", "false"]) === "true",
+      namespace: text("lease-namespace"),
+      name: text("lease-name"),
+      identity: orNull("lease-identity") ?? `${host.name}_${host.random}`,
+    },
+    probes: address("probe-address"),
+    drain: length("drain", 0 as Millis, 600_000 as Millis),
+    logLevel: oneOf("log-level", ["info", "debug", "warn", "error"]),
+  };
+  if (config.salt === "") mistakes.push("--salt: must not be empty");
+  if (config.verifierSocket === "") mistakes.push("--verifier-socket: must not be empty");
+  if (config.namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))
+    mistakes.push(`--namespaces: "${text("namespaces")}" is not a comma-separated list of namespaces`);
+  return mistakes.length > 0 ? { kind: "mistakes", mistakes } : { kind: "config", config };
+}
+
+function readFlags(
+  args: readonly string[],
+  names: readonly Name[],
+  mistakes: string[],
+): Readonly<Record<string, string | boolean | undefined>> {
+  const options = Object.fromEntries(names.map((name) => [name, { type: "string" as const }]));
+  const { values, tokens } = parseArgs({
+    args: [...args],
+    options: { ...options, help: { type: "boolean", short: "h" } },
+    strict: false,
+    allowPositionals: true,
+    tokens: true,
+  });
+  for (const token of tokens) {
+    if (token.kind === "positional")
+      mistakes.push(`"${token.value}" is not understood; settings are flags, see --help`);
+    if (token.kind !== "option" || token.name === "help") continue;
+    if (!names.some((name) => name === token.name))
+      mistakes.push(`--${token.name}: no such setting, see --help`);
+    else if (token.value === undefined) mistakes.push(`--${token.name}: needs a value`);
+  }
+  return values as Readonly<Record<string, string | boolean | undefined>>;
+}
+
+function hubAccess(connectionString: string | undefined, host: string, mistakes: string[]): HubAccess {
+  if (connectionString !== undefined && connectionString !== "") {
+    const missing = ["HostName", "SharedAccessKeyName", "SharedAccessKey"].filter(
+      (part) => !new RegExp(`(^|;)${part}=[^;]`).test(connectionString),
+    );
+    if (missing.length > 0) mistakes.push(`EDGEFLEET_HUB_CONNECTION_STRING: has no ${missing.join(", no ")}`);
+    if (host !== "")
+      mistakes.push("--hub-host: given together with EDGEFLEET_HUB_CONNECTION_STRING; choose one");
+    return { kind: "connectionString", connectionString };
+  }
+  if (host === "") mistakes.push("no hub: give --hub-host, or EDGEFLEET_HUB_CONNECTION_STRING");
+  else if (!/^[A-Za-z0-9.-]+$/.test(host)) mistakes.push(`--hub-host: "${host}" is not a host name`);
+  return { kind: "workloadIdentity", host };
+}
+
+function storeAccess(connectionString: string | undefined, url: string, mistakes: string[]): StoreAccess {
+  if (connectionString !== undefined && connectionString !== "") {
+    if (!/(^|;)AccountName=[^;]/.test(connectionString))
+      mistakes.push("EDGEFLEET_STORAGE_CONNECTION_STRING: has no AccountName");
+    if (url !== "")
+      mistakes.push("--storage-url: given together with EDGEFLEET_STORAGE_CONNECTION_STRING; choose one");
+    return { kind: "connectionString", connectionString };
+  }
+  if (url === "") mistakes.push("no blob store: give --storage-url, or EDGEFLEET_STORAGE_CONNECTION_STRING");
+  else if (!URL.canParse(url)) mistakes.push(`--storage-url: "${url}" is not a URL`);
+  return { kind: "workloadIdentity", url };
+}
+
+function environmentName(name: Name): string {
+  return `EDGEFLEET_${name.toUpperCase().replaceAll("-", "_")}`;
+}
+
+function helpText(): string {
+  const rows = Object.entries(SETTINGS).map(([name, { default: fallback, help }]) => {
+    const shown = fallback === "" ? "" : ` (default ${fallback})`;
+    return `  --${name.padEnd(22)} ${help}${shown}`;
+  });
+  return [
+    "edge-fleet-operator: rolls ONNX models out to fleets of edge devices behind Azure IoT Hub",
+    "",
+    "Every flag is also an environment variable: --hub-tier is EDGEFLEET_HUB_TIER. A flag wins.",
+    "",
+    ...rows,
+    "",
+    "Secrets come by environment only:",
+    ...SECRETS.map(([name, help]) => `  ${name.padEnd(36)} ${help}`),
+    "",
+  ].join("\n");
+}
