@@ -124,6 +124,15 @@ export const edgeDeviceStatusSchema = Type.Object(
         { description: "The identity on the hub." },
       ),
     ),
+    connectionSecret: Type.Optional(
+      Type.Object(
+        {
+          name: Type.String({ description: "Name of the Secret." }),
+          generationId: Type.String({ description: "The life of the identity whose keys are in it." }),
+        },
+        { description: "The Secret that was written." },
+      ),
+    ),
     placement: Type.Optional(
       Type.Object(
         {

@@ -270,6 +270,14 @@ export const modelReleaseStatusSchema = Type.Object(
               Type.String({ description: "Version of the verifier and its ONNX Runtime." }),
             ),
             goldenDigest: Type.Optional(Type.String({ description: "Digest of the golden set used." })),
+            attempts: Type.Optional(
+              Type.Integer({
+                description:
+                  "How many times in a row the verification broke off for a reason that is not the model's.",
+                minimum: 1,
+              }),
+            ),
+            retryAt: Type.Optional(timestamp({ description: "When it is tried again." })),
           },
           { description: "Verdict on one variant." },
         ),

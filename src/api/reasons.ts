@@ -19,6 +19,8 @@ export const REASONS = {
   NothingPlaced: "NothingPlaced",
   SelectedTwice: "SelectedTwice",
   Disabled: "Disabled",
+  ClockAhead: "ClockAhead",
+  SecretWritten: "SecretWritten",
   SecretConflict: "SecretConflict",
   KubeUnavailable: "KubeUnavailable",
   Deleting: "Deleting",
