@@ -1,0 +1,108 @@
+import type { Millis } from "../base/time.ts";
+import type { RuntimeDeps } from "./deps.ts";
+import { linkedSignal } from "./linked-signal.ts";
+
+type Body = (signal: AbortSignal) => Promise<void>;
+
+/** Something that runs until its signal aborts. Returning earlier, or throwing, is a failure. */
+export type Part = { readonly name: string; readonly run: Body };
+
+export type Plan = {
+  /** Servers and caches: on every replica, leading or not. They stop last, in reverse, one after the other. */
+  readonly always: readonly Part[];
+  /** Resolves when all caches are filled. */
+  readonly ready: Body;
+  /** Calls `body` while this replica leads; its signal aborts when it no longer does. */
+  readonly lead: (signal: AbortSignal, body: Body) => Promise<void>;
+  /** Controllers: they stop first, all at once. */
+  readonly whenLeading: readonly Part[];
+  /** How long everything together may take to stop. */
+  readonly drain: Millis;
+};
+
+/**
+ * Starts always → ready → lead → whenLeading, and stops in reverse when `signal` aborts. One part failing stops them
+ * all: then, or when stopping takes longer than `drain`, the promise rejects and the process should exit with an error.
+ */
+export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSignal): Promise<void> {
+  using stop = linkedSignal(signal);
+  const failures: unknown[] = [];
+  const running = new Set<string>();
+
+  /** Runs a part to its end; whatever ends it too early stops everything. */
+  async function run(part: Part, partSignal: AbortSignal): Promise<void> {
+    running.add(part.name);
+    deps.log.debug("part started", { part: part.name });
+    try {
+      await part.run(partSignal);
+      if (!partSignal.aborted) throw new Error(`${part.name} ended although nobody stopped it`);
+    } catch (cause) {
+      // Once we are stopping, a throw that answers the abort changes nothing.
+      if (!partSignal.aborted) {
+        failures.push(cause);
+        deps.log.error("part failed; stopping", cause, { part: part.name });
+        stop.abort();
+      }
+    } finally {
+      running.delete(part.name);
+      deps.log.debug("part stopped", { part: part.name });
+    }
+  }
+
+  const always = plan.always.map((part) => {
+    const controller = new AbortController();
+    return { controller, ended: run(part, controller.signal) };
+  });
+  const leading = run(
+    {
+      name: "leading",
+      run: async (leadSignal) => {
+        await plan.ready(leadSignal);
+        if (leadSignal.aborted) return;
+        deps.log.info("ready");
+        await plan.lead(leadSignal, async (bodySignal) => {
+          using body = linkedSignal(bodySignal);
+          await Promise.all(
+            plan.whenLeading.map(async (part) => {
+              await run(part, body.signal);
+              // One that failed takes the others with it before leadership is let go of.
+              body.abort();
+            }),
+          );
+        });
+      },
+    },
+    stop.signal,
+  );
+
+  async function shutDown(): Promise<void> {
+    await leading;
+    for (const part of always.reverse()) {
+      part.controller.abort();
+      await part.ended;
+    }
+  }
+
+  const stopped = shutDown();
+  await aborted(stop.signal);
+  deps.log.info("stopping");
+  using patience = linkedSignal(new AbortController().signal);
+  const late = deps.clock.sleep(plan.drain, patience.signal).then(() => {
+    if (patience.signal.aborted) return;
+    throw new Error(`did not stop in time: ${[...running].join(", ")}`);
+  });
+  try {
+    await Promise.race([stopped, late]);
+  } finally {
+    patience.abort();
+  }
+  deps.log.info("stopped");
+  if (failures.length > 0) throw failures[0];
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,80 @@
+import { type DestinationStream, destination, type Logger, pino } from "pino";
+import type { Fields, Log } from "./telemetry.ts";
+
+export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** JSON lines, one an entry, on standard output or on `stream`. Every string of every field is redacted. */
+export function createLog(
+  level: LogLevel,
+  stream: DestinationStream = destination({ fd: 1, sync: true }),
+): Log {
+  return logOn(
+    pino(
+      {
+        level,
+        base: null,
+        messageKey: "message",
+        timestamp: () => `,"time":"${new Date().toISOString()}"`,
+        formatters: { level: (label) => ({ level: label }) },
+      },
+      stream,
+    ),
+  );
+}
+
+function logOn(logger: Logger): Log {
+  return {
+    debug: (message, fields) => {
+      if (logger.isLevelEnabled("debug")) logger.debug(clean(fields), message);
+    },
+    info: (message, fields) => logger.info(clean(fields), message),
+    warn: (message, fields) => logger.warn(clean(fields), message),
+    error: (message, cause, fields) => logger.error({ ...clean(fields), ...causeFields(cause) }, message),
+    with: (fields) => logOn(logger.child(clean(fields))),
+  };
+}
+
+function clean(fields: Fields | undefined): Fields {
+  if (fields === undefined) return {};
+  return Object.fromEntries(
+    Object.entries(fields).map(([name, value]) => [name, typeof value === "string" ? redact(value) : value]),
+  );
+}
+
+/** Text of an error and of its causes, never its other properties: vendors put live tokens and requests into them. */
+function causeFields(cause: unknown): Fields {
+  if (!(cause instanceof Error)) return { error: redact(textOf(cause)) };
+  const chain: string[] = [];
+  for (let at: unknown = cause; at instanceof Error && chain.length < 5; at = at.cause)
+    chain.push(`${at.name}: ${at.message}`);
+  return { error: redact(chain.join(" ← ")), stack: redact(cause.stack ?? "") };
+}
+
+function textOf(cause: unknown): string {
+  return typeof cause === "string" ? cause : (JSON.stringify(cause) ?? String(cause));
+}
+
+const HIDDEN = "[redacted]";
+
+/**
+ * What looks like a secret, whatever put it into a text: the values of connection strings, SAS tokens and their
+ * signatures (also percent-encoded), bearer tokens, JSON Web Tokens and keys in JSON.
+ */
+const SECRETS: readonly (readonly [RegExp, string])[] = [
+  [/\b(SharedAccessSignature)(\s+|\s*[=:]\s*)(?!\[)[^\s"'<>;,]+/gi, `$1$2${HIDDEN}`],
+  [
+    /\b(SharedAccessKey|AccountKey|(?:primary|secondary)_?key|password|client_?secret)("?\s*[=:]\s*"?)(?!\[)[^\s"'<>;,&]+/gi,
+    `$1$2${HIDDEN}`,
+  ],
+  [/\b(sig)(=|%3D)(?!\[)[^\s"'<>;,&]+/gi, `$1$2${HIDDEN}`],
+  [/\b(Bearer|Basic)(\s+)(?!\[)[A-Za-z0-9+/=._~-]{8,}/gi, `$1$2${HIDDEN}`],
+  [/\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g, HIDDEN],
+];
+
+/** The text without what looks like a secret. Redacting twice changes nothing more. */
+export function redact(text: string): string {
+  let clear = text;
+  for (const [pattern, replacement] of SECRETS) clear = clear.replace(pattern, replacement);
+  return clear;
+}

@@ -1,0 +1,192 @@
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from "prom-client";
+import type { Meter } from "./telemetry.ts";
+
+type Metric = {
+  readonly type: "counter" | "gauge" | "histogram";
+  readonly help: string;
+  readonly labels: readonly string[];
+  /** Upper bounds; histograms only. */
+  readonly buckets?: readonly number[];
+};
+
+const QUICK = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+const SLOW = [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800];
+
+/** Every metric of ours. Labels are bounded: never the name of an object, a device id or an error's text. */
+export const METRICS = {
+  // runtime
+  edgefleet_reconcile_total: {
+    type: "counter",
+    help: "Reconciles by how they ended: settled, wakeAfter, retry, stalled or panic.",
+    labels: ["controller", "outcome"],
+  },
+  edgefleet_reconcile_duration_seconds: {
+    type: "histogram",
+    help: "Duration of one reconcile.",
+    labels: ["controller"],
+    buckets: QUICK,
+  },
+  edgefleet_queue_depth: {
+    type: "gauge",
+    help: "Keys that are ready and wait for a worker.",
+    labels: ["controller"],
+  },
+  edgefleet_leader: { type: "gauge", help: "1 while this replica holds the Lease, else 0.", labels: [] },
+  // kube
+  edgefleet_kube_requests_total: {
+    type: "counter",
+    help: "Requests to the API server by HTTP method and status code; code 0 is no answer.",
+    labels: ["method", "code"],
+  },
+  edgefleet_kube_request_duration_seconds: {
+    type: "histogram",
+    help: "Time until the API server had answered, watches left out.",
+    labels: ["method"],
+    buckets: QUICK,
+  },
+  edgefleet_cached_objects: {
+    type: "gauge",
+    help: "Objects in the caches that list and watch the API server.",
+    labels: ["resource"],
+  },
+  edgefleet_watch_faults_total: {
+    type: "counter",
+    help: "Lists and watches that ended badly: expired (the API server forgot the version) or broken.",
+    labels: ["resource", "kind"],
+  },
+  edgefleet_events_total: {
+    type: "counter",
+    help: "Kubernetes events by what became of them: sent, repeated (left out), failed or dropped (queue full).",
+    labels: ["result"],
+  },
+  // hub
+  edgefleet_hub_requests_total: {
+    type: "counter",
+    help: "Calls to the IoT Hub by operation class and result: ok, or the kind of fault.",
+    labels: ["class", "result"],
+  },
+  edgefleet_hub_request_duration_seconds: {
+    type: "histogram",
+    help: "Duration of one call to the IoT Hub, waiting for its budget left out.",
+    labels: ["class"],
+    buckets: QUICK,
+  },
+  edgefleet_hub_throttle_wait_seconds: {
+    type: "histogram",
+    help: "Time that calls waited for the budget of their operation class.",
+    labels: ["class", "lane"],
+    buckets: SLOW,
+  },
+  edgefleet_hub_reachable: { type: "gauge", help: "1 while the IoT Hub answers, else 0.", labels: [] },
+  edgefleet_hub_configurations: {
+    type: "gauge",
+    help: "Configurations on the IoT Hub, ours and others'; the hub has room for 100.",
+    labels: ["owner"],
+  },
+  edgefleet_fleet_sweep_duration_seconds: {
+    type: "histogram",
+    help: "Duration of one whole reading of the fleet.",
+    labels: [],
+    buckets: SLOW,
+  },
+  edgefleet_fleet_sweeps_total: {
+    type: "counter",
+    help: "Readings of the fleet by result: ok, or the kind of fault.",
+    labels: ["result"],
+  },
+  // fleet
+  edgefleet_devices: {
+    type: "gauge",
+    help: "EdgeDevices by what their conditions say.",
+    labels: ["condition", "status"],
+  },
+  // releases
+  edgefleet_releases: { type: "gauge", help: "ModelReleases by verdict.", labels: ["verdict"] },
+  edgefleet_verifications_total: {
+    type: "counter",
+    help: "Verifications that ended, by verdict and reason.",
+    labels: ["verdict", "reason"],
+  },
+  edgefleet_verification_duration_seconds: {
+    type: "histogram",
+    help: "Duration of one verification, from its start to its verdict.",
+    labels: ["verdict"],
+    buckets: SLOW,
+  },
+  // rollouts
+  edgefleet_rollouts: { type: "gauge", help: "InferenceDeployments by phase.", labels: ["phase"] },
+  edgefleet_rollout_transitions_total: {
+    type: "counter",
+    help: "Changes of phase, by the phase that was entered.",
+    labels: ["phase"],
+  },
+  edgefleet_rollout_devices: {
+    type: "gauge",
+    help: "Devices of all rollouts: matched, exposed, updated, failed, offline or onStable.",
+    labels: ["state"],
+  },
+  edgefleet_rollbacks_total: {
+    type: "counter",
+    help: "Rollbacks that began, by reason.",
+    labels: ["reason"],
+  },
+  edgefleet_analysis_verdicts: {
+    type: "gauge",
+    help: "Objectives of all rollouts by their latest verdict.",
+    labels: ["verdict"],
+  },
+  // store
+  edgefleet_store_requests_total: {
+    type: "counter",
+    help: "Calls to the blob store by operation and result: ok, or the kind of fault.",
+    labels: ["operation", "result"],
+  },
+} as const satisfies Readonly<Record<string, Metric>>;
+
+export type MetricName = keyof typeof METRICS;
+
+export type Metrics = {
+  readonly meter: Meter;
+  /** The Prometheus text format. */
+  readonly expose: () => Promise<string>;
+  readonly contentType: string;
+};
+
+/**
+ * A registry of our metrics and of the process's own. A name, label or use that the table does not know is a bug; it
+ * throws where `onMistake` is "throw" (development and tests) and is left out where it is "ignore".
+ */
+export function createMetrics(onMistake: "throw" | "ignore"): Metrics {
+  const registry = new Registry();
+  collectDefaultMetrics({ register: registry });
+  const counters = new Map<string, Counter>();
+  const gauges = new Map<string, Gauge>();
+  const histograms = new Map<string, Histogram>();
+  for (const [name, metric] of Object.entries<Metric>(METRICS)) {
+    const options = { name, help: metric.help, labelNames: [...metric.labels], registers: [registry] };
+    if (metric.type === "counter") counters.set(name, new Counter(options));
+    else if (metric.type === "gauge") gauges.set(name, new Gauge(options));
+    else histograms.set(name, new Histogram({ ...options, buckets: [...(metric.buckets ?? QUICK)] }));
+  }
+
+  function using<T>(kind: Map<string, T>, name: string, use: (metric: T) => void): void {
+    try {
+      const metric = kind.get(name);
+      if (metric === undefined) throw new Error(`no such metric: ${name}`);
+      use(metric);
+    } catch (mistake) {
+      if (onMistake === "throw") throw mistake;
+    }
+  }
+
+  return {
+    meter: {
+      count: (name, labels = {}, by = 1) => using(counters, name, (metric) => metric.inc(labels, by)),
+      gauge: (name, value, labels = {}) => using(gauges, name, (metric) => metric.set(labels, value)),
+      observe: (name, value, labels = {}) =>
+        using(histograms, name, (metric) => metric.observe(labels, value)),
+    },
+    expose: () => registry.metrics(),
+    contentType: registry.contentType,
+  };
+}

@@ -1,0 +1,87 @@
+import { createServer, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+
+export type ProbeAnswers = {
+  /** Whether this replica can serve: its caches are filled. */
+  readonly ready: () => boolean;
+  readonly metrics: () => Promise<string>;
+  readonly metricsType: string;
+};
+
+export type Probes = {
+  /** Listens until `signal` aborts; rejects when the port cannot be had. */
+  readonly run: (signal: AbortSignal) => Promise<void>;
+  /** The port once it listens (the one the machine chose where 0 was asked for), else `null`. */
+  readonly port: () => number | null;
+};
+
+/** `/healthz` (this process answers), `/readyz` and `/metrics` over HTTP; anything else is 404. */
+export function createProbes(
+  at: { readonly host: string; readonly port: number },
+  answers: ProbeAnswers,
+): Probes {
+  let listening: number | null = null;
+
+  async function answer(path: string, response: ServerResponse): Promise<void> {
+    switch (path) {
+      case "/healthz":
+        return send(response, 200, "ok\n");
+      case "/readyz":
+        return answers.ready()
+          ? send(response, 200, "ok\n")
+          : send(response, 503, "not ready: caches are not filled\n");
+      case "/metrics":
+        return send(response, 200, await answers.metrics(), answers.metricsType);
+      default:
+        return send(response, 404, "not found\n");
+    }
+  }
+
+  return {
+    port: () => listening,
+    run: async (signal) => {
+      const server = createServer((request, response) => {
+        if (request.method !== "GET" && request.method !== "HEAD") return send(response, 405, "only GET\n");
+        const path = (request.url ?? "/").split("?")[0] ?? "/";
+        answer(path, response).catch(() => send(response, 500, "could not answer\n"));
+      });
+      await listen(server, at);
+      listening = (server.address() as AddressInfo).port;
+      await close(server, signal);
+      listening = null;
+    },
+  };
+}
+
+function send(
+  response: ServerResponse,
+  status: number,
+  text: string,
+  type = "text/plain; charset=utf-8",
+): void {
+  response.writeHead(status, { "content-type": type });
+  response.end(text);
+}
+
+function listen(server: Server, at: { readonly host: string; readonly port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen(at.port, at.host, () => {
+      server.removeListener("error", reject);
+      resolve();
+    });
+  });
+}
+
+/** Resolves when the server has closed: after `signal` has aborted. */
+function close(server: Server, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    server.once("close", resolve);
+    const stop = () => {
+      server.close();
+      server.closeAllConnections();
+    };
+    if (signal.aborted) stop();
+    else signal.addEventListener("abort", stop, { once: true });
+  });
+}
