@@ -122,7 +122,10 @@ function crdOf(kind: Kind): Json {
   return {
     apiVersion: "apiextensions.k8s.io/v1",
     kind: "CustomResourceDefinition",
-    metadata: { name: `${kind.plural}.${GROUP}` },
+    metadata: {
+      name: `${kind.plural}.${GROUP}`,
+      labels: { "app.kubernetes.io/part-of": "edge-fleet-operator" },
+    },
     spec: {
       group: GROUP,
       scope: "Namespaced",

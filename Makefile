@@ -1,0 +1,41 @@
+# Needs Node ≥ 20 with npm, make, and one way to a Kubernetes API server (Go ≥ 1.26 is one; `make test` names the others).
+# npm brings Node 24 with the other dependencies; `npm run` finds it first.
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+NPM ?= npm
+ARGS ?=
+INSTALLED := node_modules/.installed
+
+.PHONY: help install check test demo dev run generate build
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
+	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## install the dependencies, where the lock file has changed
+
+$(INSTALLED): package-lock.json
+	$(NPM) ci
+	@touch $@
+
+check: $(INSTALLED) ## types, lint, generated files, unit tests, unused code: quick
+	$(NPM) run --silent check
+
+test: $(INSTALLED) ## check, then a real API server, then end to end; the last line counts the tests
+	@$(NPM) run --silent test -- $(ARGS)
+
+demo: $(INSTALLED) ## the whole product on this machine: good, slow and broken releases meet 200 devices
+	@$(NPM) run --silent demo -- $(ARGS)
+
+dev: $(INSTALLED) ## the same, left running for you: prints what to export
+	@$(NPM) run --silent dev -- $(ARGS)
+
+run: $(INSTALLED) ## the operator and its verifier against the current kubeconfig
+	@$(NPM) run --silent start -- $(ARGS)
+
+generate: $(INSTALLED) ## write crds/ from src/api
+	@$(NPM) run --silent generate
+
+build: $(INSTALLED) ## JavaScript into dist/, as the image runs it
+	$(NPM) run --silent build
