@@ -1,0 +1,60 @@
+import type { BlobReference } from "../../src/api/model-release.ts";
+import { digestOf } from "../../src/base/digest.ts";
+import { err, type Fault, ok } from "../../src/base/result.ts";
+import { type Clock, type Instant, instant } from "../../src/base/time.ts";
+import type { ModelStore } from "../../src/store/store.ts";
+
+export type FakeStore = ModelStore & {
+  readonly put: (blob: BlobReference, bytes: Uint8Array) => void;
+  readonly remove: (blob: BlobReference) => void;
+  /** Every call answers with this fault until it is `null` again. */
+  readonly fail: (fault: Fault | null) => void;
+  /** What a bearer of the URL gets now; `null`: refused. */
+  readonly open: (url: string) => Uint8Array | null;
+};
+
+/** A blob store in memory: time is the clock's, and URLs open only what they name, for as long as they say. */
+export function createFakeStore(clock: Pick<Clock, "now">): FakeStore {
+  const blobs = new Map<string, Uint8Array>();
+  let failing: Fault | null = null;
+  const nameOf = ({ container, path }: BlobReference) => `${container}/${path}`;
+  const cancelled: Fault = { kind: "unavailable", message: "cancelled" };
+
+  return {
+    stat: async (blob, signal) => {
+      if (signal.aborted) return err(cancelled);
+      if (failing !== null) return err(failing);
+      const bytes = blobs.get(nameOf(blob));
+      if (bytes === undefined) return ok(null);
+      return ok({ sizeBytes: bytes.length, etag: `"${digestOf(bytes)}"` });
+    },
+    readUrl: async (blob, expiresAt, signal) => {
+      if (signal.aborted) return err(cancelled);
+      if (failing !== null) return err(failing);
+      if (expiresAt <= clock.now()) return err({ kind: "rejected", message: "would have expired already" });
+      const until = instant(Math.floor(expiresAt / 1000) * 1000);
+      return ok({
+        url: `https://store.invalid/${nameOf(blob)}?${new URLSearchParams(signed(nameOf(blob), until))}`,
+        expiresAt: until,
+      });
+    },
+    put: (blob, bytes) => void blobs.set(nameOf(blob), bytes),
+    remove: (blob) => void blobs.delete(nameOf(blob)),
+    fail: (fault) => {
+      failing = fault;
+    },
+    open: (written) => {
+      const url = new URL(written);
+      const until = Date.parse(url.searchParams.get("se") ?? "");
+      const name = decodeURIComponent(url.pathname.slice(1));
+      if (Number.isNaN(until) || clock.now() >= until) return null;
+      if (url.searchParams.get("sig") !== signed(name, instant(until)).sig) return null;
+      return blobs.get(name) ?? null;
+    },
+  };
+}
+
+function signed(name: string, until: Instant): { readonly se: string; readonly sig: string } {
+  const se = new Date(until).toISOString();
+  return { se, sig: digestOf(`${name} until ${se}`) };
+}
