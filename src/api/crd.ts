@@ -1,4 +1,5 @@
 import type { TSchema } from "typebox";
+import { DECIMAL_PATTERN } from "../base/decimal.ts";
 import { edgeDeviceSpecSchema, edgeDeviceStatusSchema } from "./edge-device.ts";
 import { inferenceDeploymentSpecSchema, inferenceDeploymentStatusSchema } from "./inference-deployment.ts";
 import { modelReleaseSpecSchema, modelReleaseStatusSchema } from "./model-release.ts";
@@ -30,7 +31,7 @@ const AGE: Column = {
   name: "Age",
   type: "date",
   jsonPath: ".metadata.creationTimestamp",
-  description: "Since when the object exists.",
+  description: "Age of the object.",
 };
 
 const KINDS: readonly Kind[] = [
@@ -165,24 +166,41 @@ function crdOf(kind: Kind): Json {
   };
 }
 
-/** A schema as the API server takes it: plain JSON, in which nothing that has a default is required of a person. */
+/** A schema as the API server takes it and `kubectl explain` shows it well. */
 function structural(schema: TSchema): unknown {
   // TypeBox keeps properties of its own on a schema; a round trip through JSON leaves them behind.
-  return withoutDefaultedRequired(JSON.parse(JSON.stringify(schema)));
+  return forPeople(JSON.parse(JSON.stringify(schema)));
 }
 
-function withoutDefaultedRequired(node: unknown): unknown {
-  if (Array.isArray(node)) return node.map(withoutDefaultedRequired);
+/** Nothing that has a default is required of a person, and descriptions say what `kubectl explain` leaves out. */
+function forPeople(node: unknown): unknown {
+  if (Array.isArray(node)) return node.map(forPeople);
   if (!isRecord(node)) return node;
-  const entries = Object.entries(node).map(
-    ([key, value]) => [key, key === "default" ? value : withoutDefaultedRequired(value)] as const,
+  const inner = Object.fromEntries(
+    Object.entries(node).map(([key, value]) => [key, key === "default" ? value : forPeople(value)]),
   );
-  const { required, properties, ...rest } = Object.fromEntries(entries);
-  if (!isRecord(properties)) return Object.fromEntries(entries);
-  const needed = Array.isArray(required)
-    ? required.filter((name) => !hasDefault(properties[String(name)]))
-    : [];
-  return { ...rest, ...(needed.length > 0 ? { required: needed } : {}), properties };
+  const { required, ...rest } = withFullDescription(inner);
+  const { properties } = rest;
+  if (!isRecord(properties) || !Array.isArray(required))
+    return required === undefined ? rest : { ...rest, required };
+  const needed = required.filter((name) => !hasDefault(properties[String(name)]));
+  return needed.length === 0 ? rest : { ...rest, required: needed };
+}
+
+function withFullDescription(node: Json): Json {
+  const { description, ...rest } = node;
+  if (typeof description !== "string") return node;
+  const written = node["pattern"] === DECIMAL_PATTERN ? [`Written like 200 or "0.95".`] : [];
+  const told = description.includes("Default");
+  const value = defaultText(node["default"]);
+  const otherwise = told || value === null ? [] : [`Default: ${value}.`];
+  // First, so that the YAML reads well too.
+  return { description: [description, ...written, ...otherwise].join(" "), ...rest };
+}
+
+function defaultText(value: unknown): string | null {
+  if (Array.isArray(value)) return value.every((item) => typeof item === "string") ? value.join(", ") : null;
+  return ["string", "number", "boolean"].includes(typeof value) ? String(value) : null;
 }
 
 function hasDefault(schema: unknown): boolean {

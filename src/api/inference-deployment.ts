@@ -251,6 +251,12 @@ export const inferenceDeploymentSpecSchema = Type.Object(
           description:
             "Devices that report Failed: download, digest, load or probe. Without it: 2 % of at least 20, or of all exposed where fewer are.",
           default: {},
+          "x-kubernetes-validations": [
+            cel(
+              "double(self.percent) >= 0.0 && double(self.percent) <= 100.0",
+              "failureBudget.percent is a percentage from 0 to 100",
+            ),
+          ],
         },
       ),
     ),
@@ -350,6 +356,11 @@ export const inferenceDeploymentStatusSchema = Type.Object(
           index: Type.Integer({ description: "Index of the step, from 0.", minimum: 0 }),
           percent: Type.Integer({ description: "Its width." }),
           startedAt: timestamp({ description: "When it began; moved on by the time spent frozen." }),
+          convergedAt: Type.Optional(
+            timestamp({
+              description: "When all exposed devices first ran the candidate: the deadline is met.",
+            }),
+          ),
           passingSince: Type.Optional(
             timestamp({ description: "Since when it has been converged with passing analysis." }),
           ),

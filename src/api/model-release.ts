@@ -136,6 +136,10 @@ export const verificationSchema = Type.Object(
               "has(self.minimumAccuracy) || has(self.maximumAbsoluteError)",
               "say what good means: minimumAccuracy (labels known), maximumAbsoluteError (outputs known), or both",
             ),
+            cel(
+              "!has(self.minimumAccuracy) || (double(self.minimumAccuracy) >= 0.0 && double(self.minimumAccuracy) <= 1.0)",
+              'minimumAccuracy is a share from 0 to 1: write "0.95" for 95 %',
+            ),
           ],
         },
       ),
@@ -220,7 +224,8 @@ export const modelReleaseSpecSchema = Type.Object(
         "at most one variant may leave deviceClasses out: it is the one for all other classes",
       ),
       cel(
-        "self.variants.all(a, !has(a.deviceClasses) || a.deviceClasses.all(c, self.variants.exists_one(b, has(b.deviceClasses) && c in b.deviceClasses)))",
+        // Each pair once: looking every class up in every other list costs more than the API server allows.
+        "self.variants.all(a, !has(a.deviceClasses) || self.variants.all(b, a.name >= b.name || !has(b.deviceClasses) || !sets.intersects(a.deviceClasses, b.deviceClasses)))",
         "a device class may be named by one variant only",
       ),
     ],
