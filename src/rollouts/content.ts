@@ -1,0 +1,182 @@
+import { CONTRACT, type ModelPointer } from "../api/device-contract.ts";
+import type { InferenceDeployment } from "../api/inference-deployment.ts";
+import { qualifiedName } from "../api/membership.ts";
+import type { ModelRelease, Variant } from "../api/model-release.ts";
+import { canonicalJson, shortHash } from "../base/digest.ts";
+import type { HubConfiguration, Kind, Pointed, Track } from "./seen.ts";
+
+// What a configuration contains, and what it is called.
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** Keys of the labels that our configurations carry. Values are strings. */
+export const LABEL = {
+  owner: "edgefleet-owner",
+  namespace: "edgefleet-namespace",
+  name: "edgefleet-name",
+  track: "edgefleet-track",
+  release: "edgefleet-release",
+  variant: "edgefleet-variant",
+  kind: "edgefleet-kind",
+  generation: "edgefleet-generation",
+  contentHash: "edgefleet-content",
+  /** Seconds since the epoch. */
+  urlExpires: "edgefleet-url-expires",
+  /** On the base deployment only: it belongs to all. */
+  base: "edgefleet-base",
+} as const;
+
+/** `desired.model` up to what only acting finds out: where the file is, and how large. */
+export type PointerDraft = Omit<ModelPointer, "url" | "sizeBytes">;
+
+/** A pointer for the devices of one variant. */
+export function pointerDraft(
+  deployment: Pick<InferenceDeployment, "namespace" | "name">,
+  release: ModelRelease,
+  variant: Variant,
+): PointerDraft {
+  return {
+    contract: CONTRACT,
+    deployment: qualifiedName(deployment),
+    release: qualifiedName(release),
+    name: release.spec.model,
+    version: release.spec.version,
+    variant: variant.name,
+    digest: variant.digest,
+    executionProvider: variant.executionProvider ?? "cpu",
+    config: release.spec.runtimeConfig ?? {},
+  };
+}
+
+/** What devices get: a layer over the base deployment, or a configuration of the device's own twin. */
+export function contentOf(
+  kind: Kind,
+  module: InferenceDeployment["spec"]["module"],
+  pointer: PointerDraft | ModelPointer,
+): Json {
+  if (kind === "device") return { deviceContent: { "properties.desired.model": pointer } };
+  const container =
+    module.image === undefined
+      ? {}
+      : {
+          [`properties.desired.modules.${module.name}`]: {
+            type: "docker",
+            status: "running",
+            restartPolicy: "always",
+            version: "1.0",
+            settings: { image: module.image, createOptions: "{}" },
+          },
+        };
+  return {
+    modulesContent: { $edgeAgent: container, [module.name]: { "properties.desired.model": pointer } },
+  };
+}
+
+/** Identity of what devices get: without the URL, which changes, and the size, which the digest decides. */
+export function contentHash(
+  kind: Kind,
+  module: InferenceDeployment["spec"]["module"],
+  draft: PointerDraft,
+): string {
+  return shortHash(canonicalJson(contentOf(kind, module, draft)), 16);
+}
+
+/** The pointer that a configuration sets; `null` where it sets none that can be read. */
+export function pointerIn(
+  configuration: Pick<HubConfiguration, "kind" | "content">,
+  module: string,
+): ModelPointer | null {
+  const { content, kind } = configuration;
+  const section =
+    kind === "device" ? record(content["deviceContent"]) : record(record(content["modulesContent"])[module]);
+  const pointer = record(section["properties.desired.model"]);
+  const whole =
+    typeof pointer["release"] === "string" &&
+    typeof pointer["digest"] === "string" &&
+    typeof pointer["url"] === "string" &&
+    typeof pointer["deployment"] === "string";
+  return whole ? (pointer as ModelPointer) : null;
+}
+
+/** What a twin's `desired` says about the model. */
+export function pointedIn(desired: Json): Pointed | null {
+  const { deployment, release, digest } = record(desired["model"]) as Partial<Pointed>;
+  if (typeof deployment !== "string" || typeof release !== "string" || typeof digest !== "string")
+    return null;
+  return { deployment, release, digest };
+}
+
+/**
+ * The merge patch that makes `current` exactly `wanted`: a patch alone would leave keys behind that `wanted` has not.
+ * `undefined`: nothing differs.
+ */
+export function exactPatch(current: unknown, wanted: unknown): unknown {
+  if (!isRecord(wanted) || !isRecord(current)) {
+    return canonicalJson(current ?? null) === canonicalJson(wanted ?? null) ? undefined : wanted;
+  }
+  const patch: Record<string, unknown> = {};
+  for (const key of Object.keys(current)) if (!Object.hasOwn(wanted, key)) patch[key] = null;
+  for (const [key, value] of Object.entries(wanted)) {
+    const inner = exactPatch(current[key], value);
+    if (inner !== undefined) patch[key] = inner;
+  }
+  return Object.keys(patch).length === 0 ? undefined : patch;
+}
+
+/** An id in the hub's alphabet and length (128). The hash makes it unique, the rest is for people. */
+export function configurationId(
+  deployment: Pick<InferenceDeployment, "namespace" | "name">,
+  variant: string,
+  track: Track,
+  identity: string,
+): string {
+  const hash = shortHash(`${qualifiedName(deployment)}/${variant}/${track}/${identity}`, 12);
+  const words = `ef-${deployment.namespace}-${deployment.name}-${variant}-${track}`
+    .toLowerCase()
+    .replace(/[^a-z0-9+%_*!'-]/g, "_");
+  return `${words.slice(0, 128 - 1 - hash.length)}-${hash}`;
+}
+
+const SYSTEM_MODULES = {
+  edgeAgent: {
+    type: "docker",
+    settings: { image: "mcr.microsoft.com/azureiotedge-agent:1.5", createOptions: "{}" },
+  },
+  edgeHub: {
+    type: "docker",
+    status: "running",
+    restartPolicy: "always",
+    settings: { image: "mcr.microsoft.com/azureiotedge-hub:1.5", createOptions: "{}" },
+  },
+} as const;
+
+/** The deployment below all layers: without one a layer does nothing. */
+export const BASE_CONTENT: Json = {
+  modulesContent: {
+    $edgeAgent: {
+      "properties.desired": {
+        schemaVersion: "1.1",
+        runtime: { type: "docker", settings: { minDockerVersion: "v1.25", loggingOptions: "" } },
+        systemModules: SYSTEM_MODULES,
+        modules: {},
+      },
+    },
+    $edgeHub: {
+      "properties.desired": {
+        schemaVersion: "1.1",
+        routes: {},
+        storeAndForwardConfiguration: { timeToLiveSecs: 7200 },
+      },
+    },
+  },
+};
+export const BASE_ID = `ef-base-${shortHash(canonicalJson(BASE_CONTENT), 12)}`;
+export const BASE_CONDITION = "tags.edgefleet.managed = true AND tags.edgefleet.iotEdge = true";
+
+function isRecord(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function record(value: unknown): Json {
+  return isRecord(value) ? value : {};
+}

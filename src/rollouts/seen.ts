@@ -1,0 +1,83 @@
+import type { InferenceReport } from "../api/device-contract.ts";
+import type { InferenceDeployment } from "../api/inference-deployment.ts";
+import type { ModelRelease } from "../api/model-release.ts";
+import type { Instant, Millis } from "../base/time.ts";
+
+// A frozen picture of the world at `now`: a decision never looks anywhere else. observe.ts takes it.
+
+export type Track = "stable" | "candidate";
+export type Kind = "edge" | "device";
+
+/** One configuration of the hub, ours or not. Its content can hold SAS URLs. */
+export type HubConfiguration = {
+  readonly id: string;
+  readonly kind: Kind;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly priority: number;
+  readonly targetCondition: string;
+  readonly content: Readonly<Record<string, unknown>>;
+  readonly etag: string;
+};
+
+export type Pointed = { readonly deployment: string; readonly release: string; readonly digest: string };
+
+/** A device that the selector picks and that no other deployment wants for the same module. */
+export type Member = {
+  readonly device: string;
+  readonly site: string | undefined;
+  readonly deviceClass: string;
+  readonly iotEdge: boolean;
+  readonly bucket: number;
+  /** Whether its twin carries our tag, so that target conditions find it. */
+  readonly tagged: boolean;
+  readonly pointer: Pointed | null;
+  readonly report: InferenceReport | null;
+};
+
+/** A device that is not a member and still has our tag or our pointer. */
+export type Leftover = {
+  readonly device: string;
+  readonly iotEdge: boolean;
+  readonly tagged: boolean;
+  readonly pointer: Pointed | null;
+};
+
+/** A device that another deployment selects too: neither moves it. */
+export type Contested = {
+  readonly device: string;
+  readonly tagged: boolean;
+  readonly rivals: readonly string[];
+};
+
+export type Settings = {
+  /** How often a rollout under way is looked at. */
+  readonly analysisInterval: Millis;
+  /** How long a download URL lives. */
+  readonly sasLifetime: Millis;
+  /** Twins that one pass of a rollback reads and patches itself, without waiting for the hub. */
+  readonly fastPathLimit: number;
+  /** Configurations that the hub allows, of all owners. */
+  readonly hubConfigurationLimit: number;
+  /** managed: we keep the one deployment with the system modules · external: somebody else does. */
+  readonly baseDeployment: "managed" | "external";
+};
+
+export type Seen = {
+  readonly now: Instant;
+  readonly deployment: InferenceDeployment;
+  /** By name, as far as they exist: the release in spec, the candidate, and stable. */
+  readonly releases: Readonly<Record<string, ModelRelease>>;
+  readonly members: readonly Member[];
+  readonly contested: readonly Contested[];
+  readonly leftovers: readonly Leftover[];
+  readonly hub: { readonly reachable: boolean; readonly since: Instant; readonly message: string };
+  /** All configurations of the hub; `null`: not listed yet. */
+  readonly configurations: readonly HubConfiguration[] | null;
+  /** Target conditions that the hub was asked about: `null` where it took them, its words where it did not. */
+  readonly tested: Readonly<Record<string, string | null>>;
+  /** Devices whose twin was read after the rollback in flight began, and was not (or no longer) on the candidate. */
+  readonly cleared: ReadonlySet<string>;
+  /** Other InferenceDeployments of the cluster that are not being deleted. */
+  readonly others: number;
+  readonly settings: Settings;
+};

@@ -1,0 +1,121 @@
+import type { StratumExposure } from "../api/inference-deployment.ts";
+import { BUCKETS } from "../api/membership.ts";
+import { type Variant, variantFor } from "../api/model-release.ts";
+import { type Placed, type StratifyBy, strataOf } from "./exposure.ts";
+import type { Kind } from "./seen.ts";
+
+// Target conditions: a WHERE expression over tags, with AND, OR, comparisons and single quotes only. `IN`, double
+// quotes and functions are refused by the hub. Every value is quoted here, and nowhere else.
+
+/** Valid, and true for no device: buckets begin at 0. */
+export const NOBODY = "tags.edgefleet.bucket < 0";
+
+/** Above this the hub's own metric query, which contains the condition, comes near its limit of 8192 characters. */
+export const CONDITION_LIMIT = 6000;
+/** As many strata as `status.exposure` has room for. */
+const STRATA_LIMIT = 512;
+/** Devices that another deployment selects too can be kept out one by one, up to this many. */
+export const EXCEPTIONS_LIMIT = 20;
+
+export type Target = {
+  /** `<namespace>.<name>` of the deployment. */
+  readonly deployment: string;
+  readonly module: string;
+  readonly kind: Kind;
+  /** The variant that the condition is for, and all variants of its release. */
+  readonly variant: Variant;
+  readonly variants: readonly Variant[];
+  /** Devices that a new release must not move. */
+  readonly except: readonly string[];
+};
+
+/** Every device of the deployment that the variant is for. */
+export function stableCondition(target: Target): string {
+  return and([...ownTag(target), ...classClause(target)]);
+}
+
+/** The devices among them that the exposure covers; `NOBODY` where it covers none. */
+export function candidateCondition(target: Target, exposure: readonly StratumExposure[]): string {
+  const strata = exposure.filter((stratum) => stratum.threshold > 0 && concerns(target, stratum));
+  if (strata.length === 0) return NOBODY;
+  const except = target.except.map((device) => `deviceId != ${quoted(device)}`);
+  const all = strata.some(
+    ({ site, deviceClass, threshold }) =>
+      site === undefined && deviceClass === undefined && threshold >= BUCKETS,
+  );
+  if (all) return and([...ownTag(target), ...classClause(target), ...except]);
+  // A stratum that names its class says which variant it is for.
+  const classes = strata.every(({ deviceClass }) => deviceClass !== undefined) ? [] : classClause(target);
+  return and([...ownTag(target), ...classes, or(strata.map(stratumClause)), ...except]);
+}
+
+/**
+ * The finest stratification, of those asked for, whose conditions stay short enough for the hub: sites are merged
+ * first, then classes.
+ */
+export function stratification(
+  devices: readonly Placed[],
+  wanted: StratifyBy,
+  target: Omit<Target, "variant">,
+): StratifyBy {
+  const levels: readonly StratifyBy[] = [wanted, wanted.filter((by) => by !== "Site"), []];
+  for (const level of levels) {
+    const strata = strataOf(devices, level).map(({ site, deviceClass }) => ({
+      ...(site === undefined ? {} : { site }),
+      ...(deviceClass === undefined ? {} : { deviceClass }),
+      threshold: BUCKETS - 1,
+      devices: 0,
+    }));
+    const longest = Math.max(
+      0,
+      ...target.variants.map((variant) => candidateCondition({ ...target, variant }, strata).length),
+    );
+    if (strata.length <= STRATA_LIMIT && longest <= CONDITION_LIMIT) return level;
+  }
+  return [];
+}
+
+function concerns(target: Target, { deviceClass }: StratumExposure): boolean {
+  return deviceClass === undefined || variantFor(target.variants, deviceClass)?.name === target.variant.name;
+}
+
+function ownTag({ deployment, module, kind }: Target): readonly string[] {
+  return [
+    `tags.edgefleet.deployments.${pathPart(module)} = ${quoted(deployment)}`,
+    `tags.edgefleet.iotEdge = ${kind === "edge"}`,
+  ];
+}
+
+function classClause({ variant, variants }: Target): readonly string[] {
+  const own = variant.deviceClasses ?? [];
+  if (own.length > 0) return [or(own.map((name) => `tags.edgefleet.class = ${quoted(name)}`))];
+  const others = variants.flatMap(({ deviceClasses }) => deviceClasses ?? []);
+  return others.map((name) => `tags.edgefleet.class != ${quoted(name)}`);
+}
+
+function stratumClause({ site, deviceClass, threshold }: StratumExposure): string {
+  return and([
+    ...(deviceClass === undefined ? [] : [`tags.edgefleet.class = ${quoted(deviceClass)}`]),
+    ...(site === undefined ? [] : [`tags.edgefleet.site = ${quoted(site)}`]),
+    `tags.edgefleet.bucket < ${threshold}`,
+  ]);
+}
+
+function and(clauses: readonly string[]): string {
+  return clauses.join(" AND ");
+}
+
+function or(clauses: readonly string[]): string {
+  const [only, ...others] = clauses;
+  if (only !== undefined && others.length === 0) return only;
+  return `(${clauses.map((clause) => (clause.includes(" AND ") ? `(${clause})` : clause)).join(" OR ")})`;
+}
+
+function quoted(value: string): string {
+  return `'${value.replaceAll("'", "''")}'`;
+}
+
+/** A part of a path with a hyphen, or one that begins with a digit, must stand in double square brackets. */
+function pathPart(name: string): string {
+  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? name : `[[${name}]]`;
+}
