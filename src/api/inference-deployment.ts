@@ -253,7 +253,7 @@ export const inferenceDeploymentSpecSchema = Type.Object(
           default: {},
           "x-kubernetes-validations": [
             cel(
-              "double(self.percent) >= 0.0 && double(self.percent) <= 100.0",
+              "!has(self.percent) || (double(self.percent) >= 0.0 && double(self.percent) <= 100.0)",
               "failureBudget.percent is a percentage from 0 to 100",
             ),
           ],

@@ -313,6 +313,12 @@ describe("what is refused, and why", () => {
       "the last step must be percent: 100",
     ],
     [
+      "a failure budget above all devices",
+      "InferenceDeployment",
+      deployment({ failureBudget: { percent: "100.5" } }),
+      "failureBudget.percent is a percentage from 0 to 100",
+    ],
+    [
       "no steps",
       "InferenceDeployment",
       deployment(steps()),
@@ -456,8 +462,8 @@ describe("what cannot be changed", () => {
     expect(changed.status).toBe(200);
   });
 
-  test("labels of a release can, because they are no part of what it is", async () => {
-    const { body: made } = await create("ModelRelease", release());
+  test("labels of a release can, however large it is, because they are no part of what it is", async () => {
+    const { body: made } = await create("ModelRelease", release({ variants: manyVariants() }));
     const change = { metadata: { labels: { team: "vision" } } };
     expect((await api.mergePatch(path("ModelRelease", `/${made.metadata.name}`), change)).status).toBe(200);
   });
