@@ -38,6 +38,7 @@ export const REASONS = {
   VerifierUnavailable: "VerifierUnavailable",
   DigestMismatch: "DigestMismatch",
   LoadFailed: "LoadFailed",
+  RunFailed: "RunFailed",
   SignatureMismatch: "SignatureMismatch",
   AccuracyTooLow: "AccuracyTooLow",
   OutputsDiffer: "OutputsDiffer",
