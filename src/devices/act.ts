@@ -1,0 +1,311 @@
+import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
+import type { Fault } from "../base/result.ts";
+import { type Attempt, err, ok, type Result, unreachable } from "../base/result.ts";
+import type { DeviceHub, FleetView, Twin, TwinPatch, TwinRef } from "../hub/hub.ts";
+import type { Resources, Secrets } from "../kube/kube.ts";
+import type { Log } from "../telemetry/telemetry.ts";
+import { connectionData } from "./connection.ts";
+import type { DevicePlan, KeepAction, UndoAction } from "./decide.ts";
+import { holdsPointerOf } from "./pointer.ts";
+import type { DeviceSeen, Learned, SecretOutcome } from "./seen.ts";
+import { bareTagsPatch, deselectedPatch, isOwner, ownerOf, tagsPatch, type WantedTags } from "./tags.ts";
+
+export type ActDeps = {
+  readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "setFinalizer">;
+  readonly hub: Pick<
+    DeviceHub,
+    | "host"
+    | "getIdentity"
+    | "getKeys"
+    | "createIdentity"
+    | "setEnabled"
+    | "removeIdentity"
+    | "getTwin"
+    | "patchTwin"
+  >;
+  readonly fleet: Pick<FleetView, "note" | "forget">;
+  readonly secrets: Secrets;
+  readonly log: Log;
+};
+
+type Learn = (more: Partial<Learned>) => void;
+
+/** Carries a plan out in order and stops at the first fault; what was found out on the way goes to `learn`. */
+export function actOnDevice(deps: ActDeps, learn: Learn) {
+  return async (seen: DeviceSeen, plan: DevicePlan, signal: AbortSignal): Attempt<void> => {
+    switch (plan.kind) {
+      case "blocked":
+        return ok(undefined);
+      case "keep":
+        return keepDevice(deps, learn, seen, plan.actions, signal);
+      case "undo":
+        return undoDevice(deps, learn, seen, plan.actions, signal);
+      default:
+        return unreachable(plan);
+    }
+  };
+}
+
+async function keepDevice(
+  deps: ActDeps,
+  learn: Learn,
+  seen: DeviceSeen,
+  actions: readonly KeepAction[],
+  signal: AbortSignal,
+): Attempt<void> {
+  let generationId: string | null = null;
+  for (const action of actions) {
+    switch (action.kind) {
+      case "createIdentity": {
+        const created = await createIdentity(deps, seen, signal);
+        if (!created.ok) return created;
+        generationId = created.value;
+        learn({ created: generationId });
+        break;
+      }
+      case "setEnabled": {
+        const set = await setEnabled(deps, seen.deviceId, action.enabled, signal);
+        if (!set.ok) return set;
+        break;
+      }
+      case "patchTags": {
+        const patched = await patchTags(deps, seen, action, signal);
+        if (!patched.ok) return patched;
+        break;
+      }
+      case "writeSecret": {
+        const life = action.generationId ?? generationId ?? "";
+        const secret = await writeSecret(deps, seen, action.name, life, signal);
+        learn({ secret });
+        if (secret.kind === "failed") return err(secret.fault);
+        break;
+      }
+      default:
+        return unreachable(action);
+    }
+  }
+  return ok(undefined);
+}
+
+async function createIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSignal): Attempt<string> {
+  const { iotEdge, enabled } = seen.device.spec;
+  const created = await deps.hub.createIdentity({ device: seen.deviceId, iotEdge, enabled }, signal);
+  if (!created.ok) return created;
+  deps.log.info("created an identity", { device: seen.deviceId, iotEdge });
+  return ok(created.value.generationId);
+}
+
+async function setEnabled(
+  deps: ActDeps,
+  device: string,
+  enabled: boolean,
+  signal: AbortSignal,
+): Attempt<void> {
+  // The view learns of it with a later sweep only: without this look each pass until then would write again.
+  const identity = await deps.hub.getIdentity(device, signal);
+  if (!identity.ok) return identity;
+  if (identity.value === null || identity.value.enabled === enabled) return ok(undefined);
+  const set = await deps.hub.setEnabled(device, enabled, signal);
+  if (!set.ok) return set;
+  deps.log.info("changed whether an identity is enabled", { device, enabled });
+  return ok(undefined);
+}
+
+async function patchTags(
+  deps: ActDeps,
+  seen: DeviceSeen,
+  action: { readonly etag: string | null; readonly wanted: WantedTags },
+  signal: AbortSignal,
+): Attempt<void> {
+  const ref = { device: seen.deviceId, module: null };
+  const start = await tagsBefore(deps, seen, action.etag, signal);
+  if (!start.ok) return start;
+  const patch = tagsPatch(action.wanted, start.value.tags);
+  if (patch === null) return ok(undefined);
+  const patched = await deps.hub.patchTwin(
+    { ...ref, etag: start.value.etag },
+    { tags: patch },
+    "normal",
+    signal,
+  );
+  if (patched.ok) {
+    deps.fleet.note(patched.value);
+    return ok(undefined);
+  }
+  if (patched.error.kind === "conflict") await noteCurrent(deps, ref, signal);
+  return patched;
+}
+
+async function tagsBefore(
+  deps: ActDeps,
+  seen: DeviceSeen,
+  etag: string | null,
+  signal: AbortSignal,
+): Attempt<Pick<Twin, "etag" | "tags">> {
+  if (etag !== null) return ok({ etag, tags: seen.hub.kind === "present" ? seen.hub.tags : {} });
+  const twin = await deps.hub.getTwin({ device: seen.deviceId, module: null }, "normal", signal);
+  if (!twin.ok) return twin;
+  // A read right after the creation may still miss it.
+  if (twin.value === null) return err({ kind: "unavailable", message: "the new identity has no twin yet" });
+  return ok(twin.value);
+}
+
+/** So that the next pass decides on what is there now and not on the view's old word again. */
+async function noteCurrent(deps: ActDeps, ref: TwinRef, signal: AbortSignal): Promise<void> {
+  const twin = await deps.hub.getTwin(ref, "normal", signal);
+  if (!twin.ok) return; // The conflict itself is what is reported.
+  if (twin.value === null) deps.fleet.forget(ref.device);
+  else deps.fleet.note(twin.value);
+}
+
+async function writeSecret(
+  deps: ActDeps,
+  seen: DeviceSeen,
+  name: string,
+  generationId: string,
+  signal: AbortSignal,
+): Promise<SecretOutcome> {
+  const { namespace, uid, name: owner } = seen.device;
+  const had = await deps.secrets.get(namespace, name, signal);
+  if (!had.ok) return { kind: "failed", source: "kube", fault: had.error };
+  if (had.value !== null && had.value.ownerUid !== uid) return { kind: "foreign" };
+  const keys = await deps.hub.getKeys(seen.deviceId, signal);
+  if (!keys.ok) return { kind: "failed", source: "hub", fault: keys.error };
+  if (keys.value === null) return { kind: "keyless" };
+  const data = connectionData(deps.hub.host, seen.deviceId, keys.value);
+  if (had.value !== null && sameData(had.value.data, data)) return { kind: "written", generationId };
+  const applied = await deps.secrets.apply(
+    { kind: "EdgeDevice", name: owner, uid },
+    { namespace, name, data },
+    signal,
+  );
+  if (!applied.ok) return { kind: "failed", source: "kube", fault: applied.error };
+  return { kind: "written", generationId };
+}
+
+function sameData(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
+  const keys = Object.keys(a);
+  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+}
+
+async function undoDevice(
+  deps: ActDeps,
+  learn: Learn,
+  seen: DeviceSeen,
+  actions: readonly UndoAction[],
+  signal: AbortSignal,
+): Attempt<void> {
+  for (const action of actions) {
+    const done = await undoOne(deps, seen, action, signal);
+    if (done.ok) continue;
+    if (action.kind === "letGo") learn({ failedAt: "kube" });
+    return done;
+  }
+  return ok(undefined);
+}
+
+async function undoOne(
+  deps: ActDeps,
+  seen: DeviceSeen,
+  action: UndoAction,
+  signal: AbortSignal,
+): Promise<Result<void, Fault>> {
+  switch (action.kind) {
+    case "removeIdentity": {
+      const removed = await deps.hub.removeIdentity(seen.deviceId, signal);
+      if (!removed.ok) return removed;
+      deps.fleet.forget(seen.deviceId);
+      deps.log.info("removed an identity", { device: seen.deviceId });
+      return removed;
+    }
+    case "withdraw":
+      return withdraw(deps, seen, action.modules, signal);
+    case "letGo": {
+      const released = await deps.devices.setFinalizer(seen.device, "remove", signal);
+      return released.ok ? ok(undefined) : released;
+    }
+    default:
+      return unreachable(action);
+  }
+}
+
+/**
+ * Takes everything back but the identity. First no configuration selects the device any more, then its pointers go (in
+ * the other order the hub would put them back), last the tags, which say until then which modules there were.
+ */
+async function withdraw(
+  deps: ActDeps,
+  seen: DeviceSeen,
+  modules: readonly string[],
+  signal: AbortSignal,
+): Attempt<void> {
+  const ref = { device: seen.deviceId, module: null };
+  const { namespace } = seen.device;
+  if (modules.length > 0) {
+    const deselected = await patchOwn(deps, seen, ref, (twin) => tagsOf(deselectedPatch(twin.tags)), signal);
+    if (!deselected.ok) return deselected;
+  }
+  for (const module of modules) {
+    const pointer = await patchTwinOf(deps, { ...ref, module }, (twin) => unpointed(namespace, twin), signal);
+    if (!pointer.ok) return pointer;
+  }
+  const bare = await patchOwn(
+    deps,
+    seen,
+    ref,
+    (twin) => merged(tagsOf(bareTagsPatch(twin.tags)), unpointed(namespace, twin)),
+    signal,
+  );
+  if (!bare.ok) return bare;
+  deps.fleet.forget(seen.deviceId);
+  deps.log.info("withdrew from an identity that is retained", { device: seen.deviceId });
+  return ok(undefined);
+}
+
+/** As `patchTwinOf`, unless the tags have come to name another owner meanwhile. */
+function patchOwn(
+  deps: ActDeps,
+  seen: DeviceSeen,
+  ref: TwinRef,
+  patchFor: (twin: Twin) => TwinPatch | null,
+  signal: AbortSignal,
+): Attempt<void> {
+  return patchTwinOf(
+    deps,
+    ref,
+    (twin) => {
+      const owner = ownerOf(twin.tags);
+      return owner !== null && !isOwner(seen.device, owner) ? null : patchFor(twin);
+    },
+    signal,
+  );
+}
+
+/** Reads a twin and patches it under its etag; a twin that is not there needs no patch. */
+async function patchTwinOf(
+  deps: ActDeps,
+  ref: TwinRef,
+  patchFor: (twin: Twin) => TwinPatch | null,
+  signal: AbortSignal,
+): Attempt<void> {
+  const twin = await deps.hub.getTwin(ref, "normal", signal);
+  if (!twin.ok) return twin;
+  const patch = twin.value === null ? null : patchFor(twin.value);
+  if (twin.value === null || patch === null) return ok(undefined);
+  const patched = await deps.hub.patchTwin({ ...ref, etag: twin.value.etag }, patch, "normal", signal);
+  if (!patched.ok) return patched;
+  deps.fleet.note(patched.value);
+  return ok(undefined);
+}
+
+function unpointed(namespace: string, twin: Twin): TwinPatch | null {
+  return holdsPointerOf(namespace, twin.desired) ? { desired: { model: null } } : null;
+}
+
+function tagsOf(tags: TwinPatch["tags"] | null): TwinPatch | null {
+  return tags === null || tags === undefined ? null : { tags };
+}
+
+function merged(a: TwinPatch | null, b: TwinPatch | null): TwinPatch | null {
+  return a === null && b === null ? null : { ...a, ...b };
+}

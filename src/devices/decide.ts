@@ -1,0 +1,204 @@
+import type { EdgeDeviceStatus } from "../api/edge-device.ts";
+import { bucketOf, type Membership, membershipsOf } from "../api/membership.ts";
+import { type Lifecycle, lifecycleOf } from "../api/resource.ts";
+import type { Fault } from "../base/result.ts";
+import { unreachable } from "../base/result.ts";
+import type { DeviceSeen, IdentitySeen } from "./seen.ts";
+import {
+  adoptedInTags,
+  bucketInTags,
+  deploymentsInTags,
+  isOwner,
+  type Owner,
+  ownerOf,
+  tagsPatch,
+  type WantedTags,
+  wantedTags,
+} from "./tags.ts";
+
+export type HubRecord = NonNullable<EdgeDeviceStatus["hub"]>;
+
+/** Why nothing is touched. */
+export type Obstacle =
+  | { readonly kind: "fault"; readonly fault: Fault }
+  | { readonly kind: "ownedByAnother"; readonly owner: Owner }
+  /** The identity is an edge device where the spec says otherwise, or the other way round: the hub cannot change it. */
+  | { readonly kind: "edgeMismatch"; readonly iotEdge: boolean };
+
+export type KeepAction =
+  | { readonly kind: "createIdentity" }
+  /** The view may be old: acting looks before it writes. */
+  | { readonly kind: "setEnabled"; readonly enabled: boolean }
+  /** `etag: null`: the twin of an identity that is created in the same pass; it is read first. */
+  | { readonly kind: "patchTags"; readonly etag: string | null; readonly wanted: WantedTags }
+  /** `generationId: null`: that of the identity that is created in the same pass. */
+  | { readonly kind: "writeSecret"; readonly name: string; readonly generationId: string | null };
+
+export type UndoAction =
+  | { readonly kind: "removeIdentity" }
+  /** Takes tags and pointers back and leaves the identity. */
+  | { readonly kind: "withdraw"; readonly modules: readonly string[] }
+  | { readonly kind: "letGo" };
+
+/** keep: the device is to be on the hub · undo: it is to leave · blocked: nothing is touched until something changes */
+export type DevicePlan =
+  | {
+      readonly kind: "keep";
+      /** The identity as it stands; `null`: it is still to be created. */
+      readonly record: HubRecord | null;
+      /** Written to the object before the hub is touched. */
+      readonly remember: { readonly record: HubRecord | null; readonly finalizer: boolean };
+      readonly memberships: readonly Membership[];
+      readonly actions: readonly KeepAction[];
+    }
+  | { readonly kind: "undo"; readonly actions: readonly UndoAction[] }
+  | {
+      readonly kind: "blocked";
+      readonly lifecycle: Lifecycle;
+      readonly obstacle: Obstacle;
+      readonly memberships: readonly Membership[];
+    };
+
+/**
+ * An identity goes through this life; a crash between any two lines is found again by the state on its left:
+ *
+ *     no finalizer, absent       → finalizer → create → tags → Secret → status     (created)
+ *     no finalizer, present      → status.hub.adopted → finalizer → tags → …       (adopted)
+ *     finalizer, no status, present without tags: created by us, and then we died  (created)
+ *     deleting, ours             → identity removed, or tags and pointers taken back → finalizer off
+ */
+export function decideDevice(seen: DeviceSeen): DevicePlan {
+  const lifecycle = lifecycleOf(seen.device);
+  switch (lifecycle) {
+    case "adopt":
+    case "live":
+      return keep(seen, lifecycle);
+    case "cleanup":
+    case "gone":
+      return undo(seen, lifecycle);
+    default:
+      return unreachable(lifecycle);
+  }
+}
+
+/** Place of the device in canaries: kept for its life, whatever becomes of the salt. */
+export function bucketFor(seen: Pick<DeviceSeen, "device" | "deviceId" | "salt" | "hub">): number {
+  const { device, hub } = seen;
+  const owner = hub.kind === "present" ? ownerOf(hub.tags) : null;
+  const written =
+    hub.kind === "present" && owner !== null && isOwner(device, owner) ? bucketInTags(hub.tags) : null;
+  return device.status?.bucket ?? written ?? bucketOf(seen.salt, seen.deviceId);
+}
+
+function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
+  const { device, hub } = seen;
+  const memberships = membershipsOf(device, seen.deployments);
+  const blocked = (obstacle: Obstacle): DevicePlan => ({ kind: "blocked", lifecycle, obstacle, memberships });
+  if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
+
+  const facts = (adopted: boolean) => ({ bucket: bucketFor(seen), adopted });
+  const finalizer = lifecycle === "adopt";
+  if (hub.kind === "absent") {
+    const wanted = wantedTags(device, facts(false), memberships, {});
+    return {
+      kind: "keep",
+      record: null,
+      remember: { record: null, finalizer },
+      memberships,
+      actions: [
+        { kind: "createIdentity" },
+        { kind: "patchTags", etag: null, wanted },
+        ...secretActions(seen, null),
+      ],
+    };
+  }
+
+  const owner = ownerOf(hub.tags);
+  if (owner !== null && !isOwner(device, owner)) return blocked({ kind: "ownedByAnother", owner });
+  if (hub.iotEdge !== device.spec.iotEdge) return blocked({ kind: "edgeMismatch", iotEdge: hub.iotEdge });
+  const record = recordOf(seen, hub);
+  const wanted = wantedTags(device, facts(record.adopted), memberships, hub.tags);
+  // Tags that name us say who made the identity, too: then there is nothing to remember beforehand.
+  const unsaid = owner === null && record.adopted && !sameRecord(device.status?.hub, record);
+  return {
+    kind: "keep",
+    record,
+    remember: { record: unsaid ? record : null, finalizer },
+    memberships,
+    actions: [
+      ...(hub.enabled === device.spec.enabled
+        ? []
+        : [{ kind: "setEnabled", enabled: device.spec.enabled } as const]),
+      ...(tagsPatch(wanted, hub.tags) === null
+        ? []
+        : [{ kind: "patchTags", etag: hub.etag, wanted } as const]),
+      ...secretActions(seen, record.generationId),
+    ],
+  };
+}
+
+function undo(seen: DeviceSeen, lifecycle: Lifecycle): DevicePlan {
+  const { device, hub } = seen;
+  if (hub.kind === "unreadable")
+    return { kind: "blocked", lifecycle, obstacle: { kind: "fault", fault: hub.fault }, memberships: [] };
+  if (hub.kind === "absent") return { kind: "undo", actions: [{ kind: "letGo" }] };
+  const owner = ownerOf(hub.tags);
+  if (owner !== null && !isOwner(device, owner)) return { kind: "undo", actions: [{ kind: "letGo" }] };
+  const policy = device.spec.deletionPolicy ?? (recordOf(seen, hub).adopted ? "Retain" : "Delete");
+  if (policy === "Delete") return { kind: "undo", actions: [{ kind: "removeIdentity" }, { kind: "letGo" }] };
+  return { kind: "undo", actions: [{ kind: "withdraw", modules: modulesOf(seen, hub) }, { kind: "letGo" }] };
+}
+
+/** Whose making an identity is. Where nothing says so it counts as adopted: what we leave behind can still be removed. */
+function recordOf(seen: DeviceSeen, hub: IdentitySeen): HubRecord {
+  const { device, deviceId, host } = seen;
+  const had = device.status?.hub;
+  const generationId = hub.generationId ?? had?.generationId ?? "";
+  const sameLife =
+    had !== undefined &&
+    had.host === host &&
+    had.deviceId === deviceId &&
+    (had.generationId === generationId || had.generationId === "");
+  const base = { host, deviceId, generationId };
+  if (sameLife) return { ...base, adopted: had.adopted };
+  const said = adoptedInTags(hub.tags);
+  if (said !== null) return { ...base, adopted: said };
+  // An identity that we only adopt is remembered before the finalizer is set, and every failed pass leaves a status. So
+  // this is the trace of a pass that created the identity and died.
+  const diedAfterCreating = lifecycleOf(device) !== "adopt" && device.status === null;
+  return { ...base, adopted: !diedAfterCreating };
+}
+
+function secretActions(seen: DeviceSeen, generationId: string | null): readonly KeepAction[] {
+  const { spec, status, generation } = seen.device;
+  if (spec.connectionSecret === undefined) return [];
+  const { name } = spec.connectionSecret;
+  const had = status?.connectionSecret;
+  const written =
+    had?.name === name &&
+    generationId !== null &&
+    had.generationId === generationId &&
+    status?.observedGeneration === generation;
+  return written ? [] : [{ kind: "writeSecret", name, generationId }];
+}
+
+/** Modules whose twins may hold a pointer of ours. Without IoT Edge the pointer is in the device's own twin. */
+function modulesOf(seen: DeviceSeen, hub: IdentitySeen): readonly string[] {
+  if (!hub.iotEdge) return [];
+  const pointed = Object.entries(hub.slots).flatMap(([module, slot]) =>
+    module !== "" && slot.pointer !== null ? [module] : [],
+  );
+  const placed = seen.device.status?.placement?.module;
+  const tagged = Object.keys(deploymentsInTags(hub.tags));
+  return [...new Set([...tagged, ...pointed, ...(placed === undefined ? [] : [placed])])].sort();
+}
+
+function sameRecord(had: HubRecord | undefined, now: HubRecord): boolean {
+  return (
+    had !== undefined &&
+    had.host === now.host &&
+    had.deviceId === now.deviceId &&
+    had.generationId === now.generationId &&
+    had.adopted === now.adopted
+  );
+}

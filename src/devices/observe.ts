@@ -1,0 +1,90 @@
+import type { EdgeDevice, EdgeDeviceStatus } from "../api/edge-device.ts";
+import { deviceIdOf, type EdgeDeviceSpec } from "../api/edge-device.ts";
+import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "../api/inference-deployment.ts";
+import { lifecycleOf, type ObjectKey } from "../api/resource.ts";
+import type { Fault } from "../base/result.ts";
+import { type Attempt, err, ok, type Result } from "../base/result.ts";
+import type { Clock } from "../base/time.ts";
+import type { DeviceHub, FleetDevice, FleetView } from "../hub/hub.ts";
+import type { Resources } from "../kube/kube.ts";
+import type { DeviceSeen, HubSeen, IdentitySeen } from "./seen.ts";
+import { isOwner, ownerOf } from "./tags.ts";
+
+export type ObserveDeps = {
+  readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "get">;
+  readonly deployments: Pick<Resources<InferenceDeploymentSpec, InferenceDeploymentStatus>, "list">;
+  readonly hub: Pick<DeviceHub, "host" | "getIdentity" | "getTwin">;
+  readonly fleet: Pick<FleetView, "get" | "health">;
+  readonly clock: Pick<Clock, "now">;
+  /** Of the buckets. */
+  readonly salt: string;
+};
+
+/** `null`: the object is gone, or leaving without anything of ours on the hub. A fault of the hub is a part of the picture. */
+export function observeDevice(deps: ObserveDeps) {
+  return async (key: ObjectKey, signal: AbortSignal): Attempt<DeviceSeen | null> => {
+    const device = deps.devices.get(key);
+    if (device === undefined || lifecycleOf(device) === "gone") return ok(null);
+    const deviceId = deviceIdOf(device);
+    const now = deps.clock.now();
+    const looked = await lookAtHub(deps, device, deviceId, signal);
+    const hub: HubSeen = looked.ok ? looked.value : { kind: "unreadable", fault: looked.error };
+    return ok({
+      now,
+      device,
+      deviceId,
+      host: deps.hub.host,
+      salt: deps.salt,
+      deployments: deps.deployments.list(device.namespace),
+      hub,
+      hubReachable: deps.fleet.health().reachable,
+    });
+  };
+}
+
+/** A device that the fleet view knows as somebody's is not asked for again; the hub answers only for the others. */
+async function lookAtHub(
+  deps: ObserveDeps,
+  device: EdgeDevice,
+  deviceId: string,
+  signal: AbortSignal,
+): Promise<Result<HubSeen, Fault>> {
+  const row = deps.fleet.get(deviceId);
+  const known = row === undefined ? null : knownFromView(deps.hub.host, device, deviceId, row);
+  if (known !== null) return ok(known);
+
+  const identity = await deps.hub.getIdentity(deviceId, signal);
+  if (!identity.ok) return identity;
+  if (identity.value === null) return ok({ kind: "absent" });
+  const { generationId, enabled, iotEdge } = identity.value;
+  const slots = row?.slots ?? {};
+  if (row !== undefined && ownerOf(row.tags) !== null)
+    return ok({ kind: "present", generationId, enabled, iotEdge, etag: row.etag, tags: row.tags, slots });
+
+  const twin = await deps.hub.getTwin({ device: deviceId, module: null }, "normal", signal);
+  if (!twin.ok) return twin;
+  if (twin.value === null) return err({ kind: "unavailable", message: "the identity has no twin yet" });
+  const { etag, tags } = twin.value;
+  return ok({ kind: "present", generationId, enabled, iotEdge, etag, tags, slots });
+}
+
+/** `null`: the view does not say enough. */
+function knownFromView(
+  host: string,
+  device: EdgeDevice,
+  deviceId: string,
+  row: FleetDevice,
+): ({ readonly kind: "present" } & IdentitySeen) | null {
+  const owner = ownerOf(row.tags);
+  if (owner === null) return null;
+  const { enabled, iotEdge, etag, tags, slots } = row;
+  const seen = { kind: "present", enabled, iotEdge, etag, tags, slots } as const;
+  if (!isOwner(device, owner)) return { ...seen, generationId: null };
+  // Nothing of the identity itself is needed to take leave of it.
+  if (device.deleting) return { ...seen, generationId: device.status?.hub?.generationId ?? null };
+  const had = device.status?.hub;
+  const registered = had?.host === host && had.deviceId === deviceId && had.generationId !== "";
+  // What the hub cannot change is refused on the identity's own word only, never on that of a query.
+  if (!registered || iotEdge !== device.spec.iotEdge) return null;
+  return { ...seen, generationId: had.generationId };
+}

@@ -1,0 +1,511 @@
+import { type Condition, type ConditionDraft, findCondition, stampConditions } from "../api/condition.ts";
+import type { EdgeDeviceStatus } from "../api/edge-device.ts";
+import type { Membership } from "../api/membership.ts";
+import { REASONS, type Reason } from "../api/reasons.ts";
+import { FINALIZER, type Note } from "../api/resource.ts";
+import { redacted } from "../base/redact.ts";
+import { type Fault, type Result, unreachable } from "../base/result.ts";
+import { millisOf } from "../base/time.ts";
+import { bucketFor, type DevicePlan, type HubRecord, type Obstacle } from "./decide.ts";
+import { modelOf, type Sync, slotFor, syncOf } from "./model.ts";
+import { type Placement, placementsOf } from "./placement.ts";
+import { heartbeatOf, presenceOf } from "./presence.ts";
+import type { DeviceSeen, Learned, SecretOutcome, Slot } from "./seen.ts";
+import { deploymentsInTags } from "./tags.ts";
+
+export type DeviceReport = { readonly status: EdgeDeviceStatus; readonly notes: readonly Note[] };
+
+/** One observed fact, without the fields that are the same for all. */
+type Fact = Pick<ConditionDraft, "status" | "reason" | "message">;
+type Draft = Fact & { readonly type: string };
+
+/**
+ * Status and events from scratch. `null`: the object is on its way out, and there is nothing that the hub keeps it for.
+ * Conditions, in this order: Registered, Online, ModelInSync; ConnectionSecret where one is asked for; Conflict while
+ * true; Ready; Reconciling or Stalled while true.
+ */
+export function reportDevice(
+  seen: DeviceSeen,
+  plan: DevicePlan,
+  acted: Result<void, Fault>,
+  learned: Learned,
+): DeviceReport | null {
+  switch (plan.kind) {
+    case "undo":
+      return acted.ok || acted.error.kind === "conflict" || learned.failedAt === "kube"
+        ? null
+        : leaving(seen, acted.error);
+    case "blocked":
+      if (plan.lifecycle === "cleanup" && plan.obstacle.kind === "fault")
+        return leaving(seen, plan.obstacle.fault);
+      return staying(seen, plan, acted, learned);
+    case "keep":
+      return staying(seen, plan, acted, learned);
+    default:
+      return unreachable(plan);
+  }
+}
+
+function staying(
+  seen: DeviceSeen,
+  plan: Exclude<DevicePlan, { readonly kind: "undo" }>,
+  acted: Result<void, Fault>,
+  learned: Learned,
+): DeviceReport {
+  const { device, hub } = seen;
+  const { spec, namespace } = device;
+  const record = recordAfter(seen, plan, acted, learned);
+  const secret = secretAfter(seen, plan, record, learned);
+  const trouble = troubleOf(plan, acted, learned);
+  const registered = registration(seen, record, trouble, learned);
+  const bucket = bucketFor(seen);
+  const base = {
+    observedGeneration: device.generation,
+    bucket,
+    ...(record === null ? {} : { hub: record }),
+    ...(secret === null ? {} : { connectionSecret: secret }),
+  };
+  const before = device.status?.conditions ?? [];
+
+  if (trouble !== null && plan.kind === "blocked" && plan.obstacle.kind !== "fault") {
+    // Not ours, or not what was meant: what that identity runs and when it was seen is no fact about this object.
+    const conditions = conditionsOf(seen, [
+      { type: "Registered", ...registered },
+      { type: "Ready", ...registered },
+      { type: "Stalled", ...registered, status: "True" },
+    ]);
+    return { status: { ...base, conditions }, notes: notesOf(before, conditions) };
+  }
+
+  const readable = hub.kind !== "unreadable";
+  const slots = hub.kind === "present" ? hub.slots : {};
+  const held = hub.kind === "present" ? deploymentsInTags(hub.tags) : {};
+  const placements = placementsOf(device, bucket, plan.memberships, held);
+  const placed = placements[0] ?? null;
+  const { model, placement } = readable
+    ? {
+        model: modelOf(reportOf(slots, spec.iotEdge, placed), placed, namespace),
+        placement: placed === null ? null : placementStatus(placed),
+      }
+    : keptFrom(device.status);
+
+  const online = presenceOf({
+    enabled: spec.enabled,
+    heartbeatAt: heartbeatOf(slots),
+    timeout: millisOf(spec.heartbeatTimeout),
+    hubReachable: seen.hubReachable && readable,
+    now: seen.now,
+  });
+  const inSync = readable ? worstSync(placements, slots, spec.iotEdge, namespace) : UNREADABLE;
+  const connection = secretFact(seen, learned, secret, trouble);
+  const conflict = conflictFact(plan.memberships);
+  const ready = summary([
+    registered,
+    ...(trouble === null ? [] : [trouble.fact]),
+    ...(connection === null ? [] : [connection]),
+    ...(conflict === null ? [] : [{ ...conflict, status: "False" } as const]),
+    online,
+    inSync,
+  ]);
+  const progress = progressFact(ready, trouble, connection, conflict, inSync);
+  const conditions = conditionsOf(seen, [
+    { type: "Registered", ...registered },
+    { type: "Online", ...online },
+    { type: "ModelInSync", ...inSync },
+    ...(connection === null ? [] : [{ type: "ConnectionSecret", ...connection }]),
+    ...(conflict === null ? [] : [{ type: "Conflict", ...conflict }]),
+    { type: "Ready", ...ready },
+    ...(progress === null ? [] : [progress]),
+  ]);
+  return {
+    status: {
+      ...base,
+      ...(placement === null ? {} : { placement }),
+      ...(model === null ? {} : { model }),
+      conditions,
+    },
+    notes: notesOf(before, conditions),
+  };
+}
+
+const UNREADABLE: Fact = {
+  status: "Unknown",
+  reason: REASONS.HubUnavailable,
+  message: "the hub cannot be read at the moment",
+};
+
+/** Deletion stands still: everything stays as it was last seen, and Ready says why. */
+function leaving(seen: DeviceSeen, fault: Fault): DeviceReport {
+  const { device } = seen;
+  const before = device.status?.conditions ?? [];
+  const kept = before.filter(({ type }) => type !== "Ready" && type !== "Reconciling" && type !== "Stalled");
+  const message = `deletion waits for the hub: ${wordsOf(fault)}. Should the hub be gone for good, remove the finalizer ${FINALIZER} by hand`;
+  const drafts: readonly Draft[] = [
+    ...kept,
+    { type: "Ready", status: "False", reason: reasonOf(fault), message },
+    { type: "Reconciling", status: "True", reason: REASONS.Deleting, message },
+  ];
+  const conditions = conditionsOf(seen, drafts);
+  const notes = notesOf(before, conditions);
+  const blockedBefore = findCondition(before, "Ready")?.reason === reasonOf(fault);
+  return {
+    status: { ...device.status, observedGeneration: device.generation, conditions },
+    notes: blockedBefore ? notes : [...notes, { type: "Warning", reason: reasonOf(fault), message }],
+  };
+}
+
+function recordAfter(
+  seen: DeviceSeen,
+  plan: Exclude<DevicePlan, { readonly kind: "undo" }>,
+  acted: Result<void, Fault>,
+  learned: Learned,
+): HubRecord | null {
+  if (plan.kind === "blocked") return seen.device.status?.hub ?? null;
+  if (plan.record !== null) return plan.record;
+  const { host, deviceId } = seen;
+  if (learned.created !== null) return { host, deviceId, generationId: learned.created, adopted: false };
+  // Nobody knows whether an unanswered creation happened: should the identity be there next time, it is ours.
+  if (!acted.ok && acted.error.kind === "unavailable")
+    return { host, deviceId, generationId: "", adopted: false };
+  return null;
+}
+
+type Trouble = { readonly fault: Fault | null; readonly fact: Fact };
+
+/** What kept the hub from being as it ought to be. A conflict is no news: the next pass reads again and decides anew. */
+function troubleOf(plan: DevicePlan, acted: Result<void, Fault>, learned: Learned): Trouble | null {
+  if (plan.kind === "blocked") return obstacleTrouble(plan.obstacle);
+  const { secret } = learned;
+  if (secret?.kind === "failed") return { fault: secret.fault, fact: secretFailure(secret) };
+  return acted.ok || acted.error.kind === "conflict" ? null : faultTrouble(acted.error);
+}
+
+function obstacleTrouble(obstacle: Obstacle): Trouble {
+  switch (obstacle.kind) {
+    case "fault":
+      return faultTrouble(obstacle.fault);
+    case "ownedByAnother": {
+      const { namespace, device } = obstacle.owner;
+      return {
+        fault: null,
+        fact: {
+          status: "False",
+          reason: REASONS.OwnedByAnother,
+          message: `the identity belongs to EdgeDevice ${redacted(namespace, 253)}/${redacted(device, 253)} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`,
+        },
+      };
+    }
+    case "edgeMismatch":
+      return {
+        fault: null,
+        fact: {
+          status: "False",
+          reason: REASONS.HubRejected,
+          message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or create this EdgeDevice anew with iotEdge: ${obstacle.iotEdge}`,
+        },
+      };
+    default:
+      return unreachable(obstacle);
+  }
+}
+
+function faultTrouble(fault: Fault): Trouble {
+  return { fault, fact: { status: "False", reason: reasonOf(fault), message: wordsOf(fault) } };
+}
+
+function reasonOf(fault: Fault): Reason {
+  switch (fault.kind) {
+    case "throttled":
+      return REASONS.HubThrottled;
+    case "unavailable":
+      return REASONS.HubUnavailable;
+    case "denied":
+      return REASONS.HubDenied;
+    case "rejected":
+      return REASONS.HubRejected;
+    case "conflict":
+      return REASONS.HubConflict;
+    default:
+      return unreachable(fault);
+  }
+}
+
+function wordsOf(fault: Fault): string {
+  const words = redacted(fault.message);
+  switch (fault.kind) {
+    case "throttled":
+      return "the hub has no budget left for this at the moment; tried again by itself";
+    case "unavailable":
+      return `the hub cannot be reached (${words}); tried again by itself`;
+    case "denied":
+      return `the hub refuses the operator (${words}); give its credential the right to manage identities and twins`;
+    case "rejected":
+      return `the hub refuses: ${words}; change the spec or the identity`;
+    case "conflict":
+      return "it was changed meanwhile; read again by itself";
+    default:
+      return unreachable(fault);
+  }
+}
+
+function registration(
+  seen: DeviceSeen,
+  record: HubRecord | null,
+  trouble: Trouble | null,
+  learned: Learned,
+): Fact {
+  const failedSecret = learned.secret?.kind === "failed";
+  const registered = record !== null && record.generationId !== "";
+  if (trouble !== null && !failedSecret) {
+    // An identity that is there stays registered while the hub is busy or away.
+    const passing = trouble.fault?.kind === "throttled" || trouble.fault?.kind === "unavailable";
+    if (!registered || !passing) return trouble.fact;
+  }
+  if (!registered)
+    return {
+      status: "False",
+      reason: REASONS.HubConflict,
+      message: "the identity appeared meanwhile; read again by itself",
+    };
+  return record.adopted
+    ? {
+        status: "True",
+        reason: REASONS.Adopted,
+        message: `${record.deviceId} on ${record.host} existed before; ${seen.device.spec.deletionPolicy === "Delete" ? "it is deleted with this object" : "it is retained when this object is deleted"}`,
+      }
+    : {
+        status: "True",
+        reason: REASONS.Registered,
+        message: `${record.deviceId} on ${record.host}`,
+      };
+}
+
+type SecretStatus = NonNullable<EdgeDeviceStatus["connectionSecret"]>;
+
+function secretAfter(
+  seen: DeviceSeen,
+  plan: DevicePlan,
+  record: HubRecord | null,
+  learned: Learned,
+): SecretStatus | null {
+  const { spec, status } = seen.device;
+  if (spec.connectionSecret === undefined) return null;
+  const { name } = spec.connectionSecret;
+  if (learned.secret !== null)
+    return learned.secret.kind === "written" ? { name, generationId: learned.secret.generationId } : null;
+  const had = status?.connectionSecret;
+  if (had?.name !== name || had.generationId !== record?.generationId) return null;
+  // Not looked at for the new generation yet: it stays due.
+  const due = plan.kind === "keep" && plan.actions.some(({ kind }) => kind === "writeSecret");
+  return due ? null : had;
+}
+
+function secretFact(
+  seen: DeviceSeen,
+  learned: Learned,
+  secret: SecretStatus | null,
+  trouble: Trouble | null,
+): Fact | null {
+  const wanted = seen.device.spec.connectionSecret;
+  if (wanted === undefined) return null;
+  if (secret !== null)
+    return {
+      status: "True",
+      reason: REASONS.SecretWritten,
+      message: `Secret ${wanted.name} holds the keys of this life of the identity`,
+    };
+  const outcome = learned.secret;
+  switch (outcome?.kind) {
+    case "foreign":
+      return {
+        status: "False",
+        reason: REASONS.SecretConflict,
+        message: `Secret ${wanted.name} is not owned by this EdgeDevice and is left alone; delete it or choose another name`,
+      };
+    case "keyless":
+      return {
+        status: "False",
+        reason: REASONS.HubRejected,
+        message: "the identity has no symmetric keys; take connectionSecret out of the spec",
+      };
+    case "failed":
+      return secretFailure(outcome);
+    case "written":
+    case undefined:
+      return {
+        status: "Unknown",
+        reason: trouble?.fact.reason ?? REASONS.HubConflict,
+        message: `Secret ${wanted.name} is written once the identity is as it should be`,
+      };
+    default:
+      return unreachable(outcome);
+  }
+}
+
+function secretFailure({ source, fault }: Extract<SecretOutcome, { readonly kind: "failed" }>): Fact {
+  return source === "hub"
+    ? { status: "False", reason: reasonOf(fault), message: wordsOf(fault) }
+    : {
+        status: "False",
+        reason: REASONS.KubeUnavailable,
+        message: `the connection Secret cannot be written: ${redacted(fault.message)}`,
+      };
+}
+
+function reportOf(slots: Readonly<Record<string, Slot>>, iotEdge: boolean, placed: Placement | null) {
+  if (placed !== null) return slotFor(slots, iotEdge, placed.module)?.report ?? null;
+  const reporting = Object.keys(slots)
+    .sort()
+    .find((module) => slots[module]?.report?.active !== undefined);
+  return reporting === undefined ? null : (slots[reporting]?.report ?? null);
+}
+
+/** What cannot be seen at the moment is not forgotten. */
+function keptFrom(status: EdgeDeviceStatus | null) {
+  return { model: status?.model ?? null, placement: status?.placement ?? null };
+}
+
+function placementStatus(placement: Placement): NonNullable<EdgeDeviceStatus["placement"]> {
+  const { deployment, module, release, track } = placement;
+  return { deployment, module, ...(release === null ? {} : { release }), track };
+}
+
+function worstSync(
+  placements: readonly Placement[],
+  slots: Readonly<Record<string, Slot>>,
+  iotEdge: boolean,
+  namespace: string,
+): Sync {
+  const syncs = placements.map((placement) =>
+    syncOf(slotFor(slots, iotEdge, placement.module)?.report ?? null, placement, namespace),
+  );
+  return (
+    syncs.find(({ reason }) => reason === REASONS.UpdateFailed) ??
+    syncs.find(({ status }) => status === "False") ??
+    syncs.find(({ status }) => status === "Unknown") ??
+    syncs.find(({ reason }) => reason === REASONS.InSync) ??
+    syncs[0] ?? {
+      status: "True",
+      reason: REASONS.NothingPlaced,
+      message: "no InferenceDeployment selects this device",
+    }
+  );
+}
+
+function conflictFact(memberships: readonly Membership[]): Fact | null {
+  const conflicts = memberships.flatMap((membership) => (membership.kind === "conflict" ? [membership] : []));
+  if (conflicts.length === 0) return null;
+  const each = conflicts.map(
+    ({ module, deployments }) =>
+      `${deployments.map(({ name }) => name).join(" and ")} both want module ${module}`,
+  );
+  return {
+    status: "True",
+    reason: REASONS.SelectedTwice,
+    message: `${each.join("; ")}: what runs there stays; change one of the selectors`,
+  };
+}
+
+function summary(facts: readonly Fact[]): Fact {
+  const against =
+    facts.find(({ status }) => status === "False") ?? facts.find(({ status }) => status === "Unknown");
+  if (against !== undefined) return against;
+  return {
+    status: "True",
+    reason: REASONS.DeviceReady,
+    message: "registered, online, and running what it is meant to run",
+  };
+}
+
+/** kstatus: Stalled is what only a person mends, Reconciling what goes on by itself. */
+function progressFact(
+  ready: Fact,
+  trouble: Trouble | null,
+  connection: Fact | null,
+  conflict: Fact | null,
+  inSync: Fact,
+): Draft | null {
+  const passing =
+    trouble !== null && (trouble.fault?.kind === "throttled" || trouble.fault?.kind === "unavailable");
+  if (trouble !== null) return { type: passing ? "Reconciling" : "Stalled", ...trouble.fact, status: "True" };
+  const stuck = [connection, conflict].find(
+    (fact) => fact?.reason === REASONS.SecretConflict || fact?.reason === REASONS.SelectedTwice,
+  );
+  if (stuck !== undefined && stuck !== null) return { type: "Stalled", ...stuck, status: "True" };
+  if (ready.status !== "True" && inSync.reason === REASONS.Updating)
+    return { type: "Reconciling", ...inSync, status: "True" };
+  return null;
+}
+
+/** A passing trouble keeps its first words: hubs put times and tracking ids into theirs, and each would be a write. */
+function conditionsOf(seen: DeviceSeen, drafts: readonly Draft[]): readonly Condition[] {
+  const had = seen.device.status?.conditions ?? [];
+  const { generation } = seen.device;
+  const steady = drafts.map(({ type, status, reason, message }): ConditionDraft => {
+    const before = findCondition(had, type);
+    const same =
+      before?.status === status && before.reason === reason && before.observedGeneration === generation;
+    return {
+      type,
+      status,
+      reason,
+      message: same && PASSING.has(reason) ? before.message : message,
+      observedGeneration: generation,
+    };
+  });
+  return stampConditions(had, steady, seen.now);
+}
+
+const PASSING: ReadonlySet<string> = new Set([
+  REASONS.HubThrottled,
+  REASONS.HubUnavailable,
+  REASONS.HubDenied,
+  REASONS.HubRejected,
+  REASONS.KubeUnavailable,
+  REASONS.Deleting,
+]);
+
+/**
+ * Events tell of trouble, of its end, and of an adoption. What goes well from the start is told by the status alone: ten
+ * thousand new devices are not ten thousand events.
+ */
+function notesOf(before: readonly Condition[], after: readonly Condition[]): readonly Note[] {
+  return ["Registered", "Online", "ModelInSync", "ConnectionSecret", "Conflict"].flatMap(
+    (type): readonly Note[] => {
+      const had = findCondition(before, type);
+      const has = findCondition(after, type);
+      if (has === undefined)
+        return type === "Conflict" && had !== undefined
+          ? [
+              {
+                type: "Normal",
+                reason: REASONS.NoConflict,
+                message: "no two InferenceDeployments want the same module any more",
+              },
+            ]
+          : [];
+      if (had?.reason === has.reason) return [];
+      const { reason, message } = has;
+      if (TROUBLE.has(reason)) return [{ type: "Warning", reason, message }];
+      if (
+        reason === REASONS.Adopted ||
+        (had !== undefined && TROUBLE.has(had.reason) && has.status === "True")
+      )
+        return [{ type: "Normal", reason, message }];
+      return [];
+    },
+  );
+}
+
+const TROUBLE: ReadonlySet<string> = new Set([
+  REASONS.OwnedByAnother,
+  REASONS.HubRejected,
+  REASONS.HubDenied,
+  REASONS.HubUnavailable,
+  REASONS.HeartbeatMissing,
+  REASONS.ClockAhead,
+  REASONS.UpdateFailed,
+  REASONS.SecretConflict,
+  REASONS.KubeUnavailable,
+  REASONS.SelectedTwice,
+]);

@@ -1,0 +1,65 @@
+import type { InferenceReport } from "../api/device-contract.ts";
+import type { EdgeDevice } from "../api/edge-device.ts";
+import type { InferenceDeployment } from "../api/inference-deployment.ts";
+import type { Fault } from "../base/result.ts";
+import type { Instant } from "../base/time.ts";
+
+export type Json = Readonly<Record<string, unknown>>;
+
+/** What one twin says about the model: the pointer that was given and the report that came back. */
+export type Slot = {
+  readonly pointer: { readonly deployment: string; readonly release: string; readonly digest: string } | null;
+  readonly report: InferenceReport | null;
+};
+
+export type IdentitySeen = {
+  /** `null`: not asked, because nothing depends on it. */
+  readonly generationId: string | null;
+  readonly enabled: boolean;
+  readonly iotEdge: boolean;
+  /** Of the device's twin. */
+  readonly etag: string;
+  readonly tags: Json;
+  /** By module; the device twin's own slot is under the empty name. */
+  readonly slots: Readonly<Record<string, Slot>>;
+};
+
+export type HubSeen =
+  | { readonly kind: "absent" }
+  | { readonly kind: "unreadable"; readonly fault: Fault }
+  | ({ readonly kind: "present" } & IdentitySeen);
+
+/** A frozen picture of one device at `now`: the decision and the report never look anywhere else. */
+export type DeviceSeen = {
+  readonly now: Instant;
+  readonly device: EdgeDevice;
+  readonly deviceId: string;
+  /** Host name of the hub. */
+  readonly host: string;
+  readonly salt: string;
+  /** Those of the device's namespace. */
+  readonly deployments: readonly InferenceDeployment[];
+  readonly hub: HubSeen;
+  /** Whether the fleet view could be read lately: silence means nothing otherwise. */
+  readonly hubReachable: boolean;
+};
+
+/** How the connection Secret fared in this pass. */
+export type SecretOutcome =
+  | { readonly kind: "written"; readonly generationId: string }
+  /** Somebody else's Secret has that name. */
+  | { readonly kind: "foreign" }
+  /** The identity has no symmetric keys. */
+  | { readonly kind: "keyless" }
+  | { readonly kind: "failed"; readonly source: "kube" | "hub"; readonly fault: Fault };
+
+/** What acting found out and the report needs; it counts even where a later action failed. */
+export type Learned = {
+  /** The generation of the identity that was created in this pass. */
+  readonly created: string | null;
+  readonly secret: SecretOutcome | null;
+  /** Which system a fault came from. */
+  readonly failedAt: "hub" | "kube";
+};
+
+export const NOTHING_LEARNED: Learned = { created: null, secret: null, failedAt: "hub" };
