@@ -74,7 +74,13 @@ export type SlotRow = {
   readonly report: InferenceReport | null;
 };
 export type PointerRow = { readonly deployment: string; readonly release: string; readonly digest: string };
-export type ModuleRow = { readonly device: string; readonly module: string; readonly slot: SlotRow };
+export type ModuleRow = {
+  readonly device: string;
+  readonly module: string;
+  readonly slot: SlotRow;
+  /** As of twins; lets the fleet view tell an older row from a newer one. */
+  readonly version?: number;
+};
 export type Page<T> = { readonly rows: readonly T[]; readonly next: string | null };
 
 /** The hub's service API. Every call may wait for its budget; it answers `throttled` rather than wait very long. */

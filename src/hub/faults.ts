@@ -1,0 +1,182 @@
+import type { Fault } from "../base/result.ts";
+import {
+  elapsed,
+  type Instant,
+  type Millis,
+  millis,
+  minutes,
+  parseTimestamp,
+  seconds,
+} from "../base/time.ts";
+
+/** An answer of the hub that is not a success, before anybody has judged it. */
+export type ErrorAnswer = {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string | readonly string[] | undefined>>;
+  readonly body: string;
+};
+
+/** What the hub said: its symbolic error code, where it gave one, and its words without tracking ids. */
+export type HubWords = { readonly code: string | null; readonly text: string };
+
+/** What a fault is about: the call, the right it needs, the moment and a source of jitter in [0, 1). */
+export type FaultContext = {
+  readonly operation: string;
+  readonly right: string;
+  readonly now: Instant;
+  readonly random: () => number;
+};
+
+const MAX_WORDS = 500;
+const THROTTLED = seconds(10);
+const THROTTLED_JITTER = seconds(5);
+// The daily quota is given back at midnight UTC or when somebody buys a unit; a look now and then finds out which.
+const QUOTA_SPENT = minutes(10);
+
+// Newer paths answer with a number where older ones answer with a name; only the numbers that we tell apart.
+const NAME_OF_NUMBER: Readonly<Record<string, string>> = {
+  "400004": "ArgumentInvalid",
+  "401001": "IotHubNotFound",
+  "403001": "IotHubSuspended",
+  "403002": "IotHubQuotaExceeded",
+  "404001": "DeviceNotFound",
+  "404010": "ModuleNotFound",
+  "409001": "DeviceAlreadyExists",
+  "412001": "PreconditionFailed",
+  "413001": "MessageTooLarge",
+  "413002": "TooManyDevices",
+  "413003": "TooManyModulesOnDevice",
+  "429001": "ThrottlingException",
+};
+const TOO_LARGE = new Set(["MessageTooLarge", "RequestEntityTooLarge"]);
+
+/**
+ * The fault that an answer of status 300 and above comes to, by status and code. It never holds the response, whose
+ * request carries a live SAS.
+ */
+export function faultOfAnswer(answer: ErrorAnswer, context: FaultContext): Fault {
+  const { code, text } = wordsOf(answer);
+  const said = `${context.operation}: the hub answered ${answer.status}${code === null ? "" : ` ${code}`}${text === "" ? "" : `: ${text}`}`;
+  switch (answer.status) {
+    case 400:
+    case 405:
+    case 411:
+      return { kind: "rejected", message: said };
+    case 401:
+      return { kind: "denied", message: `${said}; the credential needs ${context.right}` };
+    case 403:
+      if (code === "IotHubQuotaExceeded")
+        return {
+          kind: "throttled",
+          retryAfter: QUOTA_SPENT,
+          message: `${said}; the daily message quota of the hub is used up until midnight UTC, or until it gets more units`,
+        };
+      return { kind: "denied", message: `${said}; the credential needs ${context.right}` };
+    case 409:
+    case 412:
+      return { kind: "conflict", message: said };
+    case 413:
+      if (code !== null && TOO_LARGE.has(code)) return { kind: "rejected", message: said };
+      return { kind: "rejected", message: `the hub is full: ${said}` };
+    case 429:
+      return { kind: "throttled", retryAfter: retryAfterOf(answer, context), message: said };
+    default:
+      return { kind: "unavailable", message: said };
+  }
+}
+
+/**
+ * Whether the hub itself says that the thing is not there. A 404 without an error code of the hub is some proxy's, and
+ * proves nothing: treating it as an absence would create and delete on an outage.
+ */
+export function isAbsent(answer: ErrorAnswer): boolean {
+  if (answer.status !== 404) return false;
+  const { code } = wordsOf(answer);
+  return code !== null && code !== "IotHubNotFound";
+}
+
+/** A call that got no answer at all: network, TLS, deadline, a body that broke off. */
+export function faultOfError(error: unknown, operation: string): Fault {
+  const code = propertyOf(error, "code");
+  const message = propertyOf(error, "message");
+  const what = [code, message].filter((part) => part !== null && part !== "").join(" ") || "unknown failure";
+  return { kind: "unavailable", message: `${operation}: no answer from the hub: ${cleanWords(what)}` };
+}
+
+/** A success whose body is not what the service API answers, such as the sign-in page of a proxy. */
+export function faultOfShape(operation: string, expected: string): Fault {
+  return {
+    kind: "unavailable",
+    message: `${operation}: the answer is not ${expected}; something between us and the hub may be answering in its place`,
+  };
+}
+
+export function wordsOf({ headers, body }: Pick<ErrorAnswer, "headers" | "body">): HubWords {
+  const header = first(headers["iothub-errorcode"]);
+  const outer = parsed(body);
+  const message = textIn(outer, "Message") ?? textIn(outer, "message");
+  const inner = message === null ? null : parsed(message);
+  const number = inner?.["errorCode"] ?? outer?.["errorCode"];
+  if (number !== undefined) {
+    const name = header ?? NAME_OF_NUMBER[String(number)] ?? String(number);
+    return { code: name, text: cleanWords(textIn(inner ?? outer, "message") ?? "") };
+  }
+  const written = /^\s*ErrorCode:([A-Za-z0-9_.]+)\s*;?([\s\S]*)$/.exec(message ?? "");
+  if (written !== null) return { code: header ?? written[1] ?? null, text: cleanWords(written[2] ?? "") };
+  return { code: header ?? textIn(outer, "Code") ?? textIn(outer, "code"), text: cleanWords(message ?? "") };
+}
+
+/** Takes out what opens a door: SAS signatures and tokens, keys of connection strings, bearer tokens. */
+export function redact(text: string): string {
+  return text
+    .replace(/SharedAccessSignature\s+sr=[^\s"']+/gi, "SharedAccessSignature [redacted]")
+    .replace(
+      /\b(sig|SharedAccessKey|AccountKey|primaryKey|secondaryKey)(["']?\s*[=:]\s*["']?)[^&;\s"']+/gi,
+      "$1$2[redacted]",
+    )
+    .replace(/\bsig=\[redacted\]/gi, "[redacted]")
+    .replace(/\bBearer\s+[^\s"']+/gi, "Bearer [redacted]");
+}
+
+function retryAfterOf(answer: ErrorAnswer, { now, random }: FaultContext): Millis {
+  const written = first(answer.headers["retry-after"])?.trim();
+  if (written !== undefined && /^[0-9]+$/.test(written)) return seconds(Number(written));
+  const at = written === undefined ? null : parseTimestamp(written);
+  if (at !== null) return elapsed(now, at);
+  return millis(THROTTLED + random() * THROTTLED_JITTER);
+}
+
+/** One line, no tracking ids (each would make a new event of the same fact), nothing secret, no more than 500 characters. */
+export function cleanWords(text: string): string {
+  const line = redact(text)
+    .replace(/[;,.]?\s*Tracking ?ID:?\s*[0-9A-Za-z-]+(-TimeStamp:?\s*[0-9/:. TZ-]+)?/gi, "")
+    .replace(/\s+/g, " ")
+    .trim();
+  return line.length <= MAX_WORDS ? line : `${line.slice(0, MAX_WORDS)}…`;
+}
+
+function parsed(text: string): Readonly<Record<string, unknown>> | null {
+  if (!/^\s*\{/.test(text)) return null;
+  try {
+    const value: unknown = JSON.parse(text);
+    return value !== null && typeof value === "object" && !Array.isArray(value) ? { ...value } : null;
+  } catch {
+    return null;
+  }
+}
+
+function textIn(object: Readonly<Record<string, unknown>> | null, key: string): string | null {
+  const value = object?.[key];
+  return typeof value === "string" ? value : null;
+}
+
+function propertyOf(error: unknown, key: "code" | "message"): string | null {
+  if (error === null || typeof error !== "object") return null;
+  const value: unknown = Reflect.get(error, key);
+  return typeof value === "string" ? value : null;
+}
+
+function first(value: string | readonly string[] | undefined): string | null {
+  if (value === undefined) return null;
+  return typeof value === "string" ? value : (value[0] ?? null);
+}

@@ -1,0 +1,246 @@
+import type { InferenceReport } from "../api/device-contract.ts";
+import { canonicalJson } from "../base/digest.ts";
+import {
+  elapsed,
+  type Instant,
+  instant,
+  type Millis,
+  minutes,
+  parseTimestamp,
+  seconds,
+} from "../base/time.ts";
+import type { DeviceRow, FleetDevice, Json, ModuleRow, SlotRow, Twin } from "./hub.ts";
+import { createIntern, fleetTagsOf, type Intern, isJson, pointerOf, reportOf } from "./reports.ts";
+
+// What the fleet view remembers, and how news of different age come together. Queries read an index that lags behind
+// the twins by seconds to minutes, so a row never overwrites what a GET or PATCH returned a short while ago.
+
+/** How long what a call returned outranks older rows of queries; it is longer than the index usually lags. */
+const NOTED_FOR = minutes(5);
+/** Answers to calls overtake each other by no more than their deadline. */
+const OVERTAKEN_BY = seconds(30);
+
+export type FleetMap = {
+  readonly get: (device: string) => FleetDevice | undefined;
+  readonly list: () => Iterable<FleetDevice>;
+  readonly size: () => number;
+  /** From here on everything that is neither seen in a row nor noted will be forgotten by `endSweep`. */
+  readonly beginSweep: (now: Instant) => void;
+  readonly applyDevice: (row: DeviceRow, now: Instant) => void;
+  readonly applyModule: (row: ModuleRow, now: Instant) => void;
+  readonly endSweep: () => void;
+  readonly note: (twin: Twin, now: Instant) => void;
+  readonly forget: (device: string) => void;
+  readonly forgetSlot: (device: string, module: string) => void;
+};
+
+type Mark = { version: number | null; notedAt: number; sweep: number };
+type Entry = { device: FleetDevice; readonly mark: Mark; readonly slots: Map<string, Mark> };
+type News = {
+  readonly version: number | null;
+  readonly slot: SlotRow;
+  readonly noted: boolean;
+  /** For so long a younger note of ours outranks this. */
+  readonly outranked: Millis;
+};
+
+/** `changed` is called once for each change of a device that a controller could care about. */
+export function createFleetMap(changed: (device: string) => void): FleetMap {
+  const entries = new Map<string, Entry>();
+  const intern = createIntern();
+  let sweep = 0;
+  let sweepBegan: Instant = instant(0);
+
+  function put(entry: Entry, next: FleetDevice): void {
+    const had = entry.device;
+    entry.device = next;
+    if (!sameForControllers(had, next)) changed(next.device);
+  }
+
+  function applyTwin(name: string, row: Omit<DeviceRow, "device">, news: News, now: Instant): void {
+    const entry = entries.get(name);
+    if (entry === undefined) {
+      const device = { ...row, ...tagsOf(row.tags, intern), device: name, slots: { "": row.slot } };
+      const mark = markOf(news, sweep, now);
+      entries.set(name, { device: shapeOf(device), mark, slots: new Map() });
+      changed(name);
+      return;
+    }
+    const had = entry.device;
+    const older = isOlder(entry.mark, had.etag, news, now);
+    const same = older || (row.version === had.version && row.etag === had.etag);
+    const tags = same ? { tags: had.tags, fleetTags: had.fleetTags } : tagsOf(row.tags, intern);
+    const slot = mergedSlot(had.slots[""], entry.mark, news, now);
+    const { etag, version } = older ? had : row;
+    touch(entry.mark, news, older, sweep, now);
+    const { enabled, iotEdge } = row;
+    put(
+      entry,
+      shapeOf({ ...tags, device: name, etag, version, enabled, iotEdge, slots: { ...had.slots, "": slot } }),
+    );
+  }
+
+  function applySlot(name: string, module: string, news: News, now: Instant): void {
+    const entry = entries.get(name);
+    if (entry === undefined) return; // not one of ours, or its device row is still to come
+    const mark = entry.slots.get(module);
+    const had = entry.device.slots[module];
+    const slot = mark === undefined ? news.slot : mergedSlot(had, mark, news, now);
+    if (mark === undefined) entry.slots.set(module, markOf(news, sweep, now));
+    else touch(mark, news, isOlder(mark, had?.etag, news, now), sweep, now);
+    put(entry, { ...entry.device, slots: { ...entry.device.slots, [module]: slot } });
+  }
+
+  function dropSlots(entry: Entry, modules: readonly string[]): void {
+    if (modules.length === 0) return;
+    for (const module of modules) entry.slots.delete(module);
+    const kept = Object.entries(entry.device.slots).filter(([module]) => !modules.includes(module));
+    put(entry, { ...entry.device, slots: Object.fromEntries(kept) });
+  }
+
+  function forget(device: string): void {
+    if (entries.delete(device)) changed(device);
+  }
+
+  function isLeftOver(mark: Mark): boolean {
+    return mark.sweep < sweep && mark.notedAt < sweepBegan;
+  }
+
+  return {
+    get: (device) => entries.get(device)?.device,
+    list: function* list() {
+      for (const entry of entries.values()) yield entry.device;
+    },
+    size: () => entries.size,
+    beginSweep: (now) => {
+      sweep += 1;
+      sweepBegan = now;
+    },
+    applyDevice: (row, now) =>
+      applyTwin(
+        row.device,
+        row,
+        { version: row.version, slot: row.slot, noted: false, outranked: NOTED_FOR },
+        now,
+      ),
+    applyModule: (row, now) =>
+      applySlot(
+        row.device,
+        intern(row.module),
+        { version: row.version ?? null, slot: row.slot, noted: false, outranked: NOTED_FOR },
+        now,
+      ),
+    endSweep: () => {
+      for (const [device, entry] of entries) {
+        if (isLeftOver(entry.mark)) forget(device);
+        else
+          dropSlots(
+            entry,
+            [...entry.slots].filter(([, mark]) => isLeftOver(mark)).map(([module]) => module),
+          );
+      }
+    },
+    note: (twin, now) => {
+      const pointer = pointerOf(twin.desired["model"], intern);
+      const slot = { etag: twin.etag, pointer, report: reportOf(twin.reported["inference"], intern) };
+      const news: News = { version: twin.version, slot, noted: true, outranked: OVERTAKEN_BY };
+      if (twin.module !== null) return applySlot(twin.device, intern(twin.module), news, now);
+      const had = entries.get(twin.device)?.device;
+      // A twin does not say these two; our tags say the one, and the next sweep both.
+      const iotEdge = had?.iotEdge ?? fleetTagsOf(twin.tags)?.iotEdge ?? true;
+      const row = {
+        etag: twin.etag,
+        version: twin.version,
+        enabled: had?.enabled ?? true,
+        iotEdge,
+        tags: twin.tags,
+        slot,
+      };
+      return applyTwin(twin.device, row, news, now);
+    },
+    forget,
+    forgetSlot: (device, module) => {
+      const entry = entries.get(device);
+      if (entry !== undefined) dropSlots(entry, [module]);
+    },
+  };
+}
+
+/** All devices with their fields in one order: a hundred thousand objects share one hidden class. */
+function shapeOf(device: FleetDevice): FleetDevice {
+  const { device: name, etag, version, enabled, iotEdge, tags, fleetTags, slots } = device;
+  return { device: name, etag, version, enabled, iotEdge, tags, fleetTags, slots };
+}
+
+function tagsOf(tags: Json, intern: Intern): Pick<FleetDevice, "tags" | "fleetTags"> {
+  return { tags: interned(tags, intern) as Json, fleetTags: fleetTagsOf(tags, intern) };
+}
+
+function interned(value: unknown, intern: Intern): unknown {
+  if (typeof value === "string") return intern(value);
+  if (Array.isArray(value)) return value.map((inner) => interned(inner, intern));
+  if (!isJson(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, interned(inner, intern)]));
+}
+
+function markOf(news: News, sweep: number, now: Instant): Mark {
+  return { version: news.version, notedAt: news.noted ? now : Number.NEGATIVE_INFINITY, sweep };
+}
+
+function touch(mark: Mark, news: News, older: boolean, sweep: number, now: Instant): void {
+  mark.sweep = sweep;
+  if (news.noted) mark.notedAt = now;
+  if (!older) mark.version = news.version;
+}
+
+function isOutranked(mark: Mark, news: News, now: Instant): boolean {
+  return Number.isFinite(mark.notedAt) && elapsed(instant(mark.notedAt), now) < news.outranked;
+}
+
+/** Whether tags and desired properties of the news are older than those that we have from a call. */
+function isOlder(mark: Mark, etag: string | undefined, news: News, now: Instant): boolean {
+  if (!isOutranked(mark, news, now)) return false;
+  if (news.version !== null && mark.version !== null) return news.version < mark.version;
+  return etag !== news.slot.etag && elapsed(instant(mark.notedAt), now) < OVERTAKEN_BY;
+}
+
+/** Reports have no version in a row; the device's own clock orders them. */
+function mergedSlot(had: SlotRow | undefined, mark: Mark, news: News, now: Instant): SlotRow {
+  if (had === undefined) return news.slot;
+  const { etag, pointer } = isOlder(mark, had.etag, news, now) ? had : news.slot;
+  const stale = isOutranked(mark, news, now) && isOlderReport(news.slot.report, had.report);
+  return { etag, pointer, report: stale ? had.report : news.slot.report };
+}
+
+function isOlderReport(report: InferenceReport | null, than: InferenceReport | null): boolean {
+  if (than === null) return false;
+  if (report === null) return true;
+  const at = parseTimestamp(report.heartbeatAt);
+  const known = parseTimestamp(than.heartbeatAt);
+  return at !== null && known !== null && at < known;
+}
+
+function sameForControllers(a: FleetDevice, b: FleetDevice): boolean {
+  if (a.enabled !== b.enabled || a.iotEdge !== b.iotEdge) return false;
+  if (a.tags !== b.tags && canonicalJson(a.tags) !== canonicalJson(b.tags)) return false;
+  const modules = Object.keys(a.slots);
+  if (modules.length !== Object.keys(b.slots).length) return false;
+  return modules.every((module) => sameSlot(a.slots[module], b.slots[module]));
+}
+
+function sameSlot(a: SlotRow | undefined, b: SlotRow | undefined): boolean {
+  if (a === b) return true;
+  if (a === undefined || b === undefined) return false;
+  const [had, has] = [a.report, b.report];
+  return (
+    a.pointer?.deployment === b.pointer?.deployment &&
+    a.pointer?.release === b.pointer?.release &&
+    a.pointer?.digest === b.pointer?.digest &&
+    (had === null) === (has === null) &&
+    had?.active?.digest === has?.active?.digest &&
+    had?.active?.release === has?.active?.release &&
+    had?.update?.state === has?.update?.state &&
+    had?.update?.digest === has?.update?.digest &&
+    had?.update?.error?.code === has?.update?.error?.code
+  );
+}

@@ -1,0 +1,190 @@
+import { type FleetTags, type InferenceReport, UPDATE_STATES } from "../api/device-contract.ts";
+import { BUCKETS } from "../api/membership.ts";
+import type { Json, PointerRow } from "./hub.ts";
+
+// Reads what stands in twins. Devices can write anything at all into theirs, so nothing here throws and nothing is
+// believed: a part of a wrong shape is left out, a number out of range is moved to the end of its range.
+
+const MAX_NAME = 256;
+const MAX_MESSAGE = 512;
+const MAX_MODULES = 64;
+
+/** Keeps one copy of each string that many devices share: names of releases, digests, classes. */
+export type Intern = (text: string) => string;
+
+const INTERNED = 20_000;
+
+/** Forgets everything when it is full, so that what devices make up cannot fill the memory. */
+export function createIntern(): Intern {
+  const known = new Map<string, string>();
+  return (text) => {
+    const had = known.get(text);
+    if (had !== undefined) return had;
+    if (known.size >= INTERNED) known.clear();
+    known.set(text, text);
+    return text;
+  };
+}
+
+export function isJson(value: unknown): value is Json {
+  return value !== null && typeof value === "object" && !Array.isArray(value);
+}
+
+/** `tags.edgefleet`, where it is whole; `null` otherwise. */
+export function fleetTagsOf(tags: Json, intern: Intern = plain): FleetTags | null {
+  const ours = tags["edgefleet"];
+  if (!isJson(ours)) return null;
+  const { managed, namespace, device, class: deviceClass, site = "", bucket, iotEdge } = ours;
+  if (typeof managed !== "boolean" || typeof iotEdge !== "boolean") return null;
+  if (typeof namespace !== "string" || typeof device !== "string") return null;
+  if (typeof deviceClass !== "string" || typeof site !== "string") return null;
+  if (typeof bucket !== "number" || !Number.isInteger(bucket) || bucket < 0 || bucket >= BUCKETS) return null;
+  const deployments = stringsOf(ours["deployments"] ?? {}, intern);
+  if (deployments === null) return null;
+  return {
+    managed,
+    namespace: intern(namespace),
+    device,
+    class: intern(deviceClass),
+    site: intern(site),
+    bucket,
+    iotEdge,
+    deployments,
+  };
+}
+
+/** The pointer of a twin's `desired.model`, or of a row of a query; without its url. */
+export function pointerOf(model: unknown, intern: Intern = plain): PointerRow | null {
+  if (!isJson(model)) return null;
+  const { deployment, release, digest } = model;
+  if (typeof deployment !== "string" || typeof release !== "string" || typeof digest !== "string")
+    return null;
+  return { deployment: intern(deployment), release: intern(release), digest: intern(digest) };
+}
+
+/** `properties.reported.inference`; `null` where there is none. Only the fields of the contract are kept. */
+export function reportOf(reported: unknown, intern: Intern = plain): InferenceReport | null {
+  if (!isJson(reported)) return null;
+  const active = activeOf(reported["active"], intern);
+  const update = updateOf(reported["update"], intern);
+  const window = windowOf(reported["window"], intern);
+  const resources = resourcesOf(reported["resources"]);
+  const restarts = countOf(reported["restarts"]);
+  return {
+    contract: countOf(reported["contract"]) ?? 1,
+    ...(active === null ? {} : { active }),
+    ...(update === null ? {} : { update }),
+    ...(window === null ? {} : { window }),
+    ...(resources === null ? {} : { resources }),
+    ...(restarts === null ? {} : { restarts }),
+    heartbeatAt: textOf(reported["heartbeatAt"], MAX_NAME) ?? "",
+  };
+}
+
+type Part<K extends keyof InferenceReport> = NonNullable<InferenceReport[K]>;
+
+function activeOf(active: unknown, intern: Intern): Part<"active"> | null {
+  if (!isJson(active)) return null;
+  const release = textOf(active["release"], MAX_NAME);
+  const digest = textOf(active["digest"], MAX_NAME);
+  if (release === null || digest === null) return null;
+  return {
+    release: intern(release),
+    digest: intern(digest),
+    variant: intern(textOf(active["variant"], MAX_NAME) ?? ""),
+    executionProvider: intern(textOf(active["executionProvider"], MAX_NAME) ?? ""),
+    since: textOf(active["since"], MAX_NAME) ?? "",
+  };
+}
+
+function updateOf(update: unknown, intern: Intern): Part<"update"> | null {
+  if (!isJson(update)) return null;
+  const release = textOf(update["release"], MAX_NAME);
+  const digest = textOf(update["digest"], MAX_NAME);
+  const state = UPDATE_STATES.find((known) => known === update["state"]);
+  if (release === null || digest === null || state === undefined) return null;
+  const error = isJson(update["error"]) ? update["error"] : null;
+  const failure = {
+    code: intern(textOf(error?.["code"], MAX_NAME) ?? "Unknown"),
+    message: textOf(error?.["message"], MAX_MESSAGE) ?? "",
+  };
+  return {
+    release: intern(release),
+    digest: intern(digest),
+    state,
+    ...(error === null ? {} : { error: failure }),
+    at: textOf(update["at"], MAX_NAME) ?? "",
+  };
+}
+
+/** Whole or not at all: a missing number is no evidence, and a number made up in its place would be false evidence. */
+function windowOf(window: unknown, intern: Intern): Part<"window"> | null {
+  if (!isJson(window) || !isJson(window["latencyMilliseconds"])) return null;
+  const release = textOf(window["release"], MAX_NAME);
+  const seconds = numberOf(window["seconds"], 0);
+  const inferences = countOf(window["inferences"]);
+  const errors = countOf(window["errors"]);
+  const framesPerSecond = numberOf(window["framesPerSecond"], 0);
+  const p50 = numberOf(window["latencyMilliseconds"]["p50"], 0);
+  const p95 = numberOf(window["latencyMilliseconds"]["p95"], 0);
+  const p99 = numberOf(window["latencyMilliseconds"]["p99"], 0);
+  const endedAt = textOf(window["endedAt"], MAX_NAME);
+  if (release === null || seconds === null || inferences === null || errors === null) return null;
+  if (framesPerSecond === null || p50 === null || p95 === null || p99 === null || endedAt === null)
+    return null;
+  return {
+    release: intern(release),
+    seconds,
+    inferences,
+    errors,
+    framesPerSecond,
+    latencyMilliseconds: { p50, p95, p99 },
+    endedAt,
+  };
+}
+
+function resourcesOf(resources: unknown): Part<"resources"> | null {
+  if (!isJson(resources)) return null;
+  const cpuPercent = numberOf(resources["cpuPercent"], 0, 100);
+  const memoryPercent = numberOf(resources["memoryPercent"], 0, 100);
+  const diskPercent = numberOf(resources["diskPercent"], 0, 100);
+  const gpuPercent = numberOf(resources["gpuPercent"], 0, 100);
+  const gpuCelsius = numberOf(resources["gpuCelsius"], -273, 1000);
+  return {
+    ...(cpuPercent === null ? {} : { cpuPercent }),
+    ...(memoryPercent === null ? {} : { memoryPercent }),
+    ...(diskPercent === null ? {} : { diskPercent }),
+    ...(gpuPercent === null ? {} : { gpuPercent }),
+    ...(gpuCelsius === null ? {} : { gpuCelsius }),
+  };
+}
+
+function stringsOf(object: unknown, intern: Intern): Readonly<Record<string, string>> | null {
+  if (!isJson(object)) return null;
+  const entries = Object.entries(object);
+  if (entries.length > MAX_MODULES) return null;
+  const strings: [string, string][] = [];
+  for (const [key, value] of entries) {
+    if (typeof value !== "string") return null;
+    strings.push([key, intern(value)]);
+  }
+  return Object.fromEntries(strings);
+}
+
+function textOf(value: unknown, longest: number): string | null {
+  return typeof value === "string" ? value.slice(0, longest) : null;
+}
+
+function numberOf(value: unknown, least: number, most: number = Number.MAX_SAFE_INTEGER): number | null {
+  if (typeof value !== "number" || !Number.isFinite(value)) return null;
+  return Math.min(most, Math.max(least, value));
+}
+
+function countOf(value: unknown): number | null {
+  const read = numberOf(value, 0);
+  return read === null ? null : Math.trunc(read);
+}
+
+function plain(value: string): string {
+  return value;
+}
