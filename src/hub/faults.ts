@@ -149,7 +149,7 @@ function retryAfterOf(answer: ErrorAnswer, { now, random }: FaultContext): Milli
 /** One line, no tracking ids (each would make a new event of the same fact), nothing secret, no more than 500 characters. */
 export function cleanWords(text: string): string {
   const line = redact(text)
-    .replace(/[;,.]?\s*Tracking ?ID:?\s*[0-9A-Za-z-]+(-TimeStamp:?\s*[0-9/:. TZ-]+)?/gi, "")
+    .replace(/[;,.]?\s*Tracking ?ID\s*:?\s*[0-9A-Za-z:/.-]+( [0-9]+:[0-9:.]+Z?)?/gi, "")
     .replace(/\s+/g, " ")
     .trim();
   return line.length <= MAX_WORDS ? line : `${line.slice(0, MAX_WORDS)}…`;

@@ -1,5 +1,6 @@
 import { err, type Fault, ok, type Result } from "../base/result.ts";
 import { type Clock, type Instant, later, type Millis, millis, minutes, seconds } from "../base/time.ts";
+import { linkedSignal } from "../runtime/linked-signal.ts";
 import type { Lane } from "./hub.ts";
 
 // Our own limit on what we ask of the hub, per class of operation, so that the hub never has to refuse.
@@ -126,19 +127,22 @@ async function takeTurn(gate: Gate, turn: Turn, signal: AbortSignal): Promise<Re
   const { operation, lane, maxWait, clock } = turn;
   const deadline = later(clock.now(), maxWait);
   const ticket = gate.enter(lane);
-  try {
-    while (!signal.aborted) {
-      const now = clock.now();
-      if (gate.tryPass(ticket, now)) return ok(undefined);
-      const at = gate.expectedAt(ticket, now);
-      if (at > deadline) return err(refusal(gate, operation, ticket, now));
-      // At least a millisecond: whoever is ahead of us may wake at the same moment, but after us.
-      await clock.sleep(millis(Math.max(1, at - now)), signal);
+  while (!signal.aborted) {
+    const now = clock.now();
+    if (gate.tryPass(ticket, now)) return ok(undefined);
+    const at = gate.expectedAt(ticket, now);
+    if (at > deadline) {
+      const fault = refusal(gate, operation, ticket, now);
+      gate.leave(ticket);
+      return err(fault);
     }
-    return err({ kind: "unavailable", message: `${operation}: stopped while waiting for a turn` });
-  } finally {
-    gate.leave(ticket);
+    using nap = linkedSignal(signal);
+    ticket.wake = () => nap.abort();
+    // At least a millisecond: whoever is ahead of us may wake at the same moment, but after us.
+    await clock.sleep(millis(Math.max(1, at - now)), nap.signal);
   }
+  gate.leave(ticket);
+  return err({ kind: "unavailable", message: `${operation}: stopped while waiting for a turn` });
 }
 
 function refusal(gate: Gate, operation: OperationClass, ticket: Ticket, now: Instant): Fault {
@@ -154,11 +158,13 @@ function refusal(gate: Gate, operation: OperationClass, ticket: Ticket, now: Ins
   return fault;
 }
 
-type Ticket = { readonly lane: Lane };
+/** `wake`: look again, somebody ahead has left without passing. */
+type Ticket = { readonly lane: Lane; wake: () => void };
 
 /** One class of operations: who waits, and what was granted during the last window. Knows no clock. */
 type Gate = {
   readonly enter: (lane: Lane) => Ticket;
+  /** Without passing. */
   readonly leave: (ticket: Ticket) => void;
   readonly tryPass: (ticket: Ticket, now: Instant) => boolean;
   /** When this ticket can expect to pass, if nobody else comes. */
@@ -168,6 +174,7 @@ type Gate = {
   readonly isClosed: (now: Instant) => boolean;
 };
 
+const LANES: readonly Lane[] = ["rollback", "normal"];
 const LONGEST_APPOINTMENT = minutes(5);
 
 function createGate(budget: Budget, headroom: number, reserve: number): Gate {
@@ -185,6 +192,10 @@ function createGate(budget: Budget, headroom: number, reserve: number): Gate {
     const inLane = Math.max(0, queues[ticket.lane].indexOf(ticket));
     return ticket.lane === "rollback" ? inLane : inLane + queues.rollback.length;
   }
+  function remove(ticket: Ticket): void {
+    const index = queues[ticket.lane].indexOf(ticket);
+    if (index >= 0) queues[ticket.lane].splice(index, 1);
+  }
   function expectedAt(ticket: Ticket, now: Instant): Instant {
     const before = ahead(ticket);
     const total = all.freeAt(before, now);
@@ -194,17 +205,18 @@ function createGate(budget: Budget, headroom: number, reserve: number): Gate {
 
   return {
     enter: (lane) => {
-      const ticket: Ticket = { lane };
+      const ticket: Ticket = { lane, wake: () => {} };
       queues[lane].push(ticket);
       return ticket;
     },
     leave: (ticket) => {
-      const index = queues[ticket.lane].indexOf(ticket);
-      if (index >= 0) queues[ticket.lane].splice(index, 1);
+      remove(ticket);
+      for (const lane of LANES) for (const other of queues[lane]) other.wake();
     },
     tryPass: (ticket, now) => {
       if (now < closedUntil || ahead(ticket) > 0) return false;
       if (!all.hasRoom(now) || (ticket.lane === "normal" && !normal.hasRoom(now))) return false;
+      remove(ticket);
       all.add(now);
       if (ticket.lane === "normal") normal.add(now);
       return true;
