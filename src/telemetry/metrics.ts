@@ -40,7 +40,7 @@ export const METRICS = {
   },
   edgefleet_kube_request_duration_seconds: {
     type: "histogram",
-    help: "Time until the API server had answered, watches left out.",
+    help: "Time until the API server began to answer.",
     labels: ["method"],
     buckets: QUICK,
   },

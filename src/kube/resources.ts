@@ -1,0 +1,199 @@
+import type { Operation } from "fast-json-patch";
+import jsonpatch from "fast-json-patch";
+import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
+import { type Attempt, err, type Fault, ok } from "../base/result.ts";
+import type { RuntimeDeps } from "../runtime/deps.ts";
+import type { Resources } from "./kube.ts";
+import { createListWatch, createReflector, type ListWatchOptions, type Reflector } from "./list-watch.ts";
+import { FIELD_MANAGER, JSON_PATCH, type KubeFault, type Transport } from "./transport.ts";
+
+export type ResourcesOptions = ListWatchOptions & {
+  /** As in the URL: `edgedevices`. */
+  readonly plural: string;
+  /** `null`: all namespaces. Otherwise only these are listed and watched, each by itself. */
+  readonly namespaces: readonly string[] | null;
+};
+
+/** The port, and what runs its cache. */
+export type CachedResources<Spec, Status> = Resources<Spec, Status> & {
+  /** Called after the cache has changed, by a watch or by a write of ours. */
+  readonly onChange: (
+    listener: (before: Resource<Spec, Status> | undefined, after: Resource<Spec, Status> | undefined) => void,
+  ) => void;
+  readonly synced: (signal: AbortSignal) => Promise<void>;
+  readonly isSynced: () => boolean;
+  readonly run: (signal: AbortSignal) => Promise<void>;
+};
+
+/** One kind of ours on the API server: cached reads, optimistic writes that the cache shows at once. */
+export function createResources<Spec, Status>(
+  transport: Transport,
+  options: ResourcesOptions,
+  deps: RuntimeDeps,
+): CachedResources<Spec, Status> {
+  type Object = Resource<Spec, Status>;
+  const { plural, namespaces } = options;
+  const project = createProjection<Spec, Status>();
+  // "" is the reflector of all namespaces.
+  const reflectors = new Map<string, Reflector<Object>>(
+    (namespaces ?? [""]).map((namespace) => {
+      const source = createListWatch(transport, listPath(namespace), project, deps.random, options);
+      return [namespace, createReflector(source, plural, deps)];
+    }),
+  );
+  const reflectorOf = (namespace: string) => reflectors.get(namespaces === null ? "" : namespace);
+
+  function listPath(namespace: string): string {
+    const scope = namespace === "" ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
+    return `/apis/${GROUP}/${VERSION}${scope}/${plural}`;
+  }
+
+  async function patch(
+    had: Object,
+    subresource: "" | "/status",
+    operations: readonly Operation[],
+    signal: AbortSignal,
+  ): Attempt<Object> {
+    const path = `${listPath(had.namespace)}/${encodeURIComponent(had.name)}${subresource}?fieldManager=${FIELD_MANAGER}`;
+    const body = [
+      { op: "test", path: "/metadata/resourceVersion", value: had.resourceVersion },
+      ...operations,
+    ];
+    const answer = await transport.call({ method: "PATCH", path, body, contentType: JSON_PATCH }, signal);
+    if (!answer.ok) return err(writeFaultOf(answer.error));
+    const written = project(answer.value);
+    reflectorOf(written.namespace)?.remember(written);
+    return ok(written);
+  }
+
+  return {
+    get: (key) => reflectorOf(splitKey(key).namespace)?.get(key),
+    list: (namespace) => {
+      if (namespaces === null) return reflectors.get("")?.list(namespace) ?? [];
+      if (namespace !== undefined) return reflectors.get(namespace)?.list() ?? [];
+      return [...reflectors.values()].flatMap((reflector) => reflector.list());
+    },
+    onChange: (listener) => {
+      for (const reflector of reflectors.values()) reflector.onChange(listener);
+    },
+    synced: async (signal) => {
+      await Promise.all([...reflectors.values()].map((reflector) => reflector.synced(signal)));
+    },
+    isSynced: () => [...reflectors.values()].every((reflector) => reflector.isSynced()),
+    run: async (signal) => {
+      await Promise.all([...reflectors.values()].map((reflector) => reflector.run(signal)));
+    },
+    writeStatus: async (had, next, signal) => {
+      const operations = statusPatch(had.status, next);
+      return operations.length === 0 ? ok(had) : patch(had, "/status", operations, signal);
+    },
+    setFinalizer: async (had, on, signal) => {
+      const operations = finalizerPatch(had.finalizers, on);
+      return operations.length === 0 ? ok(had) : patch(had, "", operations, signal);
+    },
+  };
+}
+
+/** What must be done to `had` to make it `next`; nothing when they say the same, in whatever order. */
+export function statusPatch(had: unknown, next: unknown): readonly Operation[] {
+  const plain = withoutUndefined(next) as object;
+  if (had === null) return [{ op: "add", path: "/status", value: plain }];
+  return jsonpatch
+    .compare(had as object, plain)
+    .map((operation) => ({ ...operation, path: `/status${operation.path}` }));
+}
+
+/** As JSON would write it: a key without a value is no key. */
+function withoutUndefined(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(withoutUndefined);
+  if (value === null || typeof value !== "object") return value;
+  const kept = Object.entries(value).filter(([, inner]) => inner !== undefined);
+  return Object.fromEntries(kept.map(([key, inner]) => [key, withoutUndefined(inner)]));
+}
+
+export function finalizerPatch(finalizers: readonly string[], on: "add" | "remove"): readonly Operation[] {
+  const index = finalizers.indexOf(FINALIZER);
+  if (on === "remove") return index < 0 ? [] : [{ op: "remove", path: `/metadata/finalizers/${index}` }];
+  if (index >= 0) return [];
+  if (finalizers.length === 0) return [{ op: "add", path: "/metadata/finalizers", value: [FINALIZER] }];
+  return [{ op: "add", path: "/metadata/finalizers/-", value: FINALIZER }];
+}
+
+/** Whoever writes acts on what was read: an object that is gone was changed since. */
+function writeFaultOf(fault: KubeFault): Fault {
+  if (fault.kind === "missing")
+    return { kind: "conflict", message: `${fault.message} (it was deleted since it was read)` };
+  if (fault.kind === "expired") return { kind: "unavailable", message: fault.message };
+  return fault;
+}
+
+type RawObject = {
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly uid: string;
+    readonly generation?: number;
+    readonly resourceVersion: string;
+    readonly deletionTimestamp?: string;
+    readonly finalizers?: readonly string[];
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+  };
+  readonly spec?: unknown;
+  readonly status?: unknown;
+};
+
+const NOTHING: Readonly<Record<string, string>> = Object.freeze({});
+const NO_FINALIZERS: readonly string[] = Object.freeze([]);
+const OUR_FINALIZER: readonly string[] = Object.freeze([FINALIZER]);
+
+/**
+ * What is kept of an object, before it is cached: no managedFields, no annotations of others. Strings that thousands of
+ * objects share (namespaces, labels) are kept once. The API server has checked spec and status against the schema.
+ */
+export function createProjection<Spec, Status>(): (raw: unknown) => Resource<Spec, Status> {
+  const shared = createInterner();
+  return (raw) => {
+    const { metadata, spec, status } = raw as RawObject;
+    const namespace = shared(metadata.namespace ?? "");
+    return {
+      key: objectKey(namespace, metadata.name),
+      namespace,
+      name: metadata.name,
+      uid: metadata.uid,
+      generation: metadata.generation ?? 0,
+      resourceVersion: metadata.resourceVersion,
+      deleting: metadata.deletionTimestamp !== undefined,
+      finalizers: finalizersOf(metadata.finalizers),
+      labels: mapOf(metadata.labels, shared, () => true),
+      annotations: mapOf(metadata.annotations, shared, (name) => name.startsWith(`${GROUP}/`)),
+      spec: spec as Spec,
+      status: (status ?? null) as Status | null,
+    };
+  };
+}
+
+function finalizersOf(finalizers: readonly string[] | undefined): readonly string[] {
+  if (finalizers === undefined || finalizers.length === 0) return NO_FINALIZERS;
+  return finalizers.length === 1 && finalizers[0] === FINALIZER ? OUR_FINALIZER : finalizers;
+}
+
+function mapOf(
+  map: Readonly<Record<string, string>> | undefined,
+  shared: (text: string) => string,
+  keeps: (name: string) => boolean,
+): Readonly<Record<string, string>> {
+  const kept = Object.entries(map ?? NOTHING).filter(([name]) => keeps(name));
+  return kept.length === 0 ? NOTHING : Object.fromEntries(kept.map(([name, value]) => [name, shared(value)]));
+}
+
+/** Gives the same string object for equal strings, for as many different ones as are worth remembering. */
+function createInterner(): (text: string) => string {
+  const known = new Map<string, string>();
+  return (text) => {
+    const same = known.get(text);
+    if (same !== undefined) return same;
+    if (known.size < 10_000) known.set(text, text);
+    return text;
+  };
+}

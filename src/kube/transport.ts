@@ -1,0 +1,299 @@
+import { readFileSync } from "node:fs";
+import { KubeConfig } from "@kubernetes/client-node";
+import { Agent, type Dispatcher, ProxyAgent } from "undici";
+import { err, type Fault, ok, type Result } from "../base/result.ts";
+import { elapsed, type Instant, type Millis, millis, seconds } from "../base/time.ts";
+import type { RuntimeDeps } from "../runtime/deps.ts";
+
+/** Besides what every outside system can answer: there is no such object, and that version is forgotten (410). */
+export type KubeFault =
+  | Fault
+  | { readonly kind: "missing"; readonly message: string }
+  | { readonly kind: "expired"; readonly message: string };
+
+export type Call = {
+  readonly method: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  /** Absolute, with its query; every part of it encoded. */
+  readonly path: string;
+  readonly body?: unknown;
+  /** `application/json` when left out. */
+  readonly contentType?: string;
+};
+
+/** JSON over HTTP to one API server, on one pool of connections. */
+export type Transport = {
+  /** The parsed answer. */
+  readonly call: (call: Call, signal: AbortSignal) => Promise<Result<unknown, KubeFault>>;
+  /** The lines of an answer that does not end; they end after `idle` without a byte. A reset throws while iterating. */
+  readonly lines: (
+    path: string,
+    idle: Millis,
+    signal: AbortSignal,
+  ) => Promise<Result<AsyncIterable<string>, KubeFault>>;
+  /** Waits for what is in flight and closes the connections. */
+  readonly close: () => Promise<void>;
+};
+
+export type TransportOptions = {
+  /** Without an answer, or without a further byte of it, for this long a call is given up; half a minute when left out. */
+  readonly timeout?: Millis;
+  /** Connections to the API server at most; 32 when left out. Each watch takes one. */
+  readonly connections?: number;
+};
+
+export const JSON_PATCH = "application/json-patch+json";
+/** Owner of the fields that we write. */
+export const FIELD_MANAGER = "edge-fleet-operator";
+/** Credentials are asked for again after this long: reading them costs file reads, and they live for minutes. */
+const CREDENTIALS_FRESH = seconds(1);
+/** A server that asks for more patience than this is asked again all the same. */
+const LONGEST_RETRY_AFTER = seconds(300);
+
+/** The kubeconfig at `path` (else what KUBECONFIG, the home directory or the Pod's service account say), at `context`. */
+export function loadKubeConfig(path: string | null, context: string | null): KubeConfig {
+  const config = new KubeConfig();
+  if (path === null) config.loadFromDefault();
+  else config.loadFromString(readFileSync(path, "utf8"));
+  if (context !== null) config.setCurrentContext(context);
+  return config;
+}
+
+type Tls = {
+  readonly ca?: Buffer;
+  readonly cert?: Buffer;
+  readonly key?: Buffer;
+  readonly servername?: string;
+  readonly rejectUnauthorized?: boolean;
+};
+type Credentials = { readonly headers: Readonly<Record<string, string>>; readonly dispatcher: Dispatcher };
+
+export function createTransport(
+  config: KubeConfig,
+  options: TransportOptions,
+  deps: Pick<RuntimeDeps, "clock" | "meter">,
+): Transport {
+  const cluster = config.getCurrentCluster();
+  if (cluster === null) throw new Error("the kubeconfig names no current cluster");
+  const server = new URL(cluster.server);
+  const prefix = server.pathname.replace(/\/$/, "");
+  const timeout = options.timeout ?? seconds(30);
+
+  let identity = "";
+  let dispatcher: Dispatcher | null = null;
+  const closing = new Set<Promise<void>>();
+  let fresh: { readonly credentials: Promise<Credentials>; readonly at: Instant } | null = null;
+
+  /** Asked for with each call, so that rotating tokens, certificates and exec plugins keep working. */
+  function credentials(): Promise<Credentials> {
+    const now = deps.clock.now();
+    if (fresh === null || elapsed(fresh.at, now) >= CREDENTIALS_FRESH)
+      fresh = { credentials: readCredentials(), at: now };
+    return fresh.credentials;
+  }
+
+  async function readCredentials(): Promise<Credentials> {
+    const applied: Tls & { headers?: Record<string, string>; auth?: string } = {};
+    await config.applyToHTTPSOptions(applied);
+    const { ca, cert, key, servername, rejectUnauthorized, headers, auth } = applied;
+    const basic =
+      auth === undefined ? {} : { authorization: `Basic ${Buffer.from(auth).toString("base64")}` };
+    const tls: Tls = Object.fromEntries(
+      Object.entries({ ca, cert, key, servername, rejectUnauthorized }).filter(
+        ([, value]) => value !== undefined,
+      ),
+    );
+    return {
+      headers: { accept: "application/json", "user-agent": FIELD_MANAGER, ...basic, ...headers },
+      dispatcher: dispatcherFor(tls),
+    };
+  }
+
+  /** One pool for each TLS identity: a renewed certificate gets a new one, and the old one ends with its requests. */
+  function dispatcherFor(tls: Tls): Dispatcher {
+    const wanted = JSON.stringify(tls);
+    if (dispatcher !== null && wanted === identity) return dispatcher;
+    if (dispatcher !== null) {
+      const forget = () => {
+        closing.delete(old);
+      };
+      const old: Promise<void> = dispatcher.close().then(forget, forget);
+      closing.add(old);
+    }
+    identity = wanted;
+    const pool = {
+      connections: options.connections ?? 32,
+      keepAliveTimeout: 30_000,
+      headersTimeout: timeout,
+      bodyTimeout: timeout,
+    };
+    dispatcher =
+      cluster?.proxyUrl === undefined
+        ? new Agent({ ...pool, connect: { ...tls, timeout: 10_000, keepAliveInitialDelay: 15_000 } })
+        : new ProxyAgent({ ...pool, uri: cluster.proxyUrl, requestTls: tls });
+    return dispatcher;
+  }
+
+  async function send(
+    call: Call,
+    bodyTimeout: Millis,
+    signal: AbortSignal,
+  ): Promise<Result<Dispatcher.ResponseData, KubeFault>> {
+    const started = deps.clock.now();
+    let code = 0;
+    try {
+      const { headers, dispatcher: pool } = await credentials();
+      const answer = await pool.request({
+        origin: server.origin,
+        path: prefix + call.path,
+        method: call.method,
+        headers:
+          call.body === undefined
+            ? headers
+            : { ...headers, "content-type": call.contentType ?? "application/json" },
+        body: call.body === undefined ? null : JSON.stringify(call.body),
+        bodyTimeout,
+        signal,
+      });
+      code = answer.statusCode;
+      if (code < 300) return ok(answer);
+      if (code === 401) fresh = null;
+      return err(faultOf(code, answer.headers["retry-after"], await answer.body.text(), call, started));
+    } catch (cause) {
+      return err(unreadable(call, cause));
+    } finally {
+      deps.meter.count("edgefleet_kube_requests_total", { method: call.method, code: String(code) });
+      deps.meter.observe(
+        "edgefleet_kube_request_duration_seconds",
+        elapsed(started, deps.clock.now()) / 1000,
+        {
+          method: call.method,
+        },
+      );
+    }
+  }
+
+  return {
+    call: async (call, signal) => {
+      const sent = await send(call, timeout, signal);
+      if (!sent.ok) return sent;
+      try {
+        return ok(JSON.parse(await sent.value.body.text()));
+      } catch (cause) {
+        return err(unreadable(call, cause));
+      }
+    },
+    lines: async (path, idle, signal) => {
+      const sent = await send({ method: "GET", path }, idle, signal);
+      return sent.ok ? ok(linesOf(sent.value.body)) : sent;
+    },
+    close: async () => {
+      await Promise.all([...closing, dispatcher?.close()]);
+      dispatcher = null;
+      identity = "";
+      fresh = null;
+    },
+  };
+}
+
+async function* linesOf(body: AsyncIterable<Buffer>): AsyncIterable<string> {
+  // What came of a line so far; joined once, because a line can come in many chunks.
+  let begun: Buffer[] = [];
+  try {
+    for await (const chunk of body) {
+      let from = 0;
+      for (let end = chunk.indexOf(0x0a); end >= 0; end = chunk.indexOf(0x0a, from)) {
+        const line = Buffer.concat([...begun, chunk.subarray(from, end)]).toString("utf8");
+        begun = [];
+        from = end + 1;
+        if (line.trim() !== "") yield line;
+      }
+      if (from < chunk.length) begun.push(chunk.subarray(from));
+    }
+  } catch (cause) {
+    if (codeOf(cause) === "UND_ERR_BODY_TIMEOUT") return;
+    throw cause;
+  }
+  // Half a line is handed on too: whoever parses it finds out that the stream was cut.
+  const last = Buffer.concat(begun).toString("utf8");
+  if (last.trim() !== "") yield last;
+}
+
+/** What the API server says when it refuses. */
+type Status = {
+  readonly message?: string;
+  readonly reason?: string;
+  readonly details?: { readonly name?: string; readonly retryAfterSeconds?: number };
+};
+
+function faultOf(
+  code: number,
+  retryAfter: string | string[] | undefined,
+  body: string,
+  call: Call,
+  now: Instant,
+): KubeFault {
+  const status = statusOf(body);
+  const message = `${describe(call)}: ${code} ${status.message ?? status.reason ?? "without a message"}`;
+  const delay =
+    retryAfterOf(retryAfter, now) ?? retryAfterOf(status.details?.retryAfterSeconds?.toString(), now);
+  switch (code) {
+    case 401:
+    case 403:
+      return { kind: "denied", message };
+    case 404:
+      return { kind: "missing", message };
+    case 409:
+      return { kind: "conflict", message };
+    case 410:
+      return { kind: "expired", message };
+    case 422:
+      // A JSON Patch that cannot be applied (its `test` fails) is answered like an invalid object, but no object is named.
+      if (call.contentType === JSON_PATCH && status.details?.name === undefined)
+        return {
+          kind: "conflict",
+          message: `${describe(call)}: the object is no longer the one that was read`,
+        };
+      return { kind: "rejected", message };
+    case 408:
+      return { kind: "unavailable", message };
+    case 429:
+      return { kind: "throttled", retryAfter: delay ?? seconds(1), message };
+    default:
+      if (code < 500) return { kind: "rejected", message };
+      return delay === null
+        ? { kind: "unavailable", message }
+        : { kind: "throttled", retryAfter: delay, message };
+  }
+}
+
+function statusOf(body: string): Status {
+  try {
+    const parsed: unknown = JSON.parse(body);
+    return parsed !== null && typeof parsed === "object" ? parsed : {};
+  } catch {
+    return { message: body.slice(0, 200) };
+  }
+}
+
+/** Retry-After: seconds, or a date. `null` for neither. */
+function retryAfterOf(written: string | string[] | undefined, now: Instant): Millis | null {
+  if (typeof written !== "string" || written.trim() === "") return null;
+  const given = Number(written);
+  const delay = Number.isFinite(given) ? given * 1000 : Date.parse(written) - now;
+  return Number.isNaN(delay) ? null : millis(Math.min(Math.max(0, delay), LONGEST_RETRY_AFTER));
+}
+
+/** No answer, or one that cannot be read. */
+function unreadable(call: Call, cause: unknown): Fault {
+  const what = codeOf(cause) ?? (cause instanceof Error ? cause.message : "no answer");
+  return { kind: "unavailable", message: `${describe(call)}: ${what}` };
+}
+
+function codeOf(cause: unknown): string | null {
+  if (!(cause instanceof Error) || !("code" in cause)) return null;
+  return typeof cause.code === "string" ? cause.code : null;
+}
+
+function describe(call: Call): string {
+  return `${call.method} ${call.path.split("?")[0]}`;
+}
