@@ -1,6 +1,6 @@
 import { type Attempt, err, type Fault, ok, type Result } from "../base/result.ts";
 import { type Clock, elapsed, type Instant, instant, type Millis, millis, seconds } from "../base/time.ts";
-import { jittered } from "../runtime/backoff.ts";
+import { jittered } from "../runtime/clock.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import { FIELD_MANAGER, JSON_PATCH, type KubeFault, type Transport } from "./transport.ts";

@@ -13,8 +13,3 @@ export function exponential(base: Millis, cap: Millis, random: () => number): Ba
     return millis(whole * (0.5 + 0.5 * random()));
   };
 }
-
-/** `delay`, up to `share` longer or shorter: so that things that started together do not stay together. */
-export function jittered(delay: Millis, random: () => number, share = 0.1): Millis {
-  return (delay * (1 - share + 2 * share * random())) as Millis;
-}

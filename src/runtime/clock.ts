@@ -1,4 +1,4 @@
-import { type Clock, instant } from "../base/time.ts";
+import { type Clock, instant, type Millis } from "../base/time.ts";
 
 /** setTimeout counts in 32 bits and fires at once above that. */
 const LONGEST_TIMER = 2 ** 31 - 1;
@@ -27,4 +27,9 @@ function timer(delay: number, signal: AbortSignal): Promise<void> {
       resolve();
     }
   });
+}
+
+/** `delay`, up to `share` longer or shorter: so that things that started together do not stay together. */
+export function jittered(delay: Millis, random: () => number, share = 0.1): Millis {
+  return (delay * (1 - share + 2 * share * random())) as Millis;
 }

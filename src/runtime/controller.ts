@@ -1,7 +1,8 @@
 import { unreachable } from "../base/result.ts";
 import { elapsed, type Millis, minutes } from "../base/time.ts";
 import type { Log } from "../telemetry/telemetry.ts";
-import { type Backoff, jittered } from "./backoff.ts";
+import type { Backoff } from "./backoff.ts";
+import { jittered } from "./clock.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { linkedSignal } from "./linked-signal.ts";
 import type { Outcome, Reconcile } from "./outcome.ts";
