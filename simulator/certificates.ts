@@ -1,0 +1,80 @@
+// The library keeps its metadata with Reflect.
+import "reflect-metadata";
+import { webcrypto } from "node:crypto";
+import {
+  BasicConstraintsExtension,
+  cryptoProvider,
+  ExtendedKeyUsage,
+  ExtendedKeyUsageExtension,
+  KeyUsageFlags,
+  KeyUsagesExtension,
+  PemConverter,
+  SubjectAlternativeNameExtension,
+  X509CertificateGenerator,
+} from "@peculiar/x509";
+
+export type ServerCertificate = {
+  /** PEM of the authority that clients have to trust. */
+  readonly ca: string;
+  /** PEM of the server's certificate. */
+  readonly certificate: string;
+  /** PEM of the server's private key. */
+  readonly key: string;
+};
+
+const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
+const DAY = 86_400_000;
+
+/** A throwaway authority and a certificate of it for `hostName`, `localhost` and `127.0.0.1`; good for a year. */
+export async function createServerCertificate(hostName: string): Promise<ServerCertificate> {
+  cryptoProvider.set(webcrypto);
+  const notBefore = new Date(Date.now() - DAY);
+  const notAfter = new Date(Date.now() + 365 * DAY);
+  const authority = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+  const name = "CN=IoT Hub simulator authority";
+  const ca = await X509CertificateGenerator.createSelfSigned({
+    serialNumber: serialNumber(),
+    name,
+    notBefore,
+    notAfter,
+    signingAlgorithm: ALGORITHM,
+    keys: authority,
+    extensions: [
+      new BasicConstraintsExtension(true, 0, true),
+      new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
+    ],
+  });
+  const server = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
+  const certificate = await X509CertificateGenerator.create({
+    serialNumber: serialNumber(),
+    subject: "CN=IoT Hub simulator",
+    issuer: name,
+    notBefore,
+    notAfter,
+    signingAlgorithm: ALGORITHM,
+    publicKey: server.publicKey,
+    signingKey: authority.privateKey,
+    extensions: [
+      new BasicConstraintsExtension(false),
+      new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
+      new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
+      new SubjectAlternativeNameExtension([
+        { type: "dns", value: hostName },
+        { type: "dns", value: "localhost" },
+        { type: "ip", value: "127.0.0.1" },
+      ]),
+    ],
+  });
+  return {
+    ca: ca.toString("pem"),
+    certificate: certificate.toString("pem"),
+    key: PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", server.privateKey), "PRIVATE KEY"),
+  };
+}
+
+/** Sixteen random bytes whose first bit is clear, as DER wants positive numbers. */
+function serialNumber(): string {
+  const bytes = Buffer.from(webcrypto.getRandomValues(new Uint8Array(16)));
+  bytes[0] = ((bytes[0] ?? 0) & 0x7f) | 0x01;
+  return bytes.toString("hex");
+}
