@@ -14,7 +14,7 @@ export type ObserveDeps = {
   readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "get">;
   readonly deployments: Pick<Resources<InferenceDeploymentSpec, InferenceDeploymentStatus>, "list">;
   readonly hub: Pick<DeviceHub, "host" | "getIdentity" | "getTwin">;
-  readonly fleet: Pick<FleetView, "get" | "health">;
+  readonly fleet: Pick<FleetView, "get" | "health" | "note">;
   readonly clock: Pick<Clock, "now">;
   /** Of the buckets. */
   readonly salt: string;
@@ -65,6 +65,8 @@ async function lookAtHub(
   if (!twin.ok) return twin;
   if (twin.value === null) return err({ kind: "unavailable", message: "the identity has no twin yet" });
   const { etag, tags } = twin.value;
+  // Tagged, and unknown to the view: its sweep is yet to come, or the answer to our patch was lost. Now it knows.
+  if (ownerOf(tags) !== null) deps.fleet.note(twin.value);
   return ok({ kind: "present", generationId, enabled, iotEdge, etag, tags, slots });
 }
 

@@ -22,6 +22,8 @@ export type Calls = {
   /** Every call of that name goes wrong until `heal`. */
   readonly breakAll: (name: string, fault: Fault) => void;
   readonly heal: () => void;
+  /** Whether a mishap waits for its call still. */
+  readonly pending: () => boolean;
 };
 
 export function createCalls(): Calls {
@@ -61,6 +63,7 @@ export function createCalls(): Calls {
       due = { left: after, mishap };
     },
     breakAll: (name, fault) => void broken.set(name, fault),
+    pending: () => due !== null,
     heal: () => {
       due = null;
       broken.clear();
