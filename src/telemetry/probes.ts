@@ -6,6 +6,8 @@ export type ProbeAnswers = {
   readonly ready: () => boolean;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
+  /** Called once it listens, with the port (the one the machine chose where 0 was asked for). */
+  readonly listening?: (port: number) => void;
 };
 
 export type Probes = {
@@ -47,6 +49,7 @@ export function createProbes(
       });
       await listen(server, at);
       listening = (server.address() as AddressInfo).port;
+      answers.listening?.(listening);
       await close(server, signal);
       listening = null;
     },

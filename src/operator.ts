@@ -1,0 +1,241 @@
+import { randomBytes } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { DefaultAzureCredential } from "@azure/identity";
+import type { EdgeDeviceSpec, EdgeDeviceStatus } from "./api/edge-device.ts";
+import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "./api/inference-deployment.ts";
+import type { ModelReleaseSpec, ModelReleaseStatus } from "./api/model-release.ts";
+import type { ObjectKey } from "./api/resource.ts";
+import { millis, minutes, seconds } from "./base/time.ts";
+import { type Config, parseConfig } from "./config.ts";
+import { reconcileDevice } from "./devices/reconcile.ts";
+import { createAzureHub } from "./hub/azure-hub.ts";
+import { createConfigurationView } from "./hub/configuration-view.ts";
+import { createFleetView } from "./hub/fleet-view.ts";
+import { budgetsOf, createThrottle } from "./hub/throttle.ts";
+import { createAnnouncer } from "./kube/events.ts";
+import { createLeaseStore, LEASE_TIMING, whileLeading } from "./kube/lease.ts";
+import { createResources } from "./kube/resources.ts";
+import { createSecrets } from "./kube/secrets.ts";
+import { createTransport, loadKubeConfig } from "./kube/transport.ts";
+import { reconcileRelease } from "./releases/reconcile.ts";
+import { isOurs } from "./rollouts/content.ts";
+import { reconcileRollout } from "./rollouts/reconcile.ts";
+import { exponential } from "./runtime/backoff.ts";
+import { systemClock } from "./runtime/clock.ts";
+import { type ControllerSpec, runController } from "./runtime/controller.ts";
+import type { RuntimeDeps } from "./runtime/deps.ts";
+import { type Part, runManager } from "./runtime/manager.ts";
+import { createAzureStore } from "./store/azure-store.ts";
+import { createLog } from "./telemetry/log.ts";
+import { createMetrics } from "./telemetry/metrics.ts";
+import { createProbes } from "./telemetry/probes.ts";
+import { deviceTriggers, releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { createVerifierClient } from "./verification/client.ts";
+
+// The operator: config, adapters, controllers, manager. It reads top to bottom.
+
+const RECONCILE_TIMEOUT = minutes(2);
+
+async function main(): Promise<void> {
+  const parsed = parseConfig(process.argv.slice(2), process.env, {
+    name: hostname(),
+    random: randomBytes(4).toString("hex"),
+  });
+  if (parsed.kind === "help") return void process.stdout.write(parsed.text);
+  if (parsed.kind === "mistakes") {
+    process.stderr.write(
+      `${parsed.mistakes.map((mistake) => `edge-fleet-operator: ${mistake}`).join("\n")}\n`,
+    );
+    process.exitCode = 2;
+    return;
+  }
+  await operate(parsed.config);
+}
+
+async function operate(config: Config): Promise<void> {
+  const stop = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
+
+  const metrics = createMetrics("ignore");
+  const deps: RuntimeDeps = {
+    clock: systemClock(),
+    log: createLog(config.logLevel),
+    meter: metrics.meter,
+    random: Math.random,
+  };
+  const { clock, log, meter, random } = deps;
+
+  // The API server
+  const transport = createTransport(loadKubeConfig(config.kubeconfig, config.context), {}, deps);
+  const { namespaces } = config;
+  const devices = createResources<EdgeDeviceSpec, EdgeDeviceStatus>(
+    transport,
+    { plural: "edgedevices", namespaces },
+    deps,
+  );
+  const releases = createResources<ModelReleaseSpec, ModelReleaseStatus>(
+    transport,
+    { plural: "modelreleases", namespaces },
+    deps,
+  );
+  const deployments = createResources<InferenceDeploymentSpec, InferenceDeploymentStatus>(
+    transport,
+    { plural: "inferencedeployments", namespaces },
+    deps,
+  );
+  const caches = { devices, releases, deployments };
+  const announcer = createAnnouncer(transport, { instance: config.lease.identity }, deps);
+
+  // The hub, read through views
+  const azureHub = createAzureHub({
+    ...deps,
+    access: hubAccess(config),
+    endpoint: hubEndpoint(config),
+    throttle: createThrottle({ clock, budgets: budgetsOf(config.hub.tier, config.hub.units) }),
+  });
+  const fleetView = createFleetView({ ...deps, hub: azureHub, interval: config.fleetInterval });
+  const { hub, view: fleet } = fleetView;
+  const configurationView = createConfigurationView({ ...deps, hub, isOurs });
+  const { view: configurations } = configurationView;
+
+  // Blobs and the verifier
+  const store = createAzureStore({
+    access: storeAccess(config),
+    sasVersion: config.store.sasVersion,
+    ca: config.store.caFile === null ? null : readFileSync(config.store.caFile, "utf8"),
+    clock,
+  });
+  const verifier = createVerifierClient({ socket: config.verifierSocket });
+
+  // Controllers
+  const shared = { clock, log, meter, announcer };
+  const backoff = exponential(millis(250), minutes(5), random);
+  const controller = (spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers" | "reconcile">): Part => ({
+    name: spec.name,
+    run: (signal) =>
+      runController({ ...spec, workers: config.workers, timeout: RECONCILE_TIMEOUT, backoff }, deps, signal),
+  });
+  const controllers = [
+    controller({
+      name: "devices",
+      triggers: deviceTriggers(caches, { fleet }),
+      reconcile: reconcileDevice({
+        ...shared,
+        devices,
+        deployments,
+        hub,
+        fleet,
+        secrets: createSecrets(transport),
+        salt: config.salt,
+      }),
+    }),
+    controller({
+      name: "releases",
+      triggers: releaseTriggers(caches),
+      reconcile: reconcileRelease({ ...shared, releases, store, verifier, random }),
+    }),
+    controller({
+      name: "rollouts",
+      triggers: rolloutTriggers(caches, { fleet, configurations }),
+      reconcile: reconcileRollout({
+        ...shared,
+        ...caches,
+        hub,
+        fleet,
+        configurations,
+        store,
+        options: {
+          salt: config.salt,
+          analysisInterval: config.analysisInterval,
+          sasLifetime: config.sasLifetime,
+          baseDeployment: config.baseDeployment,
+        },
+      }),
+    }),
+  ];
+
+  const probes = createProbes(config.probes, {
+    ready: () => devices.isSynced() && releases.isSynced() && deployments.isSynced(),
+    metrics: metrics.expose,
+    metricsType: metrics.contentType,
+    listening: (port) => log.info("serving probes", { port }),
+  });
+  try {
+    await runManager(
+      {
+        always: [
+          { name: "probes", run: probes.run },
+          { name: "events", run: announcer.run },
+          { name: "list-watch of EdgeDevices", run: devices.run },
+          { name: "list-watch of ModelReleases", run: releases.run },
+          { name: "list-watch of InferenceDeployments", run: deployments.run },
+        ],
+        ready: async (signal) => {
+          await Promise.all([devices.synced(signal), releases.synced(signal), deployments.synced(signal)]);
+        },
+        lead: (signal, body) => lead(config, deps, createLeaseStore(transport, config.lease), signal, body),
+        // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.
+        whenLeading: [
+          { name: "fleet view", run: fleetView.run },
+          { name: "configuration view", run: configurationView.run },
+          ...controllers.map((part) => ({
+            name: part.name,
+            run: async (signal: AbortSignal) => {
+              await Promise.all([fleetView.synced(signal), configurationView.synced(signal)]);
+              await part.run(signal);
+            },
+          })),
+        ],
+        drain: config.drain === 0 ? seconds(1) : config.drain,
+      },
+      deps,
+      stop.signal,
+    );
+  } finally {
+    azureHub.close();
+    await transport.close();
+  }
+}
+
+/** Without leadership there is nothing to go on with: the process ends, and its next start is an ordinary one. */
+async function lead(
+  config: Config,
+  deps: RuntimeDeps,
+  store: ReturnType<typeof createLeaseStore>,
+  signal: AbortSignal,
+  body: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  if (!config.lease.enabled) return await body(signal);
+  await whileLeading(
+    { store, me: config.lease.identity, timing: LEASE_TIMING },
+    deps,
+    signal,
+    async (leading) => {
+      await body(leading);
+      if (!signal.aborted) throw new Error("leadership was lost");
+    },
+  );
+}
+
+function hubAccess({ hub: { access } }: Config) {
+  return access.kind === "connectionString"
+    ? access
+    : ({ kind: "credential", host: access.host, credential: new DefaultAzureCredential() } as const);
+}
+
+function hubEndpoint({ hub: { endpoint, caFile } }: Config) {
+  if (endpoint === null) return null;
+  return caFile === null ? endpoint : { ...endpoint, ca: readFileSync(caFile, "utf8") };
+}
+
+function storeAccess({ store: { access } }: Config) {
+  return access.kind === "connectionString"
+    ? access
+    : ({ kind: "workloadIdentity", url: access.url, credential: new DefaultAzureCredential() } as const);
+}
+
+await main().catch((error: unknown) => {
+  createLog("error").error("operator ended", error);
+  process.exitCode = 1;
+});
