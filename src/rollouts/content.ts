@@ -173,6 +173,11 @@ export const BASE_CONTENT: Json = {
 export const BASE_ID = `ef-base-${shortHash(canonicalJson(BASE_CONTENT), 12)}`;
 export const BASE_CONDITION = "tags.edgefleet.managed = true AND tags.edgefleet.iotEdge = true";
 
+/** Whether a configuration of the hub was made by this operator. */
+export function isOurs(configuration: Pick<HubConfiguration, "labels">): boolean {
+  return configuration.labels[LABEL.name] !== undefined || configuration.labels[LABEL.base] !== undefined;
+}
+
 function isRecord(value: unknown): value is Json {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,0 +1,171 @@
+import type { InferenceDeploymentStatus } from "../api/inference-deployment.ts";
+import { lifecycleOf, type Note } from "../api/resource.ts";
+import { canonicalJson } from "../base/digest.ts";
+import { unreachable } from "../base/result.ts";
+import { elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
+import { type Action, actionsFor, cleanupActions, isSettled, remainsOf, renewalDue } from "./actions.ts";
+import { advance, bakeOf, currentStep, deadlineOf, holdOf } from "./advance.ts";
+import { type Facts, factsOf } from "./facts.ts";
+import { confirmationDue } from "./judge.ts";
+import type { Problem } from "./plan.ts";
+import { recover } from "./recover.ts";
+import { NOT_ACTED, narrate, reportCleanup, reportOf, reportUnknown } from "./report.ts";
+import type { Seen } from "./seen.ts";
+import { fieldsOf, type RolloutState, stateOf } from "./state.ts";
+
+// Composes the pure parts: what was seen in, what to do out.
+
+export type Wake =
+  | { readonly kind: "onChange" }
+  | { readonly kind: "after"; readonly delay: Millis; readonly why: string };
+
+export type Chosen =
+  | { readonly kind: "adopt" }
+  /** Being deleted, and not held by us (any more). */
+  | { readonly kind: "gone" }
+  | {
+      readonly kind: "cleanup";
+      readonly actions: readonly Action[];
+      /** Nothing of ours is left anywhere: the finalizer may go. */
+      readonly done: boolean;
+      readonly status: InferenceDeploymentStatus;
+      readonly wake: Wake;
+    }
+  /** Without status, and the hub cannot be asked: nothing is known, so nothing is done. */
+  | { readonly kind: "unknown"; readonly status: InferenceDeploymentStatus; readonly wake: Wake }
+  | {
+      readonly kind: "live";
+      readonly before: RolloutState;
+      readonly state: RolloutState;
+      /** Whether `state` has to be remembered before anything is done. */
+      readonly changed: boolean;
+      readonly facts: Facts;
+      readonly actions: readonly Action[];
+      readonly problem: Problem | null;
+      readonly status: InferenceDeploymentStatus;
+      readonly notes: readonly Note[];
+      readonly wake: Wake;
+    };
+
+export function decideRollout(seen: Seen): Chosen {
+  const { deployment } = seen;
+  const lifecycle = lifecycleOf(deployment);
+  switch (lifecycle) {
+    case "adopt":
+    case "gone":
+      return { kind: lifecycle };
+    case "cleanup":
+      return decideCleanup(seen);
+    case "live":
+      return decideLive(seen);
+    default:
+      return unreachable(lifecycle);
+  }
+}
+
+function decideCleanup(seen: Seen): Chosen {
+  const remains = remainsOf(seen);
+  const readable = seen.hub.reachable && seen.configurations !== null;
+  const done = readable && remains.configurations + remains.pointers + remains.tags === 0;
+  return {
+    kind: "cleanup",
+    actions: seen.configurations === null ? [] : cleanupActions(seen),
+    done,
+    status: reportCleanup(seen, NOT_ACTED),
+    wake: after(seconds(10), "deletion"),
+  };
+}
+
+function decideLive(seen: Seen): Chosen {
+  const before = stateOf(seen.deployment.status, seen.now) ?? recover(seen);
+  if (before === null) {
+    return {
+      kind: "unknown",
+      status: reportUnknown(seen),
+      wake: after(seconds(10), "the hub has not been read yet"),
+    };
+  }
+  const state = advance(before, factsOf(seen, before));
+  const facts = factsOf(seen, state);
+  const { actions, problem } = actionsFor(state, facts);
+  const remembered = { ...fieldsOf(state) };
+  const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
+  const changed = canonicalJson(remembered) !== canonicalJson(had);
+  return {
+    kind: "live",
+    before,
+    state,
+    changed,
+    facts,
+    actions,
+    problem,
+    status: reportOf(state, facts, { problem, fault: null }),
+    notes: narrate(before, state),
+    wake: wakeOf(before, state, facts, actions),
+  };
+}
+
+/** The earliest moment at which something can come true that no change in the world announces. */
+export function wakeOf(
+  before: RolloutState,
+  state: RolloutState,
+  facts: Facts,
+  actions: readonly Action[],
+): Wake {
+  if (before !== state) return after(millis(0), "the next step");
+  if (actions.length > 0) return after(seconds(1), "to see what acting came to");
+  const { seen, now } = facts;
+  const interval = seen.settings.analysisInterval;
+  switch (state.phase) {
+    case "Completed": {
+      if (isSettled(state, seen)) return { kind: "onChange" };
+      const renewal = renewalDue(state, seen);
+      const delay =
+        renewal === null ? minutes(10) : Math.max(seconds(1), Math.min(minutes(10), elapsed(now, renewal)));
+      return after(millis(delay), "devices that have not arrived");
+    }
+    case "RolledBack":
+      return after(minutes(10), "devices that have not come back");
+    case "Pending":
+      return after(minutes(1), "what the release waits for");
+    case "RollingBack":
+      return after(millis(Math.min(interval, seconds(5))), "the rollback");
+    case "Frozen":
+      return after(interval, "the hub");
+    case "Progressing":
+    case "Holding":
+    case "Baking": {
+      const { passingSince, convergedAt, startedAt } = state.step;
+      const window = 60_000;
+      const moments = [
+        interval,
+        ...(passingSince === null ? [] : [holdOf(currentStep(state, facts)) - elapsed(passingSince, now)]),
+        ...(convergedAt !== null ? [] : [deadlineOf(facts).after - elapsed(startedAt, now)]),
+        ...(state.phase === "Baking" ? [bakeOf(facts) - elapsed(state.bakingSince, now)] : []),
+        confirmationDue(
+          seen.deployment.spec.objectives ?? [],
+          facts.trial?.analysis.results ?? [],
+          window,
+          now,
+        ) ?? interval,
+      ].filter((moment) => moment > 0);
+      return after(millis(Math.min(...moments)), "analysis");
+    }
+    default:
+      return unreachable(state);
+  }
+}
+
+function after(delay: Millis, why: string): Wake {
+  return { kind: "after", delay, why };
+}
+
+function pick(
+  status: InferenceDeploymentStatus | null,
+  keys: readonly string[],
+): Readonly<Record<string, unknown>> {
+  const wanted = new Set(keys);
+  return Object.fromEntries(
+    Object.entries(status ?? {}).filter(([key, value]) => wanted.has(key) && value !== undefined),
+  );
+}

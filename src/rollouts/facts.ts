@@ -1,0 +1,221 @@
+import { REQUESTS, type Request, requestAnnotation } from "../api/inference-deployment.ts";
+import { qualifiedName } from "../api/membership.ts";
+import type { ModelRelease } from "../api/model-release.ts";
+import { numberOf } from "../base/decimal.ts";
+import type { Instant } from "../base/time.ts";
+import { type Budget, type Cohort, cohortOf, failureBudget, isConverged, runs } from "./cohort.ts";
+import { LABEL } from "./content.ts";
+import { exposureIndex, type StratifyBy } from "./exposure.ts";
+import { isFresh, type Judgement, judge, type Sample } from "./judge.ts";
+import {
+  conditionsToTest,
+  hubProblem,
+  membershipProblem,
+  ownConfigurations,
+  type Problem,
+  referenceOf,
+  releaseProblem,
+  stratifyFor,
+  type Verification,
+  verificationOf,
+  verificationOfCandidate,
+} from "./plan.ts";
+import type { Member, Pointed, Seen } from "./seen.ts";
+import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state.ts";
+import { NOBODY } from "./target.ts";
+
+// What was seen, in the words of the state machine.
+
+export type Facts = {
+  readonly now: Instant;
+  readonly seen: Seen;
+  /** The release in spec. */
+  readonly wanted: {
+    readonly reference: ReleaseRef;
+    readonly verification: Verification;
+    /** Why it cannot begin; `null`: nothing is in the way. */
+    readonly problem: Problem | null;
+    /** Whether the hub has been asked about every condition that it needs. */
+    readonly tested: boolean;
+    readonly stratifyBy: StratifyBy;
+  };
+  /** Requests whose token has not been served yet. */
+  readonly requests: Readonly<Record<Request, string | null>>;
+  /** Whether the hub answers and its configurations are known. */
+  readonly hubReadable: boolean;
+  /** Of the candidate that is out; `null` where none is. */
+  readonly trial: Trial | null;
+  /** What a rollback still has to do. */
+  readonly rollback: RollbackProgress;
+};
+
+export type Trial = {
+  readonly release: ModelRelease | undefined;
+  readonly verification: Verification;
+  readonly problem: Problem | null;
+  readonly stratifyBy: StratifyBy;
+  readonly cohort: Cohort;
+  readonly converged: boolean;
+  readonly budget: Budget;
+  readonly analysis: Judgement;
+};
+
+export type RollbackProgress = {
+  /** Candidate configurations that still target anybody. */
+  readonly targeting: number;
+  /** Devices that are, or may still be, desired on the candidate. */
+  readonly devices: readonly Suspect[];
+  readonly done: boolean;
+};
+
+export type Suspect = {
+  readonly twin: Pick<Member, "device" | "iotEdge">;
+  /** `null`: it has left the deployment, and gets nothing in place of the candidate. */
+  readonly member: Member | null;
+};
+
+/** After this the hub has evaluated a withdrawn condition everywhere, and a sweep of the fleet view has seen it. */
+export const SWEEP_SETTLE = 10 * 60_000;
+
+export function factsOf(seen: Seen, state: RolloutState): Facts {
+  const name = seen.deployment.spec.release.name;
+  const release = seen.releases[name];
+  const hubReadable = seen.hub.reachable && seen.configurations !== null;
+  return {
+    now: seen.now,
+    seen,
+    wanted: {
+      reference: release === undefined ? { release: name, digests: [] } : referenceOf(release),
+      verification: verificationOf(release),
+      ...planOf(seen, state, release),
+    },
+    requests: unserved(seen, state),
+    hubReadable,
+    trial: isUnderWay(state) ? trialOf(seen, state) : null,
+    rollback: rollbackProgress(seen, state),
+  };
+}
+
+/** Only a rollout that has yet to begin needs a plan. */
+function planOf(
+  seen: Seen,
+  state: RolloutState,
+  release: ModelRelease | undefined,
+): Pick<Facts["wanted"], "problem" | "tested" | "stratifyBy"> {
+  if (state.phase !== "Pending") return { problem: null, tested: false, stratifyBy: [] };
+  const problem = membershipProblem(seen);
+  if (problem !== null || release === undefined) return { problem, tested: false, stratifyBy: [] };
+  return {
+    problem: releaseProblem(seen, release) ?? hubProblem(seen, release),
+    tested: conditionsToTest(seen, release).every((condition) => seen.tested[condition] !== undefined),
+    stratifyBy: stratifyFor(seen, release),
+  };
+}
+
+function unserved(seen: Seen, state: RolloutState): Facts["requests"] {
+  const token = (request: Request): string | null => {
+    const written = seen.deployment.annotations[requestAnnotation(request)]?.slice(0, 256);
+    return written === undefined || written === "" || written === state.handled[request] ? null : written;
+  };
+  const [abort, promote, retry] = REQUESTS;
+  return { abort: token(abort), promote: token(promote), retry: token(retry) };
+}
+
+function trialOf(seen: Seen, state: UnderWay): Trial {
+  const { spec } = seen.deployment;
+  const release = seen.releases[state.candidate.release];
+  const cohort = cohortOf(seen.members, state.exposure, state.candidate, release, {
+    now: seen.now,
+    stepStarted: state.step.startedAt,
+    hearingSince: seen.hub.since,
+    offline: spec.offline,
+  });
+  return {
+    release,
+    verification: verificationOfCandidate(state.candidate, release),
+    problem: membershipProblem(seen) ?? (release === undefined ? null : releaseProblem(seen, release)),
+    stratifyBy: release === undefined ? [] : stratifyFor(seen, release),
+    cohort,
+    converged: isConverged(cohort),
+    budget: failureBudget(cohort, spec.failureBudget, numberOf(spec.failureBudget?.percent ?? 2)),
+    analysis: judge(spec.objectives ?? [], {
+      now: seen.now,
+      exposed: cohort.exposed.length,
+      ...samplesOf(seen, state),
+      before: seen.deployment.status?.analysis ?? [],
+    }),
+  };
+}
+
+function samplesOf(
+  seen: Seen,
+  state: UnderWay,
+): { readonly cohort: readonly Sample[]; readonly control: readonly Sample[] } {
+  const { namespace, spec } = seen.deployment;
+  const stratifyBy = spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  const covers = exposureIndex(state.exposure);
+  const named = (reference: ReleaseRef | null): string | null =>
+    reference === null ? null : qualifiedName({ namespace, name: reference.release });
+  const [candidate, stable] = [named(state.candidate), named(state.stable)];
+  const cohort: Sample[] = [];
+  const control: Sample[] = [];
+  for (const member of seen.members) {
+    const window = member.report?.window;
+    if (window === undefined || !isFresh(window, seen.now)) continue;
+    const exposed = covers(member);
+    const sample = { device: member.device, stratum: stratumName(member, stratifyBy), window };
+    if (exposed && window.release === candidate) cohort.push(sample);
+    if (!exposed && stable !== null && window.release === stable) control.push(sample);
+  }
+  const strata = new Set(cohort.map(({ stratum }) => stratum));
+  return { cohort, control: control.filter(({ stratum }) => strata.has(stratum)) };
+}
+
+function stratumName(member: Member, stratifyBy: StratifyBy): string {
+  const site = stratifyBy.includes("Site") ? (member.site ?? "") : "";
+  return `${site}\n${stratifyBy.includes("DeviceClass") ? member.deviceClass : ""}`;
+}
+
+/**
+ * A rollback is over when no candidate configuration targets anybody and no device is desired on the candidate: read
+ * again after the withdrawal, device by device, up to `fastPathLimit` of them; the rest is known from the sweeps.
+ */
+function rollbackProgress(seen: Seen, state: RolloutState): RollbackProgress {
+  if (state.phase !== "RollingBack") return { targeting: 0, devices: [], done: false };
+  const own = ownConfigurations(seen);
+  const targeting = own.filter(
+    ({ labels, targetCondition }) => labels[LABEL.track] === "candidate" && targetCondition !== NOBODY,
+  ).length;
+  const candidate = qualifiedName({ namespace: seen.deployment.namespace, name: state.candidate.release });
+  const deployment = qualifiedName(seen.deployment);
+  const covers = exposureIndex(state.exposure);
+  const isOnCandidate = (pointer: Pointed | null): boolean =>
+    pointer?.release === candidate && pointer.deployment === deployment;
+  const pointing: Suspect[] = [];
+  const unread: Suspect[] = [];
+  let exposed = 0;
+  for (const member of seen.members) {
+    const isCovered = covers(member);
+    if (isCovered) exposed += 1;
+    if (isOnCandidate(member.pointer)) pointing.push({ twin: member, member });
+    else if (isCovered && !seen.cleared.has(member.device)) unread.push({ twin: member, member });
+  }
+  for (const leftover of seen.leftovers) {
+    if (isOnCandidate(leftover.pointer)) pointing.push({ twin: leftover, member: null });
+  }
+  const looked = Math.min(exposed, seen.cleared.size);
+  const due = unread.slice(0, Math.max(0, seen.settings.fastPathLimit - looked));
+  const swept = unread.length === 0 || seen.now - state.because.at >= SWEEP_SETTLE;
+  return {
+    targeting,
+    devices: [...pointing, ...due],
+    done:
+      seen.configurations !== null && targeting === 0 && pointing.length === 0 && due.length === 0 && swept,
+  };
+}
+
+export function countRunning(seen: Seen, reference: ReleaseRef | null): number {
+  if (reference === null) return 0;
+  const release = seen.releases[reference.release];
+  return seen.members.filter((member) => runs(member, reference, release)).length;
+}

@@ -1,0 +1,486 @@
+import { type ConditionDraft, stampConditions } from "../api/condition.ts";
+import {
+  type HistoryEntry,
+  type InferenceDeployment,
+  type InferenceDeploymentStatus,
+  type Request,
+  requestAnnotation,
+} from "../api/inference-deployment.ts";
+import { REASONS, type Reason } from "../api/reasons.ts";
+import type { Note } from "../api/resource.ts";
+import { canonicalJson } from "../base/digest.ts";
+import { redacted } from "../base/redact.ts";
+import { type Fault, unreachable } from "../base/result.ts";
+import { durationText } from "../base/time.ts";
+import { remainsOf } from "./actions.ts";
+import { breachNow, breachOf, currentStep, type Held, heldNow, holdOf } from "./advance.ts";
+import { devices } from "./cohort.ts";
+import { countRunning, type Facts, type Trial } from "./facts.ts";
+import {
+  membershipProblem,
+  type Problem,
+  releaseProblem,
+  type Verification,
+  verificationOf,
+} from "./plan.ts";
+import type { Seen } from "./seen.ts";
+import { fieldsOf, isUnderWay, type RolloutState, type UnderWay } from "./state.ts";
+
+// Counts and conditions, from scratch on every pass. Nothing here is ever read back to decide.
+
+type Status = InferenceDeploymentStatus;
+
+/** What acting came to: the hub may have had something to say. */
+export type Acted = { readonly problem: Problem | null; readonly fault: Fault | null };
+
+export const NOT_ACTED: Acted = { problem: null, fault: null };
+
+export function reportOf(state: RolloutState, facts: Facts, acted: Acted): Status {
+  const { seen } = facts;
+  const before = seen.deployment.status;
+  const problem = acted.problem ?? standingProblem(state, facts);
+  const { trial } = facts;
+  const stillJudged =
+    state.phase === "RollingBack" || state.phase === "RolledBack" || state.phase === "Completed";
+  const kept = stillJudged || state.phase === "Frozen" ? (before?.analysis ?? []) : [];
+  const analysis = trial !== null && state.phase !== "Frozen" ? trial.analysis.results : kept;
+  const keptExamples =
+    state.phase === "RollingBack" || state.phase === "RolledBack" ? (before?.failedDevices ?? []) : [];
+  const examples = trial === null ? keptExamples : trial.cohort.examples;
+  const onStable = countRunning(seen, state.stable);
+  return {
+    observedGeneration: seen.deployment.generation,
+    ...fieldsOf(state),
+    devices: {
+      matched: seen.members.length,
+      exposed: trial?.cohort.exposed.length ?? 0,
+      updated: trial === null ? onStable : trial.cohort.running,
+      failed: trial?.cohort.failed ?? 0,
+      offline: trial?.cohort.offline ?? 0,
+      onStable,
+    },
+    ...(examples.length === 0 ? {} : { failedDevices: examples }),
+    ...(analysis.length === 0 ? {} : { analysis }),
+    conditions: stamped(seen, conditionsOf(state, facts, problem, acted, onStable)),
+  };
+}
+
+/** While the hub cannot be asked what became of an object without status, nothing but this is known. */
+export function reportUnknown(seen: Seen): Status {
+  const message = `what devices run is read from the hub first: ${hubText(seen)}`;
+  return {
+    ...seen.deployment.status,
+    observedGeneration: seen.deployment.generation,
+    conditions: stamped(seen, [
+      draft("Ready", "False", REASONS.HubUnavailable, message),
+      draft("HubReachable", seen.hub.reachable ? "Unknown" : "False", REASONS.HubUnavailable, hubText(seen)),
+      draft("Reconciling", "True", REASONS.HubUnavailable, message),
+    ]),
+  };
+}
+
+/** A deletion that waits says for what. */
+export function reportCleanup(seen: Seen, acted: Acted): Status {
+  const remains = remainsOf(seen);
+  const reachable = seen.hub.reachable && seen.configurations !== null;
+  const waits = [
+    ...(remains.configurations === 0 ? [] : [`${remains.configurations} configurations on the hub`]),
+    ...(remains.pointers === 0 ? [] : [`the model pointers of ${devices(remains.pointers)}`]),
+    ...(remains.tags === 0 ? [] : [`the tags of ${devices(remains.tags)}`]),
+  ];
+  const message = reachable
+    ? `being deleted; still to be removed: ${waits.length === 0 ? "nothing" : waits.join(", ")}`
+    : `being deleted; nothing can be removed from the hub now: ${hubText(seen)}`;
+  return {
+    ...seen.deployment.status,
+    observedGeneration: seen.deployment.generation,
+    conditions: stamped(seen, [
+      draft("Ready", "False", REASONS.Deleting, message),
+      hubCondition(seen, acted),
+      draft("Reconciling", "True", REASONS.Deleting, message),
+    ]),
+  };
+}
+
+/** Whether a report says something new, beyond numbers that move by themselves. */
+export function isNews(before: Status | null, after: Status): boolean {
+  return canonicalJson(essence(before)) !== canonicalJson(essence(after));
+}
+
+function essence(status: Status | null): unknown {
+  if (status === null) return null;
+  const { devices: _counts, analysis = [], conditions = [], failedDevices: _examples, ...state } = status;
+  return {
+    ...state,
+    analysis: analysis.map(({ metric, verdict, breachedSince }) => ({ metric, verdict, breachedSince })),
+    conditions: conditions.map(({ type, status: is, reason, observedGeneration }) => ({
+      type,
+      is,
+      reason,
+      observedGeneration,
+    })),
+  };
+}
+
+/** Events, for transitions only: one for each entry that is new in the history. */
+export function narrate(before: RolloutState, after: RolloutState): readonly Note[] {
+  return after.history
+    .filter((entry) => !before.history.includes(entry))
+    .map((entry) => ({
+      type:
+        entry.phase === "RollingBack" || entry.phase === "RolledBack" || entry.phase === "Frozen"
+          ? "Warning"
+          : "Normal",
+      reason: noteReason(entry, after),
+      message: `${entry.release === undefined ? "" : `${entry.release}: `}${entry.message}`,
+    }));
+}
+
+function noteReason(entry: HistoryEntry, after: RolloutState): Reason {
+  switch (entry.phase) {
+    case "Pending":
+    case "Progressing":
+      return REASONS.StepInProgress;
+    case "Holding":
+      return REASONS.Held;
+    case "Frozen":
+      return REASONS.Frozen;
+    case "Baking":
+      return REASONS.Baking;
+    case "Completed":
+      return REASONS.Completed;
+    case "RollingBack":
+      return after.phase === "RollingBack" ? after.because.reason : REASONS.RollingBack;
+    case "RolledBack":
+      return REASONS.RolledBack;
+    default:
+      return unreachable(entry.phase);
+  }
+}
+
+// ── conditions
+
+function conditionsOf(
+  state: RolloutState,
+  facts: Facts,
+  problem: Problem | null,
+  acted: Acted,
+  onStable: number,
+): readonly Bare[] {
+  const { seen } = facts;
+  const told = tell(state, facts, problem, onStable);
+  return [
+    draft("Ready", state.phase === "Completed" ? "True" : "False", told.reason, told.message),
+    draft("Progressing", told.moving ? "True" : "False", told.reason, told.message),
+    degraded(state, facts, told),
+    releaseVerified(state, facts),
+    hubCondition(seen, acted),
+    ...conflict(seen),
+    ...(state.phase === "Completed" && problem === null
+      ? []
+      : [draft(told.stalled ? "Stalled" : "Reconciling", "True", told.reason, told.message)]),
+  ];
+}
+
+type Told = {
+  readonly reason: Reason;
+  readonly message: string;
+  readonly moving: boolean;
+  readonly stalled: boolean;
+};
+
+/** The one sentence that somebody reads at three in the morning. */
+function tell(state: RolloutState, facts: Facts, problem: Problem | null, onStable: number): Told {
+  const { seen, wanted, trial } = facts;
+  const moving = (reason: Reason, message: string): Told => ({
+    reason,
+    message,
+    moving: true,
+    stalled: false,
+  });
+  const standing = (reason: Reason, message: string): Told => ({
+    reason,
+    message,
+    moving: false,
+    stalled: false,
+  });
+  const stuck = (reason: Reason, message: string): Told => ({
+    reason,
+    message,
+    moving: false,
+    stalled: true,
+  });
+  const matched = seen.members.length;
+  switch (state.phase) {
+    case "Pending": {
+      const { release } = wanted.reference;
+      if (problem !== null) return stuck(problem.reason, problem.message);
+      const { verification } = wanted;
+      if (verification.kind === "missing") {
+        return standing(
+          REASONS.ReleaseMissing,
+          `there is no ModelRelease ${release} in namespace ${seen.deployment.namespace}`,
+        );
+      }
+      if (verification.kind === "failed") {
+        return stuck(REASONS.ReleaseRejected, `${release}: ${verification.message}; nothing is exposed`);
+      }
+      if (verification.kind === "unverified") {
+        return standing(
+          REASONS.ReleaseUnverified,
+          `${release} is not verified yet (${verification.message}); nothing is exposed`,
+        );
+      }
+      if (!facts.hubReadable)
+        return standing(REASONS.Frozen, `${release} waits for the hub: ${hubText(seen)}`);
+      if (seen.deployment.spec.paused === true)
+        return standing(REASONS.Paused, `${release} waits because spec.paused is true`);
+      return moving(REASONS.StepInProgress, `${release} is about to go out to ${devices(matched)}`);
+    }
+    case "Progressing":
+    case "Baking":
+    case "Holding":
+      return trial === null
+        ? moving(REASONS.StepInProgress, state.candidate.release)
+        : tellTrial(state, facts, trial, problem);
+    case "Frozen":
+      return standing(
+        REASONS.Frozen,
+        `${widthText(state, facts)}; nothing moves while the hub cannot be read: ${hubText(seen)}`,
+      );
+    case "Completed": {
+      if (problem !== null) return stuck(problem.reason, problem.message);
+      const rest = matched - onStable;
+      const waiting = rest === 0 ? "" : `; ${devices(rest)} not yet, or not heard of`;
+      return standing(
+        REASONS.Completed,
+        `${onStable} of ${devices(matched)} run ${state.stable.release}${waiting}`,
+      );
+    }
+    case "RollingBack": {
+      const left = facts.rollback.devices.length;
+      return moving(
+        REASONS.RollingBack,
+        `${state.candidate.release} is taken back to ${targetText(state)}: ${state.because.message}; ${devices(left)} still to be looked at or brought back`,
+      );
+    }
+    case "RolledBack": {
+      const back =
+        state.stable === null
+          ? ""
+          : ` ${onStable} of ${devices(matched)} report ${state.stable.release} again.`;
+      return stuck(
+        REASONS.RolledBack,
+        `${state.because.release} was rolled back to ${targetText(state)}: ${state.because.message}.${back} It stays away until spec names another release, or until you type: ${annotate(seen.deployment, "retry")}`,
+      );
+    }
+    default:
+      return unreachable(state);
+  }
+}
+
+function tellTrial(
+  state: Exclude<UnderWay, { readonly phase: "Frozen" }>,
+  facts: Facts,
+  trial: Trial,
+  problem: Problem | null,
+): Told {
+  const { seen } = facts;
+  const width = widthText(state, facts);
+  const breach = breachOf(state);
+  if (breach !== null) {
+    const now = breachNow(state, facts, trial) === null ? "; it is within its bounds again" : "";
+    return {
+      reason: REASONS.ObjectiveBreached,
+      message: `${width}; held for a person because rollback.mode is Hold: ${breach.message}${now}. Take it back: ${annotate(seen.deployment, "abort")}. Go on, once nothing is breached: ${annotate(seen.deployment, "promote")}`,
+      moving: false,
+      stalled: true,
+    };
+  }
+  const held: Held | null = problem ?? heldNow(state, facts, trial);
+  if (held !== null) {
+    const stalled = problem !== null && held.reason !== REASONS.Paused;
+    const hint =
+      held.reason === REASONS.ObjectiveWarning ||
+      held.reason === REASONS.Inconclusive ||
+      held.reason === REASONS.DeadlineExceeded
+        ? `. Go on all the same: ${annotate(seen.deployment, "promote")}. Take it back: ${annotate(seen.deployment, "abort")}`
+        : "";
+    return { reason: held.reason, message: `${width}; ${held.message}${hint}`, moving: false, stalled };
+  }
+  const { cohort, analysis } = trial;
+  const parts = [
+    `${cohort.running} run it`,
+    ...(cohort.waiting === 0 ? [] : [`${cohort.waiting} on the way`]),
+    ...(cohort.failed === 0 ? [] : [`${cohort.failed} failed`]),
+    ...(cohort.offline === 0 ? [] : [`${cohort.offline} offline`]),
+  ];
+  const evidence = analysis.overall === "Pass" ? holdText(state, facts) : analysis.message;
+  const waits = trial.converged ? evidence : "";
+  const reason = state.phase === "Baking" ? REASONS.Baking : REASONS.StepInProgress;
+  return {
+    reason,
+    message: `${width}; ${parts.join(", ")}${waits === "" ? "" : `; ${waits}`}`,
+    moving: true,
+    stalled: false,
+  };
+}
+
+function holdText(state: UnderWay, facts: Facts): string {
+  const hold = holdOf(currentStep(state, facts));
+  // No countdown: a message that ticks would be written again and again.
+  return hold === 0 || state.phase === "Baking"
+    ? "analysis passes"
+    : `analysis passes, held for ${durationText(hold)}`;
+}
+
+function widthText(state: UnderWay, facts: Facts): string {
+  const { members } = facts.seen;
+  const exposed = facts.trial?.cohort.exposed.length ?? 0;
+  const merged = mergedText(state, facts);
+  return `${state.candidate.release} at ${state.step.percent} %: ${exposed} of ${devices(members.length)} exposed${merged}`;
+}
+
+/** Strata that make a condition longer than the hub accepts are merged, and that is said. */
+function mergedText(state: UnderWay, facts: Facts): string {
+  if (state.step.percent >= 100) return "";
+  const wanted = facts.seen.deployment.spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  const first = state.exposure[0];
+  const lost = wanted.filter((by) =>
+    by === "Site" ? first?.site === undefined : first?.deviceClass === undefined,
+  );
+  if (first === undefined || lost.length === 0) return "";
+  return ` (not shared out by ${lost.join(" and ")}: the target condition would be too long for the hub)`;
+}
+
+function degraded(state: RolloutState, facts: Facts, told: Told): Bare {
+  if (
+    state.phase === "RolledBack" ||
+    (state.phase === "RollingBack" && state.because.reason !== "Withdrawn")
+  ) {
+    return draft("Degraded", "True", state.because.reason, told.message);
+  }
+  if (isUnderWay(state) && breachOf(state) !== null)
+    return draft("Degraded", "True", REASONS.ObjectiveBreached, told.message);
+  const stable = state.stable === null ? undefined : facts.seen.releases[state.stable.release];
+  const verdict = verificationOf(stable);
+  if (verdict.kind === "failed" && state.phase === "Completed") {
+    return draft(
+      "Degraded",
+      "True",
+      REASONS.VerificationFailed,
+      `devices run ${state.stable?.release}, which does not pass verification any more: ${verdict.message}; roll another release out`,
+    );
+  }
+  return draft("Degraded", "False", REASONS.Healthy, "nothing was taken back");
+}
+
+/** About the release in spec, or, while another one is out, about that one. */
+function releaseVerified(state: RolloutState, facts: Facts): Bare {
+  const out = isUnderWay(state) ? state.candidate.release : facts.wanted.reference.release;
+  const verification: Verification =
+    facts.trial === null ? facts.wanted.verification : facts.trial.verification;
+  switch (verification.kind) {
+    case "missing":
+      return draft("ReleaseVerified", "Unknown", REASONS.ReleaseMissing, `there is no ModelRelease ${out}`);
+    case "unverified":
+      return draft("ReleaseVerified", "False", REASONS.ReleaseUnverified, `${out}: ${verification.message}`);
+    case "failed":
+      return draft("ReleaseVerified", "False", REASONS.ReleaseRejected, `${out}: ${verification.message}`);
+    case "verified":
+      return draft(
+        "ReleaseVerified",
+        "True",
+        REASONS.ReleaseVerified,
+        `every variant of ${out} has passed verification`,
+      );
+    default:
+      return unreachable(verification);
+  }
+}
+
+function hubCondition(seen: Seen, acted: Acted): Bare {
+  if (!seen.hub.reachable) return draft("HubReachable", "False", REASONS.HubUnavailable, hubText(seen));
+  if (seen.configurations === null) {
+    return draft("HubReachable", "Unknown", REASONS.HubUnavailable, hubText(seen));
+  }
+  const fault = acted.fault;
+  if (fault?.kind === "denied")
+    return draft("HubReachable", "False", REASONS.HubDenied, redacted(fault.message));
+  if (fault?.kind === "rejected")
+    return draft("HubReachable", "True", REASONS.HubRejected, redacted(fault.message));
+  return draft("HubReachable", "True", REASONS.HubReachable, "the hub answers");
+}
+
+function hubText(seen: Seen): string {
+  if (!seen.hub.reachable)
+    return redacted(seen.hub.message === "" ? "the hub does not answer" : seen.hub.message);
+  return seen.configurations === null ? "its configurations have not been listed yet" : "the hub answers";
+}
+
+/** Present only while it is true. */
+function conflict(seen: Seen): readonly Bare[] {
+  if (seen.contested.length === 0) return [];
+  const rivals = new Map<string, number>();
+  for (const { rivals: names } of seen.contested) {
+    for (const name of names) rivals.set(name, (rivals.get(name) ?? 0) + 1);
+  }
+  const named = [...rivals]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, count]) => `${name} (${devices(count)})`);
+  return [
+    draft(
+      "Conflict",
+      "True",
+      REASONS.Conflict,
+      `module ${seen.deployment.spec.module.name} is wanted by another deployment as well: ${named.slice(0, 10).join(", ")}; new releases go to neither's devices until one selector lets go of them`,
+    ),
+  ];
+}
+
+/** A problem that stands apart from what acting found out. */
+function standingProblem(state: RolloutState, facts: Facts): Problem | null {
+  const { seen } = facts;
+  switch (state.phase) {
+    case "Pending":
+      return facts.wanted.problem;
+    case "Progressing":
+    case "Holding":
+    case "Frozen":
+    case "Baking":
+      return facts.trial?.problem ?? null;
+    case "Completed": {
+      const release = seen.releases[state.stable.release];
+      return membershipProblem(seen) ?? (release === undefined ? null : releaseProblem(seen, release));
+    }
+    case "RollingBack":
+    case "RolledBack":
+      return null;
+    default:
+      return unreachable(state);
+  }
+}
+
+function targetText(state: RolloutState): string {
+  return state.stable === null ? "no release (nothing ran here before)" : state.stable.release;
+}
+
+function annotate(deployment: InferenceDeployment, request: Request): string {
+  return `kubectl -n ${deployment.namespace} annotate idep ${deployment.name} ${requestAnnotation(request)}=$(date +%s) --overwrite`;
+}
+
+/** A condition that has yet to be told its generation and its time. */
+type Bare = Omit<ConditionDraft, "observedGeneration">;
+
+function draft(type: string, status: Bare["status"], reason: Reason, message: string): Bare {
+  return { type, status, reason, message: message.slice(0, 4096) };
+}
+
+function stamped(seen: Seen, drafts: readonly Bare[]): NonNullable<Status["conditions"]> {
+  const { generation, status } = seen.deployment;
+  return stampConditions(
+    status?.conditions ?? [],
+    drafts.map((one) => ({ ...one, observedGeneration: generation })),
+    seen.now,
+  );
+}
