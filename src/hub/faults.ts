@@ -48,6 +48,8 @@ const NAME_OF_NUMBER: Readonly<Record<string, string>> = {
   "413003": "TooManyModulesOnDevice",
   "429001": "ThrottlingException",
 };
+// That the hub or the path is not there says nothing about a device or a configuration.
+const NOT_OF_A_THING = new Set(["IotHubNotFound", "ResourceNotFound"]);
 const TOO_LARGE = new Set(["MessageTooLarge", "RequestEntityTooLarge"]);
 
 /**
@@ -92,7 +94,7 @@ export function faultOfAnswer(answer: ErrorAnswer, context: FaultContext): Fault
 export function isAbsent(answer: ErrorAnswer): boolean {
   if (answer.status !== 404) return false;
   const { code } = wordsOf(answer);
-  return code !== null && code !== "IotHubNotFound";
+  return code !== null && !NOT_OF_A_THING.has(code);
 }
 
 /** A call that got no answer at all: network, TLS, deadline, a body that broke off. */
