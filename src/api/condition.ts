@@ -20,6 +20,25 @@ export function stampConditions(
   });
 }
 
+/**
+ * The drafts with the words that were there before, where the reason is still the same passing one: outside systems put
+ * times and tracking ids into their words, and each would be a write. A new generation hears the new words.
+ */
+export function keepWords(
+  had: readonly Condition[],
+  drafts: readonly ConditionDraft[],
+  passing: ReadonlySet<string>,
+): readonly ConditionDraft[] {
+  return drafts.map((draft) => {
+    const before = findCondition(had, draft.type);
+    const same =
+      before?.status === draft.status &&
+      before.reason === draft.reason &&
+      before.observedGeneration === draft.observedGeneration;
+    return same && passing.has(draft.reason) ? { ...draft, message: before.message } : draft;
+  });
+}
+
 export function findCondition(
   conditions: readonly Condition[] | undefined,
   type: string,

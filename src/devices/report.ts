@@ -1,4 +1,10 @@
-import { type Condition, type ConditionDraft, findCondition, stampConditions } from "../api/condition.ts";
+import {
+  type Condition,
+  type ConditionDraft,
+  findCondition,
+  keepWords,
+  stampConditions,
+} from "../api/condition.ts";
 import type { EdgeDeviceStatus } from "../api/edge-device.ts";
 import type { Membership } from "../api/membership.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
@@ -437,23 +443,19 @@ function progressFact(
   return null;
 }
 
-/** A passing trouble keeps its first words: hubs put times and tracking ids into theirs, and each would be a write. */
 function conditionsOf(seen: DeviceSeen, drafts: readonly Draft[]): readonly Condition[] {
   const had = seen.device.status?.conditions ?? [];
   const { generation } = seen.device;
-  const steady = drafts.map(({ type, status, reason, message }): ConditionDraft => {
-    const before = findCondition(had, type);
-    const same =
-      before?.status === status && before.reason === reason && before.observedGeneration === generation;
-    return {
+  const judged = drafts.map(
+    ({ type, status, reason, message }): ConditionDraft => ({
       type,
       status,
       reason,
-      message: same && PASSING.has(reason) ? before.message : message,
+      message,
       observedGeneration: generation,
-    };
-  });
-  return stampConditions(had, steady, seen.now);
+    }),
+  );
+  return stampConditions(had, keepWords(had, judged, PASSING), seen.now);
 }
 
 const PASSING: ReadonlySet<string> = new Set([
