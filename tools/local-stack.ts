@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,6 +16,8 @@ export type LocalStack = {
   /** What an operator needs to reach all of it. */
   readonly operatorEnv: Readonly<Record<string, string>>;
   readonly startOperator: (name: string, args: readonly string[]) => Promise<Operator>;
+  /** Asks an operator to stop, and waits until it has. */
+  readonly stopOperator: (name: string) => Promise<void>;
   /** Calls the simulator's control API, such as `GET /sim/counters`. */
   readonly control: (method: string, path: string, body?: unknown) => Promise<unknown>;
   readonly stop: () => Promise<void>;
@@ -31,6 +33,8 @@ export type StackOptions = {
   readonly kubeconfig: string;
   readonly directory?: string;
   readonly simulatorArgs?: readonly string[];
+  /** How simulated devices behave, as in a behaviours file of the simulator. */
+  readonly behaviours?: object;
   readonly progress?: (line: string) => void;
 };
 
@@ -40,7 +44,7 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
   const say = options.progress ?? (() => undefined);
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "edgefleet-")));
   await mkdir(directory, { recursive: true });
-  const started: { stop: () => Promise<void> }[] = [];
+  const started: { readonly name?: string; readonly stop: () => Promise<void> }[] = [];
   const stop = async () => {
     for (const part of started.reverse()) await part.stop();
     if (options.directory === undefined) await rm(directory, { recursive: true, force: true });
@@ -52,14 +56,13 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
 
     say("starting the IoT Hub simulator");
     const caFile = join(directory, "simulator-ca.crt");
+    const behaviours = join(directory, "behaviours.json");
+    if (options.behaviours !== undefined) await writeFile(behaviours, JSON.stringify(options.behaviours));
     const simulator = runProgram({
       name: "simulator",
       args: [
-        join(ROOT, "simulator/main.ts"),
-        "--port",
-        "0",
-        "--ca-out",
-        caFile,
+        ...[join(ROOT, "simulator/main.ts"), "--port", "0", "--ca-out", caFile],
+        ...(options.behaviours === undefined ? [] : ["--behaviours", behaviours]),
         ...(options.simulatorArgs ?? []),
       ],
       env: {},
@@ -96,6 +99,9 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
       simulator: { ...simulator, port: hub.port, hostName: hub.hostName },
       verifier,
       operatorEnv,
+      stopOperator: async (name) => {
+        for (const part of started) if (part.name === name) await part.stop();
+      },
       control: (method, path, body) => callControl(hub.port, method, path, body),
       startOperator: async (name, args) => {
         say(`starting ${name}`);
