@@ -27,7 +27,7 @@ export default defineConfig({
           testTimeout: 300_000,
           hookTimeout: 300_000,
           fileParallelism: false,
-          sequence: { shuffle: { files: true, tests: false } }, // a file is a story, told in order
+          sequence: { shuffle: false }, // a file is a story, told in order
         },
       },
     ],
