@@ -1,0 +1,19 @@
+import { canonicalJson, digestOf } from "../base/digest.ts";
+import type { VerificationKey, VerifyRequest } from "./verification.ts";
+
+/**
+ * The identity of a verdict: 64 hexadecimal digits over the digests, the checks and the verifier's version. Where the
+ * files lie is no part of it: a new SAS URL, or a blob that was moved, is not a new question.
+ * @param verifierVersion as `Verifier.version` answers it.
+ */
+export function keyOf(request: VerifyRequest, verifierVersion: string): VerificationKey {
+  const { golden, ...checks } = request.checks;
+  const { blob: _, ...goldenChecks } = golden ?? { blob: null };
+  const identity = canonicalJson({
+    model: request.model.digest,
+    golden: request.golden?.digest ?? null,
+    checks: { ...checks, golden: golden === undefined ? null : goldenChecks },
+    verifierVersion,
+  });
+  return digestOf(identity).replace("sha256:", "") as VerificationKey;
+}

@@ -1,0 +1,256 @@
+import { Buffer } from "node:buffer";
+import { err, ok, type Result } from "../base/result.ts";
+import { ONNX_ELEMENT_TYPES, type TensorInfo } from "./tensor.ts";
+
+// A walk over the protobuf of an ONNX file (onnx/onnx: onnx/onnx.proto) that looks at what must be known before ONNX
+// Runtime is given the bytes. It keeps its own stack, visits each byte at most once for each level, and decodes no data.
+
+export type OnnxFile = {
+  readonly irVersion: number;
+  readonly producer: string;
+  readonly opsets: readonly { readonly domain: string; readonly version: number }[];
+  /** As the file declares them. Inputs include initializers that may be overridden. */
+  readonly inputs: readonly TensorInfo[];
+  readonly outputs: readonly TensorInfo[];
+  /** Tensors whose data is in another file, at any depth; at most ten of them. */
+  readonly externalTensors: readonly string[];
+};
+
+/** protobuf itself gives up at 100 levels; a file that is deeper would be refused anyway. */
+const DEEPEST = 100;
+const LONGEST_TEXT = 256;
+const MOST_LISTED = 10;
+const MOST_VALUES = 10_000;
+/** protobuf's own limit. */
+export const LARGEST_FILE = 2 ** 31 - 1;
+
+const VARINT = 0;
+const FIXED64 = 1;
+const LENGTH = 2;
+const FIXED32 = 5;
+
+/** Message types, and where in each the next ones are: what the walk descends into. */
+const CHILDREN = {
+  model: { 7: "graph", 8: "opset", 20: "training", 25: "function" },
+  training: { 1: "graph", 2: "graph" },
+  function: { 7: "node", 11: "attribute" },
+  graph: { 1: "node", 5: "tensor", 11: "input", 12: "output", 15: "sparse" },
+  node: { 5: "attribute" },
+  attribute: { 5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse" },
+  sparse: { 1: "tensor", 2: "tensor" },
+  tensor: {},
+  opset: {},
+  input: { 2: "type" },
+  output: { 2: "type" },
+  type: { 1: "tensorType" },
+  tensorType: { 2: "shape" },
+  shape: { 1: "axis" },
+  axis: {},
+} as const satisfies Readonly<Record<string, Readonly<Record<number, string>>>>;
+
+type MessageType = keyof typeof CHILDREN;
+
+/** A ValueInfoProto on its way to a TensorInfo. */
+type Value = { name: string; isTensor: boolean; elementType: number; shape: (number | string)[] | null };
+
+type Frame = {
+  readonly type: MessageType;
+  readonly end: number;
+  /** 1 inside the main graph, whose inputs and outputs are the model's; 2 inside any other. */
+  readonly graphs: number;
+  readonly value: Value | null;
+  name: string;
+  external: boolean;
+};
+
+type Walk = {
+  irVersion: number | null;
+  producer: string;
+  graphs: number;
+  values: number;
+  readonly opsets: { domain: string; version: number }[];
+  readonly inputs: Value[];
+  readonly outputs: Value[];
+  readonly externalTensors: string[];
+};
+
+/**
+ * Reads the header of an ONNX file.
+ * @param bytes the whole file.
+ * @returns what it declares, or a sentence that says why it is no ONNX model. It never throws.
+ */
+export function readOnnxFile(bytes: Uint8Array): Result<OnnxFile, string> {
+  const other = otherFormat(bytes);
+  if (other !== null) return err(`not an ONNX model: ${other}`);
+  const walk: Walk = {
+    irVersion: null,
+    producer: "",
+    graphs: 0,
+    values: 0,
+    opsets: [],
+    inputs: [],
+    outputs: [],
+    externalTensors: [],
+  };
+  const broken = walkMessage(bytes, walk);
+  if (broken !== null) return err(`not an ONNX model: ${broken}`);
+  if (walk.irVersion === null || walk.irVersion < 1)
+    return err("not an ONNX model: it has no IR version; is it another kind of protobuf?");
+  if (walk.graphs !== 1) return err(`not an ONNX model: it has ${walk.graphs} graphs instead of one`);
+  if (walk.opsets.length === 0) return err("not an ONNX model: it imports no operator set");
+  return ok({
+    irVersion: walk.irVersion,
+    producer: walk.producer,
+    opsets: walk.opsets,
+    inputs: walk.inputs.map(tensorInfoOf),
+    outputs: walk.outputs.map(tensorInfoOf),
+    externalTensors: walk.externalTensors,
+  });
+}
+
+/** Formats that people mix up with ONNX, told by their first bytes. */
+function otherFormat(bytes: Uint8Array): string | null {
+  if (bytes.length === 0) return "the file is empty";
+  if (bytes.length > LARGEST_FILE) return "it is larger than 2 GiB, the most that protobuf allows";
+  const start = Buffer.from(bytes.subarray(0, 16)).toString("latin1");
+  if (start.startsWith("PK\u0003\u0004")) return "it is a zip archive (a PyTorch or Keras checkpoint?)";
+  if (start.startsWith("\u0089HDF")) return "it is an HDF5 file (a Keras model?)";
+  if (start.startsWith("\u001f\u008b")) return "it is compressed with gzip";
+  if (start.startsWith("\u0093NUMPY")) return "it is a numpy array";
+  if (start.slice(4, 8) === "TFL3") return "it is a TensorFlow Lite model";
+  if (start.slice(4, 8) === "ORTM") return "it is in ONNX Runtime's own format; convert it back to ONNX";
+  if (start.startsWith("version https://git-lfs"))
+    return "it is a pointer of git LFS, not the file it points to";
+  if (/^\s*(<!|<\?|<html|<H)/.test(start)) return "it is an HTML or XML page";
+  if (/^\s*\{\s*"/.test(start)) return "it is JSON";
+  return null;
+}
+
+/** `null`, or what is broken. */
+function walkMessage(bytes: Uint8Array, walk: Walk): string | null {
+  const cursor = { at: 0 };
+  const stack: Frame[] = [frame("model", bytes.length, 0, null)];
+  for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+    if (cursor.at === top.end) {
+      close(top, walk);
+      stack.pop();
+      continue;
+    }
+    const tag = readVarint(bytes, cursor, top.end);
+    if (tag === null) return brokenAt(cursor.at);
+    const field = Math.floor(tag / 8);
+    const wireType = tag % 8;
+    if (field < 1 || field > 0x1fff_ffff) return brokenAt(cursor.at);
+    if (wireType === VARINT) {
+      const value = readVarint(bytes, cursor, top.end);
+      if (value === null) return brokenAt(cursor.at);
+      takeNumber(top, field, value, walk);
+    } else if (wireType === FIXED64 || wireType === FIXED32) {
+      cursor.at += wireType === FIXED64 ? 8 : 4;
+      if (cursor.at > top.end) return brokenAt(cursor.at);
+    } else if (wireType === LENGTH) {
+      const length = readVarint(bytes, cursor, top.end);
+      if (length === null || length > top.end - cursor.at) return brokenAt(cursor.at);
+      const child = childOf(top, field, cursor.at + length, walk);
+      if (child === null) {
+        takeBytes(top, field, bytes.subarray(cursor.at, cursor.at + length), walk);
+        cursor.at += length;
+        continue;
+      }
+      if (stack.length >= DEEPEST) return `its messages are nested more than ${DEEPEST} deep`;
+      if (walk.values > MOST_VALUES) return `it has more than ${MOST_VALUES} inputs, outputs and axes`;
+      stack.push(child);
+    } else return brokenAt(cursor.at);
+  }
+  return null;
+}
+
+function brokenAt(position: number): string {
+  return `its protobuf is broken or cut off at byte ${position}`;
+}
+
+function frame(type: MessageType, end: number, graphs: number, value: Value | null): Frame {
+  return { type, end, graphs, value, name: "", external: false };
+}
+
+/** The message that starts here, or `null` for a field that is none. */
+function childOf(parent: Frame, field: number, end: number, walk: Walk): Frame | null {
+  const children: Readonly<Record<number, MessageType>> = CHILDREN[parent.type];
+  const type = children[field];
+  if (type === undefined) return null;
+  if (type === "graph") {
+    if (parent.type === "model") walk.graphs += 1;
+    return frame(type, end, parent.type === "model" ? 1 : 2, null);
+  }
+  if (type === "opset") {
+    if (walk.opsets.length < MOST_VALUES) walk.opsets.push({ domain: "", version: 0 });
+    return frame(type, end, parent.graphs, null);
+  }
+  if (type === "input" || type === "output") {
+    // Names of subgraphs are nobody's business but the graph's.
+    if (parent.graphs !== 1) return null;
+    walk.values += 1;
+    const value: Value = { name: "", isTensor: false, elementType: 0, shape: null };
+    (type === "input" ? walk.inputs : walk.outputs).push(value);
+    return frame(type, end, parent.graphs, value);
+  }
+  if (type === "tensorType" && parent.value !== null) parent.value.isTensor = true;
+  if (type === "shape" && parent.value !== null) parent.value.shape ??= [];
+  if (type === "axis" && parent.value !== null) {
+    walk.values += 1;
+    parent.value.shape?.push("");
+  }
+  return frame(type, end, parent.graphs, parent.value);
+}
+
+function takeNumber(top: Frame, field: number, value: number, walk: Walk): void {
+  const opset = walk.opsets.at(-1);
+  if (top.type === "model" && field === 1) walk.irVersion = value;
+  else if (top.type === "opset" && field === 2 && opset !== undefined) opset.version = value;
+  else if (top.type === "tensor" && field === 14 && value === 1) top.external = true;
+  else if (top.type === "tensorType" && field === 1 && top.value !== null) top.value.elementType = value;
+  else if (top.type === "axis" && field === 1) top.value?.shape?.splice(-1, 1, value);
+}
+
+function takeBytes(top: Frame, field: number, bytes: Uint8Array, walk: Walk): void {
+  const opset = walk.opsets.at(-1);
+  if (top.type === "model" && field === 2) walk.producer = textOf(bytes);
+  else if (top.type === "opset" && field === 1 && opset !== undefined) opset.domain = textOf(bytes);
+  else if (top.type === "tensor" && field === 8) top.name = textOf(bytes);
+  else if (top.type === "tensor" && field === 13) top.external = true;
+  else if ((top.type === "input" || top.type === "output") && field === 1 && top.value !== null)
+    top.value.name = textOf(bytes);
+  else if (top.type === "axis" && field === 2) top.value?.shape?.splice(-1, 1, textOf(bytes));
+}
+
+function close(done: Frame, walk: Walk): void {
+  if (done.type === "tensor" && done.external && walk.externalTensors.length < MOST_LISTED)
+    walk.externalTensors.push(done.name);
+}
+
+function textOf(bytes: Uint8Array): string {
+  return Buffer.from(bytes.subarray(0, LONGEST_TEXT)).toString("utf8");
+}
+
+/** Values above 2^53 lose their last digits, which nothing here looks at. `null`: cut off, or longer than ten bytes. */
+function readVarint(bytes: Uint8Array, cursor: { at: number }, end: number): number | null {
+  let value = 0;
+  let scale = 1;
+  for (let count = 0; count < 10; count += 1) {
+    if (cursor.at >= end) return null;
+    const byte = bytes[cursor.at] ?? 0;
+    cursor.at += 1;
+    value += (byte & 0x7f) * scale;
+    if (byte < 0x80) return value;
+    scale *= 128;
+  }
+  return null;
+}
+
+function tensorInfoOf(value: Value): TensorInfo {
+  return {
+    name: value.name,
+    type: value.isTensor ? (ONNX_ELEMENT_TYPES[value.elementType] ?? "unknown") : "not a tensor",
+    shape: value.shape ?? [],
+  };
+}

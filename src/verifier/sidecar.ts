@@ -1,0 +1,101 @@
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { findPackageJSON } from "node:module";
+import { join } from "node:path";
+import { err, ok, type Result } from "../base/result.ts";
+import { type Clock, seconds } from "../base/time.ts";
+import type { Log } from "../telemetry/telemetry.ts";
+import { DOWNLOAD_LIMITS, type DownloadLimits } from "./download.ts";
+import { createJobs } from "./jobs.ts";
+import { hasDataLimit, startModelProcess } from "./model-process.ts";
+import { startServer } from "./server.ts";
+import type { Settings } from "./settings.ts";
+import { verify, WORK_PREFIX } from "./verify.ts";
+
+export type SidecarDeps = {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly downloads?: DownloadLimits;
+  /** Verifications that may wait, and verdicts that are remembered. */
+  readonly waiting?: number;
+  readonly remembered?: number;
+};
+
+export type Sidecar = {
+  readonly version: string;
+  /** Stops what runs, closes and removes the socket, removes all files. */
+  readonly stop: () => Promise<void>;
+};
+
+const WAITING = 256;
+const REMEMBERED = 1024;
+
+/** Starts the verifier: tidies up, tries ONNX Runtime in a child process, serves. An error is a sentence. */
+export async function startSidecar(settings: Settings, deps: SidecarDeps): Promise<Result<Sidecar, string>> {
+  const { clock, log } = deps;
+  const tidied = await tidy(settings.workdir, log);
+  if (!tidied.ok) return tidied;
+  const runtimeVersion = await tryRuntime(settings.memoryBytes);
+  if (!runtimeVersion.ok) return runtimeVersion;
+  const version = `edgefleet-verifier/${await ownVersion()} onnxruntime/${runtimeVersion.value}`;
+  const verifyDeps = {
+    workdir: settings.workdir,
+    memoryBytes: settings.memoryBytes,
+    downloads: deps.downloads ?? DOWNLOAD_LIMITS,
+    version,
+    clock,
+  };
+  const jobs = createJobs({
+    verify: (request, begin, signal) => verify(request, begin, verifyDeps, signal),
+    waiting: deps.waiting ?? WAITING,
+    remembered: deps.remembered ?? REMEMBERED,
+    clock,
+    log,
+  });
+  const server = await startServer(settings.socket, { jobs, version, log });
+  if (!server.ok) return server;
+  if (!hasDataLimit()) log.warn("allocations have no limit here; only resident memory is watched");
+  log.info("verifier is ready", { socket: settings.socket, version, memoryBytes: settings.memoryBytes });
+  return ok({
+    version,
+    stop: async () => {
+      const closed = server.value.close();
+      await jobs.drain();
+      await closed;
+      log.info("verifier has stopped");
+    },
+  });
+}
+
+/** Removes what verifications of an earlier life have left, and nothing else. */
+async function tidy(workdir: string, log: Log): Promise<Result<void, string>> {
+  try {
+    await mkdir(workdir, { recursive: true, mode: 0o700 });
+    const left = (await readdir(workdir)).filter((name) => name.startsWith(WORK_PREFIX));
+    for (const name of left) await rm(join(workdir, name), { recursive: true, force: true });
+    if (left.length > 0) log.info("removed files of an earlier life", { directories: left.length });
+    return ok(undefined);
+  } catch (thrown) {
+    const code = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "unknown error";
+    return err(`cannot use ${workdir}: ${code}`);
+  }
+}
+
+/** The version of ONNX Runtime, from a child that has loaded it: a machine where it does not load is noticed now. */
+async function tryRuntime(memoryBytes: number): Promise<Result<string, string>> {
+  const limits = { memoryBytes, deadline: seconds(30), threads: 1 };
+  const started = await startModelProcess(limits, new AbortController().signal);
+  if (!started.ok)
+    return err(
+      `cannot run ONNX Runtime: ${"message" in started.error ? started.error.message : started.error.kind}`,
+    );
+  await started.value.end();
+  return ok(started.value.runtimeVersion);
+}
+
+async function ownVersion(): Promise<string> {
+  const path = findPackageJSON(import.meta.url);
+  const manifest: unknown = path === undefined ? null : JSON.parse(await readFile(path, "utf8"));
+  const version =
+    typeof manifest === "object" && manifest !== null && "version" in manifest ? manifest.version : null;
+  return typeof version === "string" ? version : "unknown";
+}
