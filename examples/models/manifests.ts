@@ -9,10 +9,7 @@ export async function manifestsBelow(examples: string): Promise<readonly string[
   return entries.filter((path) => path.endsWith(".yaml")).sort();
 }
 
-/**
- * Writes the digest beside every `blob` that a manifest names, and leaves everything else as it is written. Returns the
- * manifests that changed. Rejects where a manifest names a path that has no digest.
- */
+/** Writes digests into all manifests below `examples`, as `withDigests` has them; returns those that changed. */
 export async function writeDigests(
   examples: string,
   digests: ReadonlyMap<string, Digest>,
@@ -28,7 +25,11 @@ export async function writeDigests(
   return changed;
 }
 
-function withDigests(text: string, digests: ReadonlyMap<string, Digest>, manifest: string): string {
+/**
+ * A manifest's text with the digest beside every `blob` that it names, and everything else as it was written. Throws where
+ * it names a path that has no digest.
+ */
+export function withDigests(text: string, digests: ReadonlyMap<string, Digest>, manifest: string): string {
   const replacements: { readonly from: number; readonly to: number; readonly digest: Digest }[] = [];
   for (const document of parseAllDocuments(text))
     visit(document, {

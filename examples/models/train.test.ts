@@ -4,6 +4,7 @@ import { InferenceSession, Tensor } from "onnxruntime-node";
 import { beforeAll, expect, test } from "vitest";
 import { type Digest, digestOf } from "../../src/base/digest.ts";
 import { type Digit, loadDigits, split } from "./digits.ts";
+import { manifestsBelow, withDigests } from "./manifests.ts";
 import { buildFiles, type ExampleFile } from "./train.ts";
 
 const FILES = join(import.meta.dirname, "files");
@@ -33,6 +34,7 @@ test.each([
   { path: "digits/2.0.0/model.onnx", least: 0.97, most: 1 },
   { path: "digits/2.0.0/model-small.onnx", least: 0.96, most: 1 },
   { path: "digits/2.1.0/model.onnx", least: 0.97, most: 1 },
+  { path: "digits/2.1.0/model-small.onnx", least: 0.96, most: 1 },
   { path: "digits/3.0.0/model.onnx", least: 0.7, most: 0.9 },
 ])(
   "$path reads $least to $most of the held-out digits, in ONNX Runtime too",
@@ -73,6 +75,18 @@ test("the broken release is no ONNX file", async () => {
 test("only the lying release promises other bytes than it has", () => {
   const lying = built.filter(({ bytes, promised }) => !bytes.equals(promised)).map(({ path }) => path);
   expect(lying).toEqual(["digits/3.0.1/model.onnx"]);
+});
+
+test("the manifests name the digests that training gives", async () => {
+  const digests = new Map(built.map(({ path, promised }) => [path, digestOf(promised)]));
+  const examples = join(import.meta.dirname, "..");
+  let named = 0;
+  for (const manifest of await manifestsBelow(examples)) {
+    const text = await readFile(join(examples, manifest), "utf8");
+    named += text.match(/sha256:[0-9a-f]{64}$/gm)?.length ?? 0;
+    expect(withDigests(text, digests, manifest)).toBe(text);
+  }
+  expect(named).toBeGreaterThan(15);
 });
 
 /** Probabilities for each digit, from the committed file. */

@@ -77,6 +77,7 @@ export async function buildFiles(): Promise<readonly ExampleFile[]> {
     model("2.0.0/model.onnx", convolutional),
     model("2.0.0/model-small.onnx", small),
     model("2.1.0/model.onnx", convolutional, "heavy"),
+    model("2.1.0/model-small.onnx", small, "heavy"),
     model("3.0.0/model.onnx", hasty),
     // Another training run was uploaded over the bytes that were reviewed.
     model("3.0.1/model.onnx", small, "plain", convolutional),
