@@ -2,11 +2,14 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import Schema from "typebox/schema";
 import { beforeAll, describe, expect, test } from "vitest";
-import { parseAllDocuments } from "yaml";
+import { parse, parseAllDocuments } from "yaml";
+import { effectsFor, parseBehaviours } from "../simulator/devices/behaviour.ts";
+import type { JsonValue } from "../simulator/json.ts";
 import { crds } from "../src/api/crd.ts";
 import type { InferenceDeploymentSpec } from "../src/api/inference-deployment.ts";
 import { matches } from "../src/api/membership.ts";
 import { type ModelReleaseSpec, variantFor } from "../src/api/model-release.ts";
+import { numberOf } from "../src/base/decimal.ts";
 import { digestOf } from "../src/base/digest.ts";
 import { manifestsBelow } from "./models/manifests.ts";
 import { EXAMPLE_SITES, exampleDevices } from "./plant/devices.ts";
@@ -139,6 +142,34 @@ describe("deployments", () => {
     expect(exampleDevices(200, "plant-a").every(({ metadata }) => matches(selector, metadata.labels))).toBe(
       true,
     );
+  });
+});
+
+describe("the simulator's behaviours", () => {
+  test.each([
+    { release: "digits-1.0.0", verdict: "passes" },
+    { release: "digits-2.0.0", verdict: "passes" },
+    { release: "digits-2.1.0-slow", verdict: "is past critical" },
+  ])("$release $verdict on simulated devices", async ({ release, verdict }) => {
+    const written = await readFile(join(import.meta.dirname, "plant/behaviours.yaml"), "utf8");
+    const parsed = parseBehaviours(parse(written) as JsonValue, 1);
+    if (!parsed.ok) throw new Error(parsed.problems.join("; "));
+    const anyDevice = { deviceId: "cam-0001", deviceClass: "jetson-nano", site: "hall-1", digest: null };
+    const effects = effectsFor(parsed.behaviours, { ...anyDevice, release: `plant-a.${release}` });
+    const { spec } = manifests.find(({ kind }) => kind === "InferenceDeployment")!;
+    const bounds = new Map(
+      (spec as InferenceDeploymentSpec).objectives?.map((bound) => [bound.metric, bound]),
+    );
+    const latency = bounds.get("latencyP95Milliseconds")!;
+    const p95 = effects.latency!.p95;
+    // Windows are some percent off: a fifth of room on either side.
+    if (verdict === "passes") {
+      expect(p95 * 1.2).toBeLessThan(numberOf(latency.warning!));
+      expect(effects.framesPerSecond! / 1.2).toBeGreaterThan(
+        numberOf(bounds.get("framesPerSecond")!.warning!),
+      );
+      expect(effects.errorRate!).toBeLessThan(numberOf(bounds.get("errorRate")!.critical!) / 10);
+    } else expect(p95 / 1.2).toBeGreaterThan(numberOf(latency.critical!));
   });
 });
 
