@@ -1,0 +1,268 @@
+import type { ModelPointer } from "../api/device-contract.ts";
+import { qualifiedName } from "../api/membership.ts";
+import { REASONS } from "../api/reasons.ts";
+import { redacted } from "../base/redact.ts";
+import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration } from "../hub/hub.ts";
+import { eachLimited } from "../runtime/each-limited.ts";
+import type { ModelStore } from "../store/store.ts";
+import type { Log } from "../telemetry/telemetry.ts";
+import type { Action } from "./actions.ts";
+import { BASE_CONDITION, BASE_CONTENT, BASE_ID, contentOf, exactPatch, LABEL, pointedIn } from "./content.ts";
+import { clearedIn, type Memories, testCondition } from "./observe.ts";
+import type { Problem } from "./plan.ts";
+import { BANDS, priorityFor } from "./priority.ts";
+import type { Seen } from "./seen.ts";
+import type { RolloutState } from "./state.ts";
+import { NOBODY } from "./target.ts";
+
+export type ActDeps = {
+  readonly hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition">;
+  readonly fleet: Pick<FleetView, "note">;
+  readonly configurations: ConfigurationView;
+  readonly store: ModelStore;
+  readonly log: Log;
+};
+
+/** Twins in flight at once; the hub's budget is kept by its adapter. */
+const PARALLEL = 8;
+
+export type Act = (
+  seen: Seen,
+  actions: readonly Action[],
+  state: RolloutState | null,
+  signal: AbortSignal,
+) => Attempt<Problem | null>;
+
+type Restore = Extract<Action, { readonly kind: "restore" }>;
+type Create = Extract<Action, { readonly kind: "create" }>;
+
+/**
+ * Carries the actions out in their order, and stops at the first that fails: every prefix leaves the fleet safe. Where
+ * the hub says no to something that only a person can change, the answer is a problem and not a fault.
+ */
+export function actOnRollout(deps: ActDeps, memories: Memories): Act {
+  // Two rollouts at a time must not choose the same priority for what neither sees of the other yet.
+  const reserved = new Set<number>();
+
+  return async (seen, actions, state, signal) => {
+    for (const stride of stridesOf(actions)) {
+      const done =
+        stride.kind === "restores"
+          ? await restoreAll(stride.restores, seen, state, signal)
+          : await carryOut(stride, seen, state, signal);
+      if (!done.ok || done.value !== null) return done;
+    }
+    return ok(null);
+  };
+
+  async function carryOut(
+    action: Exclude<Action, Restore>,
+    seen: Seen,
+    state: RolloutState | null,
+    signal: AbortSignal,
+  ): Attempt<Problem | null> {
+    switch (action.kind) {
+      case "create":
+        return await create(action, signal);
+      case "createBase":
+        return await createBase(signal);
+      case "retarget": {
+        const had = find(action.id);
+        if (had === undefined || had.targetCondition === action.condition) return ok(null);
+        if (action.condition !== NOBODY) {
+          const refused = await refusal(action.condition, signal);
+          if (!refused.ok || refused.value !== null) return refused;
+        }
+        // Whoever was read while a configuration still targeted devices may have been given the candidate since.
+        if (state?.phase === "RollingBack")
+          clearedIn(memories.of(seen.deployment.key), state.because).clear();
+        const { lane } = action;
+        return nothing(
+          await deps.configurations.update(had, { targetCondition: action.condition }, lane, signal),
+        );
+      }
+      case "remove": {
+        const had = find(action.id);
+        return had === undefined
+          ? ok(null)
+          : nothing(await deps.configurations.remove(had, action.lane, signal));
+      }
+      default:
+        return unreachable(action);
+    }
+  }
+
+  async function create(action: Create, signal: AbortSignal): Attempt<Problem | null> {
+    const refused = await refusal(action.condition, signal);
+    if (!refused.ok || refused.value !== null) return refused;
+    const size = await sizeOf(action, signal);
+    if (!size.ok) return size;
+    if (size.value === null) {
+      return ok({
+        reason: REASONS.BlobMissing,
+        message: `there is no blob ${action.blob.container}/${action.blob.path} for devices to download`,
+      });
+    }
+    const link = await deps.store.readUrl(action.blob, action.expiresAt, signal);
+    if (!link.ok) return link;
+    const pointer: ModelPointer = { ...action.pointer, sizeBytes: size.value, url: link.value.url };
+    return await withPriority(BANDS[action.track], action.above, (priority) =>
+      deps.configurations.create(
+        {
+          id: action.id,
+          kind: action.configurationKind,
+          labels: { ...action.labels, [LABEL.urlExpires]: String(Math.floor(link.value.expiresAt / 1000)) },
+          priority,
+          targetCondition: action.condition,
+          content: contentOf(action.configurationKind, action.module, pointer),
+        },
+        "normal",
+        signal,
+      ),
+    );
+  }
+
+  async function createBase(signal: AbortSignal): Attempt<Problem | null> {
+    const others = (deps.configurations.list() ?? []).filter(
+      ({ labels }) => labels[LABEL.base] !== undefined,
+    );
+    return await withPriority(
+      BANDS.base,
+      others.map(({ id }) => id),
+      (priority) => {
+        const base: NewConfiguration = {
+          id: BASE_ID,
+          kind: "edge",
+          labels: { [LABEL.base]: "true" },
+          priority,
+          targetCondition: BASE_CONDITION,
+          content: BASE_CONTENT,
+        };
+        return deps.configurations.create(base, "normal", signal);
+      },
+    );
+  }
+
+  async function withPriority(
+    band: (typeof BANDS)[keyof typeof BANDS],
+    above: readonly string[],
+    work: (priority: number) => Attempt<unknown>,
+  ): Attempt<Problem | null> {
+    const all = deps.configurations.list() ?? [];
+    const priority = priorityFor(
+      band,
+      [...all.map((one) => one.priority), ...reserved],
+      [...all.filter(({ id }) => above.includes(id)).map((one) => one.priority)],
+    );
+    if (priority === null) {
+      return ok({
+        reason: REASONS.HubFull,
+        message: `no priority from ${band.from} to ${band.to} is free on the hub; every configuration needs its own`,
+      });
+    }
+    reserved.add(priority);
+    try {
+      return nothing(await work(priority));
+    } finally {
+      reserved.delete(priority);
+    }
+  }
+
+  async function refusal(condition: string, signal: AbortSignal): Attempt<Problem | null> {
+    const words = await testCondition(deps.hub, memories, condition, signal);
+    if (!words.ok) return words;
+    if (words.value === null) return ok(null);
+    return ok({
+      reason: REASONS.ConditionRefused,
+      message: `the hub refuses the target condition "${condition.slice(0, 400)}": ${redacted(words.value, 400)}`,
+    });
+  }
+
+  async function sizeOf(action: Create, signal: AbortSignal): Attempt<number | null> {
+    if (action.sizeBytes !== null) return ok(action.sizeBytes);
+    const facts = await deps.store.stat(action.blob, signal);
+    return facts.ok ? ok(facts.value?.sizeBytes ?? null) : facts;
+  }
+
+  /** The fast path: twins are independent of each other, so one that changed meanwhile does not stop the rest. */
+  async function restoreAll(
+    restores: readonly Restore[],
+    seen: Seen,
+    state: RolloutState | null,
+    signal: AbortSignal,
+  ): Attempt<Problem | null> {
+    const stop = new AbortController();
+    const faults: Fault[] = [];
+    await eachLimited(
+      restores,
+      PARALLEL,
+      async (action) => {
+        const restored = await restore(action, seen, signal);
+        if (restored.ok) {
+          if (state?.phase === "RollingBack") {
+            clearedIn(memories.of(seen.deployment.key), state.because).add(action.device);
+          }
+          return;
+        }
+        faults.push(restored.error);
+        if (restored.error.kind !== "conflict") stop.abort();
+      },
+      AbortSignal.any([signal, stop.signal]),
+    );
+    const worst = faults.find(({ kind }) => kind !== "conflict") ?? faults[0];
+    return worst === undefined ? ok(null) : err(worst);
+  }
+
+  async function restore(action: Restore, seen: Seen, signal: AbortSignal): Attempt<void> {
+    const module = action.iotEdge ? seen.deployment.spec.module.name : null;
+    const ref = { device: action.device, module };
+    const twin = await deps.hub.getTwin(ref, action.lane, signal);
+    if (!twin.ok) return twin;
+    if (twin.value === null) return ok(undefined);
+    deps.fleet.note(twin.value);
+    const pointer = pointedIn(twin.value.desired);
+    if (pointer === null || pointer.deployment !== qualifiedName(seen.deployment)) return ok(undefined);
+    if (action.from !== null && pointer.release !== action.from) return ok(undefined);
+    const model = exactPatch(twin.value.desired["model"], action.to);
+    if (model === undefined) return ok(undefined);
+    const patched = await deps.hub.patchTwin(
+      { ...ref, etag: twin.value.etag },
+      { desired: { model } },
+      action.lane,
+      signal,
+    );
+    if (!patched.ok) return patched;
+    deps.fleet.note(patched.value);
+    return ok(undefined);
+  }
+
+  function find(id: string) {
+    return deps.configurations.list()?.find((configuration) => configuration.id === id);
+  }
+}
+
+type Stride = Exclude<Action, Restore> | { readonly kind: "restores"; readonly restores: readonly Restore[] };
+
+/** Restores that follow each other are carried out together, everything else one by one. */
+function stridesOf(actions: readonly Action[]): readonly Stride[] {
+  const strides: Stride[] = [];
+  let restores: Restore[] = [];
+  for (const action of actions) {
+    if (action.kind === "restore") {
+      if (restores.length === 0) {
+        restores = [];
+        strides.push({ kind: "restores", restores });
+      }
+      restores.push(action);
+    } else {
+      restores = [];
+      strides.push(action);
+    }
+  }
+  return strides;
+}
+
+function nothing(result: Result<unknown, Fault>): Result<null, Fault> {
+  return result.ok ? ok(null) : result;
+}

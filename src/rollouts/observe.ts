@@ -1,0 +1,291 @@
+import {
+  deviceIdOf,
+  type EdgeDevice,
+  type EdgeDeviceSpec,
+  type EdgeDeviceStatus,
+} from "../api/edge-device.ts";
+import type {
+  InferenceDeployment,
+  InferenceDeploymentSpec,
+  InferenceDeploymentStatus,
+} from "../api/inference-deployment.ts";
+import { bucketOf, qualifiedName, selects } from "../api/membership.ts";
+import type { ModelRelease, ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
+import { type ObjectKey, objectKey } from "../api/resource.ts";
+import { type Attempt, ok } from "../base/result.ts";
+import { type Clock, elapsed, type Instant } from "../base/time.ts";
+import type { ConfigurationView, DeviceHub, FleetDevice, FleetView, TwinRef } from "../hub/hub.ts";
+import type { Resources } from "../kube/kube.ts";
+import type { Log } from "../telemetry/telemetry.ts";
+import { LABEL } from "./content.ts";
+import { exposureIndex } from "./exposure.ts";
+import {
+  conditionsToTest,
+  membershipProblem,
+  ownConfigurations,
+  releaseProblem,
+  verificationOf,
+} from "./plan.ts";
+import { recover } from "./recover.ts";
+import type { Contested, Leftover, Member, Seen, Settings } from "./seen.ts";
+import { type Because, isUnderWay, type RolloutState, stateOf } from "./state.ts";
+
+export type ObserveDeps = {
+  readonly deployments: Resources<InferenceDeploymentSpec, InferenceDeploymentStatus>;
+  readonly releases: Resources<ModelReleaseSpec, ModelReleaseStatus>;
+  readonly devices: Resources<EdgeDeviceSpec, EdgeDeviceStatus>;
+  readonly fleet: FleetView;
+  readonly configurations: ConfigurationView;
+  readonly hub: Pick<DeviceHub, "testCondition">;
+  readonly clock: Pick<Clock, "now">;
+  readonly log: Log;
+  readonly salt: string;
+  readonly settings: Settings;
+};
+
+/**
+ * What is worth remembering between two looks, and may be forgotten at any time: without it some twins are read again,
+ * some conditions tested again, and a report is written sooner.
+ */
+export type Memory = {
+  /** The rollback that `cleared` is about. */
+  rollback: string;
+  readonly cleared: Set<string>;
+  refreshedAt: Instant | null;
+  /** Where the fast lane goes on. */
+  cursor: number;
+  reportedAt: Instant | null;
+  /** Whether the last report was put off. */
+  isOwed: boolean;
+};
+
+export type Memories = {
+  readonly of: (key: ObjectKey) => Memory;
+  readonly forget: (key: ObjectKey) => void;
+  /** What the hub said to target conditions, for all rollouts. */
+  readonly tested: Map<string, string | null>;
+};
+
+/** Twins that one look reads ahead of the sweeps. */
+const FAST_LANE = 500;
+const TESTED_LIMIT = 5000;
+const BUCKETS_LIMIT = 500_000;
+
+export function createMemories(): Memories {
+  const memories = new Map<ObjectKey, Memory>();
+  return {
+    of: (key) => {
+      const memory = memories.get(key) ?? {
+        rollback: "",
+        cleared: new Set<string>(),
+        refreshedAt: null,
+        cursor: 0,
+        reportedAt: null,
+        isOwed: false,
+      };
+      memories.set(key, memory);
+      return memory;
+    },
+    forget: (key) => void memories.delete(key),
+    tested: new Map(),
+  };
+}
+
+/** Devices cleared in one rollback say nothing about the next. */
+export function clearedIn(memory: Memory, because: Because): Set<string> {
+  const rollback = `${because.release} at ${because.at}`;
+  if (memory.rollback !== rollback) {
+    memory.rollback = rollback;
+    memory.cleared.clear();
+  }
+  return memory.cleared;
+}
+
+/** Looks at everything a decision may depend on, and reads the clock once. */
+export function observeRollout(
+  deps: ObserveDeps,
+  memories: Memories,
+): (key: ObjectKey, signal: AbortSignal) => Attempt<Seen | null> {
+  const bucket = bucketCache(deps.salt);
+  return async (key, signal) => {
+    const deployment = deps.deployments.get(key);
+    if (deployment === undefined) {
+      memories.forget(key);
+      return ok(null);
+    }
+    const memory = memories.of(key);
+    const now = deps.clock.now();
+    const first = look(deployment, now, memory);
+    const state = stateOf(deployment.status, now) ?? recover(first);
+    if (state === null) return ok(first);
+    const isRefreshed = await refreshExposed(first, state, memory, signal);
+    const isTested = await testConditions(first, state, signal);
+    // Where the hub was asked since, its answers count.
+    return ok(isRefreshed || isTested ? look(deployment, now, memory) : first);
+  };
+
+  function look(deployment: InferenceDeployment, now: Instant, memory: Memory): Seen {
+    const configurations = deps.configurations.list();
+    const state = stateOf(deployment.status, now);
+    const people = peopleOf(deployment);
+    const seen: Seen = {
+      now,
+      deployment,
+      releases: {},
+      ...people,
+      hub: deps.fleet.health(),
+      configurations,
+      tested: state === null || state.phase === "Pending" ? Object.fromEntries(memories.tested) : {},
+      cleared: state?.phase === "RollingBack" ? new Set(clearedIn(memory, state.because)) : new Set(),
+      others: deps.deployments.list().filter((other) => other.key !== deployment.key && !other.deleting)
+        .length,
+      settings: deps.settings,
+    };
+    return { ...seen, releases: releasesFor(seen) };
+  }
+
+  function releasesFor(seen: Seen): Readonly<Record<string, ModelRelease>> {
+    const { deployment } = seen;
+    const names = new Set([
+      deployment.spec.release.name,
+      ...[deployment.status?.stable, deployment.status?.candidate].flatMap(
+        (reference) => reference?.release ?? [],
+      ),
+      ...ownConfigurations(seen).flatMap(({ labels }) => labels[LABEL.release] ?? []),
+    ]);
+    return Object.fromEntries(
+      [...names].flatMap((name) => {
+        const release = deps.releases.get(objectKey(deployment.namespace, name));
+        return release === undefined ? [] : [[name, release]];
+      }),
+    );
+  }
+
+  /** Sorts the devices of the namespace and the rows of the fleet by what they are to this deployment. */
+  function peopleOf(deployment: InferenceDeployment): Pick<Seen, "members" | "contested" | "leftovers"> {
+    const own = qualifiedName(deployment);
+    const module = deployment.spec.module.name;
+    const rivals = deps.deployments
+      .list(deployment.namespace)
+      .filter(
+        (other) => other.key !== deployment.key && !other.deleting && other.spec.module.name === module,
+      );
+    const known = new Set<string>();
+    const members: Member[] = [];
+    const contested: Contested[] = [];
+    for (const device of deps.devices.list(deployment.namespace)) {
+      if (device.deleting || !selects(deployment, device)) continue;
+      const id = deviceIdOf(device);
+      if (known.has(id)) continue;
+      known.add(id);
+      const row = deps.fleet.get(id);
+      const others = rivals.filter((rival) => selects(rival, device)).map(({ name }) => name);
+      if (others.length > 0)
+        contested.push({ device: id, tagged: isTagged(row, module, own), rivals: others });
+      else members.push(memberOf(device, id, row, deployment));
+    }
+    const leftovers: Leftover[] = [];
+    for (const row of deps.fleet.list()) {
+      if (known.has(row.device)) continue;
+      const pointer = row.slots[row.iotEdge ? module : ""]?.pointer ?? null;
+      const tagged = isTagged(row, module, own);
+      if (!tagged && pointer?.deployment !== own) continue;
+      leftovers.push({ device: row.device, iotEdge: row.iotEdge, tagged, pointer });
+    }
+    return { members, contested, leftovers };
+  }
+
+  function memberOf(
+    device: EdgeDevice,
+    id: string,
+    row: FleetDevice | undefined,
+    deployment: InferenceDeployment,
+  ): Member {
+    const module = deployment.spec.module.name;
+    const slot = row?.slots[row.iotEdge ? module : ""];
+    return {
+      device: id,
+      site: device.spec.site,
+      deviceClass: device.spec.deviceClass,
+      iotEdge: row?.iotEdge ?? device.spec.iotEdge,
+      bucket: bucket(id),
+      tagged: isTagged(row, module, qualifiedName(deployment)),
+      pointer: slot?.pointer ?? null,
+      report: slot?.report ?? null,
+    };
+  }
+
+  /** The fast lane: exposed devices are read at the pace of the analysis, not of the sweeps. */
+  async function refreshExposed(
+    seen: Seen,
+    state: RolloutState,
+    memory: Memory,
+    signal: AbortSignal,
+  ): Promise<boolean> {
+    if (!isUnderWay(state) || state.phase === "Frozen" || !seen.hub.reachable) return false;
+    if (memory.refreshedAt !== null && elapsed(memory.refreshedAt, seen.now) < deps.settings.analysisInterval)
+      return false;
+    memory.refreshedAt = seen.now;
+    const covers = exposureIndex(state.exposure);
+    const module = seen.deployment.spec.module.name;
+    const exposed = seen.members
+      .filter((member) => member.tagged && covers(member))
+      .map(({ device, iotEdge }): TwinRef => ({ device, module: iotEdge ? module : null }));
+    const from = exposed.length === 0 ? 0 : memory.cursor % exposed.length;
+    const refs = [...exposed.slice(from), ...exposed.slice(0, from)].slice(0, FAST_LANE);
+    memory.cursor = from + refs.length;
+    if (refs.length === 0) return false;
+    const refreshed = await deps.fleet.refresh(refs, "normal", signal);
+    // The fleet view knows best whether the hub can be reached; here the older picture is good enough.
+    if (!refreshed.ok) deps.log.debug("fast lane stopped", { kind: refreshed.error.kind });
+    return true;
+  }
+
+  /** Before a rollout begins, the hub is asked whether it understands what the rollout will rely on. */
+  async function testConditions(seen: Seen, state: RolloutState, signal: AbortSignal): Promise<boolean> {
+    if (state.phase !== "Pending" || !seen.hub.reachable || seen.configurations === null) return false;
+    const release = seen.releases[seen.deployment.spec.release.name];
+    if (release === undefined || verificationOf(release).kind !== "verified") return false;
+    if (membershipProblem(seen) !== null || releaseProblem(seen, release) !== null) return false;
+    for (const condition of conditionsToTest(seen, release)) {
+      const tested = await testCondition(deps.hub, memories, condition, signal);
+      if (tested.ok) continue;
+      deps.log.debug("target condition could not be tested", { kind: tested.error.kind });
+      return true;
+    }
+    return true;
+  }
+}
+
+/** Asks the hub once for each condition: `null`, or its words against it. */
+export async function testCondition(
+  hub: Pick<DeviceHub, "testCondition">,
+  memories: Memories,
+  condition: string,
+  signal: AbortSignal,
+): Attempt<string | null> {
+  const known = memories.tested.get(condition);
+  if (known !== undefined && known === null) return ok(known);
+  const words = await hub.testCondition(condition, signal);
+  if (!words.ok) return words;
+  if (memories.tested.size >= TESTED_LIMIT) memories.tested.clear();
+  memories.tested.set(condition, words.value);
+  return words;
+}
+
+function isTagged(row: FleetDevice | undefined, module: string, own: string): boolean {
+  return row?.fleetTags?.deployments[module] === own;
+}
+
+/** A bucket depends on the id alone, and a hash for each device and look adds up. */
+function bucketCache(salt: string): (device: string) => number {
+  const known = new Map<string, number>();
+  return (device) => {
+    const had = known.get(device);
+    if (had !== undefined) return had;
+    if (known.size >= BUCKETS_LIMIT) known.clear();
+    const bucket = bucketOf(salt, device);
+    known.set(device, bucket);
+    return bucket;
+  };
+}

@@ -1,0 +1,246 @@
+import {
+  type InferenceDeployment,
+  type InferenceDeploymentStatus,
+  PHASES,
+} from "../api/inference-deployment.ts";
+import type { ObjectKey } from "../api/resource.ts";
+import { canonicalJson } from "../base/digest.ts";
+import { err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import { type Clock, elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
+import type { ConfigurationView, DeviceHub, FleetView } from "../hub/hub.ts";
+import type { Announcer } from "../kube/kube.ts";
+import { cycle } from "../runtime/cycle.ts";
+import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
+import type { ModelStore } from "../store/store.ts";
+import type { Log, Meter } from "../telemetry/telemetry.ts";
+import { actOnRollout } from "./act.ts";
+import { type Chosen, decideRollout, type Wake } from "./decide.ts";
+import { createMemories, type ObserveDeps, observeRollout } from "./observe.ts";
+import type { Problem } from "./plan.ts";
+import { type Acted, isNews, NOT_ACTED, reportCleanup, reportOf } from "./report.ts";
+import type { Seen, Settings } from "./seen.ts";
+import { isUnderWay } from "./state.ts";
+
+export type RolloutOptions = {
+  /** Of the buckets; the same for the life of a fleet. */
+  readonly salt: string;
+  readonly analysisInterval?: Millis;
+  readonly sasLifetime?: Millis;
+  readonly fastPathLimit?: number;
+  readonly hubConfigurationLimit?: number;
+  readonly baseDeployment?: "managed" | "external";
+};
+
+export type RolloutDeps = Pick<ObserveDeps, "deployments" | "releases" | "devices"> & {
+  readonly hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition">;
+  readonly fleet: FleetView;
+  readonly configurations: ConfigurationView;
+  readonly store: ModelStore;
+  readonly announcer: Announcer;
+  readonly clock: Pick<Clock, "now">;
+  readonly log: Log;
+  readonly meter: Meter;
+  readonly options: RolloutOptions;
+};
+
+/** An hour less than the seven days that a user delegation key lives. */
+const SAS_LIFETIME = millis(7 * 24 * 3_600_000 - 3_600_000);
+
+/** The controller of InferenceDeployments: one look, one step of the state machine, what it takes to make it so. */
+export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
+  const settings = settingsOf(deps.options);
+  const memories = createMemories();
+  const act = actOnRollout(deps, memories);
+  // What the last act of a key came to: its report and its rest need it.
+  const acted = new Map<ObjectKey, Acted>();
+
+  return cycle<ObjectKey, Seen, Chosen>({
+    observe: observeRollout({ ...deps, salt: deps.options.salt, settings }, memories),
+
+    decide: decideRollout,
+
+    commit: async (seen, chosen, signal) => {
+      if (chosen.kind !== "live" || !chosen.changed) return ok(seen);
+      const written = await deps.deployments.writeStatus(seen.deployment, chosen.status, signal);
+      if (!written.ok) return written;
+      memories.of(seen.deployment.key).reportedAt = seen.now;
+      tell(seen.deployment, chosen);
+      return ok({ ...seen, deployment: written.value });
+    },
+
+    act: async (seen, chosen, signal) => {
+      const { key } = seen.deployment;
+      acted.set(key, NOT_ACTED);
+      switch (chosen.kind) {
+        case "gone":
+        case "unknown":
+          return ok(undefined);
+        case "adopt":
+          return nothing(await deps.deployments.setFinalizer(seen.deployment, "add", signal));
+        case "cleanup":
+          if (chosen.done) {
+            memories.forget(key);
+            return nothing(await deps.deployments.setFinalizer(seen.deployment, "remove", signal));
+          }
+          return remember(key, null, await act(seen, chosen.actions, null, signal));
+        case "live": {
+          const result = remember(key, chosen.problem, await act(seen, chosen.actions, chosen.state, signal));
+          // Back-off would make a rollout that is under way blind for a while; it comes back at its own pace.
+          return isUnderWay(chosen.state) ? ok(undefined) : result;
+        }
+        default:
+          return unreachable(chosen);
+      }
+    },
+
+    report: async (seen, chosen, _acted, signal) => {
+      const status = reportAfter(chosen, seen, acted.get(seen.deployment.key) ?? NOT_ACTED);
+      if (status === null || canonicalJson(status) === canonicalJson(seen.deployment.status))
+        return ok(undefined);
+      const memory = memories.of(seen.deployment.key);
+      memory.isOwed = false;
+      const isEarly =
+        memory.reportedAt !== null && elapsed(memory.reportedAt, seen.now) < settings.analysisInterval;
+      // Numbers that move by themselves are written at the pace of the analysis; what happened is written at once.
+      if (isEarly && !isNews(seen.deployment.status, status)) {
+        memory.isOwed = true;
+        return ok(undefined);
+      }
+      memory.reportedAt = seen.now;
+      const written = await deps.deployments.writeStatus(seen.deployment, status, signal);
+      if (written.ok) gauge();
+      return nothing(written);
+    },
+
+    rest: (seen, chosen) => {
+      const after = acted.get(seen.deployment.key) ?? NOT_ACTED;
+      acted.delete(seen.deployment.key);
+      return restOf(seen.deployment.key, chosen, after);
+    },
+  });
+
+  function remember(
+    key: ObjectKey,
+    planned: Problem | null,
+    result: Result<Problem | null, Fault>,
+  ): Result<void, Fault> {
+    acted.set(key, {
+      problem: planned ?? (result.ok ? result.value : null),
+      fault: result.ok ? null : result.error,
+    });
+    return nothing(result);
+  }
+
+  /** What was seen, told to whoever listens: once for each transition. */
+  function tell(deployment: InferenceDeployment, chosen: Extract<Chosen, { readonly kind: "live" }>): void {
+    const { before, state, notes } = chosen;
+    const { namespace, name, uid } = deployment;
+    for (const note of notes) {
+      deps.announcer.announce({ kind: "InferenceDeployment", namespace, name, uid }, note);
+    }
+    if (before.phase !== state.phase) {
+      deps.meter.count("edgefleet_rollout_transitions_total", { phase: state.phase });
+      deps.log.info("rollout changed phase", {
+        deployment: deployment.key,
+        from: before.phase,
+        to: state.phase,
+      });
+      if (state.phase === "RollingBack") {
+        deps.meter.count("edgefleet_rollbacks_total", { reason: state.because.reason });
+      }
+    }
+    gauge();
+  }
+
+  /** Sums over all deployments: labels stay few however many there are. */
+  function gauge(): void {
+    const statuses = deps.deployments.list().map(({ status }) => status);
+    for (const phase of PHASES) {
+      const count = statuses.filter((status) => status?.phase === phase).length;
+      deps.meter.gauge("edgefleet_rollouts", count, { phase });
+    }
+    for (const state of ["matched", "exposed", "updated", "failed", "offline", "onStable"] as const) {
+      const sum = statuses.reduce((total, status) => total + (status?.devices?.[state] ?? 0), 0);
+      deps.meter.gauge("edgefleet_rollout_devices", sum, { state });
+    }
+    const verdicts = statuses.flatMap((status) => status?.analysis ?? []);
+    for (const verdict of ["Pass", "Warn", "Fail", "Inconclusive", "Error", "Skipped"] as const) {
+      const count = verdicts.filter((result) => result.verdict === verdict).length;
+      deps.meter.gauge("edgefleet_analysis_verdicts", count, { verdict });
+    }
+  }
+
+  function restOf(key: ObjectKey, chosen: Chosen, after: Acted): Outcome {
+    switch (chosen.kind) {
+      case "gone":
+        return SETTLED;
+      case "adopt":
+        return { kind: "wakeAfter", delay: seconds(1), why: "adopted" };
+      case "cleanup":
+        return chosen.done ? SETTLED : waken(chosen.wake);
+      case "unknown":
+        return waken(chosen.wake);
+      case "live": {
+        if (after.fault !== null) return atOwnPace(outcomeOfFault(after.fault), settings.analysisInterval);
+        // What only a person can change is looked at again, but there is no hurry.
+        if (after.problem !== null && !isUnderWay(chosen.state)) {
+          return { kind: "wakeAfter", delay: minutes(1), why: after.problem.reason };
+        }
+        if (after.problem !== null)
+          return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
+        return waken(memories.of(key).isOwed ? sooner(chosen.wake, settings.analysisInterval) : chosen.wake);
+      }
+      default:
+        return unreachable(chosen);
+    }
+  }
+}
+
+/** The same wait whatever the fault, and no longer than the analysis can stand. */
+function atOwnPace(outcome: Outcome, interval: Millis): Outcome {
+  if (outcome.kind !== "retry")
+    return { kind: "wakeAfter", delay: interval, why: "the hub refused an action" };
+  const delay = millis(Math.min(interval, Math.max(outcome.atLeast ?? 0, seconds(2))));
+  return { kind: "wakeAfter", delay, why: "the hub failed an action" };
+}
+
+/** A report that was put off is written in the end, even if nothing else ever happens. */
+function sooner(wake: Wake, delay: Millis): Wake {
+  return wake.kind === "after" && wake.delay <= delay
+    ? wake
+    : { kind: "after", delay, why: "a report is owed" };
+}
+
+function waken(wake: Wake): Outcome {
+  return wake.kind === "onChange" ? SETTLED : { kind: "wakeAfter", delay: wake.delay, why: wake.why };
+}
+
+function reportAfter(chosen: Chosen, seen: Seen, acted: Acted): InferenceDeploymentStatus | null {
+  switch (chosen.kind) {
+    case "gone":
+    case "adopt":
+      return null;
+    case "unknown":
+      return chosen.status;
+    case "cleanup":
+      return chosen.done ? null : reportCleanup(seen, acted);
+    case "live":
+      return acted === NOT_ACTED ? chosen.status : reportOf(chosen.state, chosen.facts, acted);
+    default:
+      return unreachable(chosen);
+  }
+}
+
+function settingsOf(options: RolloutOptions): Settings {
+  return {
+    analysisInterval: options.analysisInterval ?? seconds(30),
+    sasLifetime: options.sasLifetime ?? SAS_LIFETIME,
+    fastPathLimit: options.fastPathLimit ?? 1000,
+    hubConfigurationLimit: options.hubConfigurationLimit ?? 100,
+    baseDeployment: options.baseDeployment ?? "managed",
+  };
+}
+
+function nothing(result: Result<unknown, Fault>): Result<void, Fault> {
+  return result.ok ? ok(undefined) : err(result.error);
+}
