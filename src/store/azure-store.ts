@@ -173,9 +173,9 @@ function isUsable(cached: DelegationKey, now: Instant, expiresAt: Instant): bool
 
 function serviceOf(access: AzureStoreAccess, ca: string | null): BlobServiceClient {
   const pipeline: StoragePipelineOptions & { readonly tlsOptions?: { readonly ca: string } } = {
-    // The work queue is the retry policy: it backs off by key and says so in conditions. One quick second try stays
-    // here, for a kept-alive connection that the server had closed. The SDK's default is four tries and 28 seconds.
-    retryOptions: { maxTries: 2, retryDelayInMs: 200, maxRetryDelayInMs: 200 },
+    // The work queue is the retry policy: it backs off by key, honours the service's retry-after and says so in
+    // conditions. The SDK's own four tries within half a minute would multiply with it.
+    retryOptions: { maxTries: 1 },
     // The option types forget tlsOptions; the pipeline passes it on to its TLS policy.
     ...(ca === null ? {} : { tlsOptions: { ca } }),
   };
