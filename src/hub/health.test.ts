@@ -1,0 +1,128 @@
+import { describe, expect, test } from "vitest";
+import { createFakeClock } from "../../test/fakes/fake-clock.ts";
+import { createFakeLog } from "../../test/fakes/fake-log.ts";
+import type { Fault } from "../base/result.ts";
+import { later, seconds } from "../base/time.ts";
+import { createHubHealth } from "./health.ts";
+import { createThrottle } from "./throttle.ts";
+
+const DOWN: Fault = { kind: "unavailable", message: "the hub answered 503" };
+const SLOW: Fault = { kind: "throttled", retryAfter: seconds(10), message: "the hub answered 429" };
+
+function setUp() {
+  const clock = createFakeClock();
+  const gauges: number[] = [];
+  const meter = {
+    count: () => {},
+    observe: () => {},
+    gauge: (_: string, value: number) => void gauges.push(value),
+  };
+  const monitor = createHubHealth({ clock, log: createFakeLog(), meter });
+  const turns: boolean[] = [];
+  monitor.onChange(() => turns.push(monitor.state().reachable));
+  const call = (kind: "query" | "twinRead" | "other", fault: Fault | null) => monitor.begin(kind)(fault);
+  return { clock, monitor, turns, gauges, call };
+}
+
+describe("health of the hub", () => {
+  test("two failed reads in a row are an outage, and one good read ends it", () => {
+    const { monitor, turns, gauges, call, clock } = setUp();
+    call("query", DOWN);
+    expect(monitor.state().reachable).toBe(true);
+    call("twinRead", DOWN);
+    expect(monitor.state()).toEqual({
+      reachable: false,
+      since: clock.now(),
+      message: "unavailable: the hub answered 503",
+    });
+    call("query", null);
+    expect(monitor.state()).toMatchObject({ reachable: true, message: "" });
+    expect(turns).toEqual([false, true]);
+    expect(gauges).toEqual([1, 0, 1]);
+  });
+  test("says since when and what the hub said last", async () => {
+    const { monitor, call, clock } = setUp();
+    call("query", DOWN);
+    call("query", DOWN);
+    const since = clock.now();
+    await clock.advance(seconds(30));
+    call("query", SLOW);
+    expect(monitor.state()).toEqual({ reachable: false, since, message: "throttled: the hub answered 429" });
+    expect(since).not.toBe(later(since, seconds(30)));
+  });
+  test("a good read in between starts the count again", () => {
+    const { monitor, call } = setUp();
+    for (let n = 0; n < 5; n += 1) {
+      call("query", DOWN);
+      call("query", null);
+    }
+    expect(monitor.state().reachable).toBe(true);
+  });
+  test("queries that fail for good are an outage although twins can be read", () => {
+    const { monitor, call } = setUp();
+    call("query", SLOW);
+    call("twinRead", null);
+    call("query", SLOW);
+    call("twinRead", null);
+    expect(monitor.state().reachable).toBe(false);
+    call("query", null);
+    expect(monitor.state().reachable).toBe(true);
+  });
+  test("calls that were in flight together are one failure", () => {
+    const { monitor } = setUp();
+    const ends = Array.from({ length: 8 }, () => monitor.begin("twinRead"));
+    for (const end of ends) end(DOWN);
+    expect(monitor.state().reachable).toBe(true);
+    monitor.begin("twinRead")(DOWN);
+    expect(monitor.state().reachable).toBe(false);
+  });
+  test("failures of other calls make it suspect and no more", () => {
+    const { monitor, call } = setUp();
+    let suspicions = 0;
+    monitor.onSuspicion(() => {
+      suspicions += 1;
+    });
+    call("other", DOWN);
+    expect(monitor.suspicious()).toBe(false);
+    call("other", DOWN);
+    expect(monitor.suspicious()).toBe(true);
+    expect(suspicions).toBe(1);
+    expect(monitor.state().reachable).toBe(true);
+    call("twinRead", null);
+    expect(monitor.suspicious()).toBe(false);
+  });
+  test("a refusal is an answer: conflicts and rejections are good news", () => {
+    const { monitor, call } = setUp();
+    call("query", DOWN);
+    call("query", { kind: "rejected", message: "bad query" });
+    call("query", DOWN);
+    expect(monitor.state().reachable).toBe(true);
+  });
+  test("reads that are denied count, a missing right to write does not", () => {
+    const denied: Fault = { kind: "denied", message: "401" };
+    const { monitor, call } = setUp();
+    for (let n = 0; n < 5; n += 1) call("other", denied);
+    expect(monitor.suspicious()).toBe(false);
+    call("query", denied);
+    call("query", denied);
+    expect(monitor.state()).toMatchObject({ reachable: false, message: "denied: 401" });
+  });
+  test("our own budget says nothing, the hub's 429 behind it does", async () => {
+    const { monitor, call, clock } = setUp();
+    const one = { operations: 1, window: seconds(60) };
+    const budgets = { identity: one, twinRead: one, twinWrite: one, query: one, configuration: one };
+    const throttle = createThrottle({ clock, budgets, headroom: 1 });
+    const signal = new AbortController().signal;
+    const refused = async () => {
+      const turn = await throttle.take("query", "normal", signal);
+      if (!turn.ok) call("query", turn.error);
+      return turn.ok;
+    };
+    expect(await refused()).toBe(true);
+    for (let n = 0; n < 3; n += 1) expect(await refused()).toBe(false);
+    expect(monitor.state().reachable).toBe(true);
+    throttle.drain("query", seconds(120));
+    for (let n = 0; n < 2; n += 1) expect(await refused()).toBe(false);
+    expect(monitor.state().reachable).toBe(false);
+  });
+});
