@@ -1,0 +1,35 @@
+import type { ModelRelease, Variant, VariantStatus, Verification } from "../api/model-release.ts";
+import type { Duration } from "../base/time.ts";
+
+/** What is checked where the release does not say: the digest, and that the model loads within this time. */
+const DEFAULT_CHECKS: Verification = { timeout: "5m" as Duration };
+
+export function checksOf(release: ModelRelease): Verification {
+  return release.spec.verification ?? DEFAULT_CHECKS;
+}
+
+export function goldenDigestOf(release: ModelRelease): string | null {
+  return release.spec.verification?.golden?.digest ?? null;
+}
+
+/**
+ * What the status says of exactly these bytes, this golden set and these checks; `null` where it says nothing. The
+ * checks are those of a generation: a verdict of another one is none.
+ */
+export function statusOf(release: ModelRelease, variant: Variant): VariantStatus | null {
+  if (release.status?.observedGeneration !== release.generation) return null;
+  const had = release.status.variants?.find(({ name }) => name === variant.name);
+  if (had === undefined || had.digest !== variant.digest) return null;
+  return (had.goldenDigest ?? null) === goldenDigestOf(release) ? had : null;
+}
+
+/**
+ * Whether a verdict stands. A Failed one is judged anew by another version of the verifier, which may be the one that was
+ * mended. A Passed one stays: what runs in the fleet is watched there, and an upgrade of the operator must not turn
+ * releases that are rolling out back into unverified ones.
+ */
+export function stands(had: VariantStatus, verifierVersion: string | null): boolean {
+  if (had.verdict === "Passed") return true;
+  if (had.verdict !== "Failed") return false;
+  return verifierVersion === null || had.verifierVersion === verifierVersion;
+}

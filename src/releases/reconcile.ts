@@ -1,0 +1,86 @@
+import type { ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
+import type { ObjectKey } from "../api/resource.ts";
+import { canonicalJson } from "../base/digest.ts";
+import { type Attempt, type Fault, ok, type Result } from "../base/result.ts";
+import { elapsed, type Millis, millis, seconds } from "../base/time.ts";
+import type { Announcer, Resources } from "../kube/kube.ts";
+import { cycle } from "../runtime/cycle.ts";
+import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
+import { type ActDeps, actOnRelease } from "./act.ts";
+import { decideRelease, type ReleasePlan, type Waiting } from "./decide.ts";
+import { type ObserveDeps, observeRelease } from "./observe.ts";
+import { reportRelease } from "./report.ts";
+import { type Learned, NOTHING_LEARNED, type ReleaseSeen } from "./seen.ts";
+
+export type ReleaseDeps = ObserveDeps &
+  ActDeps & {
+    readonly releases: Resources<ModelReleaseSpec, ModelReleaseStatus>;
+    readonly announcer: Announcer;
+    /** 0 ≤ x < 1: spreads wakes. */
+    readonly random: () => number;
+  };
+
+/**
+ * Has every variant of one ModelRelease verified, and says what came of it. Nothing is remembered beforehand: a start is
+ * idempotent by its key, and the verifier is looked at before anything is started. Nothing is undone in the end, so there
+ * is no finalizer: a verification that nobody asks for any more ends by itself.
+ */
+export function reconcileRelease(deps: ReleaseDeps): Reconcile<ObjectKey> {
+  const observe = observeRelease(deps);
+  return (key, signal) => {
+    let learned: Learned = NOTHING_LEARNED;
+    const learn = (more: Partial<Learned>) => {
+      learned = { ...learned, ...more };
+    };
+    return cycle<ObjectKey, ReleaseSeen, ReleasePlan>({
+      observe,
+      decide: decideRelease,
+      commit: async (seen) => ok(seen),
+      act: actOnRelease(deps, learn),
+      report: (seen, plan, acted, during) => publish(deps, seen, plan, { acted, learned }, during),
+      rest: (seen, plan) => rest(seen, plan, deps.random),
+    })(key, signal);
+  };
+}
+
+async function publish(
+  deps: Pick<ReleaseDeps, "releases" | "announcer">,
+  seen: ReleaseSeen,
+  plan: ReleasePlan,
+  { acted, learned }: { readonly acted: Result<void, Fault>; readonly learned: Learned },
+  signal: AbortSignal,
+): Attempt<void> {
+  const { release } = seen;
+  const report = reportRelease(seen, plan, acted, learned);
+  if (canonicalJson(report.status) === canonicalJson(release.status)) return ok(undefined);
+  const written = await deps.releases.writeStatus(release, report.status, signal);
+  if (!written.ok) return written;
+  const { namespace, name, uid } = release;
+  for (const note of report.notes)
+    deps.announcer.announce({ kind: "ModelRelease", namespace, name, uid }, note);
+  return ok(undefined);
+}
+
+/** The variant that needs us first decides; one that runs is looked at soon whatever else there is. */
+function rest(seen: ReleaseSeen, plan: ReleasePlan, random: () => number): Outcome {
+  const waiting = plan.variants.map((variant) => variant.waiting);
+  const spread = (from: Millis, to: Millis): Millis => millis(Math.round(from + random() * (to - from)));
+  if (has(waiting, "verifier"))
+    return { kind: "wakeAfter", delay: spread(seconds(1), seconds(2)), why: "a verification runs" };
+  for (const each of waiting) if (each.kind === "fault") return outcomeOfFault(each.fault);
+  if (has(waiting, "blob"))
+    return { kind: "wakeAfter", delay: spread(seconds(30), seconds(40)), why: "a blob is missing" };
+  let soonest: Millis | null = null;
+  for (const each of waiting) {
+    if (each.kind !== "retry") continue;
+    const left = elapsed(seen.now, each.at);
+    if (soonest === null || left < soonest) soonest = left;
+  }
+  return soonest === null
+    ? SETTLED
+    : { kind: "retry", cause: "the verification broke off", atLeast: soonest };
+}
+
+function has(waiting: readonly Waiting[], kind: Waiting["kind"]): boolean {
+  return waiting.some((each) => each.kind === kind);
+}
