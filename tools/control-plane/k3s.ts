@@ -1,7 +1,7 @@
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { GenericContainer, Wait } from "testcontainers";
+import { GenericContainer, getContainerRuntimeClient, Wait } from "testcontainers";
 import { bindToLife } from "../lifeline.ts";
 import type { Progress } from "./build.ts";
 
@@ -16,6 +16,7 @@ const KUBECONFIG_IN_CONTAINER = "/etc/rancher/k3s/k3s.yaml";
  * Throws where there is no container engine or the image cannot be had.
  */
 export async function startK3s(details: { readonly kubectl: string | null; readonly progress: Progress }) {
+  await getContainerRuntimeClient(); // throws at once where there is no engine
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-k3s-"));
   const freeDirectory = bindToLife({ kind: "directory", path: directory });
   const removeDirectory = async () => {

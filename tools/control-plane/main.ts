@@ -18,13 +18,19 @@ const { values, positionals } = parseArgs({
 });
 const [command] = positionals;
 
-if (values.help) console.log(HELP);
-else if (command === "up") await up();
-else if (command === "build") await build();
-else if (command === "path") path();
-else {
-  console.error(HELP);
-  process.exitCode = 2;
+try {
+  if (values.help) console.log(HELP);
+  else if (command === "up") await up();
+  else if (command === "build") await build();
+  else if (command === "path") path();
+  else {
+    console.error(HELP);
+    process.exitCode = 2;
+  }
+} catch (error) {
+  // For people: what is missing, not where in our code that was noticed.
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
 }
 
 async function up(): Promise<void> {
