@@ -32,6 +32,7 @@ import { createMetrics } from "./telemetry/metrics.ts";
 import { createProbes } from "./telemetry/probes.ts";
 import { deviceTriggers, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 import { createVerifierClient } from "./verification/client.ts";
+import { keyOf } from "./verification/key.ts";
 
 // The operator: config, adapters, controllers, manager. It reads top to bottom.
 
@@ -106,7 +107,7 @@ async function operate(config: Config): Promise<void> {
     ca: config.store.caFile === null ? null : readFileSync(config.store.caFile, "utf8"),
     clock,
   });
-  const verifier = createVerifierClient({ socket: config.verifierSocket });
+  const verifier = createVerifierClient({ socketPath: config.verifierSocket });
 
   // Controllers
   const shared = { clock, log, meter, announcer };
@@ -133,7 +134,7 @@ async function operate(config: Config): Promise<void> {
     controller({
       name: "releases",
       triggers: releaseTriggers(caches),
-      reconcile: reconcileRelease({ ...shared, releases, store, verifier, random }),
+      reconcile: reconcileRelease({ ...shared, releases, store, verifier, keyOf, random }),
     }),
     controller({
       name: "rollouts",
