@@ -1,14 +1,26 @@
 import { createServerCertificate } from "./certificates.ts";
 import { createManualClock, createRealClock, type ManualClock, type SimClock } from "./clock.ts";
+import { createControlApi } from "./control-api.ts";
+import { createDeviceLinks, type DeviceLinks } from "./device-link.ts";
+import { type Behaviour, parseBehaviours } from "./devices/behaviour.ts";
+import { createDownloads, type DownloadsOptions } from "./devices/downloads.ts";
+import { createFleet, type Fleet, type FleetOptions } from "./devices/fleet.ts";
 import { createHub, type Hub, type HubOptions } from "./hub.ts";
+import type { JsonValue } from "./json.ts";
 import { connectionStringOf } from "./sas.ts";
 import { createServer, type Server } from "./server.ts";
 
-export type SimulatorOptions = HubOptions & {
-  /** 0: any free one. */
-  readonly port: number;
-  readonly address: string;
-};
+export type SimulatorOptions = HubOptions &
+  Omit<FleetOptions, "seed"> &
+  DownloadsOptions & {
+    /** 0: any free one. */
+    readonly port: number;
+    readonly address: string;
+    /** Whether every identity is a live device in this process. */
+    readonly autoStart: boolean;
+    /** Whether reports of devices are charged to the budgets of twins, as on a real hub. */
+    readonly chargeDevices: boolean;
+  };
 
 export const DEFAULT_OPTIONS: SimulatorOptions = {
   port: 0,
@@ -26,6 +38,14 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
   connectionLag: 300_000,
   untargetedLayer: "remove",
   equalPriorityLayers: "newestOnly",
+  autoStart: true,
+  chargeDevices: false,
+  reportInterval: 60_000,
+  stateDelay: 200,
+  agentModules: ["inference"],
+  download: "real",
+  realDownloads: 3,
+  timeout: 60_000,
 };
 
 /** What a client needs to find the simulator. */
@@ -39,51 +59,71 @@ export type Endpoint = {
 };
 
 export type Simulator = {
+  /** Serves the hub over HTTPS. Hub and devices live without it too. */
   readonly start: () => Promise<Endpoint>;
   readonly stop: () => Promise<void>;
   readonly hub: Hub;
+  readonly links: DeviceLinks;
+  readonly fleet: Fleet;
   readonly clock: SimClock;
-  /** Moves a virtual clock; with a real one it rejects. */
+  /** Moves a virtual clock by milliseconds; with the machine's it rejects. */
   readonly advance: (milliseconds: number) => Promise<void>;
 };
 
-export function createSimulator(
-  given: Partial<SimulatorOptions> & {
-    /** Default: the machine's. A virtual clock stands still until `advance`. */
-    readonly clock?: "real" | ManualClock | "virtual";
-  } = {},
-): Simulator {
-  const { clock: chosen = "real", ...rest } = given;
-  const options: SimulatorOptions = { ...DEFAULT_OPTIONS, ...rest };
-  const manual = chosen === "virtual" ? createManualClock(Date.now()) : chosen;
-  const clock = manual === "real" ? createRealClock() : manual;
+export type SimulatorSetup = Partial<SimulatorOptions> & {
+  /** Default `real`, the machine's. A virtual clock stands still until `advance`; `virtual` starts at the machine's time. */
+  readonly clock?: "real" | "virtual" | ManualClock;
+  /** Rules as a file of behaviours has them; rules with mistakes throw. */
+  readonly behaviours?: JsonValue;
+};
+
+/** A simulated IoT Hub and its devices. The same options and the same seed give the same run. */
+export function createSimulator(setup: SimulatorSetup = {}): Simulator {
+  const { clock: chosen = "real", behaviours = [], ...given } = setup;
+  const options: SimulatorOptions = { ...DEFAULT_OPTIONS, ...given };
+  const manual = manualClockOf(chosen);
+  const clock = manual ?? createRealClock();
   const hub = createHub(options, clock);
+  const links = createDeviceLinks(hub, options);
+  const downloads = createDownloads(options);
+  const fleet = createFleet({ hub, links, downloads }, options);
+  fleet.setBehaviours(rulesOf(behaviours, options.seed));
+  if (options.autoStart) fleet.start();
+  hub.start();
   let server: Server | null = null;
 
-  return {
-    hub,
-    clock,
-    start: async () => {
-      const certificate = await createServerCertificate(options.hostName);
-      server = createServer(hub, certificate, () => null);
-      const port = await server.listen(options.port, options.address);
-      hub.start();
-      const owner = hub.policies.find((policy) => policy.name === "iothubowner");
-      if (owner === undefined) throw new Error("the hub has no policy iothubowner");
-      return {
-        port,
-        hostName: options.hostName,
-        ca: certificate.ca,
-        connectionString: connectionStringOf(options.hostName, owner),
-      };
-    },
-    stop: async () => {
-      clock.stop();
-      await server?.close();
-    },
-    advance: (milliseconds) =>
-      manual === "real"
-        ? Promise.reject(new Error("the clock is the machine's and cannot be moved"))
-        : manual.advance(milliseconds),
-  };
+  async function start(): Promise<Endpoint> {
+    const certificate = await createServerCertificate(options.hostName);
+    const control = createControlApi({ hub, fleet, manual, seed: options.seed });
+    server = createServer(hub, certificate, control);
+    const port = await server.listen(options.port, options.address);
+    const owner = hub.policies.find((policy) => policy.name === "iothubowner");
+    if (owner === undefined) throw new Error("the hub has no policy iothubowner");
+    const { hostName } = options;
+    return { port, hostName, ca: certificate.ca, connectionString: connectionStringOf(hostName, owner) };
+  }
+
+  async function stop(): Promise<void> {
+    clock.stop();
+    downloads.stop();
+    await server?.close();
+  }
+
+  function advance(milliseconds: number): Promise<void> {
+    if (manual === null) return Promise.reject(new Error("the clock is the machine's and cannot be moved"));
+    return manual.advance(milliseconds);
+  }
+
+  return { start, stop, hub, links, fleet, clock, advance };
+}
+
+function manualClockOf(chosen: "real" | "virtual" | ManualClock): ManualClock | null {
+  if (chosen === "real") return null;
+  return chosen === "virtual" ? createManualClock(Date.now()) : chosen;
+}
+
+function rulesOf(written: JsonValue, seed: number): readonly Behaviour[] {
+  const parsed = parseBehaviours(written, seed);
+  if (!parsed.ok) throw new Error(parsed.problems.join("; "));
+  return parsed.behaviours;
 }

@@ -1,0 +1,229 @@
+import { parseDuration } from "./duration.ts";
+import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
+import { TIERS, type Tier } from "./throttle.ts";
+
+export type Command = {
+  readonly options: Partial<SimulatorOptions>;
+  readonly virtualClock: boolean;
+  /** File of behaviours, YAML or JSON. */
+  readonly behavioursFile: string | null;
+  /** Where to write the authority's certificate. */
+  readonly caFile: string | null;
+};
+
+export type ParsedCommandLine =
+  | { readonly kind: "help" }
+  | { readonly kind: "run"; readonly command: Command }
+  | { readonly kind: "wrong"; readonly problems: readonly string[] };
+
+type Draft = {
+  options: { -readonly [Name in keyof SimulatorOptions]?: SimulatorOptions[Name] };
+  virtualClock: boolean;
+  behavioursFile: string | null;
+  caFile: string | null;
+};
+
+type Flag = {
+  /** What stands for the value in the help; `null`: a switch without one. */
+  readonly value: string | null;
+  readonly help: string;
+  /** Answers with what is wrong, or null. */
+  readonly apply: (draft: Draft, written: string) => string | null;
+};
+
+type NumberOption = {
+  [Name in keyof SimulatorOptions]: SimulatorOptions[Name] extends number ? Name : never;
+}[keyof SimulatorOptions];
+
+function duration(name: NumberOption, help: string, least = 1): Flag {
+  return {
+    value: "DURATION",
+    help: `${help} (default ${DEFAULT_OPTIONS[name] / 1000}s)`,
+    apply: ({ options }, written) => {
+      const length = parseDuration(written);
+      if (length === null || length < least) return "must be a duration such as 90s, 5m or 250ms";
+      options[name] = length;
+      return null;
+    },
+  };
+}
+
+function integer(name: NumberOption, help: string, range: readonly [number, number]): Flag {
+  return {
+    value: "N",
+    help: `${help} (default ${DEFAULT_OPTIONS[name]})`,
+    apply: ({ options }, written) => {
+      const value = /^[0-9]+$/.test(written) ? Number(written) : Number.NaN;
+      if (!(value >= range[0] && value <= range[1]))
+        return `must be a whole number from ${range[0]} to ${range[1]}`;
+      options[name] = value;
+      return null;
+    },
+  };
+}
+
+function choice<const T extends string>(
+  values: readonly T[],
+  help: string,
+  set: (draft: Draft, value: T) => void,
+): Flag {
+  return {
+    value: values.join("|"),
+    help,
+    apply: (draft, written) => {
+      const value = values.find((one) => one === written);
+      if (value === undefined) return `must be one of ${values.join(", ")}`;
+      set(draft, value);
+      return null;
+    },
+  };
+}
+
+function text(value: string, help: string, set: (draft: Draft, written: string) => void): Flag {
+  return {
+    value,
+    help,
+    apply: (draft, written) => {
+      if (written === "") return "must not be empty";
+      set(draft, written);
+      return null;
+    },
+  };
+}
+
+function toggle(help: string, set: (draft: Draft) => void): Flag {
+  return {
+    value: null,
+    help,
+    apply: (draft) => {
+      set(draft);
+      return null;
+    },
+  };
+}
+
+const FLAGS: Readonly<Record<string, Flag>> = {
+  port: integer("port", "port to serve on; 0 is any free one", [0, 65_535]),
+  address: text("ADDRESS", "address to serve on (default 127.0.0.1)", (draft, written) => {
+    draft.options.address = written;
+  }),
+  "host-name": text("NAME", `name of the hub (default ${DEFAULT_OPTIONS.hostName})`, (draft, written) => {
+    draft.options.hostName = written;
+  }),
+  "ca-out": text("FILE", "write the certificate of the simulator's authority here", (draft, written) => {
+    draft.caFile = written;
+  }),
+  tier: choice<Tier>(TIERS, "tier whose budgets and limits hold (default S1)", (draft, value) => {
+    draft.options.tier = value;
+  }),
+  units: integer("units", "units of the tier", [1, 200]),
+  "no-throttling": toggle("never answer 429", (draft) => {
+    draft.options.throttling = false;
+  }),
+  "charge-devices": toggle("charge what devices do to the budgets of twins, as a real hub does", (draft) => {
+    draft.options.chargeDevices = true;
+  }),
+  "maximum-devices": integer("maximumDevices", "identities the hub holds at most", [1, 1_000_000]),
+  "maximum-page-size": integer("maximumPageSize", "rows of a query's page at most", [1, 10_000]),
+  "query-staleness": duration("queryStaleness", "time until queries see a write", 0),
+  "evaluation-interval": duration("evaluationInterval", "time between evaluations of the configurations"),
+  "evaluation-delay": duration(
+    "evaluationDelay",
+    "time from a change of a configuration to its evaluation",
+    0,
+  ),
+  "untargeted-layer": choice(
+    ["remove", "keep"],
+    "what a device keeps of a layer that no longer targets it (default remove)",
+    (draft, value) => {
+      draft.options.untargetedLayer = value;
+    },
+  ),
+  "equal-priority-layers": choice(
+    ["newestOnly", "perPath"],
+    "how layers of one priority go together (default newestOnly)",
+    (draft, value) => {
+      draft.options.equalPriorityLayers = value;
+    },
+  ),
+  "connection-lag": duration("connectionLag", "time by which connectionState is late", 0),
+  "no-devices": toggle("identities only: no simulated devices", (draft) => {
+    draft.options.autoStart = false;
+  }),
+  "agent-modules": text(
+    "NAMES",
+    `modules that report from their first day (default ${DEFAULT_OPTIONS.agentModules.join(",")})`,
+    (draft, written) => {
+      draft.options.agentModules = written.split(",");
+    },
+  ),
+  "report-interval": duration("reportInterval", "time between two reports of a device"),
+  "state-delay": duration("stateDelay", "time that each state of an update takes", 0),
+  behaviours: text("FILE", "how devices behave: rules as YAML or JSON", (draft, written) => {
+    draft.behavioursFile = written;
+  }),
+  download: choice(["real", "skip"], "whether devices really fetch models (default real)", (draft, value) => {
+    draft.options.download = value;
+  }),
+  "real-downloads": {
+    value: "N|all",
+    help: `downloads of one file before its result is shared (default ${DEFAULT_OPTIONS.realDownloads})`,
+    apply: ({ options }, written) => {
+      if (written !== "all" && !/^[1-9][0-9]{0,8}$/.test(written))
+        return "must be a whole number above 0, or all";
+      options.realDownloads = written === "all" ? null : Number(written);
+      return null;
+    },
+  },
+  "download-timeout": duration("timeout", "time after which a download has failed"),
+  "virtual-clock": toggle("time stands still until POST /sim/clock moves it", (draft) => {
+    draft.virtualClock = true;
+  }),
+  seed: integer("seed", "seed of everything that is random", [0, 4_294_967_295]),
+};
+
+/** Understands flags as `--name value` and `--name=value`; every mistake is reported. */
+export function parseCommandLine(args: readonly string[]): ParsedCommandLine {
+  if (args.includes("--help") || args.includes("-h")) return { kind: "help" };
+  const draft: Draft = { options: {}, virtualClock: false, behavioursFile: null, caFile: null };
+  const problems: string[] = [];
+  for (let at = 0; at < args.length; at++) {
+    const arg = args[at] ?? "";
+    const [, name = "", inline] = /^--([a-z-]+)(?:=([\s\S]*))?$/.exec(arg) ?? [];
+    const flag = FLAGS[name];
+    if (flag === undefined) {
+      problems.push(`${arg} is not known`);
+      continue;
+    }
+    if (flag.value === null) {
+      const problem = inline === undefined ? flag.apply(draft, "") : "takes no value";
+      if (problem !== null) problems.push(`--${name} ${problem}`);
+      continue;
+    }
+    const next = args[at + 1];
+    const written = inline ?? (next?.startsWith("--") === true ? undefined : next);
+    if (inline === undefined && written !== undefined) at += 1;
+    const problem = written === undefined ? `needs a value: ${flag.value}` : flag.apply(draft, written);
+    if (problem !== null) problems.push(`--${name} ${problem}`);
+  }
+  return problems.length === 0 ? { kind: "run", command: draft } : { kind: "wrong", problems };
+}
+
+export function helpText(): string {
+  const lines = Object.entries(FLAGS).map(([name, { value, help }]) => {
+    const left = `  --${name}${value === null ? "" : ` ${value}`}`;
+    return left.length > 30 ? `${left}\n${" ".repeat(32)}${help}` : `${left.padEnd(32)}${help}`;
+  });
+  return [
+    "usage: simulator/main.ts [flags]",
+    "",
+    "An Azure IoT Hub on this machine: the service API over HTTPS, automatic device management, throttling, and",
+    "thousands of simulated devices that keep the device contract. Tests steer it through /sim on the same port:",
+    "/sim/health /sim/counters /sim/faults /sim/fleet /sim/clock /sim/evaluate",
+    "",
+    "Prints one line of JSON when it is ready: {port, hostName, caFile or ca, connectionString}.",
+    "",
+    ...lines,
+    "",
+  ].join("\n");
+}

@@ -1,0 +1,162 @@
+import type { InferenceReport, ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
+import type { Session } from "../device-link.ts";
+import { isObject, type JsonValue } from "../json.ts";
+import type { Random } from "../random.ts";
+import type { Effects } from "./behaviour.ts";
+
+/** The model that a device runs. */
+export type Active = NonNullable<InferenceReport["active"]>;
+export type UpdateError = { readonly code: string; readonly message: string };
+export type Update = {
+  readonly pointer: ModelPointer;
+  readonly state: UpdateState;
+  readonly error: UpdateError | null;
+  readonly at: string;
+};
+
+/** One place for a model: a module of an edge device, or the device itself. It changes in place, thousands of it at once. */
+export type Slot = {
+  readonly deviceId: string;
+  /** `null`: the device's own twin. */
+  readonly moduleId: string | null;
+  readonly random: Random;
+  session: Session | null;
+  /** Another client has taken the identity: it is left to that. */
+  displaced: boolean;
+  /** Desired properties may have changed unheard: read the twin before anything else. */
+  unheard: boolean;
+  /** Reports at all: a module that was never given a model is not one of ours. */
+  reporting: boolean;
+  pointer: ModelPointer | null;
+  active: Active | null;
+  update: Update | null;
+  /** Number of the update in flight: steps of an older one are dropped. */
+  attempt: number;
+  /** Since when the current window counts, in milliseconds. */
+  windowSince: number;
+  restarts: number;
+};
+
+export function newSlot(deviceId: string, moduleId: string | null, random: Random): Slot {
+  return {
+    deviceId,
+    moduleId,
+    random,
+    session: null,
+    displaced: false,
+    unheard: true,
+    reporting: false,
+    pointer: null,
+    active: null,
+    update: null,
+    attempt: 0,
+    windowSince: 0,
+    restarts: 0,
+  };
+}
+
+/** `null` for what is no pointer of this contract; the device then does as if there were none. */
+export function parsePointer(written: JsonValue | undefined): ModelPointer | null {
+  if (!isObject(written)) return null;
+  const { contract, release, digest, url } = written;
+  if (contract !== 1 || typeof release !== "string" || typeof digest !== "string" || typeof url !== "string")
+    return null;
+  return written as unknown as ModelPointer;
+}
+
+/**
+ * What a new pointer asks of the slot.
+ * - `nothing`: it says what was known already, or only the url of what is on its way differs
+ * - `adopt`: these bytes run already, whatever they are called now
+ * - `start`: other bytes, or another try where the download had failed and there is a new url
+ * - `remove`: there is to be no model
+ */
+export function taskOf(slot: Slot, next: ModelPointer | null): "nothing" | "adopt" | "start" | "remove" {
+  if (next === null) return slot.active === null && slot.update === null ? "nothing" : "remove";
+  if (slot.active?.digest === next.digest) return "adopt";
+  const { update } = slot;
+  if (update === null || update.pointer.digest !== next.digest) return "start";
+  if (update.state !== "Failed") return "nothing";
+  const elsewhere =
+    update.error?.code.startsWith("DownloadFailed") === true && update.pointer.url !== next.url;
+  return elsewhere ? "start" : "nothing";
+}
+
+export function activeOf(pointer: ModelPointer, since: string): Active {
+  const { release, digest, variant, executionProvider } = pointer;
+  return { release, digest, variant, executionProvider, since };
+}
+
+const DEFAULT_LATENCY = { p50: 20, p95: 35, p99: 50 };
+const DEFAULT_RATE = 30;
+const DEFAULT_ERROR_RATE = 0.0005;
+/** How far a window is off, either way: no two minutes are alike. */
+const JITTER = 0.05;
+
+/** The window that ends now. `seconds` is its length, `endedAt` is by the device's clock. */
+export function windowOf(
+  active: Active,
+  effects: Effects,
+  span: { readonly seconds: number; readonly endedAt: string },
+  random: Random,
+): NonNullable<InferenceReport["window"]> {
+  const wobble = 1 + (random() * 2 - 1) * JITTER;
+  const framesPerSecond = (effects.framesPerSecond ?? DEFAULT_RATE) * (1 + (random() * 2 - 1) * JITTER);
+  const rate = effects.inferencesPerSecond ?? effects.framesPerSecond ?? DEFAULT_RATE;
+  const inferences = Math.round(rate * span.seconds * (1 + (random() * 2 - 1) * JITTER));
+  // The part of an error that is left over comes up as often as it should, so that rare errors are not rounded away.
+  const expected = inferences * (effects.errorRate ?? DEFAULT_ERROR_RATE);
+  const errors = Math.min(inferences, Math.floor(expected) + (random() < expected % 1 ? 1 : 0));
+  const { p50, p95, p99 } = effects.latency ?? DEFAULT_LATENCY;
+  return {
+    release: active.release,
+    seconds: rounded(span.seconds),
+    inferences,
+    errors,
+    framesPerSecond: rounded(framesPerSecond),
+    latencyMilliseconds: {
+      p50: rounded(p50 * wobble),
+      p95: rounded(p95 * wobble),
+      p99: rounded(p99 * wobble),
+    },
+    endedAt: span.endedAt,
+  };
+}
+
+export function resourcesOf(
+  active: Active | null,
+  random: Random,
+): NonNullable<InferenceReport["resources"]> {
+  const busy = active === null ? 5 : 35;
+  return {
+    cpuPercent: rounded(busy + random() * 10),
+    memoryPercent: rounded(40 + random() * 10),
+    diskPercent: rounded(50 + random() * 2),
+    gpuPercent: rounded(active === null ? 0 : 60 + random() * 20),
+    gpuCelsius: rounded(45 + random() * 15),
+  };
+}
+
+/** Update and active model as the contract writes them; null where there is none, so that a merge takes it away. */
+export function stateReport(slot: Slot, effects: Effects, heartbeatAt: string) {
+  const { active, update } = slot;
+  return {
+    contract: 1,
+    active: active === null ? null : { ...active, digest: effects.lieDigest ?? active.digest },
+    update:
+      update === null
+        ? null
+        : {
+            release: update.pointer.release,
+            digest: update.pointer.digest,
+            state: update.state,
+            error: update.error,
+            at: update.at,
+          },
+    heartbeatAt,
+  };
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 100) / 100;
+}

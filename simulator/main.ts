@@ -1,0 +1,57 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { parse } from "yaml";
+import { type Command, helpText, parseCommandLine } from "./command-line.ts";
+import { parseBehaviours } from "./devices/behaviour.ts";
+import type { JsonValue } from "./json.ts";
+import { createSimulator } from "./simulator.ts";
+
+// The simulator as a program: flags in, one line of JSON out when it is ready, then it serves until it is told to stop.
+
+function complain(problems: readonly string[]): never {
+  for (const problem of problems) console.error(problem);
+  console.error("see --help");
+  process.exit(2);
+}
+
+function readBehaviours({ behavioursFile, options }: Command): JsonValue {
+  if (behavioursFile === null) return [];
+  try {
+    const written = (parse(readFileSync(behavioursFile, "utf8")) ?? []) as JsonValue;
+    const parsed = parseBehaviours(written, options.seed ?? 0);
+    return parsed.ok ? written : complain(parsed.problems.map((problem) => `${behavioursFile}: ${problem}`));
+  } catch (problem) {
+    return complain([
+      `--behaviours ${behavioursFile}: ${problem instanceof Error ? problem.message : String(problem)}`,
+    ]);
+  }
+}
+
+async function run(command: Command): Promise<void> {
+  const behaviours = readBehaviours(command);
+  const clock = command.virtualClock ? "virtual" : "real";
+  const simulator = createSimulator({ ...command.options, behaviours, clock });
+  const { port, hostName, ca, connectionString } = await simulator.start();
+  const { caFile } = command;
+  if (caFile !== null) writeFileSync(caFile, ca);
+  console.log(
+    JSON.stringify({ port, hostName, ...(caFile === null ? { ca } : { caFile }), connectionString }),
+  );
+  let stopping = false;
+  for (const signal of ["SIGTERM", "SIGINT"] as const)
+    process.on(signal, () => {
+      if (stopping) process.exit(1);
+      stopping = true;
+      void simulator.stop().then(() => process.exit(0));
+    });
+}
+
+const parsed = parseCommandLine(process.argv.slice(2));
+if (parsed.kind === "wrong") complain(parsed.problems);
+if (parsed.kind === "help") console.log(helpText());
+else
+  try {
+    await run(parsed.command);
+  } catch (problem) {
+    console.error(problem instanceof Error ? problem.message : problem);
+    process.exit(1);
+  }
