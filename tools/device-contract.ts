@@ -1,0 +1,39 @@
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { TSchema } from "typebox";
+import { inferenceReportSchema, modelPointerSchema } from "../src/api/device-contract.ts";
+
+// Writes the JSON Schemas of the device contract into docs/device-contract.md: node tools/device-contract.ts
+
+export const CONTRACT_DOCUMENT = join(import.meta.dirname, "../docs/device-contract.md");
+
+const DIALECT = "https://json-schema.org/draft/2020-12/schema";
+
+/** By the name that stands in the document's markers. */
+export const CONTRACT_SCHEMAS = {
+  model: plainSchema(modelPointerSchema),
+  inference: plainSchema(inferenceReportSchema),
+} as const;
+
+/** The document with each schema between its markers; throws where a marker is missing. */
+export function withSchemas(document: string): string {
+  let text = document;
+  for (const [name, schema] of Object.entries(CONTRACT_SCHEMAS)) {
+    const marker = new RegExp(`(<!-- schema: ${name} -->\n)[sS]*?(<!-- end -->)`);
+    if (!marker.test(text)) throw new Error(`docs/device-contract.md has no place for the schema ${name}`);
+    const json = JSON.stringify(schema, null, 2);
+    text = text.replace(
+      marker,
+      (_, start: string, end: string) => `${start}\`\`\`json\n${json}\n\`\`\`\n${end}`,
+    );
+  }
+  return text;
+}
+
+/** What is JSON Schema of it: TypeBox keeps properties of its own on a schema, which JSON leaves behind. */
+function plainSchema(schema: TSchema): Readonly<Record<string, unknown>> {
+  return { $schema: DIALECT, ...(JSON.parse(JSON.stringify(schema)) as Readonly<Record<string, unknown>>) };
+}
+
+if (import.meta.main)
+  await writeFile(CONTRACT_DOCUMENT, withSchemas(await readFile(CONTRACT_DOCUMENT, "utf8")));
