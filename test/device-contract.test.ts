@@ -38,6 +38,8 @@ test("every state is told", () => {
 });
 
 function exampleOf(name: string): Readonly<Record<string, unknown>> {
-  const [, text = ""] = new RegExp(`<!-- example: ${name} -->\n\`\`\`json\n([sS]*?)\`\`\``).exec(document)!;
+  const [, text = ""] = new RegExp(String.raw`<!-- example: ${name} -->\n\`\`\`json\n([sS]*?)\`\`\``).exec(
+    document,
+  )!;
   return JSON.parse(text) as Readonly<Record<string, unknown>>;
 }
