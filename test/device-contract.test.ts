@@ -38,7 +38,8 @@ test("every state is told", () => {
 });
 
 function exampleOf(name: string): Readonly<Record<string, unknown>> {
-  const [, text = ""] = new RegExp(String.raw`<!-- example: ${name} -->\n\`\`\`json\n([sS]*?)\`\`\``).exec(
+  const start = document.split(`<!-- example: ${name} -->\n`)[1] ?? "";
+  const [, text = ""] = /^```json\n([\s\S]*?)```/.exec(start)!;
     document,
   )!;
   return JSON.parse(text) as Readonly<Record<string, unknown>>;

@@ -19,7 +19,7 @@ export const CONTRACT_SCHEMAS = {
 export function withSchemas(document: string): string {
   let text = document;
   for (const [name, schema] of Object.entries(CONTRACT_SCHEMAS)) {
-    const marker = new RegExp(String.raw`(<!-- schema: ${name} -->\n)[sS]*?(<!-- end -->)`);
+    const marker = new RegExp(`(<!-- schema: ${name} -->\n)[\\s\\S]*?(<!-- end -->)`);
     if (!marker.test(text)) throw new Error(`docs/device-contract.md has no place for the schema ${name}`);
     const json = JSON.stringify(schema, null, 2);
     text = text.replace(
