@@ -40,7 +40,5 @@ test("every state is told", () => {
 function exampleOf(name: string): Readonly<Record<string, unknown>> {
   const start = document.split(`<!-- example: ${name} -->\n`)[1] ?? "";
   const [, text = ""] = /^```json\n([\s\S]*?)```/.exec(start)!;
-    document,
-  )!;
   return JSON.parse(text) as Readonly<Record<string, unknown>>;
 }
