@@ -28,7 +28,7 @@ export type Described =
 
 const ENLARGEMENT = 16;
 const WINDOW = 15;
-const WINDOWS = 4;
+const WINDOWS = 2;
 
 /**
  * The bytes of an ONNX file with input `image`, float32 [batch, 1, 8, 8] of pixels from 0 to 16, and output

@@ -1,6 +1,7 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { digestOf } from "../../src/base/digest.ts";
+import { npzFile } from "../../test/builders/npz.ts";
 import { seededRandom } from "../../test/builders/onnx-model.ts";
 import { CLASSES, type Digit, INK, loadDigits, PIXELS, SIDE, split } from "./digits.ts";
 import { type Described, exportModel } from "./export.ts";
@@ -16,7 +17,6 @@ import {
   type Training,
   train,
 } from "./network.ts";
-import { npzFile } from "./npz.ts";
 
 // Trains every model of the examples on real handwritten digits, writes the models and the golden sets to files/ and
 // their digests into the manifests. Run it with: node examples/models/train.ts
@@ -154,17 +154,15 @@ function accuracyOf(network: Network, samples: readonly Sample[]): number {
 /** The digits as `image` and `labels`; with a network, also what it must answer, as `output:probabilities`. */
 function goldenSet(digits: readonly Digit[], network?: Network): Buffer {
   const count = digits.length;
-  const image = Float32Array.from(digits.flatMap(({ pixels }) => pixels));
-  const labels = BigInt64Array.from(digits, ({ label }) => BigInt(label));
   const answers = (answering: Network) =>
-    Float32Array.from(digits.flatMap((digit) => [...predict(layersOf(answering), sampleOf(digit).input)]));
-  return npzFile([
-    { name: "image", shape: [count, 1, SIDE, SIDE], data: image },
-    { name: "labels", shape: [count], data: labels },
+    digits.flatMap((digit) => [...predict(layersOf(answering), sampleOf(digit).input)]);
+  return npzFile({
+    image: { descr: "<f4", shape: [count, 1, SIDE, SIDE], values: digits.flatMap(({ pixels }) => pixels) },
+    labels: { descr: "<i8", shape: [count], values: digits.map(({ label }) => label) },
     ...(network === undefined
-      ? []
-      : [{ name: "output:probabilities", shape: [count, CLASSES], data: answers(network) }]),
-  ]);
+      ? {}
+      : { "output:probabilities": { descr: "<f4", shape: [count, CLASSES], values: answers(network) } }),
+  });
 }
 
 /** What Git Large File Storage leaves in place of a file that nobody pulled. */
