@@ -211,13 +211,8 @@ async function undoOne(
   signal: AbortSignal,
 ): Promise<Result<void, Fault>> {
   switch (action.kind) {
-    case "removeIdentity": {
-      const removed = await deps.hub.removeIdentity(seen.deviceId, signal);
-      if (!removed.ok) return removed;
-      deps.fleet.forget(seen.deviceId);
-      deps.log.info("removed an identity", { device: seen.deviceId });
-      return removed;
-    }
+    case "removeIdentity":
+      return removeIdentity(deps, seen, signal);
     case "withdraw":
       return withdraw(deps, seen, action.modules, signal);
     case "letGo": {
@@ -227,6 +222,20 @@ async function undoOne(
     default:
       return unreachable(action);
   }
+}
+
+/** It cannot be undone, so the twin itself is asked whose it is: the view may be minutes old. */
+async function removeIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSignal): Attempt<void> {
+  const { deviceId: device } = seen;
+  const twin = await deps.hub.getTwin({ device, module: null }, "normal", signal);
+  if (!twin.ok) return twin;
+  const owner = ownerOf(twin.value?.tags ?? {});
+  if (owner !== null && !isOwner(seen.device, owner)) return ok(undefined);
+  const removed = await deps.hub.removeIdentity(device, signal);
+  if (!removed.ok) return removed;
+  deps.fleet.forget(device);
+  deps.log.info("removed an identity", { device });
+  return removed;
 }
 
 /**

@@ -144,6 +144,40 @@ test("a new device is registered and tagged with two writes to the API server", 
     Ready: "Unknown NeverSeen",
   });
   expect(world.announcer.notes()).toEqual([]);
+  world.calls.clear();
+  await world.pass();
+  expect(world.calls.made()).toEqual([]);
+});
+
+test("a lost answer costs one more look, and no more", async () => {
+  const world = createWorld();
+  createDevice(world);
+  world.calls.spoil(4, { kind: "lost" });
+  expect(await world.pass()).toMatchObject({ kind: "retry" });
+  expect(world.calls.made()[4]).toBe("hub.patchTwin");
+  await world.pass();
+  world.calls.clear();
+  await world.pass();
+  expect(world.calls.made()).toEqual([]);
+});
+
+test("pointers go only once no configuration selects the device any more: the hub would put them back", async () => {
+  const world = createWorld();
+  createDeployment(world);
+  createDevice(world, { deletionPolicy: "Retain" });
+  await world.settle();
+  world.registry.write(MODULE, { desired: { model: POINTER } });
+  world.registry.sweep();
+  world.devices.remove(CAM);
+  world.calls.clear();
+  world.calls.spoil(2, { kind: "crash", when: "before" });
+  await expect(world.pass()).rejects.toThrow(Crash);
+  expect(world.calls.made()).toEqual(["hub.getTwin", "hub.patchTwin", "hub.getTwin"]);
+  expect(world.registry.twin(DEVICE)?.tags).toMatchObject({ edgefleet: { deployments: { inference: "" } } });
+  expect(world.registry.twin(MODULE)?.desired).toEqual({ model: POINTER });
+  await world.settle();
+  expect(world.registry.twin(DEVICE)?.tags).toEqual({});
+  expect(world.registry.twin(MODULE)?.desired).toEqual({});
 });
 
 test("a device that reports what it is meant to run is ready, and from then on costs nothing", async () => {
@@ -482,7 +516,7 @@ test("another writer's tags make our patch a conflict, and the next pass decides
   world.devices.edit(CAM, { spec: deviceSpec({ site: "plant-b" }) });
   expect(await world.pass()).toMatchObject({ kind: "retry" });
   expect(world.summary()).toMatchObject({ Registered: "True Registered" });
-  await world.settle();
+  await world.pass();
   expect(world.registry.twin(DEVICE)).toMatchObject({
     tags: { edgefleet: { site: "plant-b" } },
     desired: { model: POINTER },
@@ -513,6 +547,38 @@ test("a connection Secret is written once and again for the next life of the ide
   await world.settle();
   expect(world.secrets.read("plant-a", "cam-1-hub")?.data["primaryKey"]).toBe(world.registry.secrets()[0]);
 });
+
+test("a Secret is looked at again for a new generation, even where the first look did not come to it", async () => {
+  const world = createWorld();
+  createDevice(world, { connectionSecret: { name: "cam-1-hub" } });
+  await world.settle();
+  world.devices.edit(CAM, { spec: deviceSpec({ connectionSecret: { name: "cam-1-hub" }, site: "plant-b" }) });
+  world.calls.breakAll("hub.patchTwin", { kind: "throttled", retryAfter: seconds(7), message: "slow" });
+  await world.pass();
+  expect(world.summary()).toMatchObject({ ConnectionSecret: "Unknown HubThrottled" });
+  world.calls.heal();
+  world.calls.clear();
+  await world.pass();
+  expect(world.calls.made()).toContain("secrets.get");
+  expect(world.calls.made()).not.toContain("secrets.apply"); // it holds what it should
+  expect(world.summary()).toMatchObject({ ConnectionSecret: "True SecretWritten" });
+});
+
+test.each(["Delete", "Retain"] as const)(
+  "an identity that another EdgeDevice got meanwhile is left to it (%s)",
+  async (deletionPolicy) => {
+    const world = createWorld();
+    createDevice(world, { deletionPolicy });
+    await world.settle();
+    world.registry.write(DEVICE, { tags: { edgefleet: { namespace: "plant-b" } } }); // the view does not know yet
+    world.devices.remove(CAM);
+    await world.settle();
+    expect(world.devices.get(CAM)).toBeUndefined();
+    expect(world.registry.twin(DEVICE)?.tags).toMatchObject({
+      edgefleet: { namespace: "plant-b", managed: true },
+    });
+  },
+);
 
 test("somebody else's Secret is never overwritten", async () => {
   const world = createWorld();

@@ -152,11 +152,9 @@ function leaving(seen: DeviceSeen, fault: Fault): DeviceReport {
     { type: "Reconciling", status: "True", reason: REASONS.Deleting, message },
   ];
   const conditions = conditionsOf(seen, drafts);
-  const notes = notesOf(before, conditions);
-  const blockedBefore = findCondition(before, "Ready")?.reason === reasonOf(fault);
   return {
     status: { ...device.status, observedGeneration: device.generation, conditions },
-    notes: blockedBefore ? notes : [...notes, { type: "Warning", reason: reasonOf(fault), message }],
+    notes: [...notesOf(before, conditions), { type: "Warning", reason: reasonOf(fault), message }],
   };
 }
 

@@ -1,10 +1,4 @@
-import {
-  type Condition,
-  type ConditionDraft,
-  findCondition,
-  keepWords,
-  stampConditions,
-} from "../api/condition.ts";
+import { type Condition, type ConditionDraft, findCondition, stampConditions } from "../api/condition.ts";
 import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
 import type { Note } from "../api/resource.ts";
@@ -41,7 +35,7 @@ export function reportRelease(
     { type: "Ready", ...ready },
     ...progressOf(ready, variants),
   ].map((draft): ConditionDraft => ({ ...draft, observedGeneration: release.generation }));
-  const conditions = stampConditions(had, keepWords(had, drafts, PASSING), seen.now);
+  const conditions = stampConditions(had, drafts, seen.now);
   return {
     status: { observedGeneration: release.generation, variants, conditions },
     notes: notesOf(had, conditions),
@@ -138,12 +132,6 @@ function progressOf(
 function said(variants: readonly VariantStatus[]): string {
   return variants.map(({ name, message }) => `${name}: ${message ?? ""}`).join("; ");
 }
-
-const PASSING: ReadonlySet<string> = new Set([
-  REASONS.StoreUnavailable,
-  REASONS.StoreDenied,
-  REASONS.VerifierUnavailable,
-]);
 
 function notesOf(before: readonly Condition[], after: readonly Condition[]): readonly Note[] {
   const turned = (type: string): Condition | null => {
