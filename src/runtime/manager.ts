@@ -60,15 +60,9 @@ export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSig
         await plan.ready(leadSignal);
         if (leadSignal.aborted) return;
         deps.log.info("ready");
+        // One that fails aborts `stop`, and with it the body's signal: the others end before leadership is let go of.
         await plan.lead(leadSignal, async (bodySignal) => {
-          using body = linkedSignal(bodySignal);
-          await Promise.all(
-            plan.whenLeading.map(async (part) => {
-              await run(part, body.signal);
-              // One that failed takes the others with it before leadership is let go of.
-              body.abort();
-            }),
-          );
+          await Promise.all(plan.whenLeading.map((part) => run(part, bodySignal)));
         });
       },
     },

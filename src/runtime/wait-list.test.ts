@@ -3,16 +3,16 @@ import { expect, test } from "vitest";
 import { instant } from "../base/time.ts";
 import { createWaitList } from "./wait-list.ts";
 
-const key = fc.integer({ min: 0, max: 30 });
+const key = fc.integer({ min: 0, max: 100 });
 const command = fc.oneof(
-  fc.record({ kind: fc.constant("put" as const), key, at: fc.integer({ min: 0, max: 50 }) }),
+  fc.record({ kind: fc.constant("put" as const), key, at: fc.integer({ min: 0, max: 1000 }) }),
   fc.record({ kind: fc.constant("drop" as const), key }),
   fc.record({ kind: fc.constant("dropEarliest" as const) }),
 );
 
 test("it knows the earliest, as a map that is searched does", () => {
   fc.assert(
-    fc.property(fc.array(command, { maxLength: 200 }), (commands) => {
+    fc.property(fc.array(command, { maxLength: 300, size: "max" }), (commands) => {
       const list = createWaitList<number>();
       const model = new Map<number, number>();
       for (const done of commands) {
