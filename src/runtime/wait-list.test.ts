@@ -33,3 +33,16 @@ test("it knows the earliest, as a map that is searched does", () => {
     }),
   );
 });
+
+test("a key dropped from the middle leaves the others in order", () => {
+  const list = createWaitList<number>();
+  const times = [0, 100, 1, 101, 102, 2, 3]; // the last one has to rise above the parent of the one that goes
+  for (const at of times) list.put(at, instant(at));
+  list.drop(101);
+  const order: number[] = [];
+  for (let next = list.earliest(); next !== undefined; next = list.earliest()) {
+    order.push(next.at);
+    list.drop(next.key);
+  }
+  expect(order).toEqual([0, 1, 2, 3, 100, 102]);
+});
