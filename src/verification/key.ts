@@ -1,12 +1,18 @@
 import { canonicalJson, digestOf } from "../base/digest.ts";
-import type { VerificationKey, VerifyRequest } from "./verification.ts";
+import type { Download, VerificationKey, VerifyRequest } from "./verification.ts";
+
+/** What a verdict is about: a request, or as much of one as there is before anything was signed or measured. */
+export type Question = Pick<VerifyRequest, "checks"> & {
+  readonly model: Pick<Download, "digest">;
+  readonly golden: Pick<Download, "digest"> | null;
+};
 
 /**
  * The identity of a verdict: 64 hexadecimal digits over the digests, the checks and the verifier's version. Where the
  * files lie is no part of it: a new SAS URL, or a blob that was moved, is not a new question.
  * @param verifierVersion as `Verifier.version` answers it.
  */
-export function keyOf(request: VerifyRequest, verifierVersion: string): VerificationKey {
+export function keyOf(request: Question, verifierVersion: string): VerificationKey {
   const { golden, ...checks } = request.checks;
   const { blob: _, ...goldenChecks } = golden ?? { blob: null };
   const identity = canonicalJson({
