@@ -49,7 +49,10 @@ export type Configuration = {
   readonly labels: Readonly<Record<string, string>>;
   readonly priority: number;
   readonly targetCondition: string;
-  /** modulesContent or deviceContent. It can hold SAS URLs: never log it. */
+  /**
+   * What stands inside modulesContent (by module) or deviceContent (by twin path); `kind` says which of the two it is.
+   * It can hold SAS URLs: never log it.
+   */
   readonly content: Json;
   readonly etag: string;
 };

@@ -54,7 +54,7 @@ export function contentOf(
   module: InferenceDeployment["spec"]["module"],
   pointer: PointerDraft | ModelPointer,
 ): Json {
-  if (kind === "device") return { deviceContent: { "properties.desired.model": pointer } };
+  if (kind === "device") return { "properties.desired.model": pointer };
   const container =
     module.image === undefined
       ? {}
@@ -67,9 +67,7 @@ export function contentOf(
             settings: { image: module.image, createOptions: "{}" },
           },
         };
-  return {
-    modulesContent: { $edgeAgent: container, [module.name]: { "properties.desired.model": pointer } },
-  };
+  return { $edgeAgent: container, [module.name]: { "properties.desired.model": pointer } };
 }
 
 /** Identity of what devices get: without the URL, which changes, and the size, which the digest decides. */
@@ -87,8 +85,7 @@ export function pointerIn(
   module: string,
 ): ModelPointer | null {
   const { content, kind } = configuration;
-  const section =
-    kind === "device" ? record(content["deviceContent"]) : record(record(content["modulesContent"])[module]);
+  const section = kind === "device" ? content : record(content[module]);
   const pointer = record(section["properties.desired.model"]);
   const whole =
     typeof pointer["release"] === "string" &&
@@ -152,21 +149,19 @@ const SYSTEM_MODULES = {
 
 /** The deployment below all layers: without one a layer does nothing. */
 export const BASE_CONTENT: Json = {
-  modulesContent: {
-    $edgeAgent: {
-      "properties.desired": {
-        schemaVersion: "1.1",
-        runtime: { type: "docker", settings: { minDockerVersion: "v1.25", loggingOptions: "" } },
-        systemModules: SYSTEM_MODULES,
-        modules: {},
-      },
+  $edgeAgent: {
+    "properties.desired": {
+      schemaVersion: "1.1",
+      runtime: { type: "docker", settings: { minDockerVersion: "v1.25", loggingOptions: "" } },
+      systemModules: SYSTEM_MODULES,
+      modules: {},
     },
-    $edgeHub: {
-      "properties.desired": {
-        schemaVersion: "1.1",
-        routes: {},
-        storeAndForwardConfiguration: { timeToLiveSecs: 7200 },
-      },
+  },
+  $edgeHub: {
+    "properties.desired": {
+      schemaVersion: "1.1",
+      routes: {},
+      storeAndForwardConfiguration: { timeToLiveSecs: 7200 },
     },
   },
 };
