@@ -112,7 +112,7 @@ export function readOnnxFile(bytes: Uint8Array): Result<OnnxFile, string> {
 function otherFormat(bytes: Uint8Array): string | null {
   if (bytes.length === 0) return "the file is empty";
   if (bytes.length > LARGEST_FILE) return "it is larger than 2 GiB, the most that protobuf allows";
-  const start = Buffer.from(bytes.subarray(0, 16)).toString("latin1");
+  const start = Buffer.from(bytes.subarray(0, 64)).toString("latin1");
   if (start.startsWith("PK\u0003\u0004")) return "it is a zip archive (a PyTorch or Keras checkpoint?)";
   if (start.startsWith("\u0089HDF")) return "it is an HDF5 file (a Keras model?)";
   if (start.startsWith("\u001f\u008b")) return "it is compressed with gzip";

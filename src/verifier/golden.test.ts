@@ -1,0 +1,135 @@
+import { describe, expect, test } from "vitest";
+import { type NpyArray, type NpyType, npzFile } from "../../test/builders/npz.ts";
+import { type GoldenWants, readGoldenSet } from "./golden.ts";
+import type { Signature, TensorInfo } from "./tensor.ts";
+
+const LIMIT = 1_000_000;
+const LABELS: GoldenWants = { labels: true, outputs: false };
+const OUTPUTS: GoldenWants = { labels: false, outputs: true };
+
+const array = (descr: NpyType, ...shape: readonly number[]): NpyArray => {
+  const count = shape.reduce((product, size) => product * size, 1);
+  return {
+    descr,
+    shape,
+    values: Array.from({ length: count }, (_, index) =>
+      descr.endsWith("8") && descr !== "<f8" ? BigInt(index % 3) : index % 3,
+    ),
+  };
+};
+const info = (name: string, ...shape: readonly (number | string)[]): TensorInfo => ({
+  name,
+  type: "float32",
+  shape,
+});
+const model = (...inputs: readonly TensorInfo[]): Signature => ({ inputs, outputs: [info("y", "batch", 3)] });
+const read = (arrays: Readonly<Record<string, NpyArray>>, of: Signature, wants = LABELS) =>
+  readGoldenSet(npzFile(arrays), of, wants, LIMIT);
+
+describe("samples are run", () => {
+  test("64 at a time where the first axis is free, the last run with the rest", () => {
+    const set = read({ x: array("<f4", 100, 4), labels: array("<i8", 100) }, model(info("x", "batch", 4)));
+    if (!set.ok) throw new Error(set.error);
+    expect(set.value).toMatchObject({ samples: 100, batchSize: 64, free: true });
+    expect(set.value.feedsOf(64, 100)["x"]).toMatchObject({ shape: [36, 4], data: { length: 144 } });
+    expect(set.value.feedsOf(1, 2)["x"]?.data).toEqual(Float32Array.of(1, 2, 0, 1));
+    expect(set.value.labels?.slice(0, 4)).toEqual([0, 1, 2, 0]);
+  });
+
+  test("as many at a time as a fixed first axis says", () => {
+    const set = read({ x: array("<f4", 6, 4), labels: array("<i8", 6) }, model(info("x", 2, 4)));
+    expect(set).toMatchObject({ ok: true, value: { batchSize: 2, free: false } });
+    const odd = read({ x: array("<f4", 5, 4), labels: array("<i8", 5) }, model(info("x", 2, 4)));
+    expect(odd).toMatchObject({ ok: false, error: expect.stringMatching(/5 samples are no multiple/) });
+  });
+
+  test("one at a time where an input has no axis for samples", () => {
+    const set = read(
+      {
+        x: array("<f4", 3, 4),
+        state: array("<f4", 3, 2, 1, 5),
+        rate: array("<f4", 3),
+        labels: array("<i8", 3),
+      },
+      model(info("x", "batch", 4), info("state", 2, "batch", 5), info("rate")),
+    );
+    if (!set.ok) throw new Error(set.error);
+    expect(set.value).toMatchObject({ batchSize: 1, free: false });
+    const feeds = set.value.feedsOf(2, 3);
+    expect([feeds["x"]?.shape, feeds["state"]?.shape, feeds["rate"]?.shape]).toEqual([[1, 4], [2, 1, 5], []]);
+    expect(feeds["rate"]?.data).toEqual(Float32Array.of(2));
+  });
+});
+
+describe("a set that does not fit is refused with a sentence", () => {
+  const x = array("<f4", 3, 4);
+  const labels = array("<i8", 3);
+  const plain = model(info("x", "batch", 4));
+  test.each<[string, Readonly<Record<string, NpyArray>>, Signature, GoldenWants, RegExp]>([
+    ["an input is missing", { labels }, plain, LABELS, /no array for input "x"/],
+    [
+      "there is an array that nobody wants",
+      { x, labels, z: x },
+      plain,
+      LABELS,
+      /"z" is neither an input of the model \(x\)/,
+    ],
+    ["the model has no such output", { x, "output:z": x }, plain, OUTPUTS, /no such output; it has y/],
+    ["labels are missing", { x }, plain, LABELS, /needs an array `labels`/],
+    ["outputs are missing", { x, labels }, plain, OUTPUTS, /needs an array `output:<name>`/],
+    ["the type differs", { x: array("<f8", 3, 4), labels }, plain, LABELS, /\.astype\("float32"\)/],
+    [
+      "a fixed axis differs",
+      { x: array("<f4", 3, 5), labels },
+      plain,
+      LABELS,
+      /float32\[3,5\].*float32\[batch,4\]/,
+    ],
+    ["the rank differs", { x: array("<f4", 3), labels }, plain, LABELS, /float32\[3\]/],
+    [
+      "the numbers of samples differ",
+      { x, labels: array("<i8", 2) },
+      plain,
+      LABELS,
+      /2 samples where others have 3/,
+    ],
+    ["there are no samples", { x: array("<f4", 0, 4), labels: array("<i8", 0) }, plain, LABELS, /no samples/],
+    ["labels are fractions", { x, labels: array("<f4", 3) }, plain, LABELS, /whole numbers/],
+    ["labels are vectors", { x, labels: array("<i8", 3, 3) }, plain, LABELS, /one class number/],
+    [
+      "labels are negative",
+      { x, labels: { descr: "<i8", shape: [3], values: [0, -1, 0] } },
+      plain,
+      LABELS,
+      /from 0 on/,
+    ],
+    [
+      "one input takes two at once, another one",
+      { x, z: array("<f4", 3, 4), labels },
+      model(info("x", 3, 4), info("z", 4)),
+      LABELS,
+      /takes 3 samples at once/,
+    ],
+    [
+      "two inputs take different numbers at once",
+      { x, z: x, labels },
+      model(info("x", 3, 4), info("z", 1, 4)),
+      LABELS,
+      /differ \(3, 1\)/,
+    ],
+  ])("because %s", (_what, arrays, of, wants, message) => {
+    expect(read(arrays, of, wants)).toMatchObject({ ok: false, error: expect.stringMatching(message) });
+  });
+
+  test("because its output is a sequence", () => {
+    const sequences: Signature = { ...plain, outputs: [{ name: "y", type: "not a tensor", shape: [] }] };
+    expect(read({ x, "output:y": x }, sequences, OUTPUTS)).toMatchObject({ ok: false });
+  });
+
+  test("because it is no .npz", () => {
+    expect(readGoldenSet(Uint8Array.of(1, 2, 3), plain, LABELS, LIMIT)).toMatchObject({
+      ok: false,
+      error: expect.stringMatching(/^the golden set cannot be read/),
+    });
+  });
+});
