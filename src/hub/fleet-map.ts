@@ -24,11 +24,11 @@ export type FleetMap = {
   readonly get: (device: string) => FleetDevice | undefined;
   readonly list: () => Iterable<FleetDevice>;
   readonly size: () => number;
-  /** From here on everything that is neither seen in a row nor noted will be forgotten by `endSweep`. */
-  readonly beginSweep: (now: Instant) => void;
+  readonly beginSweep: () => void;
   readonly applyDevice: (row: DeviceRow, now: Instant) => void;
   readonly applyModule: (row: ModuleRow, now: Instant) => void;
-  readonly endSweep: () => void;
+  /** Forgets what no row has shown since `beginSweep`, unless a call has shown it a short while ago. */
+  readonly endSweep: (now: Instant) => void;
   readonly note: (twin: Twin, now: Instant) => void;
   readonly forget: (device: string) => void;
   readonly forgetSlot: (device: string, module: string) => void;
@@ -49,7 +49,6 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
   const entries = new Map<string, Entry>();
   const intern = createIntern();
   let sweep = 0;
-  let sweepBegan: Instant = instant(0);
 
   function put(entry: Entry, next: FleetDevice): void {
     const had = entry.device;
@@ -102,8 +101,8 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     if (entries.delete(device)) changed(device);
   }
 
-  function isLeftOver(mark: Mark): boolean {
-    return mark.sweep < sweep && mark.notedAt < sweepBegan;
+  function isLeftOver(mark: Mark, now: Instant): boolean {
+    return mark.sweep < sweep && !isNoted(mark, NOTED_FOR, now);
   }
 
   return {
@@ -112,9 +111,8 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
       for (const entry of entries.values()) yield entry.device;
     },
     size: () => entries.size,
-    beginSweep: (now) => {
+    beginSweep: () => {
       sweep += 1;
-      sweepBegan = now;
     },
     applyDevice: (row, now) =>
       applyTwin(
@@ -130,13 +128,13 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
         { version: row.version ?? null, slot: row.slot, noted: false, outranked: NOTED_FOR },
         now,
       ),
-    endSweep: () => {
+    endSweep: (now) => {
       for (const [device, entry] of entries) {
-        if (isLeftOver(entry.mark)) forget(device);
+        if (isLeftOver(entry.mark, now)) forget(device);
         else
           dropSlots(
             entry,
-            [...entry.slots].filter(([, mark]) => isLeftOver(mark)).map(([module]) => module),
+            [...entry.slots].filter(([, mark]) => isLeftOver(mark, now)).map(([module]) => module),
           );
       }
     },
@@ -193,22 +191,23 @@ function touch(mark: Mark, news: News, older: boolean, sweep: number, now: Insta
   if (!older) mark.version = news.version;
 }
 
-function isOutranked(mark: Mark, news: News, now: Instant): boolean {
-  return Number.isFinite(mark.notedAt) && elapsed(instant(mark.notedAt), now) < news.outranked;
+/** Whether a call has returned it less than `within` ago. */
+function isNoted(mark: Mark, within: Millis, now: Instant): boolean {
+  return Number.isFinite(mark.notedAt) && elapsed(instant(mark.notedAt), now) < within;
 }
 
 /** Whether tags and desired properties of the news are older than those that we have from a call. */
 function isOlder(mark: Mark, etag: string | undefined, news: News, now: Instant): boolean {
-  if (!isOutranked(mark, news, now)) return false;
+  if (!isNoted(mark, news.outranked, now)) return false;
   if (news.version !== null && mark.version !== null) return news.version < mark.version;
-  return etag !== news.slot.etag && elapsed(instant(mark.notedAt), now) < OVERTAKEN_BY;
+  return etag !== news.slot.etag && isNoted(mark, OVERTAKEN_BY, now);
 }
 
 /** Reports have no version in a row; the device's own clock orders them. */
 function mergedSlot(had: SlotRow | undefined, mark: Mark, news: News, now: Instant): SlotRow {
   if (had === undefined) return news.slot;
   const { etag, pointer } = isOlder(mark, had.etag, news, now) ? had : news.slot;
-  const stale = isOutranked(mark, news, now) && isOlderReport(news.slot.report, had.report);
+  const stale = isNoted(mark, news.outranked, now) && isOlderReport(news.slot.report, had.report);
   return { etag, pointer, report: stale ? had.report : news.slot.report };
 }
 

@@ -110,7 +110,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
     const backoff = exponential(seconds(1), seconds(60), random);
     let failures = 0;
     let place: Place = START;
-    map.beginSweep(clock.now());
+    map.beginSweep();
     while (!signal.aborted) {
       const asked: Place = place;
       const next = await readPage(asked, signal);
@@ -118,7 +118,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
       if (next.ok) {
         failures = 0;
         if (next.value === null) {
-          map.endSweep();
+          map.endSweep(clock.now());
           return true;
         }
         place = next.value;
@@ -137,7 +137,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
       if (fault.kind === "rejected" && asked.from !== null) {
         // The hub does not take its continuation any more.
         place = START;
-        map.beginSweep(clock.now());
+        map.beginSweep();
       }
       await clock.sleep(pauseAfter(fault, backoff(failures)), signal);
     }

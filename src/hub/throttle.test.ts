@@ -82,6 +82,24 @@ describe("throttle", () => {
     expect(given.every(({ at }) => at === 0)).toBe(true);
   });
 
+  test("nothing is held back of what rollbacks do not use", async () => {
+    const clock = createFakeClock();
+    const ten = { operations: 10, window: minutes(1) };
+    const budgets = { identity: ten, twinRead: ten, twinWrite: ten, query: ten, configuration: ten };
+    const throttle = createThrottle({ clock, budgets, headroom: 1, reserve: 0.3 });
+    const given = async (operation: OperationClass) => {
+      const turns = await Promise.all(
+        Array.from({ length: 20 }, () => throttle.take(operation, "normal", NEVER)),
+      );
+      return turns.filter((turn) => turn.ok).length;
+    };
+    expect(await given("identity")).toBe(10);
+    expect(await given("query")).toBe(10);
+    expect(await given("twinRead")).toBe(7);
+    expect(await given("twinWrite")).toBe(7);
+    expect(await given("configuration")).toBe(7);
+  });
+
   test("a rollback goes before ordinary work that has waited longer", async () => {
     const setup = throttleOf({ operations: 2, window: seconds(5) }, { reserve: 0.5 });
     const { take, given } = taker(setup);
