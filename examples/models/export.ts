@@ -13,8 +13,8 @@ export type Export = {
   /** Written into the file's metadata. */
   readonly version: string;
   /**
-   * `heavy` blows the image up and sends it through large windows that hand every pixel on as it is, and shrinks it
-   * again: the same answers, at a thousand times the work.
+   * `heavy` enlarges the image, sends it through large windows that hand every pixel on as it is, and shrinks it again:
+   * the same answers, at more than a hundred times the work.
    */
   readonly reading: "plain" | "heavy";
 };
@@ -26,7 +26,7 @@ export type Described =
   | { readonly kind: "convolution"; readonly channels: number; readonly layer: Layer }
   | { readonly kind: "maxPool"; readonly layer: Layer };
 
-const ENLARGEMENT = 16;
+const ENLARGEMENT = 8;
 const WINDOW = 15;
 const WINDOWS = 2;
 
