@@ -306,7 +306,9 @@ function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
 /** The width stays, or it becomes the next one. */
 function goOn(state: UnderWay, facts: Facts, trial: Trial): RolloutState {
   const step = currentStep(state, facts);
-  const passing = trial.converged && trial.analysis.overall === "Pass";
+  // A new width has new devices: it passes once all of them were heard, or after enough patience.
+  const heard = trial.heard || isPatienceOver(state, facts);
+  const passing = trial.converged && heard && trial.analysis.overall === "Pass";
   const width = widthAt(state, facts, trial, step);
   const next: UnderWay = {
     ...state,
@@ -504,7 +506,8 @@ function rollbackReasonOf(reason: string): RollbackReason {
 
 function complete(state: RolloutState, stable: ReleaseRef, facts: Facts, message: string): Completed {
   const { quarantined, handled, history } = state;
-  return noted({ phase: "Completed", quarantined, handled, history, stable }, facts, message);
+  const text = message.startsWith(stable.release) ? message : `${stable.release} is stable: ${message}`;
+  return noted({ phase: "Completed", quarantined, handled, history, stable }, facts, text);
 }
 
 function abort(

@@ -85,8 +85,9 @@ function decideLive(seen: Seen): Chosen {
       wake: after(seconds(10), "the hub has not been read yet"),
     };
   }
-  const state = advance(before, factsOf(seen, before));
-  const facts = factsOf(seen, state);
+  const judged = factsOf(seen, before);
+  const state = advance(before, judged);
+  const facts: Facts = { ...factsOf(seen, state), evidence: judged.trial };
   const { actions, problem } = actionsFor(state, facts);
   const remembered = { ...fieldsOf(state) };
   const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
@@ -101,18 +102,12 @@ function decideLive(seen: Seen): Chosen {
     problem,
     status: reportOf(state, facts, { problem, fault: null }),
     notes: narrate(before, state),
-    wake: wakeOf(before, state, facts, actions),
+    wake: changed ? after(millis(0), "the next step") : wakeOf(state, facts, actions),
   };
 }
 
 /** The earliest moment at which something can come true that no change in the world announces. */
-export function wakeOf(
-  before: RolloutState,
-  state: RolloutState,
-  facts: Facts,
-  actions: readonly Action[],
-): Wake {
-  if (before !== state) return after(millis(0), "the next step");
+export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Action[]): Wake {
   if (actions.length > 0) return after(seconds(1), "to see what acting came to");
   const { seen, now } = facts;
   const interval = seen.settings.analysisInterval;

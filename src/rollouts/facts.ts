@@ -45,6 +45,8 @@ export type Facts = {
   readonly hubReadable: boolean;
   /** Of the candidate that is out; `null` where none is. */
   readonly trial: Trial | null;
+  /** What the candidate was judged by that is being taken back or completed just now. */
+  readonly evidence: Trial | null;
   /** What a rollback still has to do. */
   readonly rollback: RollbackProgress;
 };
@@ -56,6 +58,8 @@ export type Trial = {
   readonly stratifyBy: StratifyBy;
   readonly cohort: Cohort;
   readonly converged: boolean;
+  /** Whether every device that runs the candidate has told how it does. */
+  readonly heard: boolean;
   readonly budget: Budget;
   readonly analysis: Judgement;
 };
@@ -92,6 +96,7 @@ export function factsOf(seen: Seen, state: RolloutState): Facts {
     requests: unserved(seen, state),
     hubReadable,
     trial: isUnderWay(state) ? trialOf(seen, state) : null,
+    evidence: null,
     rollback: rollbackProgress(seen, state),
   };
 }
@@ -130,6 +135,7 @@ function trialOf(seen: Seen, state: UnderWay): Trial {
     hearingSince: seen.hub.since,
     offline: spec.offline,
   });
+  const samples = samplesOf(seen, state);
   return {
     release,
     verification: verificationOfCandidate(state.candidate, release),
@@ -137,11 +143,12 @@ function trialOf(seen: Seen, state: UnderWay): Trial {
     stratifyBy: release === undefined ? [] : stratifyFor(seen, release),
     cohort,
     converged: isConverged(cohort),
+    heard: (spec.objectives ?? []).length === 0 || samples.cohort.length >= cohort.running,
     budget: failureBudget(cohort, spec.failureBudget, numberOf(spec.failureBudget?.percent ?? 2)),
     analysis: judge(spec.objectives ?? [], {
       now: seen.now,
       exposed: cohort.exposed.length,
-      ...samplesOf(seen, state),
+      ...samples,
       before: seen.deployment.status?.analysis ?? [],
     }),
   };

@@ -37,16 +37,9 @@ export const NOT_ACTED: Acted = { problem: null, fault: null };
 
 export function reportOf(state: RolloutState, facts: Facts, acted: Acted): Status {
   const { seen } = facts;
-  const before = seen.deployment.status;
   const problem = acted.problem ?? standingProblem(state, facts);
   const { trial } = facts;
-  const stillJudged =
-    state.phase === "RollingBack" || state.phase === "RolledBack" || state.phase === "Completed";
-  const kept = stillJudged || state.phase === "Frozen" ? (before?.analysis ?? []) : [];
-  const analysis = trial !== null && state.phase !== "Frozen" ? trial.analysis.results : kept;
-  const keptExamples =
-    state.phase === "RollingBack" || state.phase === "RolledBack" ? (before?.failedDevices ?? []) : [];
-  const examples = trial === null ? keptExamples : trial.cohort.examples;
+  const { analysis, examples } = findings(state, facts);
   const onStable = countRunning(seen, state.stable);
   return {
     observedGeneration: seen.deployment.generation,
@@ -63,6 +56,34 @@ export function reportOf(state: RolloutState, facts: Facts, acted: Acted): Statu
     ...(analysis.length === 0 ? {} : { analysis }),
     conditions: stamped(seen, conditionsOf(state, facts, problem, acted, onStable)),
   };
+}
+
+/** What the candidate was found to do; kept after its end, because it says why. */
+function findings(
+  state: RolloutState,
+  { trial, evidence, seen }: Facts,
+): { readonly analysis: NonNullable<Status["analysis"]>; readonly examples: readonly string[] } {
+  const before = seen.deployment.status;
+  const kept = { analysis: before?.analysis ?? [], examples: before?.failedDevices ?? [] };
+  const found = (of: Trial | null) =>
+    of === null ? kept : { analysis: of.analysis.results, examples: of.cohort.examples };
+  switch (state.phase) {
+    case "Pending":
+      return { analysis: [], examples: [] };
+    case "Frozen":
+      return kept;
+    case "Progressing":
+    case "Holding":
+    case "Baking":
+      return found(trial);
+    case "RollingBack":
+    case "RolledBack":
+      return found(evidence);
+    case "Completed":
+      return { ...found(evidence), examples: [] };
+    default:
+      return unreachable(state);
+  }
 }
 
 /** While the hub cannot be asked what became of an object without status, nothing but this is known. */
