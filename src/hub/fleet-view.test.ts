@@ -5,6 +5,7 @@ import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import type { InferenceReport } from "../api/device-contract.ts";
 import { type Attempt, err, type Fault, ok, type Result } from "../base/result.ts";
 import { type later, millis, minutes, seconds, timestampOf } from "../base/time.ts";
+import { createMetrics } from "../telemetry/metrics.ts";
 import { createFleetView } from "./fleet-view.ts";
 import type { DeviceHub, DeviceRow, Json, ModuleRow, SlotRow, Twin, TwinRef } from "./hub.ts";
 
@@ -145,7 +146,8 @@ function createWorld(pageSize = 2) {
 async function watching(world: ReturnType<typeof createWorld>, options: { readonly start?: boolean } = {}) {
   const clock = createFakeClock();
   const log = createFakeLog();
-  const meter = { count: () => {}, gauge: () => {}, observe: () => {} };
+  // The real one: it throws for a name or a label that its table does not know.
+  const { meter } = createMetrics("throw");
   const fleet = createFleetView({
     hub: world.hub,
     clock,

@@ -3,6 +3,7 @@ import { seconds } from "../../src/base/time.ts";
 import { createAzureHub } from "../../src/hub/azure-hub.ts";
 import { createThrottle } from "../../src/hub/throttle.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
+import { createMetrics } from "../../src/telemetry/metrics.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
 import { type HubSubject, hubContract } from "./hub-contract.ts";
 
@@ -21,7 +22,8 @@ async function simulated(): Promise<HubSubject> {
     throttle: createThrottle({ clock, budgets }),
     clock,
     log: createFakeLog(),
-    meter: { count: () => {}, gauge: () => {}, observe: () => {} },
+    // It throws for a name or a label that its table does not know.
+    meter: createMetrics("throw").meter,
     random: () => 0.5,
   });
   return {
