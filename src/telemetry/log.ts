@@ -1,3 +1,4 @@
+import { inspect } from "node:util";
 import { type DestinationStream, destination, type Logger, pino } from "pino";
 import type { Fields, Log } from "./telemetry.ts";
 
@@ -52,7 +53,9 @@ function causeFields(cause: unknown): Fields {
 }
 
 function textOf(cause: unknown): string {
-  return typeof cause === "string" ? cause : (JSON.stringify(cause) ?? String(cause));
+  return typeof cause === "string"
+    ? cause
+    : inspect(cause, { depth: 2, breakLength: Number.POSITIVE_INFINITY });
 }
 
 const HIDDEN = "[redacted]";
@@ -67,7 +70,7 @@ const SECRETS: readonly (readonly [RegExp, string])[] = [
     /\b(SharedAccessKey|AccountKey|(?:primary|secondary)_?key|password|client_?secret)("?\s*[=:]\s*"?)(?!\[)[^\s"'<>;,&]+/gi,
     `$1$2${HIDDEN}`,
   ],
-  [/\b(sig)(=|%3D)(?!\[)[^\s"'<>;,&]+/gi, `$1$2${HIDDEN}`],
+  [/(?<=^|[^A-Za-z0-9]|%[0-9A-F]{2})(sig)(=|%3D)(?!\[)[^\s"'<>;,&]+/gi, `$1$2${HIDDEN}`],
   [/\b(Bearer|Basic)(\s+)(?!\[)[A-Za-z0-9+/=._~-]{8,}/gi, `$1$2${HIDDEN}`],
   [/\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g, HIDDEN],
 ];

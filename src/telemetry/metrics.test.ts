@@ -1,0 +1,43 @@
+import { expect, test } from "vitest";
+import { createMetrics, METRICS } from "./metrics.ts";
+
+test("what is counted, set and observed is exposed", async () => {
+  const { meter, expose } = createMetrics("throw");
+  meter.count("edgefleet_reconcile_total", { controller: "devices", outcome: "settled" });
+  meter.count("edgefleet_reconcile_total", { controller: "devices", outcome: "settled" }, 2);
+  meter.gauge("edgefleet_leader", 1);
+  meter.observe("edgefleet_reconcile_duration_seconds", 0.02, { controller: "devices" });
+  const text = await expose();
+  expect(text).toContain('edgefleet_reconcile_total{controller="devices",outcome="settled"} 3');
+  expect(text).toContain("edgefleet_leader 1");
+  expect(text).toContain('edgefleet_reconcile_duration_seconds_bucket{le="0.025",controller="devices"} 1');
+  expect(text).toContain('edgefleet_reconcile_duration_seconds_bucket{le="0.01",controller="devices"} 0');
+});
+
+test("every metric of the table is exposed with its help, and so are the process's own", async () => {
+  const text = await createMetrics("throw").expose();
+  for (const [name, { help, type }] of Object.entries(METRICS)) {
+    expect(text).toContain(`# HELP ${name} ${help}`);
+    expect(text).toContain(`# TYPE ${name} ${type}`);
+  }
+  expect(text).toContain("process_cpu_seconds_total");
+});
+
+test("a name, a label or a use that the table does not know throws in development and is left out in production", async () => {
+  const strict = createMetrics("throw").meter;
+  expect(() => strict.count("edgefleet_no_such_total")).toThrow(/no such metric/);
+  expect(() => strict.gauge("edgefleet_reconcile_total", 1)).toThrow(/no such metric/);
+  expect(() => strict.count("edgefleet_reconcile_total", { device: "cam-1" })).toThrow();
+  const lenient = createMetrics("ignore");
+  lenient.meter.count("edgefleet_no_such_total");
+  lenient.meter.count("edgefleet_reconcile_total", { device: "cam-1" });
+  expect(await lenient.expose()).not.toContain("cam-1");
+});
+
+test("names say whose they are and what they count", () => {
+  for (const [name, { type }] of Object.entries(METRICS)) {
+    expect(name).toMatch(/^edgefleet_[a-z_]+$/);
+    expect(name.endsWith("_total")).toBe(type === "counter");
+    if (type === "histogram") expect(name).toMatch(/_seconds$/);
+  }
+});

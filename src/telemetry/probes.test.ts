@@ -1,0 +1,62 @@
+import { afterEach, expect, test } from "vitest";
+import { createProbes, type ProbeAnswers } from "./probes.ts";
+
+const stops: (() => Promise<void>)[] = [];
+afterEach(async () => {
+  for (const stop of stops.splice(0)) await stop();
+});
+
+async function start(answers: Partial<ProbeAnswers> = {}): Promise<string> {
+  const probes = createProbes(
+    { host: "127.0.0.1", port: 0 },
+    {
+      ready: () => true,
+      metrics: async () => "edgefleet_leader 1\n",
+      metricsType: "text/plain; version=0.0.4",
+      ...answers,
+    },
+  );
+  const stop = new AbortController();
+  const ended = probes.run(stop.signal);
+  stops.push(async () => {
+    stop.abort();
+    await ended;
+  });
+  while (probes.port() === null) await new Promise((resolve) => setImmediate(resolve));
+  return `http://127.0.0.1:${probes.port()}`;
+}
+
+test("it answers that it lives, what it measures, and nothing else", async () => {
+  const url = await start();
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+  const metrics = await fetch(`${url}/metrics?x=1`);
+  expect(await metrics.text()).toBe("edgefleet_leader 1\n");
+  expect(metrics.headers.get("content-type")).toContain("version=0.0.4");
+  expect((await fetch(`${url}/`)).status).toBe(404);
+  expect((await fetch(`${url}/healthz/x`)).status).toBe(404);
+  expect((await fetch(`${url}/healthz`, { method: "POST" })).status).toBe(405);
+});
+
+test("it is ready when it is told so", async () => {
+  let ready = false;
+  const url = await start({ ready: () => ready });
+  expect((await fetch(`${url}/readyz`)).status).toBe(503);
+  ready = true;
+  expect((await fetch(`${url}/readyz`)).status).toBe(200);
+});
+
+test("metrics that cannot be collected are an error of that request only", async () => {
+  const url = await start({ metrics: async () => Promise.reject(new Error("no")) });
+  expect((await fetch(`${url}/metrics`)).status).toBe(500);
+  expect((await fetch(`${url}/healthz`)).status).toBe(200);
+});
+
+test("a port that is taken is said at once, and a stopped server lets go of its port", async () => {
+  const url = await start();
+  const port = Number(new URL(url).port);
+  const answers = { ready: () => true, metrics: async () => "", metricsType: "text/plain" };
+  const second = createProbes({ host: "127.0.0.1", port }, answers);
+  await expect(second.run(new AbortController().signal)).rejects.toThrow(/EADDRINUSE/);
+  await stops.pop()?.();
+  await expect(fetch(`${url}/healthz`)).rejects.toThrow();
+});
