@@ -1,6 +1,10 @@
 import { defineConfig } from "vitest/config";
 
-const unit = ["{src,simulator,cli,tools,examples}/**/*.test.ts", "test/*.test.ts", "test/{stories,contract}/**/*.test.ts"];
+const unit = [
+  "{src,simulator,cli,tools,examples}/**/*.test.ts",
+  "test/*.test.ts",
+  "test/{stories,contract}/**/*.test.ts",
+];
 
 export default defineConfig({
   test: {

@@ -9,7 +9,7 @@ import { addCounts, type Counts, countsOf, countsText } from "./test-counts.ts";
 const PROJECTS = ["unit", "envtest", "e2e"] as const;
 const CHECKS = [
   { name: "types", command: ["tsc", "-p", "."] },
-  { name: "lint", command: ["biome", "ci", "."] },
+  { name: "lint", command: ["biome", "ci", "--colors=off", "."] },
   { name: "generated files", command: ["node", "tools/generate.ts", "--check"] },
   { name: "unused code", command: ["knip"] },
 ] as const;
