@@ -435,7 +435,7 @@ function atStep(
         : expose(members, (trial ?? facts.wanted).stratifyBy, boundOf(step, members.length), state.exposure),
   };
   const exposed = countExposed(next.exposure, members);
-  return noted(next, facts, `${why}; ${devices(exposed)} of ${members.length} exposed`);
+  return noted(next, facts, `${why}; ${exposed} of ${devices(members.length)} exposed`);
 }
 
 /**

@@ -248,11 +248,16 @@ export function stepsOf(seen: Pick<Seen, "deployment">) {
 function ownersText(configurations: readonly HubConfiguration[]): string {
   const owners = new Map<string, number>();
   for (const { labels } of configurations) {
-    const namespace = labels[LABEL.namespace];
-    const owner = namespace === undefined ? "others" : `${namespace}/${labels[LABEL.name]}`;
+    const owner = ownerText(labels);
     owners.set(owner, (owners.get(owner) ?? 0) + 1);
   }
   const sorted = [...owners].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
   const shown = sorted.slice(0, 10).map(([owner, count]) => `${owner} (${count})`);
   return [...shown, ...(sorted.length > 10 ? [`${sorted.length - 10} more owners`] : [])].join(", ");
+}
+
+function ownerText(labels: HubConfiguration["labels"]): string {
+  if (labels[LABEL.base] !== undefined) return "the base deployment";
+  const namespace = labels[LABEL.namespace];
+  return namespace === undefined ? "others" : `${namespace}/${labels[LABEL.name]}`;
 }

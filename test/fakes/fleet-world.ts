@@ -109,6 +109,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
   let outage: { readonly since: number; readonly message: string } | null = null;
   let reachableSince = instant(now);
   let hasChanged = true;
+  let truthVersion = 0;
 
   const down: Fault = { kind: "unavailable", message: "the hub does not answer (503)" };
 
@@ -149,6 +150,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
           return err({ kind: "conflict", message: "412" });
         merge(state.twin.desired, patch.desired ?? {});
         state.twin.etag += 1;
+        truthVersion += 1;
         hasChanged = true;
         return ok(twinOf(ref, state));
       }),
@@ -166,6 +168,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
 
   function changed(): void {
     hasChanged = true;
+    truthVersion += 1;
     evaluations = [...evaluations, now + Math.min(evaluationDelay(), 5 * 60 * SECOND)];
   }
 
@@ -242,6 +245,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       if (pointer === undefined) delete state.twin.desired["model"];
       else state.twin.desired["model"] = structuredClone(pointer);
       state.twin.etag += 1;
+      truthVersion += 1;
       hasChanged = true;
     }
   }
@@ -250,8 +254,12 @@ export function createFleetWorld(options: WorldOptions = {}) {
 
   function tag(): void {
     const everyDeployment = deployments.list();
+    const everyDevice = devices.list();
+    const version = [...everyDeployment, ...everyDevice].map(({ resourceVersion }) => resourceVersion).join();
+    if (version === taggedAt) return;
+    taggedAt = version;
     const wanted = new Map<string, Record<string, unknown>>();
-    for (const device of devices.list()) {
+    for (const device of everyDevice) {
       if (device.deleting) continue;
       const id = deviceIdOf(device);
       const held = tagsOf(hubDevices.get(id)?.tags);
@@ -289,6 +297,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       if (canonicalJson(state.tags["edgefleet"] ?? null) === canonicalJson(own ?? null)) continue;
       state.tags = own === undefined ? {} : { edgefleet: own };
       state.tagsEtag += 1;
+      truthVersion += 1;
       // An identity that lost its object is gone from the hub.
       if (own === undefined && !retained.has(state.device)) {
         hubDevices.delete(state.device);
@@ -298,6 +307,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     }
   }
   const retained = new Set<string>();
+  let taggedAt = "";
 
   // ── devices themselves
 
@@ -305,7 +315,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     if (!online(state.device, now)) return;
     const pointer = state.twin.desired["model"] as ModelPointer | undefined;
     const report = { ...(state.twin.reported["inference"] as Partial<InferenceReport> | undefined) };
-    const before = canonicalJson([report.active, report.update]);
+    const before = said(report);
     if (pointer === undefined || pointer === null) {
       state.active = null;
       state.target = null;
@@ -369,7 +379,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     }
     if (report.heartbeatAt === undefined) return;
     state.twin.reported["inference"] = { contract: 1, ...report };
-    if (canonicalJson([report.active, report.update]) !== before) hasChanged = true;
+    if (said(report) !== before) hasChanged = true;
   }
 
   function windowOf(pointer: ModelPointer, acts: Behaviour): NonNullable<InferenceReport["window"]> {
@@ -508,6 +518,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
     retain: (device: string): void => void retained.add(device),
     /** What the hub really has, whatever the views say. */
     truth: {
+      /** Another number whenever tags, pointers or configurations are others. */
+      version: (): number => truthVersion,
       configurations: (): readonly Configuration[] => [...configurations.values()],
       /** Puts a configuration of somebody else on the hub. */
       addConfiguration: (configuration: Configuration): void =>
@@ -540,16 +552,18 @@ export function digestNamed(name: string): Digest {
 }
 
 function pointerOf({ kind, content }: Configuration, module: string): unknown {
-  const section =
-    kind === "device"
-      ? (content as Json | undefined)
-      : (content[module] as Json | undefined);
+  const section = kind === "device" ? (content as Json | undefined) : (content[module] as Json | undefined);
   return section?.["properties.desired.model"];
 }
 
 function tagsOf(tags: Json | undefined): Readonly<Record<string, string>> {
   const own = tags?.["edgefleet"] as { readonly deployments?: Readonly<Record<string, string>> } | undefined;
   return own?.deployments ?? {};
+}
+
+/** What of a report the fleet view tells others about: not heartbeats, not windows. */
+function said({ active, update }: Partial<InferenceReport>): string {
+  return `${active?.release} ${active?.digest} ${update?.digest} ${update?.state}`;
 }
 
 /** A merge patch, as twins take it: `null` deletes. */
