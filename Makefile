@@ -7,7 +7,7 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test demo dev run generate build
+.PHONY: help install check test demo dev run generate bench build
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
@@ -36,6 +36,10 @@ run: $(INSTALLED) ## the operator and its verifier against the current kubeconfi
 
 generate: $(INSTALLED) ## write crds/ from src/api
 	@$(NPM) run --silent generate
+
+bench: $(INSTALLED) ## timed figures, never asserted in tests; ARGS=<name of a file in bench/> for one of them
+	@set -e; for file in $(or $(ARGS:%=bench/%.ts),$(wildcard bench/*.ts)); do \
+	  echo "── $$file"; PATH="$(CURDIR)/node_modules/.bin:$$PATH" node "$$file"; done
 
 build: $(INSTALLED) ## JavaScript into dist/, as the image runs it
 	$(NPM) run --silent build
