@@ -6,7 +6,7 @@ import { err, ok, type Result } from "../base/result.ts";
 /** Longest text of a query that the hub accepts. */
 export const MAX_QUERY_LENGTH = 8192;
 /** Longest target condition: the hub wraps it into the queries of its own metrics, which must fit as well. */
-export const MAX_CONDITION_LENGTH = 7680;
+export const MAX_CONDITION_LENGTH = MAX_QUERY_LENGTH - 512;
 
 const VALUE = /^[A-Za-z0-9:.+%_#*?!(),=@;$-]*$/;
 // Printable ASCII without what the hub refuses in keys (. $ #) and what would end a bracket or a literal.
