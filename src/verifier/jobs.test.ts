@@ -131,6 +131,7 @@ describe("a job", () => {
     await jobs.cancel(key("a"));
     await jobs.cancel(key("c"));
     await jobs.cancel(key("b"));
+    expect(jobs.counts()).toEqual({ waiting: 0, running: 0, finished: 0 });
     expect(["a", "b", "c"].map((name) => jobs.look(key(name)))).toEqual([null, null, null]);
     expect([started, stopped]).toEqual([["a", "b"], ["b"]]);
   });

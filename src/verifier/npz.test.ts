@@ -159,10 +159,10 @@ describe("never throws and never believes", () => {
     const liar = Buffer.from(bomb);
     const entry = liar.lastIndexOf(Buffer.from([0x50, 0x4b, 0x01, 0x02]));
     liar.writeUInt32LE(1000, entry + 24);
-    expect(readNpz(liar, LIMIT)).toMatchObject({
-      ok: false,
-      error: expect.stringMatching(/does not inflate/),
-    });
+    const before = process.memoryUsage().arrayBuffers;
+    const read = readNpz(liar, LIMIT);
+    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(10_000_000);
+    expect(read).toMatchObject({ ok: false, error: expect.stringMatching(/does not inflate/) });
   });
 
   test.each<[string, Uint8Array, RegExp]>([
@@ -195,6 +195,11 @@ describe("never throws and never believes", () => {
       "too little data",
       npyBytes("{'descr': '<f4', 'fortran_order': False, 'shape': (9,), }", Buffer.alloc(4)),
       /4 bytes of data/,
+    ],
+    [
+      "too much data",
+      npyBytes("{'descr': '<f4', 'fortran_order': False, 'shape': (), }", Buffer.alloc(8)),
+      /8 bytes of data/,
     ],
     [
       "a shape beyond counting",

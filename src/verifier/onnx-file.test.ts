@@ -50,8 +50,9 @@ describe("a model file", () => {
   test.each(["outer", "nested"] as const)("with data in another file is seen, %s", (place) => {
     const read = readOnnxFile(externalDataModel("weights.bin", place));
     expect(read.ok && read.value.externalTensors).toContain("W");
-    // Inputs of inner graphs are not the model's.
+    // Inputs and outputs of inner graphs are not the model's.
     expect(read.ok && read.value.inputs.map(({ name }) => name)).toEqual(["x"]);
+    expect(read.ok && read.value.outputs.map(({ name }) => name)).toEqual(["y"]);
   });
 
   test.each<[string, Message]>([

@@ -1,8 +1,8 @@
 import { globSync, readFileSync } from "node:fs";
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, readlink, rename, rm, stat, writeFile } from "node:fs/promises";
 import { request as httpRequest } from "node:http";
 import { createServer, type Server } from "node:net";
-import { tmpdir } from "node:os";
+import { platform, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -347,12 +347,16 @@ describe("a bad model is Failed, with the reason", () => {
   });
 
   test.each([
-    ["at once more than the kernel gives", 2_000_000_000],
-    ["just more than it may use", 200_000_000],
-  ])("when it asks for %s; the sidecar goes on serving", async (_what, elements) => {
+    ["at once more than the kernel gives", 2_000_000_000, /^the model needs too much memory/],
+    ["little by little more than it may use", 75_000_000, /it used \d+ MiB of 512 MiB$/],
+  ])("when it asks for %s; the sidecar goes on serving", async (_what, elements, message) => {
     const latency = { p95: duration("20s"), warmup: 0, samples: 20, batchSize: 1, threads: 1 };
     const report = await verdictOn(requestFor(hugeAllocationModel(elements), { latency }));
-    expect(report).toMatchObject({ kind: "failed", reason: "OutOfMemory" });
+    expect(report).toMatchObject({
+      kind: "failed",
+      reason: "OutOfMemory",
+      message: expect.stringMatching(message),
+    });
     expect(await verdictOn(requestFor(randomPerceptron([4, 8, 3], 6)))).toMatchObject({ kind: "passed" });
   });
 
@@ -373,6 +377,34 @@ describe("a bad model is Failed, with the reason", () => {
       reason: "Crashed",
       message: `the model crashed in check Latency: its process was ended by ${how}`,
     });
+  });
+});
+
+describe.runIf(platform() === "linux")("the process of a model", () => {
+  test("has nothing of ours, and limits", async () => {
+    process.env["EDGEFLEET_TEST_SECRET"] = "hidden";
+    const latency = { p95: duration("1s"), warmup: 0, samples: 20, batchSize: 1, threads: 3 };
+    const key = await begin(requestFor(endlessModel(), { latency }));
+    await until(key, "Latency");
+    const child = await theChild();
+    const variables = readFileSync(`/proc/${child}/environ`, "utf8")
+      .split("\0")
+      .filter((one) => one !== "");
+    expect(variables.map((one) => one.split("=")[0]).sort()).toEqual([
+      "MALLOC_TRIM_THRESHOLD_",
+      "NODE_CHANNEL_FD",
+      "NODE_CHANNEL_SERIALIZATION_MODE",
+      "PWD",
+    ]);
+    const limits = readFileSync(`/proc/${child}/limits`, "utf8");
+    const data = MEMORY + (768 + 3 * 16) * 2 ** 20;
+    expect(limits).toMatch(new RegExp(`^Max data size +${data} +${data} +bytes`, "m"));
+    expect(limits).toMatch(/^Max core file size +0 +0 /m);
+    expect(limits).toMatch(/^Max cpu time +24\d +24\d +seconds/m);
+    expect(readFileSync(`/proc/${child}/oom_score_adj`, "utf8")).toBe("1000\n");
+    expect(await readlink(`/proc/${child}/fd/0`)).toBe("/dev/null");
+    expect(await readlink(`/proc/${child}/fd/1`)).toBe("/dev/null");
+    await bench.client.cancel(key, SIGNAL);
   });
 });
 
@@ -773,7 +805,6 @@ async function leaveStaleSocket(path: string): Promise<void> {
   const hidden = `${path}.hidden`;
   const server: Server = createServer();
   await new Promise<void>((resolve) => server.listen(path, resolve));
-  const { rename } = await import("node:fs/promises");
   await rename(path, hidden);
   await new Promise<void>((resolve) => server.close(() => resolve()));
   await rename(hidden, path);
