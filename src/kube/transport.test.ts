@@ -1,0 +1,230 @@
+import { afterEach, describe, expect, test } from "vitest";
+import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
+import { type Answer, json, pieces, refusal, startScriptedServer } from "../../test/fakes/scripted-server.ts";
+import { millis, minutes, seconds } from "../base/time.ts";
+import { createTransport, JSON_PATCH, type TransportOptions } from "./transport.ts";
+
+const never = new AbortController().signal;
+const open: (() => Promise<unknown>)[] = [];
+afterEach(async () => {
+  for (const close of open.splice(0).reverse()) await close();
+});
+
+async function start(script: readonly Answer[], options: TransportOptions = {}) {
+  const runtime = createFakeRuntime();
+  const server = await startScriptedServer(...script);
+  const transport = createTransport(server.config, options, runtime);
+  open.push(() => server.close().then(transport.close));
+  return { server, transport, clock: runtime.clock, meter: runtime.meter };
+}
+
+const get = { method: "GET", path: "/api/v1/x?limit=1" } as const;
+
+describe("a call", () => {
+  test("sends JSON with the credentials of the kubeconfig, and gives back what was answered", async () => {
+    const { server, transport, meter } = await start([json(201, { made: true })]);
+    const body = { kind: "X", spec: { ü: 1 } };
+    const answer = await transport.call({ method: "POST", path: "/api/v1/x", body }, never);
+    expect(answer).toEqual({ ok: true, value: { made: true } });
+    const [request] = server.received;
+    expect(request).toMatchObject({ method: "POST", path: "/api/v1/x", body });
+    expect(request?.headers).toMatchObject({
+      authorization: "Bearer token-of-the-tester",
+      "content-type": "application/json",
+      accept: "application/json",
+    });
+    expect(meter.value("edgefleet_kube_requests_total", { method: "POST", code: "201" })).toBe(1);
+  });
+
+  test("keeps the path of a server behind a proxy", async () => {
+    const server = await startScriptedServer(json(200, {}));
+    server.config.clusters = server.config.clusters.map((cluster) => ({
+      ...cluster,
+      server: `${server.url}/k8s/c-1/`,
+    }));
+    const transport = createTransport(server.config, {}, createFakeRuntime());
+    open.push(() => server.close().then(transport.close));
+    await transport.call(get, never);
+    expect(server.received[0]?.path).toBe("/k8s/c-1/api/v1/x");
+  });
+
+  test("uses the same connections again", async () => {
+    const { server, transport } = await start([json(200, {})]);
+    for (let i = 0; i < 20; i += 1) await transport.call(get, never);
+    // Not always one: a connection is busy until its answer has been cleared away.
+    expect(server.connections()).toBeLessThanOrEqual(2);
+  });
+
+  test.each([
+    [400, "BadRequest", "rejected"],
+    [401, "Unauthorized", "denied"],
+    [403, "Forbidden", "denied"],
+    [404, "NotFound", "missing"],
+    [405, "MethodNotAllowed", "rejected"],
+    [409, "Conflict", "conflict"],
+    [409, "AlreadyExists", "conflict"],
+    [410, "Expired", "expired"],
+    [413, "RequestEntityTooLarge", "rejected"],
+    [422, "Invalid", "rejected"],
+    [429, "TooManyRequests", "throttled"],
+    [500, "InternalError", "unavailable"],
+    [503, "ServiceUnavailable", "unavailable"],
+    [504, "Timeout", "unavailable"],
+  ])("that is refused with %i %s is %s, in the API server's words", async (code, reason, kind) => {
+    const { transport } = await start([refusal(code, reason)]);
+    const answer = await transport.call(get, never);
+    expect(answer).toMatchObject({ ok: false, error: { kind } });
+    if (!answer.ok) expect(answer.error.message).toBe(`GET /api/v1/x: ${code} because ${reason}`);
+  });
+
+  test.each([
+    [429, { "retry-after": "7" }, {}, 7000],
+    [503, { "retry-after": "2" }, {}, 2000],
+    [429, { "retry-after": "Thu, 01 Jan 2026 00:00:30 GMT" }, {}, 30_000],
+    [429, { "retry-after": "Wed, 31 Dec 2025 00:00:00 GMT" }, {}, 0],
+    [429, {}, { retryAfterSeconds: 4 }, 4000],
+    [429, {}, {}, 1000],
+    [429, { "retry-after": "86400" }, {}, 300_000],
+    [429, { "retry-after": "soon" }, {}, 1000],
+  ])("that is answered %i %j asks for patience", async (code, headers, details, retryAfter) => {
+    const { transport } = await start([json(code, { code, details }, headers)]);
+    expect(await transport.call(get, never)).toMatchObject({
+      ok: false,
+      error: { kind: "throttled", retryAfter },
+    });
+  });
+
+  test("tells a JSON Patch that no longer fits from one that makes the object invalid", async () => {
+    const { transport } = await start([
+      refusal(422, "Invalid"),
+      refusal(422, "Invalid", { name: "a", causes: [{ field: "status.x" }] }),
+    ]);
+    const patch = { method: "PATCH", path: "/x", body: [], contentType: JSON_PATCH } as const;
+    expect(await transport.call(patch, never)).toMatchObject({ error: { kind: "conflict" } });
+    expect(await transport.call(patch, never)).toMatchObject({ error: { kind: "rejected" } });
+  });
+
+  test.each<[string, Answer]>([
+    ["resets the connection", (response) => void response.destroy()],
+    ["cuts the answer short", pieces(['{"items": [{'], "reset")],
+    ["ends the answer in the middle", pieces(['{"items": [{'], "close")],
+    ["answers something else", pieces(["<html>bad gateway</html>"], "close")],
+    ["never answers", () => {}],
+    ["stops in the middle of the answer", pieces(['{"items": [{'], "open")],
+  ])("to a server that %s is unavailable, and the next one works", async (_what, fault) => {
+    const { transport } = await start([fault, json(200, { fine: true })], { timeout: millis(150) });
+    const answer = await transport.call(get, never);
+    expect(answer).toMatchObject({ ok: false, error: { kind: "unavailable" } });
+    expect(await transport.call(get, never)).toEqual({ ok: true, value: { fine: true } });
+  });
+
+  test("to a server that is not there is unavailable, and no secret is in what it says", async () => {
+    const { server, transport } = await start([json(200, {})]);
+    await server.close();
+    const answer = await transport.call(get, never);
+    expect(answer).toMatchObject({
+      ok: false,
+      error: { kind: "unavailable", message: expect.stringContaining("ECONNREFUSED") },
+    });
+    expect(JSON.stringify(answer)).not.toContain("token-of-the-tester");
+  });
+
+  test("ends when its signal aborts, before or during", async () => {
+    const { transport } = await start([() => {}]);
+    const stop = new AbortController();
+    const answer = transport.call(get, stop.signal);
+    setImmediate(() => stop.abort());
+    expect(await answer).toMatchObject({ ok: false, error: { kind: "unavailable" } });
+    expect(await transport.call(get, stop.signal)).toMatchObject({
+      ok: false,
+      error: { kind: "unavailable" },
+    });
+  });
+});
+
+describe("credentials", () => {
+  test("are asked for again after a second, and at once when they were refused", async () => {
+    const ok = json(200, {});
+    const { server, transport, clock } = await start([ok, ok, ok, refusal(401, "Unauthorized"), ok]);
+    const rotate = (token: string) => {
+      server.config.users = [{ name: "tester", token }];
+    };
+    const sent = () => server.received.map(({ headers }) => headers.authorization);
+    await transport.call(get, never);
+    rotate("second");
+    await clock.advance(millis(999));
+    await transport.call(get, never);
+    await clock.advance(millis(1));
+    await transport.call(get, never);
+    expect(sent()).toEqual(["Bearer token-of-the-tester", "Bearer token-of-the-tester", "Bearer second"]);
+    await transport.call(get, never);
+    rotate("third");
+    await transport.call(get, never);
+    expect(sent().at(-1)).toBe("Bearer third");
+  });
+
+  test("that cannot be had are a fault, and are tried again", async () => {
+    const { server, transport, clock } = await start([json(200, {})]);
+    const given = server.config.users;
+    server.config.users = [
+      { name: "tester", certFile: "/nonexistent/client.crt", keyFile: "/nonexistent/client.key" },
+    ];
+    expect(await transport.call(get, never)).toMatchObject({ ok: false, error: { kind: "unavailable" } });
+    server.config.users = given;
+    await clock.advance(seconds(1));
+    expect((await transport.call(get, never)).ok).toBe(true);
+  });
+
+  test("of another TLS identity get another pool, while what is under way on the old one goes on", async () => {
+    const { server, transport, clock } = await start([pieces(["one\n", "two\n"], "open"), json(200, {})]);
+    const lines = await transport.lines("/watch", minutes(1), never);
+    if (!lines.ok) throw new Error("no lines");
+    const iterator = lines.value[Symbol.asyncIterator]();
+    expect((await iterator.next()).value).toBe("one");
+    const caData = Buffer.from("another authority").toString("base64");
+    server.config.clusters = server.config.clusters.map((cluster) => ({ ...cluster, caData }));
+    await clock.advance(seconds(1));
+    expect((await transport.call(get, never)).ok).toBe(true);
+    expect(server.connections()).toBe(2);
+    expect((await iterator.next()).value).toBe("two");
+    await iterator.return?.();
+  });
+});
+
+describe("lines", () => {
+  async function read(script: Answer, idle = millis(300)): Promise<string[]> {
+    const { transport } = await start([script]);
+    const opened = await transport.lines("/watch", idle, never);
+    if (!opened.ok) throw new Error(opened.error.message);
+    const seen: string[] = [];
+    for await (const line of opened.value) seen.push(line);
+    return seen;
+  }
+
+  test("come whole, however they were cut on the way", async () => {
+    const snow = Buffer.from('{"a":"☃"}\n');
+    expect(
+      await read(pieces(['{"b"', ":1}\n{", '"c":2}\n\n', snow.subarray(0, 7), snow.subarray(7)], "close")),
+    ).toEqual(['{"b":1}', '{"c":2}', '{"a":"☃"}']);
+  });
+
+  test("that are cut off at the end are handed on as they are", async () => {
+    expect(await read(pieces(['{"a":1}\n{"b":'], "close"))).toEqual(['{"a":1}', '{"b":']);
+  });
+
+  test("throw when the connection is reset", async () => {
+    await expect(read(pieces(['{"a":1}\n'], "reset"))).rejects.toThrow();
+  });
+
+  test("end when nothing has come for a while", async () => {
+    expect(await read(pieces(['{"a":1}\n'], "open"))).toEqual(['{"a":1}']);
+  });
+
+  test("of a refusal are a fault", async () => {
+    const { transport } = await start([refusal(410, "Expired")]);
+    expect(await transport.lines("/watch", minutes(1), never)).toMatchObject({
+      ok: false,
+      error: { kind: "expired" },
+    });
+  });
+});
