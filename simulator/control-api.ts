@@ -159,7 +159,7 @@ export function parseFault(body: JsonValue | undefined, now: number): ParsedFaul
   const problems: string[] = [];
   const fields = readFields(body, "", problems);
   const kind = fields.oneOf("kind", FAULT_KINDS, null);
-  if (kind === null) fields.complain("kind", `is needed: one of ${FAULT_KINDS.join(", ")}`);
+  if (body["kind"] === undefined) fields.complain("kind", `is needed: one of ${FAULT_KINDS.join(", ")}`);
   const rule: FaultRule = {
     id: fields.text("id", `fault-${++faultsMade}`),
     kind: kind ?? "status",

@@ -49,7 +49,13 @@ export type EvaluationParts = {
 };
 
 /** What was last set on a twin, to be taken back one day, and what the twin then was: an unchanged one costs nothing. */
-type Memory = { readonly plan: Plan; readonly owned: readonly Owned[]; readonly section: Section };
+type Memory = {
+  readonly plan: Plan;
+  /** Everything that was set, with what was kept of layers that target the twin no more. */
+  readonly owned: readonly Owned[];
+  readonly kept: readonly Owned[];
+  readonly section: Section;
+};
 
 type Tally = { targeted: number; applied: number; successful: number; failed: number };
 
@@ -186,21 +192,27 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
     const memory = memories.get(key);
     if (twin === undefined || (memory === undefined && plan === NO_PLAN && isBare(twin.configurations)))
       return 0;
-    if (memory?.plan === plan && memory.section === twin.desired) return 0;
+    if (memory?.plan === plan && memory.section === twin.desired && memory.kept.every(isThere)) return 0;
     const had = twin.desired.value;
     const lost = (memory?.owned ?? []).filter(
       (old) => !plan.paths.some((path) => isWithin(old.path, path.path)),
     );
-    const kept = lost.filter((old) => untargeted === "keep" && configurations.get(old.owner) !== undefined);
+    const kept = lost.filter((old) => untargeted === "keep" && isThere(old));
     const wanted = wantedOf(had, plan, memory, { lost, kept });
     const differs = !sameJson(had, wanted);
     const written = differs ? twins.patch(key, { tags: null, desired: mergePatch(had, wanted) }, null) : null;
     // What does not fit into the twin is not applied: the configuration stays Targeted there.
     const status = written?.ok === false ? asTargeted(plan.status) : plan.status;
     twins.setConfigurations(key, status);
-    const section = (written?.ok ? written.value : twin).desired;
-    memories.set(key, { plan, owned: [...plan.paths, ...kept], section });
-    return written?.ok ? 1 : 0;
+    if (written?.ok === false) return 0;
+    const section = (written?.value ?? twin).desired;
+    if (plan === NO_PLAN && kept.length === 0) memories.delete(key);
+    else memories.set(key, { plan, owned: [...plan.paths, ...kept], kept, section });
+    return written === null ? 0 : 1;
+  }
+
+  function isThere(owned: Owned): boolean {
+    return configurations.get(owned.owner) !== undefined;
   }
 
   function ensureModules(device: string): void {

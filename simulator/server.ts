@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ServerCertificate } from "./certificates.ts";
 import { type Answer, nameOfStatus, type Refusal, refuse } from "./errors.ts";
@@ -118,8 +118,7 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
         case "reset":
         case "outage":
           hub.counters.request(operation.operation, operation.name, "reset", operation.cost);
-          response.socket?.resetAndDestroy();
-          response.destroy();
+          reset(response);
           return null;
         case "status":
           return failure({ ok: false, refusal: refusalOf(rule) });
@@ -128,6 +127,15 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
       }
     }
     return null;
+  }
+
+  /** Resets the TCP connection: the TLS socket on top of it cannot, so the one below is found by the peer's port. */
+  function reset(response: ServerResponse): void {
+    const port = response.socket?.remotePort;
+    for (const socket of sockets)
+      if (socket instanceof Socket && port !== undefined && socket.remotePort === port)
+        socket.resetAndDestroy();
+    response.destroy();
   }
 
   function finish(response: ServerResponse, operation: Operation | null, reply: HttpReply): void {

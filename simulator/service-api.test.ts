@@ -1,20 +1,9 @@
 import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
-import { createSimulator, type Endpoint, type Simulator, type SimulatorOptions } from "./simulator.ts";
-import { createPinnedAgent } from "./testing/pinned-agent.ts";
+import { createSimulator, type Simulator, type SimulatorOptions } from "./simulator.ts";
+import { connectRegistry, problemOf, rawOf, redirect, statusOf } from "./testing/service-client.ts";
 
 // The real client of the hub, against the simulator: what it accepts and what it rejects is the contract.
-
-type RawClient = {
-  setOptions: (options: unknown) => void;
-  executeApiCall: (
-    method: string,
-    path: string,
-    headers: unknown,
-    body: unknown,
-    done: (problem: Error | null, body?: unknown) => void,
-  ) => void;
-};
 
 const running: Simulator[] = [];
 afterEach(async () => {
@@ -25,19 +14,7 @@ async function startHub(options: Partial<SimulatorOptions> = {}) {
   const simulator = createSimulator({ tier: "S3", ...options });
   running.push(simulator);
   const endpoint = await simulator.start();
-  return { simulator, endpoint, registry: connect(endpoint, endpoint.connectionString) };
-}
-
-function connect(endpoint: Endpoint, connectionString: string, deadline = 5000) {
-  const registry = iothub.Registry.fromConnectionString(connectionString);
-  rawOf(registry).setOptions({
-    http: { agent: createPinnedAgent({ host: "127.0.0.1", port: endpoint.port, ca: endpoint.ca, deadline }) },
-  });
-  return registry;
-}
-
-function rawOf(registry: unknown): RawClient {
-  return (registry as { readonly _restApiClient: RawClient })._restApiClient;
+  return { simulator, endpoint, registry: connectRegistry(endpoint) };
 }
 
 function call(
@@ -52,25 +29,6 @@ function call(
       problem ? reject(problem) : resolve(answer),
     );
   });
-}
-
-type ClientError = Error & {
-  readonly response?: { readonly statusCode: number; readonly headers: Record<string, string> };
-  readonly responseBody?: string;
-  readonly code?: string;
-};
-
-async function problemOf(work: Promise<unknown>): Promise<ClientError> {
-  try {
-    await work;
-  } catch (problem) {
-    return problem as ClientError;
-  }
-  throw new Error("it was expected to be refused");
-}
-
-async function statusOf(work: Promise<unknown>): Promise<number | undefined> {
-  return (await problemOf(work)).response?.statusCode;
 }
 
 test("an identity is created with keys of its own, read, updated and deleted", async () => {
@@ -95,10 +53,10 @@ test("an identity is created with keys of its own, read, updated and deleted", a
 test("a wrong key, another hub's token and a policy without the right are unauthorised", async () => {
   const { endpoint, simulator } = await startHub();
   const wrong = endpoint.connectionString.replace(/SharedAccessKey=.*/, `SharedAccessKey=${"A".repeat(43)}=`);
-  expect((await problemOf(connect(endpoint, wrong).get("cam-1"))).name).toBe("UnauthorizedError");
+  expect((await problemOf(connectRegistry(endpoint, wrong).get("cam-1"))).name).toBe("UnauthorizedError");
 
   const reader = simulator.hub.policies.find((policy) => policy.name === "registryRead")!;
-  const asReader = connect(
+  const asReader = connectRegistry(
     endpoint,
     `HostName=${endpoint.hostName};SharedAccessKeyName=registryRead;SharedAccessKey=${reader.key}`,
   );
@@ -116,14 +74,7 @@ test("a bearer token is accepted until it says that it has expired", async () =>
     const registry = iothub.Registry.fromTokenCredential(endpoint.hostName, {
       getToken: async () => ({ token: `x.${claims}.y`, expiresOnTimestamp: Date.now() + 3_600_000 }),
     });
-    const agent = createPinnedAgent({
-      host: "127.0.0.1",
-      port: endpoint.port,
-      ca: endpoint.ca,
-      deadline: 5000,
-    });
-    rawOf(registry).setOptions({ http: { agent } });
-    return registry;
+    return redirect(registry, endpoint);
   };
   expect((await withExpiry(60).create({ deviceId: "cam-1" })).responseBody.deviceId).toBe("cam-1");
   expect(await statusOf(withExpiry(-60).get("cam-1"))).toBe(401);
@@ -324,12 +275,7 @@ test("past the tier's budget requests get 429", async () => {
 test("a method finds its device offline, in the second form of error bodies", async () => {
   const { registry, endpoint } = await startHub();
   await registry.create({ deviceId: "cam-1" });
-  const client = iothub.Client.fromConnectionString(endpoint.connectionString);
-  rawOf(client).setOptions({
-    http: {
-      agent: createPinnedAgent({ host: "127.0.0.1", port: endpoint.port, ca: endpoint.ca, deadline: 5000 }),
-    },
-  });
+  const client = redirect(iothub.Client.fromConnectionString(endpoint.connectionString), endpoint);
   const problem = await problemOf(client.invokeDeviceMethod("cam-1", { methodName: "ping" }));
   expect(problem.response?.statusCode).toBe(404);
   expect(JSON.parse(JSON.parse(problem.responseBody ?? "{}").Message)).toMatchObject({ errorCode: 404103 });

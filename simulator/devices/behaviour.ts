@@ -149,7 +149,8 @@ function parseLatency(fields: Fields): Latency {
 
 function parseFailure(fields: Fields): NonNullable<Effects["failAt"]> {
   const state = fields.oneOf("state", FAILING_STATES, null);
-  if (state === null) fields.complain("state", `is needed: one of ${FAILING_STATES.join(", ")}`);
+  if (fields.raw("state") === undefined)
+    fields.complain("state", `is needed: one of ${FAILING_STATES.join(", ")}`);
   const codes: Readonly<Record<FailingState, string>> = {
     Downloading: "DownloadFailed404",
     Checking: "DigestMismatch",
