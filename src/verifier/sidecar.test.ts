@@ -567,7 +567,10 @@ describe("the wire", () => {
   });
 
   test("refuses a body without end, other methods and other paths", async () => {
-    expect((await raw("PUT", "/v1/verifications/large", "x".repeat(2_000_000))).status).toBe(413);
+    const large = "x".repeat(2_000_000);
+    expect((await raw("PUT", "/v1/verifications/large", large)).status).toBe(413);
+    const chunked = { "transfer-encoding": "chunked" };
+    expect((await raw("PUT", "/v1/verifications/large", large, chunked)).status).toBe(413);
     expect((await raw("POST", "/v1/verifications/bad", "")).status).toBe(405);
     expect((await raw("GET", "/v1/verifications/..%2f..", "")).status).toBe(404);
     expect((await raw("GET", "/", "")).status).toBe(404);
@@ -738,8 +741,9 @@ async function verdict(key: VerificationKey): Promise<VerifyReport> {
 async function verdictOn(request: VerifyRequest): Promise<VerifyReport> {
   const key = await begin(request);
   const report = await verdict(key);
-  // The directory of the verification is gone when its verdict is there.
+  // Its files and its process are gone when the verdict is there.
   expect(await readdir(bench.workdir)).toEqual([]);
+  expect(children()).toEqual([]);
   // Other tests ask for the same bytes, elsewhere.
   await bench.client.cancel(key, SIGNAL);
   return report;
@@ -786,9 +790,10 @@ function raw(
   method: string,
   path: string,
   body: string,
+  headers: Readonly<Record<string, string>> = {},
 ): Promise<{ readonly status: number; readonly body: string }> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({ socketPath: bench.socket, method, path }, (response) => {
+    const request = httpRequest({ socketPath: bench.socket, method, path, headers }, (response) => {
       let text = "";
       response.setEncoding("utf8").on("data", (chunk: string) => {
         text += chunk;
