@@ -476,7 +476,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     /** Time goes on: the hub evaluates, devices act, views are swept. */
     advance: (by: number): void => {
       now += by;
-      tag();
+      if (outage === null) tag();
       const due = evaluations.filter((at) => at <= now);
       if (outage === null && (due.length > 0 || now >= regularEvaluation)) {
         evaluations = evaluations.filter((at) => at > now);

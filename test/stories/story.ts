@@ -438,7 +438,6 @@ export function deploymentSpec(
 export function deviceSpec(more: object = {}) {
   return {
     deviceClass: "jetson-orin-nano",
-    site: "plant-a",
     iotEdge: true,
     enabled: true,
     heartbeatTimeout: duration("5m"),
