@@ -148,6 +148,27 @@ test("behaviours are put, added to and listed, and the fleet can be looked at", 
   });
 });
 
+test("the fleet names its configurations, and its identities with their tags and pointers, but no url", async () => {
+  const { registry, sim } = await startHub();
+  await registry.create({ deviceId: "cam-1" });
+  await registry.updateTwin("cam-1", { tags: { line: "7" }, properties: { desired: { other: 1 } } }, "*");
+  const model = { release: "plant.digits-1", url: "https://store/model?sig=secret" };
+  await registry.create({ deviceId: "cam-2", capabilities: { iotEdge: true } });
+  await registry.addModule({ deviceId: "cam-2", moduleId: "inference" });
+  await registry.updateModuleTwin("cam-2", "inference", { properties: { desired: { model } } }, "*");
+  const content = { deviceContent: { "properties.desired.other": 2 } };
+  await registry.addConfiguration({ id: "one", content, targetCondition: "*" });
+  const { body } = await sim("GET", "fleet?devices=10");
+  expect(body).toMatchObject({
+    configurations: ["one"],
+    identities: [
+      { deviceId: "cam-1", enabled: true, tags: { line: "7" }, pointers: [] },
+      { deviceId: "cam-2", pointers: [{ module: "inference", release: "plant.digits-1" }] },
+    ],
+  });
+  expect(JSON.stringify(body)).not.toContain("secret");
+});
+
 test("a virtual clock moves when it is told to, and a real one does not", async () => {
   const virtual = await startHub({ clock: createManualClock(START) });
   expect((await virtual.sim("POST", "clock", { advanceMilliseconds: 90_000 })).body).toEqual({

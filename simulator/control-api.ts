@@ -8,6 +8,7 @@ import type { Hub } from "./hub.ts";
 import { isObject, type JsonObject, type JsonValue } from "./json.ts";
 import type { ControlApi } from "./server.ts";
 import { type HttpReply, type HttpRequest, JSON_HEADERS } from "./service-api.ts";
+import { twinKey } from "./twin.ts";
 
 // The simulator's own API under /sim, on the port of the hub: what a test does to the world. It asks for no key; the
 // simulator is meant for loopback and test networks.
@@ -112,10 +113,12 @@ function handlersOf({
       GET: ({ url }) => {
         const summary = fleet.summary();
         const top = Number(url.searchParams.get("devices") ?? 0);
-        const devices = top > 0 ? { list: fleet.list().slice(0, top) } : {};
+        const devices =
+          top > 0 ? { list: fleet.list().slice(0, top), identities: identitiesOf(hub).slice(0, top) } : {};
         return answered({
           ...summary,
           ...devices,
+          configurations: hub.configurations.list().map(({ id }) => id),
           behaviours: fleet.behaviours().map((rule) => rule.source),
         });
       },
@@ -141,6 +144,22 @@ function handlersOf({
     },
     evaluate: { POST: () => answered({ twinWrites: hub.evaluate() }) },
   };
+}
+
+/** Every identity of a device, with its tags and what its twins desire of models: `module` is null in the device's own. */
+function identitiesOf(hub: Hub): readonly JsonObject[] {
+  return [...hub.registry.devices()].map(({ deviceId, enabled }) => {
+    const pointers = [null, ...hub.registry.modulesOf(deviceId).map(({ moduleId }) => moduleId)].flatMap(
+      (module) => {
+        const pointer = hub.twins.get(twinKey(deviceId, module))?.desired.value["model"];
+        if (!isObject(pointer)) return [];
+        // Its url is a secret: whoever has it may download.
+        const { url: _, ...told } = pointer;
+        return [{ module, ...told }];
+      },
+    );
+    return { deviceId, enabled, tags: hub.twins.get(twinKey(deviceId, null))?.tags ?? {}, pointers };
+  });
 }
 
 function timeOf(clock: SimClock): string {
