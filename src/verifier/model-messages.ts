@@ -27,7 +27,7 @@ export type Answer =
   /** The child itself could not do its work: a fact about us. */
   | { readonly kind: "broken"; readonly message: string };
 
-export const REFUSALS = ["load", "golden", "run", "memory"] as const;
+const REFUSALS = ["load", "golden", "run", "memory"] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
 const MOST_TENSORS = 10_000;

@@ -143,7 +143,7 @@ function inflate(raw: Buffer, size: number): Buffer | null {
 }
 
 /** One .npy file: magic, version, the length of a header, the header (a Python literal), the data. */
-export function readNpy(content: Buffer): Result<TensorValue, string> {
+function readNpy(content: Buffer): Result<TensorValue, string> {
   if (content.length < 12 || content.toString("latin1", 0, 6) !== NPY_MAGIC)
     return err("it is not in numpy's .npy format");
   const version = content[6] ?? 0;

@@ -22,7 +22,7 @@ const LONGEST_TEXT = 256;
 const MOST_LISTED = 10;
 const MOST_VALUES = 10_000;
 /** protobuf's own limit. */
-export const LARGEST_FILE = 2 ** 31 - 1;
+const LARGEST_FILE = 2 ** 31 - 1;
 
 const VARINT = 0;
 const FIXED64 = 1;

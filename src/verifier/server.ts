@@ -149,7 +149,7 @@ async function readBody(request: IncomingMessage): Promise<string | null> {
 }
 
 /** Problems never quote values: urls are secrets. */
-export function parseRequest(body: string): Result<VerifyRequest, string> {
+function parseRequest(body: string): Result<VerifyRequest, string> {
   const json = parseJson(body);
   if (!json.ok) return json;
   const parsed = parse(verifyRequestSchema, json.value);

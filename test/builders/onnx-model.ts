@@ -13,7 +13,7 @@ export type Message = {
   readonly encode: () => Buffer;
 };
 
-export const ELEMENT_TYPES = {
+const ELEMENT_TYPES = {
   float32: 1,
   uint8: 2,
   int8: 3,
@@ -118,7 +118,7 @@ export function floatTensor(name: string, shape: readonly number[], values: Iter
   return rawTensor(name, shape, "float32", new Uint8Array(data.buffer));
 }
 
-export function integerTensor(
+function integerTensor(
   name: string,
   shape: readonly number[],
   values: readonly (number | bigint)[],
@@ -127,7 +127,7 @@ export function integerTensor(
   return rawTensor(name, shape, "int64", new Uint8Array(data.buffer));
 }
 
-export function rawTensor(
+function rawTensor(
   name: string,
   shape: readonly number[],
   type: ElementType,
@@ -137,7 +137,7 @@ export function rawTensor(
 }
 
 /** A TensorProto whose data is in another file. */
-export function externalTensor(name: string, shape: readonly number[], location: string): Message {
+function externalTensor(name: string, shape: readonly number[], location: string): Message {
   return tensorHeader(shape, "float32")
     .text(8, name)
     .message(13, message().text(1, "location").text(2, location))
