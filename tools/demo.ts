@@ -38,7 +38,7 @@ type Demo = {
   readonly kubectl: Kubectl;
   readonly stack: LocalStack;
   readonly say: Say;
-  readonly clock: () => string;
+  readonly show: Say;
 };
 type Say = (line: string) => void;
 
@@ -57,10 +57,10 @@ async function main(): Promise<void> {
 
   const began = Date.now();
   const clock = () => `${((Date.now() - began) / 1000).toFixed(1).padStart(6)}s`;
-  const say: Say = (line) => process.stdout.write(`${clock()}  ${line}\n`);
+  const { say, show } = createView(clock);
 
   say("starting the control plane (built from Go modules the first time, about five minutes)");
-  const controlPlane = await startControlPlane({ progress: say });
+  const controlPlane = await startControlPlane({ crds: join(EXAMPLES, "../crds"), progress: say });
   const stopping: (() => Promise<void>)[] = [controlPlane.stop];
   const stop = async () => {
     for (const end of stopping.splice(0).reverse()) await end();
@@ -86,7 +86,7 @@ async function main(): Promise<void> {
       ],
     });
     stopping.push(stack.stop);
-    const demo: Demo = { kubectl, stack, say, clock };
+    const demo: Demo = { kubectl, stack, say, show };
     const facts = await story(demo, count);
     await tables(demo);
     process.stdout.write(`\nWhat was seen\n\n${facts.map((fact) => `  ${fact}`).join("\n")}\n\n`);
@@ -101,19 +101,32 @@ async function main(): Promise<void> {
   say("done");
 }
 
+/** Lines that stay, and in a terminal one line below them that is drawn over again and again. */
+function createView(clock: () => string): { readonly say: Say; readonly show: Say } {
+  const { stdout } = process;
+  const clear = stdout.isTTY ? "\r\x1b[K" : "";
+  return {
+    say: (line) => void stdout.write(`${clear}${clock()}  ${line}\n`),
+    show: (line) => {
+      if (stdout.isTTY) stdout.write(`${clear}${clock()}  ${line.slice(0, stdout.columns - 12)}`);
+    },
+  };
+}
+
+/** One character for each fiftieth of the fleet: `#` runs the candidate, `+` is exposed to it, `.` is not. */
+function bar({ devices, candidate }: InferenceDeploymentStatus): string {
+  if (devices === undefined || devices.matched === 0) return "";
+  const cells = (part: number) => Math.round((50 * part) / devices.matched);
+  const exposed = cells(candidate === undefined ? devices.matched : devices.exposed);
+  const running = Math.min(exposed, cells(Math.max(0, devices.matched - devices.onStable)));
+  const done = candidate === undefined ? cells(devices.updated) : running;
+  return `[${"#".repeat(done)}${"+".repeat(Math.max(0, exposed - done))}${".".repeat(50 - Math.max(exposed, done))}]`;
+}
+
 /** Returns the lines of the summary; throws at the first thing that does not happen. */
 async function story(demo: Demo, count: number): Promise<readonly string[]> {
   const { kubectl, stack, say } = demo;
   const facts: string[] = [];
-  await kubectl("apply", "-f", join(EXAMPLES, "../crds"));
-  await kubectl(
-    "wait",
-    "--for=condition=Established",
-    "--timeout=30s",
-    "crd",
-    "-l",
-    "app.kubernetes.io/part-of=edge-fleet-operator",
-  );
   await kubectl("create", "namespace", "edgefleet-system");
   await kubectl("apply", "-f", join(EXAMPLES, "plant/00-namespace.yaml"));
   await uploadFolder({
@@ -160,6 +173,7 @@ async function story(demo: Demo, count: number): Promise<readonly string[]> {
     facts.push(
       `  step ${step.percent} %: at most ${step.exposed} devices exposed, ${step.writes} hub writes for configurations`,
     );
+  facts.push(`  then made stable and cleaned up: ${second.closingWrites} hub writes for configurations`);
   requireThat(
     second.widths.join() === "5,25,100",
     `digits-2.0.0 went out in steps of ${second.widths.join(", ")}`,
@@ -177,7 +191,7 @@ async function story(demo: Demo, count: number): Promise<readonly string[]> {
   const back = await allBackOn(demo, "digits-2.0.0", count);
   facts.push(
     `digits-2.1.0-slow passed verification, was exposed to ${slow.mostExposed} devices, breached and was rolled back by itself`,
-    `  breach seen to rollback issued: ${slow.breachToRollback} s; rollback issued to last device back: ${((back - slow.rollbackAt) / 1000).toFixed(1)} s`,
+    `  first device runs it to rollback issued: ${secondsBetween(slow.firstRanAt, slow.rollbackAt)} s (devices report every 2 s); rollback issued to last device back: ${secondsBetween(slow.rollbackAt, back)} s`,
     `  ${slow.message}`,
   );
   requireThat(slow.verified, "digits-2.1.0-slow passed verification");
@@ -244,8 +258,11 @@ type Followed = {
   readonly updated: number;
   readonly widths: readonly number[];
   readonly steps: readonly { readonly percent: number; readonly exposed: number; readonly writes: number }[];
+  /** Writes of configurations that no step is charged with: making it stable, and cleaning up. */
+  readonly closingWrites: number;
   readonly mostExposed: number;
-  readonly breachToRollback: string;
+  /** When the first device ran it, and when the rollback was decided; milliseconds, 0 where that never was. */
+  readonly firstRanAt: number;
   readonly rollbackAt: number;
   readonly verified: boolean;
   readonly message: string;
@@ -253,10 +270,11 @@ type Followed = {
 
 /** Watches the deployment until `release` has reached `goal`, and prints a line whenever something changes. */
 async function follow(demo: Demo, release: string, goal: "Completed" | "RolledBack"): Promise<Followed> {
-  const { kubectl, say } = demo;
+  const { kubectl, say, show } = demo;
   const began = Date.now();
   const steps: { percent: number; exposed: number; writes: number }[] = [];
-  let [mostExposed, last, breachAt, rollbackAt, verified] = [0, "", 0, 0, false];
+  const writesSinceLast = await countWrites(demo.stack);
+  let [mostExposed, last, firstRanAt, closingWrites, verified] = [0, "", 0, 0, false];
   for (;;) {
     const { status, spec, metadata } = await deployment(kubectl);
     const current = status?.observedGeneration === metadata.generation && spec.release.name === release;
@@ -265,14 +283,14 @@ async function follow(demo: Demo, release: string, goal: "Completed" | "RolledBa
       if (status.candidate?.release === release) mostExposed = Math.max(mostExposed, exposed);
       const conditions = new Map(status.conditions?.map((condition) => [condition.type, condition]));
       verified ||= conditions.get("ReleaseVerified")?.status === "True";
-      if (breachAt === 0 && status.analysis?.some(({ verdict }) => verdict === "Fail" || verdict === "Warn"))
-        breachAt = Date.now();
-      if (rollbackAt === 0 && (status.phase === "RollingBack" || status.phase === "RolledBack"))
-        rollbackAt = Date.now();
-      await noteStep(demo, status, steps);
+      if (firstRanAt === 0 && (await runningOn(demo.stack, release)) > 0) firstRanAt = Date.now();
+      const writes = await writesSinceLast();
+      if (status.step === undefined || status.phase === "RollingBack") closingWrites += writes;
+      else noteStep(steps, { percent: status.step.percent, exposed, writes });
       const line = describe(status);
       if (line !== last) say(line);
       last = line;
+      show(bar(status));
       const settled =
         goal === "Completed" ? status.stable?.release === release : status.rollback?.release === release;
       if (status.phase === goal && settled)
@@ -282,8 +300,9 @@ async function follow(demo: Demo, release: string, goal: "Completed" | "RolledBa
           widths: steps.map(({ percent }) => percent),
           steps,
           mostExposed,
-          breachToRollback: ((rollbackAt - (breachAt || rollbackAt)) / 1000).toFixed(1),
-          rollbackAt,
+          closingWrites,
+          firstRanAt,
+          rollbackAt: status.rollback === undefined ? 0 : Date.parse(status.rollback.at),
           verified,
           message: conditions.get("Degraded")?.message ?? "",
         };
@@ -297,36 +316,43 @@ async function follow(demo: Demo, release: string, goal: "Completed" | "RolledBa
   }
 }
 
-async function noteStep(
-  { stack }: Demo,
-  status: InferenceDeploymentStatus,
-  steps: { percent: number; exposed: number; writes: number }[],
-): Promise<void> {
-  if (status.step === undefined || status.phase === "RollingBack") return;
-  const { percent } = status.step;
-  const writes = await configurationWrites(stack);
-  const known = steps.find((step) => step.percent === percent);
-  const exposed = status.devices?.exposed ?? 0;
-  if (known === undefined) steps.push({ percent, exposed, writes: writes.since() });
+type StepSeen = { percent: number; exposed: number; writes: number };
+
+function noteStep(steps: StepSeen[], seen: StepSeen): void {
+  const known = steps.find((step) => step.percent === seen.percent);
+  if (known === undefined) steps.push({ ...seen });
   else {
-    known.exposed = Math.max(known.exposed, exposed);
-    known.writes += writes.since();
+    known.exposed = Math.max(known.exposed, seen.exposed);
+    known.writes += seen.writes;
   }
 }
 
-let configurationWritesBefore = 0;
-async function configurationWrites(stack: LocalStack): Promise<{ readonly since: () => number }> {
-  const counters = (await stack.control("GET", "/sim/counters")) as {
-    readonly writes?: Readonly<Record<string, number>>;
+/** How many configurations were written to the hub since the last call. */
+async function countWrites(stack: LocalStack): Promise<() => Promise<number>> {
+  const read = async () => {
+    const { writes } = (await stack.control("GET", "/sim/counters")) as {
+      readonly writes: { readonly configuration: number };
+    };
+    return writes.configuration;
   };
-  const now = counters.writes?.["configuration"] ?? 0;
-  return {
-    since: () => {
-      const grown = now - configurationWritesBefore;
-      configurationWritesBefore = now;
-      return grown;
-    },
+  let before = await read();
+  return async () => {
+    const now = await read();
+    const grown = now - before;
+    before = now;
+    return grown;
   };
+}
+
+async function runningOn(stack: LocalStack, release: string): Promise<number> {
+  const { releases } = (await stack.control("GET", "/sim/fleet")) as {
+    readonly releases: Readonly<Record<string, number>>;
+  };
+  return releases[`${NAMESPACE}.${release}`] ?? 0;
+}
+
+function secondsBetween(from: number, to: number): string {
+  return ((to - from) / 1000).toFixed(1);
 }
 
 function describe(status: InferenceDeploymentStatus): string {

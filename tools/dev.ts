@@ -31,7 +31,7 @@ async function main(): Promise<void> {
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
   });
   try {
-    const controlPlane = await startControlPlane({ progress: say });
+    const controlPlane = await startControlPlane({ crds: join(ROOT, "crds"), progress: say });
     stopping.push(controlPlane.stop);
     const stack = await startLocalStack({
       kubeconfig: controlPlane.kubeconfig,
@@ -44,7 +44,6 @@ async function main(): Promise<void> {
     stopping.push(stack.stop);
     const kubectl = (...args: readonly string[]) =>
       run(controlPlane.kubectl, ["--kubeconfig", controlPlane.kubeconfig, ...args]);
-    await kubectl("apply", "-f", join(ROOT, "crds"));
     await kubectl("create", "namespace", "edgefleet-system");
     await uploadFolder({
       connectionString: stack.azurite.connectionString,

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Azurite, startAzurite } from "./azurite.ts";
+import { bindToLife } from "./lifeline.ts";
 import { type Program, runProgram } from "./process.ts";
 
 /** Everything but the API server, as real processes on this machine: simulator, Azurite, verifier, operators. */
@@ -44,10 +45,13 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
   const say = options.progress ?? (() => undefined);
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "edgefleet-")));
   await mkdir(directory, { recursive: true });
+  const free =
+    options.directory === undefined ? bindToLife({ kind: "directory", path: directory }) : () => undefined;
   const started: { readonly name?: string; readonly stop: () => Promise<void> }[] = [];
   const stop = async () => {
     for (const part of started.reverse()) await part.stop();
     if (options.directory === undefined) await rm(directory, { recursive: true, force: true });
+    free();
   };
   try {
     say("starting Azurite");

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
+import { bindToLife } from "./lifeline.ts";
 
 export type Program = {
   readonly name: string;
@@ -25,6 +26,8 @@ export function runProgram(options: {
   const child = spawn(process.execPath, options.args, {
     env: { ...inherited(), ...options.env },
     stdio: ["ignore", "pipe", "pipe"],
+    // A group of its own: Ctrl-C reaches us alone, and we stop the parts in order.
+    detached: true,
   });
   const log = createWriteStream(options.logFile, { flags: "a" });
   child.stderr.pipe(log, { end: false });
@@ -33,6 +36,8 @@ export function runProgram(options: {
   void ended.then(() => log.end());
   const { pid } = child;
   if (pid === undefined) throw new Error(`${options.name} could not be started`);
+  const free = bindToLife({ kind: "group", pid });
+  void ended.then(free);
   return {
     name: options.name,
     pid,
