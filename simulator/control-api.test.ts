@@ -157,7 +157,7 @@ test("the fleet names its configurations, and its identities with their tags and
   await registry.addModule({ deviceId: "cam-2", moduleId: "inference" });
   await registry.updateModuleTwin("cam-2", "inference", { properties: { desired: { model } } }, "*");
   const content = { deviceContent: { "properties.desired.other": 2 } };
-  await registry.addConfiguration({ id: "one", content, targetCondition: "*" });
+  await registry.addConfiguration({ id: "one", content, targetCondition: "*", schemaVersion: "1.0" });
   const { body } = await sim("GET", "fleet?devices=10");
   expect(body).toMatchObject({
     configurations: ["one"],
