@@ -55,6 +55,8 @@ test.each<[string, boolean]>([
   ["deviceId = 'cam-1'", true],
   ["DEVICEID = 'cam-1' and not tags.edgefleet.site != 'plant-a'", true],
   ["tags.edgefleet.bucket = '100'", false],
+  ["tags.edgefleet.bucket < '200'", false],
+  ["NOT tags.edgefleet.bucket = '100'", false],
   ["NOT tags.missing = 'x'", false],
   ["NOT IS_DEFINED(tags.missing)", true],
   ["tags.missing = 'x' OR tags.edgefleet.bucket >= 100", true],

@@ -12,6 +12,14 @@ test("two bulk requests of fifty pass in a minute of one S1 unit, and the third 
   expect(throttle.take("identity", 50)).toBe(true);
 });
 
+test("a budget that nobody used for an hour lets no more through than a full one", () => {
+  let now = 0;
+  const throttle = createThrottle("S1", 1, () => now);
+  now += 3_600_000;
+  for (let index = 0; index < 20; index++) expect(throttle.take("query", 1)).toBe(true);
+  expect(throttle.take("query", 1)).toBe(false);
+});
+
 test.each([
   ["S1", 1, { identity: 100, query: 20, configuration: 20, twinRead: 100, twinWrite: 50 }],
   ["S1", 5, { identity: 500, query: 100, configuration: 100, twinRead: 100, twinWrite: 50 }],

@@ -196,8 +196,11 @@ test("withdrawn in the middle of an update, a device stays with what it ran", as
   point(simulator, "cam-1", pointerTo("a.m-2"));
   await simulator.advance(500);
   expect(reportOf(simulator, "cam-1").update?.release).toBe("a.m-2");
+  const states = watchStates(simulator, "cam-1");
   point(simulator, "cam-1", pointerTo("a.m-1"));
   await simulator.advance(5000);
+  // Once it is back it stays there: what was under way is dropped.
+  expect(states.indexOf("Running")).toBe(states.length - 1);
   expect(reportOf(simulator, "cam-1")).toMatchObject({
     active: { release: "a.m-1" },
     update: { release: "a.m-1", state: "Running" },
@@ -243,6 +246,7 @@ test("rules say which releases fail where, and who is slow, wrong or silent", as
   expect(reportOf(simulator, "dark-1")).toBeUndefined();
   expect(Date.parse(reportOf(simulator, "ahead").heartbeatAt)).toBeGreaterThan(START + 60 * MINUTE);
   expect(reportOf(simulator, "liar").active?.digest).toBe("sha256:lie");
+  expect(Date.parse(reportOf(simulator, "liar").heartbeatAt)).toBeLessThan(START + 4 * MINUTE);
 
   simulator.fleet.setBehaviours([]);
   await simulator.advance(3 * MINUTE);
