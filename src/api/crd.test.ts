@@ -45,6 +45,14 @@ test.each(definitions)(
   },
 );
 
+test.each(definitions)(
+  "$kind: nothing inside a list of the spec has a default, which kubectl apply and Argo CD would see as drift",
+  ({ schema }) => {
+    const inside = fieldsOf(schema).filter(({ at, field }) => at.includes("[]") && "default" in field);
+    expect(inside.map(({ at }) => at)).toEqual([]);
+  },
+);
+
 function fieldsOf(
   schema: Schema,
   at = "",

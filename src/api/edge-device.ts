@@ -14,6 +14,12 @@ export const edgeDeviceSpecSchema = Type.Object(
         minLength: 1,
         maxLength: 128,
         pattern: "^[A-Za-z0-9.%_*?!(),:=@$'-]+$",
+        "x-kubernetes-validations": [
+          cel(
+            "self != '.' && self != '..'",
+            "a deviceId of dots alone is a path, and cannot be asked for on the hub; choose another id",
+          ),
+        ],
       }),
     ),
     deviceClass: Type.String({

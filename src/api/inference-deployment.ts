@@ -99,13 +99,17 @@ export const stepSchema = Type.Object(
   { description: "One width of the canary." },
 );
 
+/** What an objective means where it does not say. Not in the schema: a default inside a list is drift to kubectl and Argo CD. */
+export const OBJECTIVE_DEFAULTS = { minimumInferences: 1, minimumDevices: 1, consecutive: 2 } as const;
+
 export const objectiveSchema = Type.Object(
   {
     metric: oneOf(METRICS, { description: "What devices report in their window." }),
-    direction: oneOf(["AtMost", "AtLeast"], {
-      description: "Whether large values (AtMost) or small values (AtLeast) are bad.",
-      default: "AtMost",
-    }),
+    direction: Type.Optional(
+      oneOf(["AtMost", "AtLeast"], {
+        description: "Whether large values (AtMost) or small values (AtLeast) are bad. Default: AtMost.",
+      }),
+    ),
     warning: Type.Optional(decimal({ description: "Past this bound the rollout holds." })),
     critical: Type.Optional(decimal({ description: "Past this bound the rollout is rolled back at once." })),
     maximumRatioToStable: Type.Optional(
@@ -114,25 +118,25 @@ export const objectiveSchema = Type.Object(
           "How many times worse than the devices of the same strata that run stable at the same time. Skipped where there are none.",
       }),
     ),
-    minimumInferences: Type.Integer({
-      description:
-        "A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive.",
-      minimum: 1,
-      default: 1,
-    }),
-    minimumDevices: Type.Integer({
-      description:
-        "A verdict needs this many reporting devices (or all exposed ones, where fewer are exposed).",
-      minimum: 1,
-      default: 1,
-    }),
-    consecutive: Type.Integer({
-      description:
-        "Windows in a row that must be past a warning or a ratio before it counts. An absolute critical bound acts at once.",
-      minimum: 1,
-      maximum: 10,
-      default: 2,
-    }),
+    minimumInferences: Type.Optional(
+      Type.Integer({
+        description: `A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive. Default: ${OBJECTIVE_DEFAULTS.minimumInferences}.`,
+        minimum: 1,
+      }),
+    ),
+    minimumDevices: Type.Optional(
+      Type.Integer({
+        description: `A verdict needs this many reporting devices (or all exposed ones, where fewer are exposed). Default: ${OBJECTIVE_DEFAULTS.minimumDevices}.`,
+        minimum: 1,
+      }),
+    ),
+    consecutive: Type.Optional(
+      Type.Integer({
+        description: `Windows in a row that must be past a warning or a ratio before it counts. An absolute critical bound acts at once. Default: ${OBJECTIVE_DEFAULTS.consecutive}.`,
+        minimum: 1,
+        maximum: 10,
+      }),
+    ),
   },
   {
     description: "One thing that must stay good.",
@@ -175,6 +179,12 @@ export const inferenceDeploymentSpecSchema = Type.Object(
               "Container image of the module, pinned by digest. Left out: another deployment brings the module, and only its model pointer is managed here.",
             pattern: "^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)+(:[A-Za-z0-9._-]+)?@sha256:[0-9a-f]{64}$",
             maxLength: 512,
+            "x-kubernetes-validations": [
+              cel(
+                "self.matches('@sha256:[0-9a-f]{64}$')",
+                "pin the image by digest, so that all devices run the same: registry/repository[:tag]@sha256:<64 hexadecimal digits>",
+              ),
+            ],
           }),
         ),
       },

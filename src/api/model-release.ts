@@ -87,8 +87,8 @@ export const variantSchema = Type.Object(
     digest: digest({ description: "sha256 of the file: the identity of the bytes that devices will run." }),
     executionProvider: Type.Optional(
       oneOf(["cpu", "cuda", "tensorrt"], {
-        description: "ONNX Runtime execution provider that devices use.",
-        default: "cpu",
+        // No default in the schema: inside a list it would be drift to kubectl and Argo CD.
+        description: "ONNX Runtime execution provider that devices use. Default: cpu.",
       }),
     ),
   },

@@ -28,7 +28,6 @@ export const REASONS = {
   // ModelRelease
   BlobFound: "BlobFound",
   BlobMissing: "BlobMissing",
-  BlobTooLarge: "BlobTooLarge",
   StoreUnavailable: "StoreUnavailable",
   StoreDenied: "StoreDenied",
   VerificationPassed: "VerificationPassed",
@@ -59,7 +58,6 @@ export const REASONS = {
   ReleaseMissing: "ReleaseMissing",
   ReleaseUnverified: "ReleaseUnverified",
   ReleaseRejected: "ReleaseRejected",
-  ReleaseQuarantined: "ReleaseQuarantined",
   ReleaseVerified: "ReleaseVerified",
   SelectorEmpty: "SelectorEmpty",
   NoDevices: "NoDevices",
@@ -68,18 +66,14 @@ export const REASONS = {
   NoConflict: "NoConflict",
   HubFull: "HubFull",
   ConditionRefused: "ConditionRefused",
-  WaitingForDevices: "WaitingForDevices",
   ObjectiveBreached: "ObjectiveBreached",
   ObjectiveWarning: "ObjectiveWarning",
   Inconclusive: "Inconclusive",
   FailureBudgetSpent: "FailureBudgetSpent",
   DeadlineExceeded: "DeadlineExceeded",
   Aborted: "Aborted",
-  Promoted: "Promoted",
-  Retried: "Retried",
   Healthy: "Healthy",
   Frozen: "Frozen",
-  InvalidSpec: "InvalidSpec",
 } as const;
 
 export type Reason = (typeof REASONS)[keyof typeof REASONS];

@@ -28,7 +28,15 @@ export function decimal(options: Options) {
 }
 
 export function duration(options: Options) {
-  return Type.Unsafe<Duration>({ type: "string", pattern: DURATION_PATTERN, maxLength: 24, ...options });
+  return Type.Unsafe<Duration>({
+    type: "string",
+    pattern: DURATION_PATTERN,
+    maxLength: 24,
+    ...options,
+    "x-kubernetes-validations": [
+      cel(`self.matches(r'${DURATION_PATTERN}')`, "write a duration like 90s, 10m or 1h30m"),
+    ],
+  });
 }
 
 export function timestamp(options: Options) {
@@ -36,7 +44,18 @@ export function timestamp(options: Options) {
 }
 
 export function digest(options: Options) {
-  return Type.Unsafe<Digest>({ type: "string", pattern: DIGEST_PATTERN, maxLength: 71, ...options });
+  return Type.Unsafe<Digest>({
+    type: "string",
+    pattern: DIGEST_PATTERN,
+    maxLength: 71,
+    ...options,
+    "x-kubernetes-validations": [
+      cel(
+        `self.matches('${DIGEST_PATTERN}')`,
+        "write a digest as sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them",
+      ),
+    ],
+  });
 }
 
 export function stringMap(options: Options) {

@@ -69,9 +69,9 @@ test("nothing passes without the devices and the inferences that it needs", () =
         evidence(samples, { exposed, control: control.map((one, index) => sample(`c${index}`, one)) }),
       );
       if (result.verdict !== "Pass" && result.verdict !== "Fail" && result.verdict !== "Warn") return;
-      expect(result.devices).toBeGreaterThanOrEqual(Math.min(asked.minimumDevices, Math.max(1, exposed)));
+      expect(result.devices).toBeGreaterThanOrEqual(Math.min(given.minimumDevices, Math.max(1, exposed)));
       expect(result.devices).toBeGreaterThan(0);
-      expect(result.samples).toBeGreaterThanOrEqual(asked.minimumInferences);
+      expect(result.samples).toBeGreaterThanOrEqual(given.minimumInferences);
       expect(Number.isFinite(Number(result.value))).toBe(true);
     }),
     { numRuns: 3000 },
@@ -87,6 +87,20 @@ test("no windows are Inconclusive, and the message says what is missing", () => 
   expect(result.message).toBe(
     "latencyP95Milliseconds: 0 of 3 devices and 0 of 100 inferences reported with the candidate",
   );
+});
+
+test("an objective that says no more than its bound wants one device, one inference and two windows", () => {
+  const bare = { metric: "latencyP95Milliseconds", warning: 100 } as Parameters<typeof judgeObjective>[0];
+  expect(judgeObjective(bare, evidence([sample("a", { inferences: 1 })])).verdict).toBe("Pass");
+  const slow = [sample("a", { p95: 150 })];
+  const first = judgeObjective(bare, evidence(slow));
+  expect(first).toMatchObject({
+    verdict: "Inconclusive",
+    message: expect.stringContaining("2 windows in a row"),
+  });
+  const later = instant(NOW + seconds(61));
+  const next = [sample("a", { p95: 150, endedAt: timestampOf(later) })];
+  expect(judgeObjective(bare, evidence(next, { now: later, before: [first] })).verdict).toBe("Warn");
 });
 
 test("an idle camera is no evidence", () => {

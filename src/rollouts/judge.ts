@@ -1,5 +1,10 @@
 import type { InferenceReport } from "../api/device-contract.ts";
-import type { AnalysisResult, Metric, Objective } from "../api/inference-deployment.ts";
+import {
+  type AnalysisResult,
+  type Metric,
+  OBJECTIVE_DEFAULTS,
+  type Objective,
+} from "../api/inference-deployment.ts";
 import { type Decimal, decimalText, numberOf } from "../base/decimal.ts";
 import { unreachable } from "../base/result.ts";
 import { elapsed, type Instant, parseTimestamp, timestampOf } from "../base/time.ts";
@@ -74,12 +79,16 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
       message: `${objective.metric}: ${liar.device} reports values that cannot be (not finite, negative, or more errors than inferences)`,
     };
   }
-  const needed = Math.min(objective.minimumDevices, Math.max(1, evidence.exposed));
-  if (cohort.length < needed || samples < objective.minimumInferences) {
+  const needed = Math.min(
+    objective.minimumDevices ?? OBJECTIVE_DEFAULTS.minimumDevices,
+    Math.max(1, evidence.exposed),
+  );
+  const inferences = objective.minimumInferences ?? OBJECTIVE_DEFAULTS.minimumInferences;
+  if (cohort.length < needed || samples < inferences) {
     return {
       ...facts,
       verdict: "Inconclusive",
-      message: `${objective.metric}: ${cohort.length} of ${needed} devices and ${samples} of ${objective.minimumInferences} inferences reported with the candidate`,
+      message: `${objective.metric}: ${cohort.length} of ${needed} devices and ${samples} of ${inferences} inferences reported with the candidate`,
       ...(had === null || before?.bound === undefined
         ? {}
         : { bound: before.bound, breachedSince: timestampOf(had) }),
@@ -119,7 +128,7 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
       verdict: confirmed ? breach.verdict : "Inconclusive",
       bound: breach.bound,
       breachedSince: timestampOf(since),
-      message: confirmed ? message : `${message}; ${objective.consecutive} windows in a row confirm it`,
+      message: confirmed ? message : `${message}; ${windowsOf(objective)} windows in a row confirm it`,
     };
   }
 
@@ -175,9 +184,10 @@ function warningBreach(objective: Objective, value: number, beyond: string): Bre
 
 /** Enough time for so many windows, and a window that ended after the breach was first seen. */
 function isConfirmed(objective: Objective, since: Instant, cohort: readonly Sample[], now: Instant): boolean {
-  if (objective.consecutive <= 1) return true;
+  const windows = windowsOf(objective);
+  if (windows <= 1) return true;
   const length = Math.max(...cohort.map(({ window }) => lengthOf(window)));
-  if (elapsed(since, now) < (objective.consecutive - 1) * length) return false;
+  if (elapsed(since, now) < (windows - 1) * length) return false;
   return cohort.some(({ window }) => (endOf(window, now) ?? since) > since);
 }
 
@@ -192,7 +202,7 @@ export function confirmationDue(
     const objective = objectives.find(({ metric }) => metric === result.metric);
     const since = result.breachedSince === undefined ? null : parseTimestamp(result.breachedSince);
     if (objective === undefined || since === null || result.verdict !== "Inconclusive") return [];
-    return [Math.max(0, (objective.consecutive - 1) * windowLength - elapsed(since, now))];
+    return [Math.max(0, (windowsOf(objective) - 1) * windowLength - elapsed(since, now))];
   });
   return waits.length === 0 ? null : Math.min(...waits);
 }
@@ -254,6 +264,10 @@ function valueIn(metric: Exclude<Metric, "errorRate">, window: Sample["window"])
     default:
       return unreachable(metric);
   }
+}
+
+function windowsOf(objective: Objective): number {
+  return objective.consecutive ?? OBJECTIVE_DEFAULTS.consecutive;
 }
 
 function isPast(objective: Objective, value: number, bound: number): boolean {
