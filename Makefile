@@ -7,7 +7,7 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test demo dev run generate bench build
+.PHONY: help install check test demo dev run generate bench build image
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
@@ -43,3 +43,7 @@ bench: $(INSTALLED) ## timed figures, never asserted in tests; ARGS=<name of a f
 
 build: $(INSTALLED) ## JavaScript into dist/, as the image runs it
 	$(NPM) run --silent build
+
+IMAGE ?= edge-fleet-operator:dev
+image: ## the container image (IMAGE=name:tag; BASE=another image with Node 24)
+	docker build --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) .
