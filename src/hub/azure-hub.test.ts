@@ -473,6 +473,24 @@ describe("identities", () => {
     });
     got(await hub.removeIdentity(device, signal));
   });
+
+  test.each([".", ".."])(
+    "%s is no name: on its way to the hub it would become another path",
+    async (device) => {
+      let asked = 0;
+      const { hub } = await impostor((_, response) => {
+        asked += 1;
+        response.writeHead(200, JSON_TYPE).end("[]");
+      });
+      for (const result of [
+        await hub.getIdentity(device, signal),
+        await hub.removeIdentity(device, signal),
+        await hub.getTwin({ device, module: null }, "normal", signal),
+      ])
+        expect(faultOf(result).kind).toBe("rejected");
+      expect(asked).toBe(0);
+    },
+  );
 });
 
 describe("tokens", () => {

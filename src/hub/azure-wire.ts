@@ -70,6 +70,9 @@ export function createCaller(options: AzureWireOptions, send: Send): Caller {
 
   return async (call, signal) => {
     const { class: operationClass, lane = "normal" } = call;
+    // Everything on the way to the hub may resolve such a path, and it would name something else.
+    if (/\/\.{1,2}(\/|$)/.test(call.path))
+      return err({ kind: "rejected", message: `${call.operation}: an id of dots alone is a path` });
     const queued = clock.now();
     const turn = await throttle.take(operationClass, lane, signal);
     const started = clock.now();
