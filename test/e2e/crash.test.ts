@@ -11,8 +11,8 @@ let operator: Operator;
 beforeAll(async () => {
   fleet = await startFleet("crash", {
     behaviours: [
-      { match: { release: "*.digits-slow" }, latency: { p50: 180, p95: 260, p99: 300 } },
-      { match: { release: "*" }, latency: { p50: 30, p95: 45, p99: 60 } },
+      { match: { release: "*" }, effects: { latency: { p50: 30, p95: 45, p99: 60 } } },
+      { match: { release: "*.digits-slow" }, effects: { latency: { p50: 180, p95: 260, p99: 300 } } },
     ],
   });
   operator = await start();

@@ -10,8 +10,8 @@ let fleet: Fleet;
 beforeAll(async () => {
   fleet = await startFleet("rollout", {
     behaviours: [
-      { match: { release: "*.digits-slow" }, latency: { p50: 180, p95: 260, p99: 300 } },
-      { match: { release: "*" }, latency: { p50: 30, p95: 45, p99: 60 } },
+      { match: { release: "*" }, effects: { latency: { p50: 30, p95: 45, p99: 60 } } },
+      { match: { release: "*.digits-slow" }, effects: { latency: { p50: 180, p95: 260, p99: 300 } } },
     ],
   });
   await fleet.startOperator();
@@ -204,10 +204,10 @@ async function versions(): Promise<readonly string[]> {
 
 type HubDevice = { readonly deviceId: string; readonly tags: object; readonly pointers: readonly unknown[] };
 async function hubDevices(): Promise<readonly HubDevice[]> {
-  const { devices } = (await fleet.stack.control("GET", "/sim/fleet?devices=true")) as {
-    readonly devices: readonly HubDevice[];
+  const { identities } = (await fleet.stack.control("GET", "/sim/fleet?devices=100000")) as {
+    readonly identities: readonly HubDevice[];
   };
-  return devices;
+  return identities;
 }
 
 async function configurations(): Promise<readonly string[]> {
