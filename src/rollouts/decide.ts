@@ -119,8 +119,13 @@ export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Acti
         renewal === null ? minutes(10) : Math.max(seconds(1), Math.min(minutes(10), elapsed(now, renewal)));
       return after(millis(delay), "devices that have not arrived");
     }
-    case "RolledBack":
-      return after(minutes(10), "devices that have not come back");
+    case "RolledBack": {
+      const { release } = state.because;
+      const isBack = seen.members.every(
+        ({ pointer }) => pointer?.release !== `${seen.deployment.namespace}.${release}`,
+      );
+      return isBack ? { kind: "onChange" } : after(minutes(10), "devices that have not come back");
+    }
     case "Pending":
       return after(minutes(1), "what the release waits for");
     case "RollingBack":

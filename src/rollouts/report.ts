@@ -191,7 +191,12 @@ function conditionsOf(
   const { seen } = facts;
   const told = tell(state, facts, problem, onStable);
   return [
-    draft("Ready", state.phase === "Completed" ? "True" : "False", told.reason, told.message),
+    draft(
+      "Ready",
+      state.phase === "Completed" && problem === null ? "True" : "False",
+      told.reason,
+      told.message,
+    ),
     draft("Progressing", told.moving ? "True" : "False", told.reason, told.message),
     degraded(state, facts, told),
     releaseVerified(state, facts),

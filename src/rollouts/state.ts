@@ -123,10 +123,6 @@ export function isUnderWay(state: RolloutState): state is UnderWay {
   );
 }
 
-export function candidateOf(state: RolloutState): ReleaseRef | null {
-  return "candidate" in state ? state.candidate : null;
-}
-
 /** The exposure that devices are under; empty where nothing is exposed (any more). */
 export function exposureOf(state: RolloutState): readonly StratumExposure[] {
   return "exposure" in state ? state.exposure : [];

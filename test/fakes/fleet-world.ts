@@ -1,8 +1,4 @@
-import {
-  type InferenceReport,
-  type ModelPointer,
-  modelPointerSchema,
-} from "../../src/api/device-contract.ts";
+import type { InferenceReport, ModelPointer } from "../../src/api/device-contract.ts";
 import { deviceIdOf, type EdgeDeviceSpec, type EdgeDeviceStatus } from "../../src/api/edge-device.ts";
 import type {
   InferenceDeploymentSpec,
@@ -542,9 +538,6 @@ export function createFleetWorld(options: WorldOptions = {}) {
     },
   };
 }
-
-/** Properties that a pointer may have: what a twin must never hold more of. */
-export const POINTER_KEYS: readonly string[] = Object.keys(modelPointerSchema.properties);
 
 /** The digest that a test's model of that name has. */
 export function digestNamed(name: string): Digest {

@@ -256,9 +256,9 @@ test("whatever happens, the promises hold, the world comes to rest, and an abort
       await story.run(minutes(12));
       expect(story.writes()).toEqual([]);
     }),
-    { numRuns: RUNS, ...(process.env["STORIES"] === undefined ? {} : { interruptAfterTimeLimit: 400_000 }) },
+    { numRuns: RUNS, endOnFailure: RUNS < 1000 },
   );
   // A property that never gets anywhere proves nothing.
   if (RUNS >= 1000)
     expect([...ends.keys()].sort()).toEqual(expect.arrayContaining(["Completed", "RolledBack"]));
-}, 600_000);
+}, 300_000);

@@ -9,9 +9,8 @@ import {
 } from "../../src/api/model-release.ts";
 import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
-import { durationText, millis, minutes, seconds, timestampOf } from "../../src/base/time.ts";
+import { durationText, millis, minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/content.ts";
-import { boundOf } from "../../src/rollouts/exposure.ts";
 import { type RolloutOptions, reconcileRollout } from "../../src/rollouts/reconcile.ts";
 import { Crash } from "../fakes/calls.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
@@ -153,7 +152,8 @@ export function createStory(given: StoryOptions = {}) {
     // Exposure is never above the step's bound: neither in the state nor in what the hub was told.
     const width = deployment.spec.strategy?.steps[status.step?.index ?? 0];
     if (width !== undefined && status.step !== undefined && status.phase !== "RollingBack" && !isFluid) {
-      const bound = boundOf(width, members.length);
+      const share = Math.ceil((width.percent * members.length) / 100);
+      const bound = Math.min(members.length, Math.max(width.minimumDevices ?? 0, share));
       const exposed = members.filter((member) => isExposed(status.exposure ?? [], member)).length;
       must(exposed <= bound, `${exposed} devices are exposed, and the step allows ${bound}`);
       must(targeted.size <= bound, `the hub targets ${targeted.size} devices, and the step allows ${bound}`);
@@ -456,9 +456,4 @@ export function variant(name: string, more: Partial<Variant> = {}): Variant {
     digest: digestNamed(`${name}/${more.name ?? "fp32"}`),
     ...more,
   };
-}
-
-/** When something happened, as a status says it. */
-export function stampOf(story: Story): string {
-  return timestampOf(story.world.now());
 }
