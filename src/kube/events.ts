@@ -145,7 +145,10 @@ function eventOf({ about, note, at }: Queued, instance: string, random: () => nu
   return {
     apiVersion: "events.k8s.io/v1",
     kind: "Event",
-    metadata: { namespace: about.namespace, name: `${about.name.slice(0, 200)}.${suffix}` },
+    metadata: {
+      namespace: about.namespace,
+      name: `${about.name.slice(0, 200).replace(/[^a-z0-9]+$/, "")}.${suffix}`,
+    },
     eventTime: new Date(at).toISOString().replace("Z", "000Z"),
     reportingController: CONTROLLER,
     reportingInstance: cut(instance, WORD_BYTES),

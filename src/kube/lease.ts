@@ -221,7 +221,6 @@ async function renew(
   async function renewOnce(): Promise<void> {
     const sentAt = deps.clock.now();
     const written = await store.write(claim(me, held.lease, sentAt, timing), held.lease.version, lost.signal);
-    if (lost.signal.aborted) return;
     if (written.ok) {
       held = { lease: written.value, sentAt };
       deadline.cancel();

@@ -1,0 +1,156 @@
+import { describe, expect, test } from "vitest";
+import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
+import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
+import type { Note } from "../api/resource.ts";
+import { err, ok } from "../base/result.ts";
+import { millis, minutes, seconds } from "../base/time.ts";
+import { createAnnouncer } from "./events.ts";
+import type { Call } from "./transport.ts";
+
+const device = { kind: "EdgeDevice", namespace: "plant-a", name: "cam-1", uid: "u-1" };
+const note = (message: string): Note => ({ type: "Normal", reason: "Registered", message });
+
+function start(answer?: Parameters<typeof createFakeTransport>[0]) {
+  const runtime = createFakeRuntime();
+  const transport = createFakeTransport(answer);
+  const announcer = createAnnouncer(transport, { instance: "operator-0" }, runtime);
+  const stop = new AbortController();
+  const ended = announcer.run(stop.signal);
+  const messages = () => transport.calls.map(({ body }) => (body as { readonly note: string }).note);
+  return { ...runtime, announcer, transport, stop, ended, messages, result: resultOf };
+  function resultOf(result: string): number {
+    return runtime.meter.value("edgefleet_events_total", { result });
+  }
+}
+
+const unavailable = err({ kind: "unavailable" as const, message: "down" });
+
+describe("an announcer", () => {
+  test("publishes what it is told, in the background", async () => {
+    const { announcer, transport, clock, stop, ended } = start();
+    announcer.announce(device, note("the identity exists"));
+    expect(transport.calls).toEqual([]);
+    await clock.settle();
+    const [call] = transport.calls as [Call];
+    expect(call).toMatchObject({ method: "POST", path: "/apis/events.k8s.io/v1/namespaces/plant-a/events" });
+    expect(call.body).toMatchObject({
+      metadata: { namespace: "plant-a", name: expect.stringMatching(/^cam-1\.[0-9a-f]+$/) },
+      eventTime: "2026-01-01T00:00:00.000000Z",
+      reportingController: "edgefleet.dev/operator",
+      reportingInstance: "operator-0",
+      type: "Normal",
+      reason: "Registered",
+      note: "the identity exists",
+      regarding: { apiVersion: "edgefleet.dev/v1alpha1", ...device },
+    });
+    stop.abort();
+    await ended;
+  });
+
+  test("says the same about the same object once in ten minutes", async () => {
+    const { announcer, clock, messages, stop, ended, result } = start();
+    announcer.announce(device, note("a"));
+    announcer.announce(device, note("a"));
+    announcer.announce(device, note("b"));
+    announcer.announce({ ...device, uid: "u-2", name: "cam-2" }, note("a"));
+    await clock.advance(millis(599_999));
+    announcer.announce(device, note("a"));
+    await clock.settle();
+    expect(messages()).toEqual(["a", "b", "a"]);
+    expect(result("repeated")).toBe(2);
+    await clock.advance(millis(1));
+    announcer.announce(device, note("a"));
+    await clock.settle();
+    expect(messages().length).toBe(4);
+    stop.abort();
+    await ended;
+  });
+
+  test("tries again under the same name while the API server is away, and takes a conflict for success", async () => {
+    const answers = [unavailable, err({ kind: "conflict" as const, message: "AlreadyExists" })];
+    const { announcer, transport, clock, stop, ended, result } = start(
+      async (_call, count) => answers[count - 1] ?? ok({}),
+    );
+    announcer.announce(device, note("a"));
+    await clock.advance(minutes(1));
+    const names = transport.calls.map(
+      ({ body }) => (body as { readonly metadata: { readonly name: string } }).metadata.name,
+    );
+    expect(names.length).toBe(2);
+    expect(new Set(names).size).toBe(1);
+    expect(result("sent")).toBe(1);
+    stop.abort();
+    await ended;
+  });
+
+  test.each([
+    ["is refused", err({ kind: "denied" as const, message: "Forbidden" }), 1],
+    ["cannot be delivered for long", unavailable, 4],
+  ])("leaves out what %s, says so, and goes on with the next", async (_what, fault, attempts) => {
+    const { announcer, transport, clock, log, stop, ended, result } = start(async (_call, count) =>
+      count <= attempts ? fault : ok({}),
+    );
+    announcer.announce(device, note("a"));
+    announcer.announce(device, note("b"));
+    await clock.advance(minutes(5));
+    expect(transport.calls.length).toBe(attempts + 1);
+    expect([result("failed"), result("sent")]).toEqual([1, 1]);
+    expect(log.lines().filter(({ level }) => level === "warn").length).toBe(1);
+    stop.abort();
+    await ended;
+  });
+
+  test("does not grow without bound, and never fails its caller", async () => {
+    const { announcer, transport, clock, stop, ended, result } = start(async (_call, _count, signal) => {
+      await clock.sleep(minutes(60), signal);
+      return unavailable;
+    });
+    for (let i = 0; i < 1500; i += 1) announcer.announce(device, note(`note ${i}`));
+    expect(result("dropped")).toBe(500);
+    stop.abort();
+    await clock.advance(seconds(6));
+    await ended;
+    expect(transport.calls.length).toBeLessThan(10);
+  });
+
+  test("sends what is queued when it is stopped", async () => {
+    const { announcer, clock, messages, stop, ended } = start(async () => {
+      await clock.sleep(seconds(1), new AbortController().signal);
+      return ok({});
+    });
+    for (const message of ["a", "b", "c"]) announcer.announce(device, note(message));
+    stop.abort();
+    await clock.advance(seconds(4));
+    await ended;
+    expect(messages()).toEqual(["a", "b", "c"]);
+    expect(clock.next()).toBeNull();
+  });
+
+  test("does not let an API server that is away hold up its end", async () => {
+    const { announcer, clock, stop, ended, result } = start(async (_call, _count, signal) => {
+      await clock.sleep(minutes(60), signal);
+      return unavailable;
+    });
+    for (const message of ["a", "b", "c"]) announcer.announce(device, note(message));
+    await clock.settle();
+    stop.abort();
+    await clock.advance(seconds(5));
+    await ended;
+    expect(result("failed") + result("dropped")).toBe(3);
+  });
+
+  test("keeps to the limits of the API, in bytes", async () => {
+    const { announcer, transport, clock, stop, ended } = start();
+    announcer.announce({ ...device, name: "x".repeat(253) }, note(`${"é☃".repeat(400)}`));
+    await clock.settle();
+    const body = transport.calls[0]?.body as {
+      readonly note: string;
+      readonly metadata: { readonly name: string };
+    };
+    expect(Buffer.byteLength(body.note)).toBeLessThanOrEqual(1024);
+    expect(body.note).toMatch(/^(é☃)+é?…$/);
+    expect(body.metadata.name.length).toBeLessThanOrEqual(253);
+    stop.abort();
+    await ended;
+  });
+});

@@ -1,0 +1,114 @@
+import fc from "fast-check";
+import jsonpatch from "fast-json-patch";
+import { describe, expect, test } from "vitest";
+import { FINALIZER, objectKey } from "../api/resource.ts";
+import { createProjection, finalizerPatch, statusPatch } from "./resources.ts";
+
+type Tree = { readonly [key: string]: unknown };
+
+const tree: fc.Arbitrary<Tree> = fc.letrec<{ readonly node: unknown; readonly tree: Tree }>((tie) => ({
+  node: fc.oneof(
+    { maxDepth: 4 },
+    fc.string({ maxLength: 4 }),
+    fc.integer(),
+    fc.boolean(),
+    fc.constant(undefined),
+    fc.array(
+      tie("node").filter((value) => value !== undefined),
+      { maxLength: 4 },
+    ),
+    tie("tree"),
+  ),
+  tree: fc.dictionary(fc.constantFrom("a", "b", "c~/d", "e", "conditions"), tie("node"), { maxKeys: 4 }),
+})).tree;
+
+const asJson = (value: unknown): unknown => JSON.parse(JSON.stringify(value));
+
+describe("the patch of a status", () => {
+  test("turns the old status into the new one, whatever they are", () => {
+    fc.assert(
+      fc.property(fc.option(tree, { nil: null }), tree, (before, next) => {
+        const had = before === null ? null : (asJson(before) as Tree);
+        const object = had === null ? {} : { status: had };
+        const patched = jsonpatch.applyPatch(asJson(object), [...statusPatch(had, next)], true).newDocument;
+        expect(patched).toEqual({ status: asJson(next) });
+      }),
+    );
+  });
+
+  test("is empty when they say the same, in whatever order, with or without empty keys", () => {
+    fc.assert(
+      fc.property(tree, (status) => {
+        const reversed = Object.fromEntries(Object.entries(status).reverse());
+        expect(statusPatch(asJson(status), { ...reversed, nothing: undefined })).toEqual([]);
+      }),
+    );
+  });
+
+  test("touches nothing but the status", () => {
+    const paths = statusPatch({ a: 1, b: [1, 2] }, { b: [1], c: { d: 1 } }).map(({ path }) => path);
+    expect(paths.every((path) => path.startsWith("/status/"))).toBe(true);
+    expect(statusPatch(null, { a: 1 })).toEqual([{ op: "add", path: "/status", value: { a: 1 } }]);
+  });
+});
+
+describe("the patch of the finalizers", () => {
+  test.each([
+    ["adds ours where there are none", [], "add", [FINALIZER]],
+    ["adds ours after others", ["x/y"], "add", ["x/y", FINALIZER]],
+    ["removes ours alone", ["x/y", FINALIZER, "z/z"], "remove", ["x/y", "z/z"]],
+  ] as const)("%s", (_what, had, on, wanted) => {
+    const metadata = had.length === 0 ? {} : { finalizers: [...had] };
+    const patched = jsonpatch.applyPatch({ metadata }, [...finalizerPatch(had, on)], true).newDocument;
+    expect(patched).toEqual({ metadata: { finalizers: wanted } });
+  });
+
+  test("is empty when it is so already", () => {
+    expect(finalizerPatch([FINALIZER], "add")).toEqual([]);
+    expect(finalizerPatch(["x/y"], "remove")).toEqual([]);
+  });
+});
+
+describe("the projection", () => {
+  const project = createProjection<Tree, Tree>();
+  const raw = (change: Tree = {}) => ({
+    apiVersion: "edgefleet.dev/v1alpha1",
+    kind: "EdgeDevice",
+    metadata: {
+      name: "cam-1",
+      namespace: "plant-a",
+      uid: "u-1",
+      generation: 3,
+      resourceVersion: "17",
+      labels: { site: "a" },
+      annotations: { "edgefleet.dev/retry": "1", "kubectl.kubernetes.io/last-applied-configuration": "{…}" },
+      managedFields: [{ manager: "kubectl" }],
+      ...change,
+    },
+    spec: { deviceClass: "x" },
+  });
+
+  test("keeps what the operator reads, and only its own annotations", () => {
+    expect(project(raw())).toEqual({
+      key: objectKey("plant-a", "cam-1"),
+      namespace: "plant-a",
+      name: "cam-1",
+      uid: "u-1",
+      generation: 3,
+      resourceVersion: "17",
+      deleting: false,
+      finalizers: [],
+      labels: { site: "a" },
+      annotations: { "edgefleet.dev/retry": "1" },
+      spec: { deviceClass: "x" },
+      status: null,
+    });
+  });
+
+  test("sees a deletion and the finalizers that hold it up", () => {
+    const deleting = project(
+      raw({ deletionTimestamp: "2026-01-01T00:00:00Z", finalizers: [FINALIZER, "x/y"] }),
+    );
+    expect(deleting).toMatchObject({ deleting: true, finalizers: [FINALIZER, "x/y"] });
+  });
+});
