@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { look, memberAt, NOW, releaseNamed, running } from "../../test/stories/seen.ts";
 import {
   deploymentSpec,
   objective,
@@ -7,17 +8,14 @@ import {
   strategy,
   duration as text,
 } from "../../test/stories/story.ts";
-import { type InferenceDeploymentSpec, requestAnnotation } from "../api/inference-deployment.ts";
-import { qualifiedName } from "../api/membership.ts";
-import type { ModelRelease } from "../api/model-release.ts";
-import { FINALIZER, objectKey } from "../api/resource.ts";
-import { type Instant, instant, minutes, seconds, timestampOf } from "../base/time.ts";
+import { requestAnnotation } from "../api/inference-deployment.ts";
+import { instant, minutes } from "../base/time.ts";
 import { advance } from "./advance.ts";
 import { decideRollout } from "./decide.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
 import { factsOf } from "./facts.ts";
-import { conditionsToTest, referenceOf } from "./plan.ts";
-import type { Member, Seen } from "./seen.ts";
+import { referenceOf } from "./plan.ts";
+import type { Seen } from "./seen.ts";
 import {
   type Exposed,
   exposureOf,
@@ -28,102 +26,6 @@ import {
 } from "./state.ts";
 
 // The state machine, step by step: whatever state a rollout is in, and whatever the world looks like.
-
-const NOW = instant(Date.UTC(2026, 0, 10));
-const NAMESPACE = "plant-a";
-
-function releaseNamed(name: string, verdict: "Passed" | "Pending" | "Failed" = "Passed"): ModelRelease {
-  const spec = releaseSpec(name);
-  return {
-    key: objectKey(NAMESPACE, name),
-    namespace: NAMESPACE,
-    name,
-    uid: name,
-    generation: 1,
-    resourceVersion: "1",
-    deleting: false,
-    finalizers: [],
-    labels: {},
-    annotations: {},
-    spec,
-    status: {
-      variants: spec.variants.map((variant) => ({
-        name: variant.name,
-        digest: variant.digest,
-        sizeBytes: 1,
-        verdict,
-      })),
-    },
-  };
-}
-
-function memberAt(index: number, more: Partial<Member> = {}): Member {
-  return {
-    device: `cam-${index}`,
-    site: undefined,
-    deviceClass: "orin",
-    iotEdge: true,
-    bucket: index * 1000,
-    tagged: true,
-    pointer: null,
-    report: null,
-    ...more,
-  };
-}
-
-type Given = {
-  readonly now?: Instant;
-  readonly members?: readonly Member[];
-  readonly spec?: Partial<InferenceDeploymentSpec>;
-  readonly release?: string;
-  readonly releases?: readonly ModelRelease[];
-  readonly annotations?: Readonly<Record<string, string>>;
-  readonly reachable?: boolean;
-};
-
-function look(given: Given = {}): Seen {
-  const {
-    release = "v2",
-    releases = [releaseNamed("v1"), releaseNamed("v2"), releaseNamed("v3")],
-    reachable = true,
-  } = given;
-  const seen: Seen = {
-    now: given.now ?? NOW,
-    deployment: {
-      key: objectKey(NAMESPACE, "resnet"),
-      namespace: NAMESPACE,
-      name: "resnet",
-      uid: "uid",
-      generation: 3,
-      resourceVersion: "9",
-      deleting: false,
-      finalizers: [FINALIZER],
-      labels: {},
-      annotations: given.annotations ?? {},
-      spec: deploymentSpec(release, given.spec),
-      status: null,
-    },
-    releases: Object.fromEntries(releases.map((one) => [one.name, one])),
-    members: given.members ?? Array.from({ length: 20 }, (_, index) => memberAt(index)),
-    contested: [],
-    leftovers: [],
-    hub: { reachable, since: instant(0), message: reachable ? "" : "503" },
-    configurations: [],
-    tested: {},
-    cleared: new Set(),
-    others: 0,
-    settings: {
-      analysisInterval: seconds(30),
-      sasLifetime: minutes(60 * 24),
-      fastPathLimit: 1000,
-      hubConfigurationLimit: 100,
-      baseDeployment: "managed",
-    },
-  };
-  const wanted = seen.releases[release];
-  const tested = wanted === undefined ? [] : conditionsToTest(seen, wanted);
-  return { ...seen, tested: Object.fromEntries(tested.map((condition) => [condition, null])) };
-}
 
 const kept = { quarantined: [], handled: { abort: null, promote: null, retry: null }, history: [] };
 const v1: ReleaseRef = referenceOf(releaseNamed("v1"));
@@ -151,30 +53,6 @@ const STATES: readonly RolloutState[] = [
   { ...exposed(1), phase: "Frozen", frozenSince: NOW, bakingSince: null, breach: null },
   { ...exposed(2), phase: "Baking", bakingSince: NOW },
 ];
-
-/** A device that has run a release for a while, and how it does. */
-function running(member: Member, release: string, p95: number, now: Instant = NOW): Member {
-  const name = qualifiedName({ namespace: NAMESPACE, name: release });
-  const { digest } = releaseSpec(release).variants[0]!;
-  return {
-    ...member,
-    report: {
-      contract: 1,
-      active: { release: name, digest, variant: "fp32", executionProvider: "cpu", since: timestampOf(now) },
-      update: { release: name, digest, state: "Running", at: timestampOf(now) },
-      window: {
-        release: name,
-        seconds: 60,
-        inferences: 600,
-        errors: 0,
-        framesPerSecond: 10,
-        latencyMilliseconds: { p50: p95, p95, p99: p95 },
-        endedAt: timestampOf(now),
-      },
-      heartbeatAt: timestampOf(now),
-    },
-  };
-}
 
 function next(state: RolloutState, seen: Seen): RolloutState {
   return advance(state, factsOf(seen, state));

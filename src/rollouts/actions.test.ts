@@ -1,0 +1,271 @@
+import { expect, test } from "vitest";
+import { look, memberAt, NOW, releaseNamed, running } from "../../test/stories/seen.ts";
+import { releaseSpec } from "../../test/stories/story.ts";
+import type { ModelPointer } from "../api/device-contract.ts";
+import { instant, minutes } from "../base/time.ts";
+import { type Action, actionsFor, cleanupActions, remainsOf } from "./actions.ts";
+import {
+  BASE_CONDITION,
+  BASE_CONTENT,
+  BASE_ID,
+  contentHash,
+  contentOf,
+  LABEL,
+  pointerDraft,
+} from "./content.ts";
+import { everybody } from "./exposure.ts";
+import { factsOf } from "./facts.ts";
+import { referenceOf } from "./plan.ts";
+import type { HubConfiguration, Member, Seen, Track } from "./seen.ts";
+import type { RolloutState } from "./state.ts";
+import { NOBODY } from "./target.ts";
+
+// State minus world, one difference at a time.
+
+const kept = { quarantined: [], handled: { abort: null, promote: null, retry: null }, history: [] };
+const v1 = referenceOf(releaseNamed("v1"));
+const v2 = referenceOf(releaseNamed("v2"));
+const OURS = "tags.edgefleet.deployments.inference = 'plant-a.resnet' AND tags.edgefleet.iotEdge = true";
+const DAY = minutes(60 * 24);
+
+const base: HubConfiguration = {
+  id: BASE_ID,
+  kind: "edge",
+  labels: { [LABEL.base]: "true" },
+  priority: 0,
+  targetCondition: BASE_CONDITION,
+  content: BASE_CONTENT,
+  etag: "1",
+};
+
+function layer(
+  id: string,
+  release: string,
+  track: Track,
+  more: Partial<HubConfiguration> & { left?: number } = {},
+): HubConfiguration {
+  const { left = DAY, ...rest } = more;
+  const { deployment } = look();
+  const object = releaseNamed(release);
+  const draft = pointerDraft(deployment, object, object.spec.variants[0]!);
+  const pointer: ModelPointer = { ...draft, sizeBytes: 1, url: `https://store.invalid/${id}` };
+  return {
+    id,
+    kind: "edge",
+    labels: {
+      [LABEL.namespace]: "plant-a",
+      [LABEL.name]: "resnet",
+      [LABEL.track]: track,
+      [LABEL.release]: release,
+      [LABEL.variant]: "fp32",
+      [LABEL.kind]: "edge",
+      [LABEL.contentHash]: contentHash("edge", deployment.spec.module, draft),
+      [LABEL.urlExpires]: String((NOW + left) / 1000),
+    },
+    priority: track === "stable" ? 100 : 500,
+    targetCondition: OURS,
+    content: contentOf("edge", deployment.spec.module, pointer),
+    etag: "1",
+    ...rest,
+  };
+}
+
+const completed: RolloutState = { ...kept, phase: "Completed", stable: v1 };
+const completedSecond: RolloutState = { ...kept, phase: "Completed", stable: v2 };
+const because = { reason: "ObjectiveBreached", message: "slow", release: "v2", at: NOW } as const;
+const rollingBack: RolloutState = {
+  ...kept,
+  phase: "RollingBack",
+  stable: v1,
+  candidate: v2,
+  exposure: everybody(2),
+  because,
+};
+const atFull: RolloutState = {
+  ...kept,
+  phase: "Progressing",
+  stable: v1,
+  candidate: v2,
+  step: { index: 2, percent: 100, startedAt: NOW, convergedAt: null, passingSince: null },
+  exposure: everybody(2),
+};
+
+const two = [running(memberAt(0), "v1", 40), running(memberAt(1), "v1", 40)];
+const pointed = (member: Member, release: string): Member => ({
+  ...member,
+  pointer: {
+    deployment: "plant-a.resnet",
+    release: `plant-a.${release}`,
+    digest: releaseSpec(release).variants[0]!.digest,
+  },
+});
+
+function todo(state: RolloutState, seen: Seen): readonly string[] {
+  return actionsFor(state, factsOf(seen, state)).actions.map(said);
+}
+
+function said(action: Action): string {
+  switch (action.kind) {
+    case "create":
+      return `create ${action.track} ${action.labels[LABEL.release]}`;
+    case "createBase":
+      return "create base";
+    case "retarget":
+      return `retarget ${action.id} ${action.condition === NOBODY ? "nobody" : action.condition} ${action.lane}`;
+    case "remove":
+      return `remove ${action.id}`;
+    case "restore":
+      return `restore ${action.device} to ${action.to?.release ?? "nothing"} ${action.lane}`;
+    default:
+      return action satisfies never;
+  }
+}
+
+test("a world that is as the state says costs nothing", () => {
+  const configurations = [base, layer("s1", "v1", "stable")];
+  expect(todo(completed, look({ release: "v1", members: two, configurations }))).toEqual([]);
+});
+
+test("the fallback is created before the candidate", () => {
+  expect(todo(atFull, look({ members: two, configurations: [] }))).toEqual([
+    "create base",
+    "create stable v1",
+    "create candidate v2",
+  ]);
+});
+
+test("a completed release stands as stable before its candidate goes", () => {
+  const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
+  expect(todo(completedSecond, look({ members: two, configurations }))).toEqual([
+    "create stable v2",
+    "remove s1",
+    "remove c2",
+  ]);
+});
+
+test("where the new stable cannot be created, what devices run stays", () => {
+  const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
+  const releases = [releaseNamed("v1"), releaseNamed("v2", "Pending")];
+  expect(todo(completedSecond, look({ members: two, configurations, releases }))).toEqual([]);
+  expect(todo(completedSecond, look({ members: two, configurations, releases: [] }))).toEqual([]);
+});
+
+test("nobody is exposed while there is no way back", () => {
+  const releases = [releaseNamed("v1", "Pending"), releaseNamed("v2")];
+  expect(todo(atFull, look({ members: two, configurations: [base], releases }))).toEqual([]);
+});
+
+test("a rollback withdraws first, then brings back those that were exposed", () => {
+  const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
+  const members = [pointed(memberAt(0), "v2"), memberAt(1)];
+  expect(todo(rollingBack, look({ members, configurations }))).toEqual([
+    "retarget c2 nobody rollback",
+    "restore cam-0 to plant-a.v1 rollback",
+    "restore cam-1 to plant-a.v1 rollback",
+  ]);
+});
+
+test("a rollback reads no more twins at a time than it may, those on the candidate first", () => {
+  const configurations = [
+    base,
+    layer("s1", "v1", "stable"),
+    layer("c2", "v2", "candidate", { targetCondition: NOBODY }),
+  ];
+  const members = [memberAt(0), memberAt(1), pointed(memberAt(2), "v2")];
+  const settings = { fastPathLimit: 2 };
+  expect(todo(rollingBack, look({ members, configurations, settings }))).toEqual([
+    "restore cam-2 to plant-a.v1 rollback",
+    "restore cam-0 to plant-a.v1 rollback",
+  ]);
+});
+
+test("beyond that, a rollback is over only once the sweeps have seen everybody", () => {
+  const configurations = [base, layer("s1", "v1", "stable")];
+  const seen = look({ members: [memberAt(0), memberAt(1)], configurations, settings: { fastPathLimit: 1 } });
+  const read = { ...seen, cleared: new Set(["cam-0"]) };
+  expect(factsOf(read, rollingBack).rollback.done).toBe(false);
+  expect(factsOf({ ...read, now: instant(NOW + minutes(10)) }, rollingBack).rollback.done).toBe(true);
+  const late = {
+    ...read,
+    now: instant(NOW + minutes(10)),
+    members: [memberAt(0), pointed(memberAt(1), "v2")],
+  };
+  expect(factsOf(late, rollingBack).rollback.done).toBe(false);
+});
+
+test("a stable configuration that is missing is created before devices are brought back to it", () => {
+  const configurations = [base, layer("c2", "v2", "candidate")];
+  expect(todo(rollingBack, look({ members: [pointed(memberAt(0), "v2")], configurations }))).toEqual([
+    "retarget c2 nobody rollback",
+    "create stable v1",
+  ]);
+});
+
+test("of two configurations with the same content the one that lives longer stays", () => {
+  const configurations = [
+    base,
+    layer("s1", "v1", "stable"),
+    layer("s2", "v1", "stable", { left: minutes(DAY * 2), priority: 101 }),
+  ];
+  expect(todo(completed, look({ release: "v1", members: two, configurations }))).toEqual(["remove s1"]);
+});
+
+test("a URL near its end is renewed for whoever still waits", () => {
+  const configurations = [base, layer("s1", "v1", "stable", { left: minutes(60) })];
+  expect(todo(completed, look({ release: "v1", members: two, configurations }))).toEqual([]);
+  const waiting = [two[0]!, memberAt(1)];
+  expect(todo(completed, look({ release: "v1", members: waiting, configurations }))).toEqual([
+    "create stable v1",
+  ]);
+});
+
+test("a hub without room is told nothing new, and loses nothing", () => {
+  const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
+  const seen = look({ members: two, configurations, settings: { hubConfigurationLimit: 3 } });
+  const { actions, problem } = actionsFor(completedSecond, factsOf(seen, completedSecond));
+  expect(actions).toEqual([]);
+  expect(problem).toMatchObject({ reason: "HubFull" });
+  expect(problem?.message).toContain("plant-a/resnet (2), the base deployment (1)");
+});
+
+test("an outdated base is replaced by the new one, which stands first", () => {
+  const old = { ...base, id: "ef-base-old" };
+  const stable = layer("s1", "v1", "stable");
+  expect(todo(completed, look({ release: "v1", members: two, configurations: [old, stable] }))).toEqual([
+    "create base",
+  ]);
+  expect(todo(completed, look({ release: "v1", members: two, configurations: [old, base, stable] }))).toEqual(
+    ["remove ef-base-old"],
+  );
+  const external = { baseDeployment: "external" as const };
+  expect(
+    todo(completed, look({ release: "v1", members: two, configurations: [stable], settings: external })),
+  ).toEqual([]);
+});
+
+test("a device that left and lost its tag loses its pointer", () => {
+  const configurations = [base, layer("s1", "v1", "stable")];
+  const seen = look({ release: "v1", members: two, configurations });
+  const { pointer } = pointed(memberAt(9), "v1");
+  const leftover = { device: "cam-9", iotEdge: true, pointer };
+  expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: true }] })).toEqual([]);
+  expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: false }] })).toEqual([
+    "restore cam-9 to nothing normal",
+  ]);
+});
+
+test("a deletion removes what is ours, and the base only with the last deployment", () => {
+  const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
+  const seen = look({ members: [], configurations });
+  const leftovers = [
+    { device: "cam-9", iotEdge: true, tagged: true, pointer: pointed(memberAt(9), "v1").pointer },
+  ];
+  expect(cleanupActions({ ...seen, leftovers }).map(said)).toEqual([
+    "remove c2",
+    "remove s1",
+    "restore cam-9 to nothing normal",
+    `remove ${BASE_ID}`,
+  ]);
+  expect(remainsOf({ ...seen, leftovers })).toEqual({ configurations: 3, pointers: 1, tags: 1 });
+  expect(cleanupActions({ ...seen, others: 1 }).map(said)).toEqual(["remove c2", "remove s1"]);
+});
