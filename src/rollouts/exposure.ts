@@ -152,9 +152,12 @@ function sumOf(numbers: readonly number[]): number {
   return numbers.reduce((sum, n) => sum + n, 0);
 }
 
-/** The threshold below which `count` of the sorted buckets lie, or fewer where devices share a bucket. */
+/**
+ * The threshold below which `count` of the sorted buckets lie, or fewer where devices share a bucket. Always one above an
+ * exposed bucket: the same devices have the same threshold, however they were come by.
+ */
 function thresholdFor(buckets: readonly number[], count: number): number {
-  const last = buckets[count - 1];
-  if (count === 0 || last === undefined) return 0;
-  return buckets[count] === last ? last : last + 1;
+  const next = buckets[count];
+  const last = buckets.slice(0, count).findLast((bucket) => bucket !== next);
+  return last === undefined ? 0 : last + 1;
 }
