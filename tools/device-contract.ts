@@ -1,9 +1,15 @@
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { parseArgs } from "node:util";
 import type { TSchema } from "typebox";
 import { inferenceReportSchema, modelPointerSchema } from "../src/api/device-contract.ts";
 
-// Writes the JSON Schemas of the device contract into docs/device-contract.md: node tools/device-contract.ts
+// Writes the JSON Schemas of the device contract into docs/device-contract.md.
+
+const HELP = `usage: npx node tools/device-contract.ts
+
+Writes the JSON Schemas of src/api/device-contract.ts into docs/device-contract.md. A test compares them.
+`;
 
 export const CONTRACT_DOCUMENT = join(import.meta.dirname, "../docs/device-contract.md");
 
@@ -35,5 +41,10 @@ function plainSchema(schema: TSchema): Readonly<Record<string, unknown>> {
   return { $schema: DIALECT, ...(JSON.parse(JSON.stringify(schema)) as Readonly<Record<string, unknown>>) };
 }
 
-if (import.meta.main)
+async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { help: { type: "boolean", short: "h" } } });
+  if (values.help) return void process.stdout.write(HELP);
   await writeFile(CONTRACT_DOCUMENT, withSchemas(await readFile(CONTRACT_DOCUMENT, "utf8")));
+}
+
+if (import.meta.main) await main();

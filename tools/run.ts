@@ -5,9 +5,20 @@ import { type Program, runProgram } from "./process.ts";
 
 // `make run`: the verifier and the operator against the current kubeconfig; arguments go to the operator.
 
+const HELP = `make run (npx node tools/run.ts): the operator and its verifier against the current kubeconfig, until Ctrl-C
+
+Needs the CRDs in the cluster (kubectl apply -f crds/), and a hub and a blob store: EDGEFLEET_HUB_CONNECTION_STRING or
+--hub-host, EDGEFLEET_STORAGE_CONNECTION_STRING or --storage-url. There is no leader election: run it once.
+
+  --help  this text
+  Other flags go to the operator; npx node src/operator.ts --help lists them.
+`;
+
 const ROOT = join(import.meta.dirname, "..");
 
 async function main(): Promise<void> {
+  if (process.argv.slice(2).some((arg) => arg === "--help" || arg === "-h"))
+    return void process.stdout.write(HELP);
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-run-"));
   const socket = join(directory, "verifier.sock");
   const args = process.argv.slice(2);

@@ -1,5 +1,6 @@
 import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { parseArgs } from "node:util";
 import { digestOf } from "../../src/base/digest.ts";
 import { npzFile } from "../../test/builders/npz.ts";
 import { seededRandom } from "../../test/builders/onnx-model.ts";
@@ -175,7 +176,15 @@ function largeFilePointer(file: Buffer): Buffer {
   return Buffer.from(`${lines.join("\n")}\n`);
 }
 
+const HELP = `usage: npx node examples/models/train.ts
+
+Trains every model of the examples, writes models and golden sets to examples/models/files and their digests into the
+manifests. Equal seeds give equal bytes: without a change of this code nothing changes.
+`;
+
 async function main(): Promise<void> {
+  const { values } = parseArgs({ options: { help: { type: "boolean", short: "h" } } });
+  if (values.help) return void process.stdout.write(HELP);
   const files = await buildFiles();
   for (const { path, bytes, accuracy } of files) {
     await mkdir(dirname(join(FILES, path)), { recursive: true });

@@ -50,14 +50,26 @@ export function exampleDevices(count: number, namespace: string): readonly Devic
   });
 }
 
+const HELP = `usage: npx node examples/plant/devices.ts COUNT [--namespace NAME] | kubectl apply -f -
+
+Prints COUNT EdgeDevices as YAML, cam-0001 and so on: three classes in four halls, with the labels site, class and line.
+
+  --namespace NAME  namespace of the devices (default plant-a)
+  --help            this text
+`;
+
 function main(): void {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
-    options: { namespace: { type: "string", default: "plant-a" } },
+    options: {
+      namespace: { type: "string", default: "plant-a" },
+      help: { type: "boolean", short: "h" },
+    },
   });
+  if (values.help) return void process.stdout.write(HELP);
   const count = Number(positionals[0]);
   if (!Number.isInteger(count) || count < 1 || positionals.length !== 1) {
-    console.error("usage: node examples/plant/devices.ts COUNT [--namespace NAME] | kubectl apply -f -");
+    process.stderr.write(HELP);
     process.exitCode = 2;
     return;
   }
