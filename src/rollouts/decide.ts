@@ -87,11 +87,11 @@ function decideLive(seen: Seen): Chosen {
   }
   const judged = factsOf(seen, before);
   const state = advance(before, judged);
-  const facts: Facts = { ...factsOf(seen, state), evidence: judged.trial };
-  const { actions, problem } = actionsFor(state, facts);
-  const remembered = { ...fieldsOf(state) };
+  const remembered = fieldsOf(state);
   const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
   const changed = canonicalJson(remembered) !== canonicalJson(had);
+  const facts: Facts = changed ? { ...factsOf(seen, state), evidence: judged.trial } : judged;
+  const { actions, problem } = actionsFor(state, facts);
   return {
     kind: "live",
     before,

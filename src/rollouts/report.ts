@@ -148,13 +148,15 @@ export function narrate(before: RolloutState, after: RolloutState): readonly Not
   return after.history
     .filter((entry) => !before.history.includes(entry))
     .map((entry) => ({
-      type:
-        entry.phase === "RollingBack" || entry.phase === "RolledBack" || entry.phase === "Frozen"
-          ? "Warning"
-          : "Normal",
+      type: isAlarming(entry, after) ? "Warning" : "Normal",
       reason: noteReason(entry, after),
       message: `${entry.release === undefined ? "" : `${entry.release}: `}${entry.message}`,
     }));
+}
+
+function isAlarming({ phase }: HistoryEntry, after: RolloutState): boolean {
+  const isWithdrawal = after.phase === "RollingBack" && after.because.reason === "Withdrawn";
+  return phase === "Frozen" || phase === "RolledBack" || (phase === "RollingBack" && !isWithdrawal);
 }
 
 function noteReason(entry: HistoryEntry, after: RolloutState): Reason {
