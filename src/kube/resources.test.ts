@@ -1,8 +1,11 @@
 import fc from "fast-check";
 import jsonpatch from "fast-json-patch";
 import { describe, expect, test } from "vitest";
+import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
+import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
 import { FINALIZER, objectKey } from "../api/resource.ts";
-import { createProjection, finalizerPatch, statusPatch } from "./resources.ts";
+import { ok } from "../base/result.ts";
+import { createProjection, createResources, finalizerPatch, statusPatch } from "./resources.ts";
 
 type Tree = { readonly [key: string]: unknown };
 
@@ -105,10 +108,77 @@ describe("the projection", () => {
     });
   });
 
+  test("leaves spec and status as they are", () => {
+    fc.assert(
+      fc.property(tree, tree, (spec, status) => {
+        const given = { ...raw(), spec: asJson(spec), status: asJson(status) };
+        const kept = project(structuredClone(given));
+        expect([kept.spec, kept.status]).toEqual([given.spec, given.status]);
+      }),
+    );
+  });
+
   test("sees a deletion and the finalizers that hold it up", () => {
     const deleting = project(
       raw({ deletionTimestamp: "2026-01-01T00:00:00Z", finalizers: [FINALIZER, "x/y"] }),
     );
     expect(deleting).toMatchObject({ deleting: true, finalizers: [FINALIZER, "x/y"] });
+  });
+});
+
+describe("the resources of a kind", () => {
+  const rawDevice = (namespace: string, name: string) => ({
+    metadata: { namespace, name, uid: `${namespace}-${name}`, resourceVersion: "1" },
+    spec: {},
+  });
+
+  async function start(namespaces: readonly string[] | null) {
+    const runtime = createFakeRuntime();
+    const transport = createFakeTransport(async ({ path }) => {
+      const all = [
+        rawDevice("a", "one"),
+        rawDevice("a", "two"),
+        rawDevice("b", "one"),
+        rawDevice("c", "one"),
+      ];
+      const asked = /namespaces\/([^/]+)\//.exec(path)?.[1];
+      const items = all.filter(({ metadata }) => asked === undefined || metadata.namespace === asked);
+      return ok({ metadata: { resourceVersion: "5" }, items });
+    });
+    const devices = createResources<object, object>(
+      transport,
+      { plural: "edgedevices", namespaces },
+      runtime,
+    );
+    const stop = new AbortController();
+    const ended = devices.run(stop.signal);
+    expect(devices.isSynced()).toBe(false);
+    await devices.synced(stop.signal);
+    expect(devices.isSynced()).toBe(true);
+    stop.abort();
+    await ended;
+    return { devices, paths: transport.calls.map(({ path }) => path.split("?")[0]) };
+  }
+  const keys = (all: readonly { readonly key: string }[]) => all.map(({ key }) => key);
+
+  test("are those of all namespaces, in one list", async () => {
+    const { devices, paths } = await start(null);
+    expect(paths).toEqual(["/apis/edgefleet.dev/v1alpha1/edgedevices"]);
+    expect(keys(devices.list())).toEqual(["a/one", "a/two", "b/one", "c/one"]);
+    expect(keys(devices.list("a"))).toEqual(["a/one", "a/two"]);
+    expect(devices.get(objectKey("c", "one"))?.uid).toBe("c-one");
+  });
+
+  test("are those of the namespaces that are watched, each listed by itself", async () => {
+    const { devices, paths } = await start(["a", "b"]);
+    expect(paths).toEqual([
+      "/apis/edgefleet.dev/v1alpha1/namespaces/a/edgedevices",
+      "/apis/edgefleet.dev/v1alpha1/namespaces/b/edgedevices",
+    ]);
+    expect(keys(devices.list())).toEqual(["a/one", "a/two", "b/one"]);
+    expect(keys(devices.list("b"))).toEqual(["b/one"]);
+    expect(devices.list("c")).toEqual([]);
+    expect(devices.get(objectKey("b", "one"))?.uid).toBe("b-one");
+    expect(devices.get(objectKey("c", "one"))).toBeUndefined();
   });
 });

@@ -148,8 +148,8 @@ const NO_FINALIZERS: readonly string[] = Object.freeze([]);
 const OUR_FINALIZER: readonly string[] = Object.freeze([FINALIZER]);
 
 /**
- * What is kept of an object, before it is cached: no managedFields, no annotations of others. Strings that thousands of
- * objects share (namespaces, labels) are kept once. The API server has checked spec and status against the schema.
+ * What is kept of an object, before it is cached: no managedFields, no annotations of others, and equal strings of all
+ * objects only once. `raw` is not to be used afterwards. The API server has checked spec and status against the schema.
  */
 export function createProjection<Spec, Status>(): (raw: unknown) => Resource<Spec, Status> {
   const shared = createInterner();
@@ -167,8 +167,8 @@ export function createProjection<Spec, Status>(): (raw: unknown) => Resource<Spe
       finalizers: finalizersOf(metadata.finalizers),
       labels: mapOf(metadata.labels, shared, () => true),
       annotations: mapOf(metadata.annotations, shared, (name) => name.startsWith(`${GROUP}/`)),
-      spec: spec as Spec,
-      status: (status ?? null) as Status | null,
+      spec: sharedTree(spec, shared) as Spec,
+      status: sharedTree(status ?? null, shared) as Status | null,
     };
   };
 }
@@ -180,20 +180,43 @@ function finalizersOf(finalizers: readonly string[] | undefined): readonly strin
 
 function mapOf(
   map: Readonly<Record<string, string>> | undefined,
-  shared: (text: string) => string,
+  shared: Share,
   keeps: (name: string) => boolean,
 ): Readonly<Record<string, string>> {
   const kept = Object.entries(map ?? NOTHING).filter(([name]) => keeps(name));
   return kept.length === 0 ? NOTHING : Object.fromEntries(kept.map(([name, value]) => [name, shared(value)]));
 }
 
-/** Gives the same string object for equal strings, for as many different ones as are worth remembering. */
-function createInterner(): (text: string) => string {
+type Share = (text: string) => string;
+
+/**
+ * Gives the same string object for equal strings: of the strings in the objects of a fleet most are the same few, and
+ * they are most of what a cache weighs. When it is full it starts again, which costs one more copy of each.
+ */
+function createInterner(): Share {
   const known = new Map<string, string>();
   return (text) => {
     const same = known.get(text);
     if (same !== undefined) return same;
-    if (known.size < 10_000) known.set(text, text);
+    if (known.size >= 20_000) known.clear();
+    known.set(text, text);
     return text;
   };
+}
+
+/** Shares all strings of a tree that was just parsed and that nobody else has: it is changed in place. */
+function sharedTree(value: unknown, shared: Share): unknown {
+  if (typeof value === "string") return shared(value);
+  if (Array.isArray(value)) {
+    for (let index = 0; index < value.length; index += 1) value[index] = sharedTree(value[index], shared);
+  } else if (value !== null && typeof value === "object") {
+    const tree = value as Record<string, unknown>;
+    for (const key in tree) {
+      const inner = tree[key];
+      // Numbers and booleans, the most of them, need no write.
+      if (typeof inner === "string") tree[key] = shared(inner);
+      else if (typeof inner === "object") sharedTree(inner, shared);
+    }
+  }
+  return value;
 }
