@@ -8,18 +8,28 @@ import { nearestRank } from "../src/verifier/checks.ts";
 import { madeUpFeeds } from "../src/verifier/latency-input.ts";
 import { type ModelProcess, startModelProcess } from "../src/verifier/model-process.ts";
 import { randomPerceptron } from "../test/builders/onnx-model.ts";
+import { type Figure, publish } from "./shared/figures.ts";
 
 // What the verifier's latency check adds to the latency that it measures: the same model and input, in the verifier's
 // child process and in a bare loop over ONNX Runtime in this process, in turns, so that both see the same machine.
 // A ratio of 1 is no overhead.
 
+const HELP = `node bench/verifier-latency.ts [--rounds 15] [--samples 400] [--warmup 50]
+
+The latency that the verifier measures, beside a bare loop over ONNX Runtime with the same model and input.`;
+
 const { values } = parseArgs({
   options: {
+    help: { type: "boolean", short: "h", default: false },
     rounds: { type: "string", default: "15" },
     samples: { type: "string", default: "400" },
     warmup: { type: "string", default: "50" },
   },
 });
+if (values.help) {
+  console.log(HELP);
+  process.exit(0);
+}
 const [rounds, samples, warmup] = [values.rounds, values.samples, values.warmup].map(Number);
 if (!(Number(rounds) > 0 && Number(samples) > 0 && Number(warmup) >= 0))
   throw new Error("--rounds and --samples are numbers above 0, --warmup is one from 0 on");
@@ -30,6 +40,7 @@ const MODELS: readonly (readonly [string, readonly number[]])[] = [
   ["perceptron 512-1024-1024-10", [512, 1024, 1024, 10]],
 ];
 
+const figures: Figure[] = [];
 const directory = await mkdtemp(join(tmpdir(), "verifier-bench-"));
 try {
   console.log(
@@ -43,7 +54,10 @@ try {
       return `${a.toFixed(4).padStart(9)} ${b.toFixed(4).padStart(10)} ${(b / a).toFixed(3).padStart(7)}`;
     });
     console.log(`${name.padEnd(30)} | ${columns.join(" | ")}`);
+    const ratios = [0.5, 0.95].map((share) => (medianOf(ours, share) / medianOf(bare, share)).toFixed(3));
+    figures.push({ what: name, value: ratios.join(" / "), against: "goal ≤ 1.05" });
   }
+  publish("latency in the verifier, as a ratio to a bare loop: p50 / p95", figures);
 } finally {
   await rm(directory, { recursive: true, force: true });
 }
