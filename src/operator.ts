@@ -9,6 +9,7 @@ import type { ObjectKey } from "./api/resource.ts";
 import { millis, minutes, seconds } from "./base/time.ts";
 import { type Config, parseConfig } from "./config.ts";
 import { reconcileDevice } from "./devices/reconcile.ts";
+import { gaugeCaches } from "./gauges.ts";
 import { createAzureHub } from "./hub/azure-hub.ts";
 import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
@@ -158,7 +159,10 @@ async function operate(config: Config): Promise<void> {
 
   const probes = createProbes(config.probes, {
     ready: () => devices.isSynced() && releases.isSynced() && deployments.isSynced(),
-    metrics: metrics.expose,
+    metrics: () => {
+      gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
+      return metrics.expose();
+    },
     metricsType: metrics.contentType,
     listening: (port) => log.info("serving probes", { port }),
   });

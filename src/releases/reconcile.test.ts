@@ -3,6 +3,7 @@ import { GOLDEN, releaseSpec, variant } from "../../test/builders/releases.ts";
 import { type Calls, Crash, createCalls, type Mishap } from "../../test/fakes/calls.ts";
 import { createFakeAnnouncer } from "../../test/fakes/fake-announcer.ts";
 import { createFakeClock } from "../../test/fakes/fake-clock.ts";
+import { createFakeMeter } from "../../test/fakes/fake-meter.ts";
 import { createFakeResources } from "../../test/fakes/fake-resources.ts";
 import { createFakeStore } from "../../test/fakes/fake-store.ts";
 import { createFakeVerifier } from "../../test/fakes/fake-verifier.ts";
@@ -53,8 +54,9 @@ function createWorld(calls: Calls = createCalls()) {
   };
   const verifier = createFakeVerifier(calls);
   const announcer = createFakeAnnouncer();
+  const meter = createFakeMeter();
   const start = () =>
-    reconcileRelease({ releases, store, verifier, announcer, keyOf, clock, random: () => 0.5 });
+    reconcileRelease({ releases, store, verifier, announcer, meter, keyOf, clock, random: () => 0.5 });
   let reconcile = start();
   for (const name of ["fp32", "int8"]) blobs.put(variant(name).blob, Buffer.from(name));
   blobs.put(GOLDEN.blob, Buffer.from("golden"));
@@ -96,6 +98,7 @@ function createWorld(calls: Calls = createCalls()) {
     blobs,
     verifier,
     announcer,
+    meter,
     expiries,
     restart,
     pass,
@@ -138,6 +141,19 @@ test("a release is started, looked at soon, and passes", async () => {
     ],
   });
   expect(world.events()).toEqual(["Normal VerificationPassed"]);
+});
+
+test("each verdict is counted once, and timed where its start was seen", async () => {
+  const world = createWorld();
+  const verdict = { verdict: "Passed", reason: "VerificationPassed" };
+  world.create();
+  await world.pass();
+  expect(world.meter.value("edgefleet_verifications_total", verdict)).toBe(0);
+  world.verifier.answer(FP32.digest, PASSED);
+  await world.settle();
+  await world.pass();
+  expect(world.meter.value("edgefleet_verifications_total", verdict)).toBe(1);
+  expect(world.meter.value("edgefleet_verification_duration_seconds", { verdict: "Passed" })).toBe(1);
 });
 
 test("the verifier gets URLs that open the blobs for an hour, and nobody else sees them", async () => {

@@ -135,12 +135,6 @@ export const METRICS = {
     help: "Objectives of all rollouts by their latest verdict.",
     labels: ["verdict"],
   },
-  // store
-  edgefleet_store_requests_total: {
-    type: "counter",
-    help: "Calls to the blob store by operation and result: ok, or the kind of fault.",
-    labels: ["operation", "result"],
-  },
 } as const satisfies Readonly<Record<string, Metric>>;
 
 export type MetricName = keyof typeof METRICS;

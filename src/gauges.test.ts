@@ -1,0 +1,51 @@
+import { expect, test } from "vitest";
+import { createFakeMeter } from "../test/fakes/fake-meter.ts";
+import type { EdgeDevice } from "./api/edge-device.ts";
+import type { ModelRelease } from "./api/model-release.ts";
+import { gaugeCaches } from "./gauges.ts";
+
+function device(online: "True" | "False"): EdgeDevice {
+  const condition = {
+    type: "Online",
+    status: online,
+    reason: "x",
+    message: "",
+    observedGeneration: 1,
+    lastTransitionTime: "",
+  };
+  return { status: { conditions: [condition] } } as unknown as EdgeDevice;
+}
+
+function release(...verdicts: readonly string[]): ModelRelease {
+  return {
+    spec: { variants: [{}, {}] },
+    status: { variants: verdicts.map((verdict) => ({ verdict })) },
+  } as unknown as ModelRelease;
+}
+
+test("devices are counted by condition, and one without a status is Unknown", () => {
+  const meter = createFakeMeter();
+  const unseen = { status: null } as unknown as EdgeDevice;
+  gaugeCaches({ devices: [device("True"), device("True"), device("False"), unseen], releases: [] }, meter);
+  const value = (status: string) => meter.value("edgefleet_devices", { condition: "Online", status });
+  expect([value("True"), value("False"), value("Unknown")]).toEqual([2, 1, 1]);
+  expect(meter.value("edgefleet_devices", { condition: "Ready", status: "Unknown" })).toBe(4);
+});
+
+test("a release is as good as the worst of its variants", () => {
+  const meter = createFakeMeter();
+  const releases = [
+    release("Passed", "Passed"),
+    release("Passed", "Failed"),
+    release("Running", "Passed"),
+    release("Passed"),
+    release(),
+  ];
+  gaugeCaches({ devices: [], releases }, meter);
+  const counts = ["Passed", "Failed", "Running", "Pending", "Error"].map((verdict) =>
+    meter.value("edgefleet_releases", { verdict }),
+  );
+  expect(counts).toEqual([1, 1, 1, 2, 0]);
+  gaugeCaches({ devices: [], releases: [] }, meter);
+  expect(meter.value("edgefleet_releases", { verdict: "Failed" })).toBe(0);
+});

@@ -1,0 +1,37 @@
+import { findCondition } from "./api/condition.ts";
+import type { EdgeDevice } from "./api/edge-device.ts";
+import { type ModelRelease, VERDICTS } from "./api/model-release.ts";
+import type { Meter } from "./telemetry/telemetry.ts";
+
+const CONDITIONS = ["Registered", "Online", "ModelInSync", "Ready"] as const;
+const STATUSES = ["True", "False", "Unknown"] as const;
+/** The worst verdict of its variants is that of a release. */
+const WORST_FIRST = [
+  "Failed",
+  "Error",
+  "Running",
+  "Pending",
+  "Passed",
+] as const satisfies readonly (typeof VERDICTS)[number][];
+
+/** Counts what is in the caches; done when somebody asks for metrics, so a fleet at rest costs nothing in between. */
+export function gaugeCaches(
+  caches: { readonly devices: readonly EdgeDevice[]; readonly releases: readonly ModelRelease[] },
+  meter: Pick<Meter, "gauge">,
+): void {
+  for (const condition of CONDITIONS) {
+    const counts = { True: 0, False: 0, Unknown: 0 };
+    for (const { status } of caches.devices)
+      counts[findCondition(status?.conditions, condition)?.status ?? "Unknown"] += 1;
+    for (const status of STATUSES) meter.gauge("edgefleet_devices", counts[status], { condition, status });
+  }
+  const verdicts = caches.releases.map(verdictOf);
+  for (const verdict of VERDICTS)
+    meter.gauge("edgefleet_releases", verdicts.filter((one) => one === verdict).length, { verdict });
+}
+
+function verdictOf({ spec, status }: ModelRelease): (typeof VERDICTS)[number] {
+  const known = status?.variants ?? [];
+  if (known.length < spec.variants.length) return "Pending";
+  return WORST_FIRST.find((verdict) => known.some((variant) => variant.verdict === verdict)) ?? "Pending";
+}
