@@ -8,10 +8,13 @@ test.each([
   ],
   [
     "HostName=a.example;DeviceId=b;SharedAccessKey=c2VjcmV0==",
-    "HostName=a.example;DeviceId=b;SharedAccessKey=…",
+    "HostName=a.example;DeviceId=b;SharedAccessKey=[redacted]",
   ],
-  ["authorization: SharedAccessSignature sr=a&sig=c2VjcmV0&se=1", "authorization: SharedAccessSignature …"],
-  ['{"primaryKey":"c2VjcmV0","etag":"1"}', '{"primaryKey":"…","etag":"1"}'],
+  [
+    "authorization: SharedAccessSignature sr=a&sig=c2VjcmV0&se=1",
+    "authorization: SharedAccessSignature [redacted]",
+  ],
+  ['{"primaryKey":"c2VjcmV0","etag":"1"}', '{"primaryKey":"[redacted]","etag":"1"}'],
   ["digest differs: sha256:00", "digest differs: sha256:00"],
 ])("%s is shown without its secrets", (text, shown) => {
   expect(redacted(text)).toBe(shown);

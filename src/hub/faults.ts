@@ -1,3 +1,4 @@
+import { redact } from "../base/redact.ts";
 import type { Fault } from "../base/result.ts";
 import {
   elapsed,
@@ -126,18 +127,6 @@ export function wordsOf({ headers, body }: Pick<ErrorAnswer, "headers" | "body">
   const written = /^\s*ErrorCode:([A-Za-z0-9_.]+)\s*;?([\s\S]*)$/.exec(message ?? "");
   if (written !== null) return { code: header ?? written[1] ?? null, text: cleanWords(written[2] ?? "") };
   return { code: header ?? textIn(outer, "Code") ?? textIn(outer, "code"), text: cleanWords(message ?? "") };
-}
-
-/** Takes out what opens a door: SAS signatures and tokens, keys of connection strings, bearer tokens. */
-export function redact(text: string): string {
-  return text
-    .replace(/SharedAccessSignature\s+sr=[^\s"']+/gi, "SharedAccessSignature [redacted]")
-    .replace(
-      /\b(sig|SharedAccessKey|AccountKey|primaryKey|secondaryKey)(["']?\s*[=:]\s*["']?)[^&;\s"']+/gi,
-      "$1$2[redacted]",
-    )
-    .replace(/\bsig=\[redacted\]/gi, "[redacted]")
-    .replace(/\bBearer\s+[^\s"']+/gi, "Bearer [redacted]");
 }
 
 function retryAfterOf(answer: ErrorAnswer, { now, random }: FaultContext): Millis {

@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createLog, redact } from "./log.ts";
+import { redact } from "../base/redact.ts";
+import { createLog } from "./log.ts";
 
 // Made up, in the shapes of the real ones.
 const KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ=";

@@ -1,5 +1,6 @@
 import { inspect } from "node:util";
 import { type DestinationStream, destination, type Logger, pino } from "pino";
+import { redact } from "../base/redact.ts";
 import type { Fields, Log } from "./telemetry.ts";
 
 export const LOG_LEVELS = ["debug", "info", "warn", "error"] as const;
@@ -56,28 +57,4 @@ function textOf(cause: unknown): string {
   return typeof cause === "string"
     ? cause
     : inspect(cause, { depth: 2, breakLength: Number.POSITIVE_INFINITY });
-}
-
-const HIDDEN = "[redacted]";
-
-/**
- * What looks like a secret, whatever put it into a text: the values of connection strings, SAS tokens and their
- * signatures (also percent-encoded), bearer tokens, JSON Web Tokens and keys in JSON.
- */
-const SECRETS: readonly (readonly [RegExp, string])[] = [
-  [/\b(SharedAccessSignature)(\s+|\s*[=:]\s*)(?!\[)[^\s"'<>;,]+/gi, `$1$2${HIDDEN}`],
-  [
-    /\b(SharedAccessKey|AccountKey|(?:primary|secondary)_?key|password|client_?secret)("?\s*[=:]\s*"?)(?!\[)[^\s"'<>;,&]+/gi,
-    `$1$2${HIDDEN}`,
-  ],
-  [/(?<=^|[^A-Za-z0-9]|%[0-9A-F]{2})(sig)(=|%3D)(?!\[)[^\s"'<>;,&]+/gi, `$1$2${HIDDEN}`],
-  [/\b(Bearer|Basic)(\s+)(?!\[)[A-Za-z0-9+/=._~-]{8,}/gi, `$1$2${HIDDEN}`],
-  [/\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*/g, HIDDEN],
-];
-
-/** The text without what looks like a secret. Redacting twice changes nothing more. */
-export function redact(text: string): string {
-  let clear = text;
-  for (const [pattern, replacement] of SECRETS) clear = clear.replace(pattern, replacement);
-  return clear;
 }
