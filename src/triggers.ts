@@ -47,6 +47,15 @@ export function rolloutTriggers(
   const everyDeployment = () => deployments.list().map(({ key }) => key);
   return [
     triggerOf(deployments, (deployment) => [deployment.key]),
+    // Two that want the same devices must both say so, and both go on when one of them lets go.
+    triggerOf(
+      deployments,
+      ({ namespace, spec }) =>
+        deployments
+          .list(namespace)
+          .flatMap((other) => (other.spec.module.name === spec.module.name ? [other.key] : [])),
+      (before, after) => claimOf(before) !== claimOf(after),
+    ),
     triggerOf(releases, (release) =>
       deployments
         .list(release.namespace)
@@ -133,6 +142,13 @@ function placementOf(deployment: InferenceDeployment | undefined): string {
     status?.exposure,
     status?.phase === "RollingBack",
   ]);
+}
+
+/** What of a deployment decides which devices it takes, from others too. */
+function claimOf(deployment: InferenceDeployment | undefined): string {
+  if (deployment === undefined) return "";
+  const { spec, deleting } = deployment;
+  return canonicalJson([deleting, spec.selector, spec.module.name]);
 }
 
 /** What of a device decides which deployments it belongs to, and in which stratum. */

@@ -12,7 +12,7 @@ afterEach(() => {
   for (const stop of stops.splice(0)) stop.abort();
 });
 
-function setUp() {
+function setUp({ room = 100 } = {}) {
   const stored = new Map<string, Configuration>();
   let lists = 0;
   let etags = 0;
@@ -29,6 +29,7 @@ function setUp() {
     },
     createConfiguration: async (configuration) => {
       if (stored.has(configuration.id)) return err({ kind: "conflict", message: "exists" });
+      if (stored.size >= room) return err({ kind: "rejected", message: "full" });
       return ok(put(configuration));
     },
     updateConfiguration: async (had, change) =>
@@ -178,6 +179,16 @@ describe("the configuration view", () => {
     const newest = seen.put({ ...theirs, priority: 10 });
     expect(await seen.view.remove(newer, "normal", signal)).toMatchObject({ error: { kind: "conflict" } });
     expect(seen.view.list()).toEqual([newest]);
+  });
+
+  test("lists at once when a creation is refused: somebody else may have filled the hub", async () => {
+    const seen = setUp({ room: 1 });
+    await seen.start();
+    const theirs = seen.put(wanted("theirs"));
+    expect(await seen.view.create(wanted("ours"), "normal", signal)).toMatchObject({
+      error: { kind: "rejected" },
+    });
+    expect(seen.view.list()).toEqual([theirs]);
   });
 
   test("a listing that was under way while something was written does not undo it", async () => {

@@ -1,5 +1,5 @@
 import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, ok } from "../base/result.ts";
+import { type Attempt, type Fault, ok } from "../base/result.ts";
 import { type Clock, type Millis, millis, seconds } from "../base/time.ts";
 import { exponential } from "../runtime/backoff.ts";
 import { jittered } from "../runtime/clock.ts";
@@ -72,10 +72,14 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
     return ok(undefined);
   }
 
-  /** After a conflict our list is wrong: the next pass must not make the same mistake. */
-  async function relistAfter<T>(attempt: Attempt<T>, signal: AbortSignal): Attempt<T> {
+  /** After such a refusal our list is wrong: the next pass must not make the same mistake. */
+  async function relistAfter<T>(
+    attempt: Attempt<T>,
+    kinds: readonly Fault["kind"][],
+    signal: AbortSignal,
+  ): Attempt<T> {
     const result = await attempt;
-    if (!result.ok && result.error.kind === "conflict") await relist(signal);
+    if (!result.ok && kinds.includes(result.error.kind)) await relist(signal);
     return result;
   }
 
@@ -107,17 +111,27 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
       listeners.push(listener);
     },
     create: async (configuration, lane, signal) => {
-      const created = await relistAfter(hub.createConfiguration(configuration, lane, signal), signal);
+      // Refused: somebody else may have filled the hub meanwhile.
+      const refusals = ["conflict", "rejected"] as const;
+      const created = await relistAfter(
+        hub.createConfiguration(configuration, lane, signal),
+        refusals,
+        signal,
+      );
       if (created.ok) remember(created.value.id, created.value);
       return created;
     },
     update: async (had, change, lane, signal) => {
-      const updated = await relistAfter(hub.updateConfiguration(had, change, lane, signal), signal);
+      const updated = await relistAfter(
+        hub.updateConfiguration(had, change, lane, signal),
+        ["conflict"],
+        signal,
+      );
       if (updated.ok) remember(had.id, updated.value);
       return updated;
     },
     remove: async (had, lane, signal) => {
-      const removed = await relistAfter(hub.removeConfiguration(had, lane, signal), signal);
+      const removed = await relistAfter(hub.removeConfiguration(had, lane, signal), ["conflict"], signal);
       if (removed.ok) remember(had.id, null);
       return removed;
     },

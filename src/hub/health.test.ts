@@ -34,9 +34,10 @@ describe("health of the hub", () => {
       reachable: false,
       since: clock.now(),
       message: "unavailable: the hub answered 503",
+      kind: "unavailable",
     });
     call("query", null);
-    expect(monitor.state()).toMatchObject({ reachable: true, message: "" });
+    expect(monitor.state()).toEqual({ reachable: true, since: clock.now(), message: "" });
     expect(turns).toEqual([false, true]);
     expect(gauges).toEqual([1, 0, 1]);
   });
@@ -47,7 +48,8 @@ describe("health of the hub", () => {
     const since = clock.now();
     await clock.advance(seconds(30));
     call("query", SLOW);
-    expect(monitor.state()).toEqual({ reachable: false, since, message: "throttled: the hub answered 429" });
+    const message = "throttled: the hub answered 429";
+    expect(monitor.state()).toEqual({ reachable: false, since, message, kind: "throttled" });
     expect(since).not.toBe(later(since, seconds(30)));
   });
   test("a good read in between starts the count again", () => {

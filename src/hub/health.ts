@@ -59,16 +59,16 @@ export function createHubHealth(deps: {
     counters[kind].add(number, begun);
     if (kind !== "other") counters.reads.add(number, begun);
   }
-  function judge(message: string): void {
+  function judge(fault: Fault | null): void {
     const { query, twinRead, reads } = counters;
     const reachable = ![query, twinRead, reads].some((counter) => counter.failures() >= ENOUGH);
     if (reachable !== state.reachable) {
-      state = { reachable, since: clock.now(), message: reachable ? "" : message };
+      state = { reachable, since: clock.now(), ...(reachable ? { message: "" } : told(fault)) };
       meter.gauge("edgefleet_hub_reachable", reachable ? 1 : 0);
       if (reachable) log.info("the hub can be reached again");
-      else log.warn("the hub cannot be reached", { fault: message });
+      else log.warn("the hub cannot be reached", { fault: state.message });
       for (const listener of changed) listener();
-    } else if (!reachable && message !== "") state = { ...state, message };
+    } else if (!reachable && fault !== null) state = { ...state, ...told(fault) };
   }
 
   return {
@@ -80,7 +80,7 @@ export function createHubHealth(deps: {
         if (bearing === "none") return;
         if (bearing === "good") succeed(kind);
         else fail(kind, number);
-        judge(bearing === "bad" && kind !== "other" ? `${fault?.kind}: ${fault?.message}` : "");
+        judge(bearing === "bad" && kind !== "other" ? fault : null);
         if (bearing === "bad" && suspicious()) for (const listener of suspected) listener();
       };
     },
@@ -93,6 +93,10 @@ export function createHubHealth(deps: {
       suspected.push(listener);
     },
   };
+}
+
+function told(fault: Fault | null): Pick<HubHealth, "message" | "kind"> {
+  return fault === null ? { message: "" } : { message: `${fault.kind}: ${fault.message}`, kind: fault.kind };
 }
 
 /** What the end of a call says about the hub: a refusal is an answer too, and our own budget says nothing. */

@@ -1,5 +1,5 @@
 import type { FleetTags, InferenceReport } from "../api/device-contract.ts";
-import type { Attempt } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/result.ts";
 import type { Instant } from "../base/time.ts";
 
 // The port of the hub: types only. hub/azure-hub.ts speaks to Azure IoT Hub (or the simulator); test/fakes/ has the fake.
@@ -158,6 +158,8 @@ export type HubHealth = {
   readonly since: Instant;
   /** What the hub answered when it is not reachable. */
   readonly message: string;
+  /** What kind of fault that was: a right that is missing is mended elsewhere than an outage. */
+  readonly kind?: Fault["kind"];
 };
 
 /** An informer for the hub: nobody polls the hub device by device. */

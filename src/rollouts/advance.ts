@@ -9,6 +9,7 @@ import {
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { unreachable } from "../base/result.ts";
 import {
+  durationText,
   elapsed,
   type Instant,
   later,
@@ -325,7 +326,7 @@ function goOn(state: UnderWay, facts: Facts, trial: Trial): RolloutState {
     const bake = bakeOf(facts);
     const over = elapsed(next.bakingSince, facts.now) >= bake;
     if (!over || held !== null || trial.analysis.overall !== "Pass") return next;
-    return complete(next, next.candidate, facts, `watched for ${bake / 60_000} minutes at 100 %`);
+    return complete(next, next.candidate, facts, `watched for ${durationText(bake)} at 100 %`);
   }
   if (held !== null) {
     const heldBecause = heldText(held.reason);
@@ -398,8 +399,8 @@ function isOverdue(state: UnderWay, facts: Facts, trial: Trial): boolean {
 }
 
 function overdueText(state: UnderWay, facts: Facts, { cohort }: Trial): string {
-  const deadline = deadlineOf(facts).after / 60_000;
-  return `${cohort.running} of ${devices(cohort.exposed.length)} run ${state.candidate.release} ${deadline} minutes after the step began (${cohort.waiting} waiting, ${cohort.failed} failed, ${cohort.offline} offline)`;
+  const deadline = durationText(deadlineOf(facts).after);
+  return `${cohort.running} of ${devices(cohort.exposed.length)} run ${state.candidate.release} ${deadline} after the step began (${cohort.waiting} waiting, ${cohort.failed} failed, ${cohort.offline} offline)`;
 }
 
 /** Takes the candidate one width further, or ends the rollout. */
@@ -411,7 +412,7 @@ function nextStep(state: UnderWay, facts: Facts, trial: Trial, why: string): Rol
   if (step !== undefined && !baking) return atStep(exposedOf(state), facts, step, index, why, trial);
   if (!baking && bakeOf(facts) > 0) {
     const next: UnderWay = { ...exposedOf(state), phase: "Baking", bakingSince: facts.now };
-    return noted(next, facts, `${why}; watched for ${bakeOf(facts) / 60_000} minutes`);
+    return noted(next, facts, `${why}; watched for ${durationText(bakeOf(facts))}`);
   }
   return complete(state, state.candidate, facts, why);
 }

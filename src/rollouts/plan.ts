@@ -229,7 +229,7 @@ export function fullProblem(seen: Seen, more: number): Problem | null {
   if (more === 0 || all.length + more <= limit) return null;
   return {
     reason: REASONS.HubFull,
-    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more are needed; they belong to ${ownersText(all)}`,
+    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(all)}. Remove some that nobody needs, and it goes on by itself`,
   };
 }
 

@@ -93,9 +93,9 @@ export function reportUnknown(seen: Seen): Status {
     ...seen.deployment.status,
     observedGeneration: seen.deployment.generation,
     conditions: stamped(seen, [
-      draft("Ready", "False", REASONS.HubUnavailable, message),
-      draft("HubReachable", seen.hub.reachable ? "Unknown" : "False", REASONS.HubUnavailable, hubText(seen)),
-      draft("Reconciling", "True", REASONS.HubUnavailable, message),
+      draft("Ready", "False", hubReason(seen), message),
+      draft("HubReachable", seen.hub.reachable ? "Unknown" : "False", hubReason(seen), hubText(seen)),
+      draft("Reconciling", "True", hubReason(seen), message),
     ]),
   };
 }
@@ -150,13 +150,18 @@ export function narrate(before: RolloutState, after: RolloutState): readonly Not
     .map((entry) => ({
       type: isAlarming(entry, after) ? "Warning" : "Normal",
       reason: noteReason(entry, after),
-      message: `${entry.release === undefined ? "" : `${entry.release}: `}${entry.message}`,
+      message: nameFirst(entry),
     }));
 }
 
 function isAlarming({ phase }: HistoryEntry, after: RolloutState): boolean {
   const isWithdrawal = after.phase === "RollingBack" && after.because.reason === "Withdrawn";
   return phase === "Frozen" || phase === "RolledBack" || (phase === "RollingBack" && !isWithdrawal);
+}
+
+/** An event is read without its history: it names the release, once. */
+function nameFirst({ release, message }: HistoryEntry): string {
+  return release === undefined || message.startsWith(`${release} `) ? message : `${release}: ${message}`;
 }
 
 function noteReason(entry: HistoryEntry, after: RolloutState): Reason {
@@ -428,7 +433,7 @@ function releaseVerified(state: RolloutState, facts: Facts): Bare {
 }
 
 function hubCondition(seen: Seen, acted: Acted): Bare {
-  if (!seen.hub.reachable) return draft("HubReachable", "False", REASONS.HubUnavailable, hubText(seen));
+  if (!seen.hub.reachable) return draft("HubReachable", "False", hubReason(seen), hubText(seen));
   if (seen.configurations === null) {
     return draft("HubReachable", "Unknown", REASONS.HubUnavailable, hubText(seen));
   }
@@ -438,6 +443,11 @@ function hubCondition(seen: Seen, acted: Acted): Bare {
   if (fault?.kind === "rejected")
     return draft("HubReachable", "True", REASONS.HubRejected, redacted(fault.message));
   return draft("HubReachable", "True", REASONS.HubReachable, "the hub answers");
+}
+
+/** A right that is missing is mended by somebody else than an outage. */
+function hubReason(seen: Seen): Reason {
+  return !seen.hub.reachable && seen.hub.kind === "denied" ? REASONS.HubDenied : REASONS.HubUnavailable;
 }
 
 function hubText(seen: Seen): string {

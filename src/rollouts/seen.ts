@@ -1,6 +1,7 @@
 import type { InferenceReport } from "../api/device-contract.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import type { ModelRelease } from "../api/model-release.ts";
+import type { Fault } from "../base/result.ts";
 import type { Instant, Millis } from "../base/time.ts";
 
 // A frozen picture of the world at `now`: a decision never looks anywhere else. observe.ts takes it.
@@ -70,7 +71,12 @@ export type Seen = {
   readonly members: readonly Member[];
   readonly contested: readonly Contested[];
   readonly leftovers: readonly Leftover[];
-  readonly hub: { readonly reachable: boolean; readonly since: Instant; readonly message: string };
+  readonly hub: {
+    readonly reachable: boolean;
+    readonly since: Instant;
+    readonly message: string;
+    readonly kind?: Fault["kind"];
+  };
   /** All configurations of the hub; `null`: not listed yet. */
   readonly configurations: readonly HubConfiguration[] | null;
   /** Target conditions that the hub was asked about: `null` where it took them, its words where it did not. */
