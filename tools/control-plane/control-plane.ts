@@ -158,7 +158,7 @@ function helpText(refusals: readonly string[]): string {
     "  - Go 1.26 or newer in PATH: kube-apiserver and etcd are then built from Go modules, once, in some minutes",
     "  - Docker, or another engine that testcontainers finds: k3s is then started in a container",
     "  - KUBEBUILDER_ASSETS=<directory with etcd, kube-apiserver and kubectl>, as setup-envtest fills it",
-    "  - a cluster of your own: make run ARGS="--kubeconfig … --context …", or EDGEFLEET_TEST_KUBECONFIG for tests",
+    "  - a cluster of your own: make run ARGS='--kubeconfig … --context …', or EDGEFLEET_TEST_KUBECONFIG for tests",
     "What was tried:",
     ...refusals.map((refusal) => `  - ${refusal}`),
   ].join("\n");
