@@ -7,7 +7,7 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test demo dev run generate bench build image
+.PHONY: help install check test demo dev run generate bench test-scale build image
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
@@ -37,9 +37,11 @@ run: $(INSTALLED) ## the operator and its verifier against the current kubeconfi
 generate: $(INSTALLED) ## write crds/ from src/api
 	@$(NPM) run --silent generate
 
-bench: $(INSTALLED) ## timed figures, never asserted in tests; ARGS=<name of a file in bench/> for one of them
-	@set -e; for file in $(or $(ARGS:%=bench/%.ts),$(wildcard bench/*.ts)); do \
-	  echo "── $$file"; PATH="$(CURDIR)/node_modules/.bin:$$PATH" node "$$file"; done
+bench: $(INSTALLED) ## timed figures, never asserted in tests, in one table; ARGS="--only NAME" for one of them
+	@$(NPM) run --silent bench -- $(ARGS)
+
+test-scale: $(INSTALLED) ## a whole rollout through 10,000 devices, twenty minutes or more; EDGEFLEET_SCALE=N for another size
+	@$(NPM) run --silent test:scale
 
 build: $(INSTALLED) ## JavaScript into dist/, as the image runs it
 	$(NPM) run --silent build

@@ -14,6 +14,8 @@ export type ApiObjects = {
   readonly mergePatch: <T>(path: string, patch: object, signal: AbortSignal) => Promise<T>;
   /** Takes the finalizers off the objects of the collection at `path`: for when their controller has gone for good. */
   readonly unbind: (path: string, signal: AbortSignal) => Promise<void>;
+  /** Deletes all objects of the collection at `path`, with one request. */
+  readonly deleteAll: (path: string, signal: AbortSignal) => Promise<void>;
   /** What a watch says, line by line. */
   readonly watch: (path: string, signal: AbortSignal) => Promise<AsyncIterable<string>>;
   readonly close: () => Promise<void>;
@@ -67,6 +69,9 @@ export function createApiObjects(kubeconfig: string): ApiObjects {
       const free = ({ metadata }: Meta) =>
         mergePatch(`${path}/${metadata.name}`, { metadata: { finalizers: null } }, signal);
       await eachLimited(held, PARALLEL, free, signal);
+    },
+    deleteAll: async (path, signal) => {
+      found(await transport.call({ method: "DELETE", path }, signal));
     },
     watch: async (path, signal) => found(await transport.lines(path, seconds(300), signal)),
     close: transport.close,
