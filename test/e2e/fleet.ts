@@ -12,12 +12,14 @@ import type {
 import type { ModelReleaseStatus } from "../../src/api/model-release.ts";
 import { digestOf } from "../../src/base/digest.ts";
 import { eventually, type LocalStack, type Operator, startLocalStack } from "../../tools/local-stack.ts";
+import { type Program, runProgram } from "../../tools/process.ts";
 import { uploadFolder } from "../../tools/upload.ts";
 
 // A fleet of simulated devices with a namespace of its own on the shared API server. Everything else is a real process
 // of this test file: simulator, Azurite, verifier, operator.
 
-const FILES = join(import.meta.dirname, "../../examples/models/files");
+const ROOT = join(import.meta.dirname, "../..");
+const FILES = join(ROOT, "examples/models/files");
 export const DEPLOYMENT = "digits";
 
 type Meta = {
@@ -38,6 +40,10 @@ export type Fleet = {
   readonly kubectl: (...args: readonly string[]) => Promise<string>;
   readonly apply: (...objects: readonly object[]) => Promise<string>;
   readonly startOperator: (name?: string, args?: readonly string[]) => Promise<Operator>;
+  /** An operator whose environment differs from what would work. */
+  readonly startOddOperator: (name: string, env: Readonly<Record<string, string>>) => Promise<Program>;
+  /** A new verifier in place of one that was killed. */
+  readonly startVerifier: () => Promise<Program>;
   readonly deployment: (name?: string) => Promise<LiveDeployment>;
   readonly release: (name: string) => Promise<LiveRelease>;
   readonly devices: () => Promise<readonly LiveDevice[]>;
@@ -96,6 +102,23 @@ export async function startFleet(
     await stack.stop();
     throw error;
   }
+  // What the stack does not know of is stopped here.
+  const extra: Program[] = [];
+  const startExtra = async (
+    programName: string,
+    args: readonly string[],
+    env: Readonly<Record<string, string>>,
+  ) => {
+    const logFile = join(stack.directory, `${programName}.log`);
+    const program = runProgram({ name: programName, args, env, logFile });
+    extra.push(program);
+    await program.firstLine;
+    return program;
+  };
+  const operatorArgs = [
+    ...OPERATOR,
+    ...["--namespaces", namespace, "--lease-namespace", namespace, "--drain", "5s"],
+  ];
   const json = async <T>(...args: readonly string[]) => JSON.parse(await kubectl(...args, "-o", "json")) as T;
   const deployment = (deploymentName = DEPLOYMENT) => json<LiveDeployment>("get", "idep", deploymentName);
   let sequence = 0;
@@ -111,11 +134,29 @@ export async function startFleet(
       return await kubectl("apply", "-f", file);
     },
     startOperator: (operatorName = "operator", args = []) =>
-      stack.startOperator(operatorName, [
-        ...OPERATOR,
-        ...["--namespaces", namespace, "--lease-namespace", namespace, "--drain", "5s"],
-        ...args,
-      ]),
+      stack.startOperator(operatorName, [...operatorArgs, ...args]),
+    startOddOperator: (operatorName, env) =>
+      startExtra(
+        operatorName,
+        [
+          ...[join(ROOT, "src/operator.ts"), "--probe-address", "127.0.0.1:0", "--leader-election", "false"],
+          ...operatorArgs,
+        ],
+        { ...stack.operatorEnv, ...env },
+      ),
+    startVerifier: () =>
+      startExtra(
+        "verifier",
+        [
+          ...[
+            join(ROOT, "src/verifier.ts"),
+            "--socket",
+            stack.operatorEnv["EDGEFLEET_VERIFIER_SOCKET"] ?? "",
+          ],
+          ...["--workdir", join(stack.directory, "verifier")],
+        ],
+        {},
+      ),
     deployment,
     release: (releaseName) => json<LiveRelease>("get", "mrel", releaseName),
     devices: async () => (await json<{ readonly items: readonly LiveDevice[] }>("get", "edev")).items,
@@ -162,6 +203,7 @@ export async function startFleet(
     },
     stop: async () => {
       // Without an operator nobody takes finalizers off: the objects would keep the namespace for ever.
+      for (const program of extra) await program.stop();
       await stack.stop();
       for (const kind of ["edev", "idep"]) {
         const names = (await kubectl("get", kind, "-o", "name").catch(() => ""))
@@ -208,7 +250,7 @@ export async function releaseObject(name: string, options: ReleaseOptions = {}):
   };
 }
 
-type DeploymentOptions = {
+export type DeploymentOptions = {
   readonly name?: string;
   readonly selector?: object;
   readonly strategy?: object;

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 
 // The story tests have two minutes of this in virtual time; here the wires are real, and the outage is shorter.
-const OUTAGE = Number(process.env["EDGEFLEET_OUTAGE_SECONDS"] ?? 20) * 1000;
+const OUTAGE = Number(process.env["EDGEFLEET_OUTAGE_SECONDS"] ?? 10) * 1000;
 let fleet: Fleet;
 
 beforeAll(async () => {
