@@ -1,7 +1,7 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { createServerCertificate } from "../../simulator/certificates.ts";
 import type { FaultRule } from "../../simulator/faults.ts";
 import { createSimulator, type SimulatorOptions } from "../../simulator/simulator.ts";
@@ -143,6 +143,28 @@ function got<T>(result: Result<T, Fault>): T {
   if (!result.ok) throw new Error(`${result.error.kind}: ${result.error.message}`);
   return result.value;
 }
+
+test("calls share a signature, and half an hour later there is another", async () => {
+  const signatures: (string | undefined)[] = [];
+  const { hub } = await impostor((request, response) => {
+    signatures.push(request.headers.authorization);
+    response.writeHead(200, JSON_TYPE).end(JSON.stringify(ANOTHER));
+  });
+  vi.useFakeTimers({ toFake: ["Date"] });
+  try {
+    for (const minutesLater of [0, 20, 20, 20]) {
+      vi.setSystemTime(Date.now() + minutes(minutesLater));
+      await hub.getTwin({ device: "cam-2", module: null }, "normal", signal);
+    }
+  } finally {
+    vi.useRealTimers();
+  }
+  const [first, second, third, fourth] = signatures;
+  expect(first).toMatch(/^SharedAccessSignature /);
+  expect(second).toBe(first);
+  expect(third).not.toBe(first);
+  expect(fourth).toBe(third);
+});
 
 const ref = { device: "cam-1", module: null };
 const everyCall: Readonly<Record<string, (hub: DeviceHub) => Promise<Result<unknown, Fault>>>> = {

@@ -166,6 +166,7 @@ export function openWire(
   const { host, registry } = openRegistry(options.access);
   const rest = Reflect.get(registry, "_restApiClient") as RestClient;
   rest.setOptions({ http: { agent } });
+  signSeldom(rest);
 
   const send: Send = (call, signal) =>
     new Promise((resolve) => {
@@ -187,6 +188,26 @@ export function openWire(
       }
     });
   return { host, send };
+}
+
+/** Seconds for which a signature is used again; the SDK makes each for an hour. */
+const SIGNATURE_FRESH = 1800;
+
+/** With a connection string the SDK signs anew for each call, although the signature holds for an hour. */
+function signSeldom(rest: RestClient): void {
+  const config: unknown = Reflect.get(rest, "_config");
+  const signature: unknown = isJson(config) ? config["sharedAccessSignature"] : undefined;
+  if (typeof signature !== "object" || signature === null) return;
+  const extend: unknown = Reflect.get(signature, "extend");
+  if (typeof extend !== "function") return;
+  let made: { readonly expiry: number; readonly text: unknown } | null = null;
+  const extendSeldom = (expiry: number) => {
+    // A clock that was set back makes anew, too.
+    if (made === null || Math.abs(expiry - made.expiry) > SIGNATURE_FRESH)
+      made = { expiry, text: Reflect.apply(extend, signature, [expiry]) };
+    return made.text;
+  };
+  Reflect.set(signature, "extend", extendSeldom);
 }
 
 function sentOf(error: unknown, body: unknown, response: unknown): Sent {
