@@ -26,5 +26,5 @@ COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
 USER 65532:65532
-ENTRYPOINT ["node", "--max-semi-space-size=16"]
+ENTRYPOINT ["node", "--max-semi-space-size=4"]
 CMD ["dist/src/operator.js"]
