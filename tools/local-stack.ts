@@ -132,7 +132,13 @@ async function startOperator(options: {
   const logFile = join(options.directory, `${options.name}.log`);
   const program = runProgram({
     name: options.name,
-    args: [...OPERATOR_MEMORY, join(ROOT, "src/operator.ts"), "--probe-address", "127.0.0.1:0", ...options.args],
+    args: [
+      ...OPERATOR_MEMORY,
+      join(ROOT, "src/operator.ts"),
+      "--probe-address",
+      "127.0.0.1:0",
+      ...options.args,
+    ],
     env: options.env,
     logFile,
   });
