@@ -3,6 +3,7 @@ export const REASONS = {
   // EdgeDevice
   Registered: "Registered",
   Adopted: "Adopted",
+  IdentityRecreated: "IdentityRecreated",
   OwnedByAnother: "OwnedByAnother",
   HubRejected: "HubRejected",
   HubDenied: "HubDenied",

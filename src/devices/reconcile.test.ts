@@ -493,6 +493,15 @@ test("tags that somebody took away, and an identity that somebody removed, come 
   await world.settle();
   expect(world.status().hub?.generationId).toBe(world.registry.identity("cam-1")?.generationId);
   expect(world.status().hub?.generationId).not.toBe(life);
+  const told = world.announcer.notes().filter(({ reason }) => reason === "IdentityRecreated");
+  expect(told).toMatchObject([
+    {
+      type: "Warning",
+      reason: "IdentityRecreated",
+      message:
+        "cam-1 was gone from hub.test and has been created anew, with new keys: the device cannot connect until it is given them",
+    },
+  ]);
 });
 
 test("an object that comes back from a backup without its status finds everything again", async () => {

@@ -130,8 +130,23 @@ function staying(
       ...(model === null ? {} : { model }),
       conditions,
     },
-    notes: notesOf(before, conditions),
+    notes: [...recreated(seen, learned), ...notesOf(before, conditions)],
   };
+}
+
+/** Somebody removed the identity behind our back: the new one has other keys, and the device does not know them. */
+function recreated({ device, deviceId, host }: DeviceSeen, { created }: Learned): readonly Note[] {
+  const had = device.status?.hub?.generationId ?? "";
+  if (created === null || had === "" || had === created) return [];
+  const secret = device.spec.connectionSecret;
+  const keys = secret === undefined ? "" : `, Secret ${secret.name} holds them`;
+  return [
+    {
+      type: "Warning",
+      reason: REASONS.IdentityRecreated,
+      message: `${deviceId} was gone from ${host} and has been created anew, with new keys${keys}: the device cannot connect until it is given them`,
+    },
+  ];
 }
 
 const UNREADABLE: Fact = {

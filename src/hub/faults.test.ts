@@ -144,6 +144,10 @@ describe("secrets", () => {
       kind: "unavailable",
       message: "getTwin: no answer from the hub: ECONNREFUSED connect refused",
     });
+    const named = Object.assign(new Error("connect ECONNREFUSED 10.0.0.1:443"), { code: "ECONNREFUSED" });
+    expect(faultOfError(named, "getTwin").message).toBe(
+      "getTwin: no answer from the hub: connect ECONNREFUSED 10.0.0.1:443",
+    );
     expect(faultOfError(undefined, "getTwin").kind).toBe("unavailable");
     expect(faultOfShape("getTwin", "a twin").message).toContain("not a twin");
   });

@@ -102,7 +102,9 @@ export function isAbsent(answer: ErrorAnswer): boolean {
 export function faultOfError(error: unknown, operation: string): Fault {
   const code = propertyOf(error, "code");
   const message = propertyOf(error, "message");
-  const what = [code, message].filter((part) => part !== null && part !== "").join(" ") || "unknown failure";
+  // Node says "connect ECONNREFUSED 127.0.0.1:443", and the code once more.
+  const parts = message?.includes(code ?? "") === true ? [message] : [code, message];
+  const what = parts.filter((part) => part !== null && part !== "").join(" ") || "unknown failure";
   return { kind: "unavailable", message: `${operation}: no answer from the hub: ${cleanWords(what)}` };
 }
 

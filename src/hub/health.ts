@@ -96,7 +96,7 @@ export function createHubHealth(deps: {
 }
 
 function told(fault: Fault | null): Pick<HubHealth, "message" | "kind"> {
-  return fault === null ? { message: "" } : { message: `${fault.kind}: ${fault.message}`, kind: fault.kind };
+  return fault === null ? { message: "" } : { message: fault.message, kind: fault.kind };
 }
 
 /** What the end of a call says about the hub: a refusal is an answer too, and our own budget says nothing. */

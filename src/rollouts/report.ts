@@ -279,7 +279,7 @@ function tell(state: RolloutState, facts: Facts, problem: Problem | null, onStab
     case "Frozen":
       return standing(
         REASONS.Frozen,
-        `${widthText(state, facts)}; nothing moves while the hub cannot be read: ${hubText(seen)}`,
+        `${widthText(state, facts)}; nothing moves until the hub can be read again, then it goes on by itself: ${hubText(seen)}`,
       );
     case "Completed": {
       if (problem !== null) return stuck(problem.reason, problem.message);
