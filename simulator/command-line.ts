@@ -104,6 +104,7 @@ function toggle(help: string, set: (draft: Draft) => void): Flag {
 
 const FLAGS: Readonly<Record<string, Flag>> = {
   port: integer("port", "port to serve on; 0 is any free one", [0, 65_535]),
+  "mqtt-port": integer("mqttPort", "port for MQTT over TLS; 0 is any free one", [0, 65_535]),
   address: text("ADDRESS", "address to serve on (default 127.0.0.1)", (draft, written) => {
     draft.options.address = written;
   }),
@@ -217,11 +218,12 @@ export function helpText(): string {
   return [
     "usage: simulator/main.ts [flags]",
     "",
-    "An Azure IoT Hub on this machine: the service API over HTTPS, automatic device management, throttling, and",
-    "thousands of simulated devices that keep the device contract. Tests steer it through /sim on the same port:",
-    "/sim/health /sim/counters /sim/faults /sim/fleet /sim/clock /sim/evaluate",
+    "An Azure IoT Hub on this machine: the service API over HTTPS, automatic device management, throttling, MQTT for",
+    "real devices, and thousands of simulated ones that keep the device contract. Tests steer it through /sim on the",
+    "port of the service API:",
+    "/sim/health /sim/counters /sim/faults /sim/fleet /sim/clock /sim/evaluate /sim/events /sim/messages",
     "",
-    "Prints one line of JSON when it is ready: {port, hostName, caFile or ca, connectionString}.",
+    "Prints one line of JSON when it is ready: {port, mqttPort, hostName, caFile or ca, connectionString}.",
     "",
     ...lines,
     "",

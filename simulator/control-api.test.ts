@@ -1,7 +1,7 @@
-import { request as httpsRequest } from "node:https";
 import { afterEach, expect, test } from "vitest";
 import { createManualClock } from "./clock.ts";
-import { createSimulator, type Endpoint, type Simulator, type SimulatorSetup } from "./simulator.ts";
+import { createSimulator, type Simulator, type SimulatorSetup } from "./simulator.ts";
+import { controlCall } from "./testing/control-client.ts";
 import { connectRegistry, problemOf, statusOf } from "./testing/service-client.ts";
 
 const START = Date.parse("2026-03-01T12:00:00Z");
@@ -19,34 +19,8 @@ async function startHub(setup: SimulatorSetup = {}) {
     simulator,
     endpoint,
     registry,
-    sim: (method: string, path: string, body?: unknown) => call(endpoint, method, path, body),
+    sim: (method: string, path: string, body?: unknown) => controlCall(endpoint, method, path, body),
   };
-}
-
-function call(
-  endpoint: Endpoint,
-  method: string,
-  path: string,
-  body?: unknown,
-): Promise<{
-  readonly status: number;
-  readonly body: Record<string, never> & { readonly problems?: readonly string[] };
-}> {
-  return new Promise((resolve, reject) => {
-    const request = httpsRequest(
-      { host: "127.0.0.1", port: endpoint.port, ca: endpoint.ca, method, path: `/sim/${path}` },
-      (response) => {
-        let text = "";
-        response.setEncoding("utf8").on("data", (chunk: string) => {
-          text += chunk;
-        });
-        response.on("end", () =>
-          resolve({ status: response.statusCode ?? 0, body: text === "" ? {} : JSON.parse(text) }),
-        );
-      },
-    );
-    request.on("error", reject).end(body === undefined ? undefined : JSON.stringify(body));
-  });
 }
 
 test("faults answer with a status for as many requests as they were given", async () => {

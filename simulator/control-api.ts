@@ -1,7 +1,9 @@
 import type { ManualClock, SimClock } from "./clock.ts";
+import { DEFAULT_LIFETIME } from "./cloud-messages.ts";
 import { parseBehaviours } from "./devices/behaviour.ts";
 import type { Fleet } from "./devices/fleet.ts";
 import { parseDuration } from "./duration.ts";
+import { EVENT_SOURCES, type EventSource } from "./event-feed.ts";
 import { FAULT_KINDS, type FaultRule } from "./faults.ts";
 import { ANY, type Fields, PERCENT, readFields } from "./fields.ts";
 import type { Hub } from "./hub.ts";
@@ -142,8 +144,77 @@ function handlersOf({
         return answered({ now: timeOf(hub.clock), virtual: true });
       },
     },
+    events: { GET: ({ url }) => readEvents(hub, url.searchParams) },
+    messages: { POST: ({ body }) => sendMessage(hub, body) },
     evaluate: { POST: () => answered({ twinWrites: hub.evaluate() }) },
   };
+}
+
+const EVENTS_PER_PAGE = 100;
+const MOST_EVENTS_PER_PAGE = 1000;
+
+/** `from`, `limit`, `device` and `source`; a page says where the next begins. */
+function readEvents(hub: Hub, asked: URLSearchParams): HttpReply {
+  const problems: string[] = [];
+  const integer = (name: string, fallback: number): number => {
+    const written = asked.get(name);
+    if (written !== null && !/^[0-9]{1,15}$/.test(written)) problems.push(`${name} must be a whole number`);
+    return written === null ? fallback : Number(written);
+  };
+  const from = integer("from", 1);
+  const limit = Math.min(Math.max(1, integer("limit", EVENTS_PER_PAGE)), MOST_EVENTS_PER_PAGE);
+  const source = asked.get("source");
+  if (source !== null && !isEventSource(source))
+    problems.push(`source must be one of ${EVENT_SOURCES.join(", ")}`);
+  for (const name of asked.keys())
+    if (!["from", "limit", "device", "source"].includes(name)) problems.push(`${name} is not known`);
+  if (problems.length > 0) return refused(400, problems);
+  return answered(
+    hub.events.read({
+      from,
+      limit,
+      source: source !== null && isEventSource(source) ? source : null,
+      deviceId: asked.get("device"),
+    }),
+  );
+}
+
+function isEventSource(name: string): name is EventSource {
+  return EVENT_SOURCES.some((source) => source === name);
+}
+
+/** What a service sends over AMQP to a real hub: a message to a device, which waits until the device takes it. */
+function sendMessage(hub: Hub, body: JsonValue | undefined): HttpReply {
+  if (!isObject(body)) return refused(400, ["a message must be an object"]);
+  const problems: string[] = [];
+  const fields = readFields(body, "", problems);
+  const device = fields.text("device", "");
+  if (device === "" && problems.length === 0) fields.complain("device", "is needed");
+  const given = fields.raw("properties") ?? {};
+  const properties: Record<string, string | null> = {};
+  if (!isObject(given)) fields.complain("properties", "must be an object");
+  else
+    for (const [name, value] of Object.entries(given)) {
+      if (typeof value === "string" || value === null) properties[name] = value;
+      else fields.complain(`properties.${name}`, "must be text or null");
+    }
+  const system = {
+    "$.mid": fields.optionalText("messageId"),
+    "$.cid": fields.optionalText("correlationId"),
+    "$.ct": fields.optionalText("contentType"),
+    "$.ce": fields.optionalText("contentEncoding"),
+  };
+  for (const [name, value] of Object.entries(system)) if (value !== null) properties[name] = value;
+  const content = fields.raw("body") ?? "";
+  const lifetime = fields.duration("expiresIn", DEFAULT_LIFETIME);
+  fields.done();
+  if (problems.length > 0) return refused(400, problems);
+  if (hub.registry.get(device, null)?.enabled !== true)
+    return refused(404, [`there is no device ${device} that is enabled`]);
+  const text = typeof content === "string" ? content : JSON.stringify(content);
+  const sent = hub.messages.send(device, { body: Buffer.from(text), properties, lifetime });
+  if (!sent.ok) return refused(sent.refusal.status, [sent.refusal.message]);
+  return answered({ sequenceNumber: sent.value.sequenceNumber, pending: hub.messages.pending(device) });
 }
 
 /** Every identity of a device, with its tags and what its twins desire of models: `module` is null in the device's own. */

@@ -17,7 +17,12 @@ export type CountersReport = {
   /** Requests that changed something. */
   readonly writes: { readonly identity: number; readonly twin: number; readonly configuration: number };
   /** What devices did over their own links; not part of the classes. */
-  readonly devices: { readonly reports: number; readonly twinReads: number; readonly refused: number };
+  readonly devices: {
+    readonly reports: number;
+    readonly twinReads: number;
+    readonly messages: number;
+    readonly refused: number;
+  };
   /** What the hub's own evaluation wrote. */
   readonly evaluation: { readonly runs: number; readonly twinWrites: number };
 };
@@ -25,7 +30,7 @@ export type CountersReport = {
 export type Counters = {
   readonly request: (operation: OperationClass, name: string, result: Result, cost: number) => void;
   readonly write: (what: "identity" | "twin" | "configuration") => void;
-  readonly device: (what: "reports" | "twinReads" | "refused") => void;
+  readonly device: (what: keyof CountersReport["devices"]) => void;
   readonly evaluated: (twinWrites: number) => void;
   readonly report: () => CountersReport;
   readonly reset: () => void;
@@ -42,7 +47,7 @@ export function createCounters(now: () => number): Counters {
       classes: new Map<string, Tally>(OPERATION_CLASSES.map((name) => [name, { total: 0, results: {} }])),
       operations: new Map<string, Tally>(),
       writes: { identity: 0, twin: 0, configuration: 0 },
-      devices: { reports: 0, twinReads: 0, refused: 0 },
+      devices: { reports: 0, twinReads: 0, messages: 0, refused: 0 },
       evaluation: { runs: 0, twinWrites: 0 },
     };
   }

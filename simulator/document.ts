@@ -8,25 +8,28 @@ export type Activity = {
   readonly connectionState: "Connected" | "Disconnected";
   readonly connectionStateUpdatedTime: string;
   readonly lastActivityTime: string;
+  readonly cloudToDeviceMessageCount: number;
 };
 
 export const NO_ACTIVITY: Activity = {
   connectionState: "Disconnected",
   connectionStateUpdatedTime: NEVER,
   lastActivityTime: NEVER,
+  cloudToDeviceMessageCount: 0,
 };
 
 /** An identity as the registry answers with it, keys included. */
 export function identityDocument(identity: Identity, activity: Activity): JsonObject {
   const { deviceId, moduleId, generationId, etag, authentication } = identity;
-  const { connectionState, connectionStateUpdatedTime, lastActivityTime } = activity;
+  const { connectionState, connectionStateUpdatedTime, lastActivityTime, cloudToDeviceMessageCount } =
+    activity;
   const shared = {
     generationId,
     etag,
     connectionState,
     connectionStateUpdatedTime,
     lastActivityTime,
-    cloudToDeviceMessageCount: 0,
+    cloudToDeviceMessageCount,
     authentication,
   };
   if (moduleId !== null) return { deviceId, moduleId, managedBy: identity.managedBy, ...shared };
@@ -84,7 +87,8 @@ export function twinRow(identity: Identity, twin: Twin, activity: () => Activity
       if (root === "properties" && (second === "desired" || second === "reported"))
         return sectionValue(twin[second], path);
       if (root === undefined) return undefined;
-      const needsActivity = root === "connectionState" || root === "lastActivityTime";
+      const needsActivity =
+        root === "connectionState" || root === "lastActivityTime" || root === "cloudToDeviceMessageCount";
       return valueAt(
         attributeOf(root, identity, twin, needsActivity ? activity() : NO_ACTIVITY),
         path.slice(1),
@@ -137,7 +141,7 @@ function attributeOf(
     case "lastActivityTime":
       return activity.lastActivityTime;
     case "cloudToDeviceMessageCount":
-      return 0;
+      return activity.cloudToDeviceMessageCount;
     case "authenticationType":
       return identity.authentication.type;
     case "x509Thumbprint":

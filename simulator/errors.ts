@@ -32,6 +32,7 @@ const CATALOGUE = {
   IotHubUnauthorizedAccess: [401, 401002],
   IotHubUnauthorized: [401, 401003],
   IotHubQuotaExceeded: [403, 403002],
+  DeviceMaximumQueueDepthExceeded: [403, 403004],
   DeviceNotFound: [404, 404001],
   JobNotFound: [404, 404002],
   ModuleNotFound: [404, 404010],
@@ -92,20 +93,21 @@ export function nameOfStatus(status: number): ErrorName {
  * form B: `Message` is itself JSON text with the six-digit code. Source: error answers quoted in issues of the SDKs.
  */
 export function errorBody(refusal: Refusal, trackingId: string, at: Date): string {
-  const number = CATALOGUE[refusal.code][1];
   if (refusal.form === "B")
-    return JSON.stringify({
-      Message: JSON.stringify({
-        errorCode: number,
-        trackingId: `${trackingId}-G:0-TimeStamp:${usTime(at)}`,
-        message: refusal.message,
-        timestampUtc: at.toISOString(),
-      }),
-      ExceptionMessage: "",
-    });
+    return JSON.stringify({ Message: errorDetail(refusal, trackingId, at), ExceptionMessage: "" });
   return JSON.stringify({
     Message: `ErrorCode:${refusal.code};${refusal.message}`,
     ExceptionMessage: `Tracking ID:${trackingId}-G:0-TimeStamp:${usTime(at)}`,
+  });
+}
+
+/** JSON text with the six-digit code: the inner part of form B, and the whole body of a refusal to a device. */
+export function errorDetail(refusal: Refusal, trackingId: string, at: Date): string {
+  return JSON.stringify({
+    errorCode: CATALOGUE[refusal.code][1],
+    trackingId: `${trackingId}-G:0-TimeStamp:${usTime(at)}`,
+    message: refusal.message,
+    timestampUtc: at.toISOString(),
   });
 }
 

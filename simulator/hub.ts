@@ -1,10 +1,13 @@
 import type { SimClock } from "./clock.ts";
+import { type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
 import { type Configurations, createConfigurations } from "./configurations.ts";
 import { type Counters, createCounters } from "./counters.ts";
 import { type Activity, NO_ACTIVITY } from "./document.ts";
 import { createEvaluation, type Evaluation, type EvaluationOptions } from "./evaluation.ts";
+import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
+import { createMethods, type Methods } from "./methods.ts";
 import { createRandom } from "./random.ts";
 import { createRegistry, type Registry } from "./registry.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
@@ -44,6 +47,10 @@ export type Hub = {
   readonly throttle: Throttle;
   readonly faults: Faults;
   readonly counters: Counters;
+  readonly methods: Methods;
+  readonly messages: CloudMessages;
+  /** What the hub's own endpoint for events would give out. */
+  readonly events: EventFeed;
   /** Runs an evaluation now; answers how many twins it wrote. */
   readonly evaluate: () => number;
   readonly activityOf: (key: TwinKey) => Activity;
@@ -60,22 +67,35 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
   const counters = createCounters(now);
   const faults = createFaults(now, createRandom(options.seed ^ 0x5f3759df));
   const connections = createConnections(now, options.connectionLag);
+  const messages = createCloudMessages(now);
+  const events = createEventFeed({ hostName: options.hostName, now });
   const index = createFleetIndex({
     now,
     staleness: () => Math.max(options.queryStaleness, faults.staleness()),
-    activity: connections.activityOf,
+    activity: activityOf,
   });
   const evaluation = createEvaluation({ registry, twins, configurations, countRows: index.count }, options);
 
-  twins.onWrite(({ key, twin }) => {
+  function activityOf(key: TwinKey): Activity {
+    const activity = connections.activityOf(key);
+    const waiting = messages.pending(key);
+    return waiting === 0 ? activity : { ...activity, cloudToDeviceMessageCount: waiting };
+  }
+
+  twins.onWrite(({ key, twin, change }) => {
     if (twin === null) return index.note(key, null);
     const identity = registry.get(twin.deviceId, twin.moduleId);
     if (identity !== undefined) index.note(key, { identity, twin });
+    if (change !== null) events.twinChanged(twin, change);
   });
-  registry.onWrite(({ key, after }) => {
+  registry.onWrite(({ key, before, after }) => {
     const twin = twins.get(key);
     if (after !== null && twin !== undefined) index.note(key, { identity: after, twin });
-    if (after === null) connections.forget(key);
+    if (before === null && after !== null) events.lifecycle("create", after);
+    if (after !== null || before === null) return;
+    connections.forget(key);
+    messages.forget(key);
+    events.lifecycle("delete", before);
   });
 
   function evaluate(): number {
@@ -114,9 +134,15 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     throttle: createThrottle(options.tier, options.units, now),
     faults,
     counters,
+    methods: createMethods(clock),
+    messages,
+    events,
     evaluate,
-    activityOf: connections.activityOf,
-    noteConnection: connections.note,
+    activityOf,
+    noteConnection: (key, connected) => {
+      connections.note(key, connected);
+      events.connection(key, connected);
+    },
     start: () => {
       clock.schedule(options.evaluationInterval, evaluateForEver, undefined);
     },
@@ -144,6 +170,7 @@ function createConnections(now: () => number, lag: number) {
         connectionState: stateOf(link) ? "Connected" : "Disconnected",
         connectionStateUpdatedTime: at,
         lastActivityTime: at,
+        cloudToDeviceMessageCount: 0,
       };
     },
   };

@@ -30,12 +30,10 @@ async function run(command: Command): Promise<void> {
   const behaviours = readBehaviours(command);
   const clock = command.virtualClock ? "virtual" : "real";
   const simulator = createSimulator({ ...command.options, behaviours, clock });
-  const { port, hostName, ca, connectionString } = await simulator.start();
+  const { ca, ...endpoint } = await simulator.start();
   const { caFile } = command;
   if (caFile !== null) writeFileSync(caFile, ca);
-  console.log(
-    JSON.stringify({ port, hostName, ...(caFile === null ? { ca } : { caFile }), connectionString }),
-  );
+  console.log(JSON.stringify({ ...endpoint, ...(caFile === null ? { ca } : { caFile }) }));
   let stopping = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {

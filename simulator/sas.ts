@@ -62,7 +62,8 @@ export function authorize(
   return ok(undefined);
 }
 
-function fieldsOf(text: string): Readonly<Record<string, string>> {
+/** The parameters of a shared access signature, as they were written. */
+export function fieldsOf(text: string): Readonly<Record<string, string>> {
   return Object.fromEntries(
     text.split("&").map((pair) => {
       const at = pair.indexOf("=");
@@ -72,7 +73,7 @@ function fieldsOf(text: string): Readonly<Record<string, string>> {
 }
 
 /** Some clients encode the scope and some do not; both are as they should be. */
-function decoded(text: string): string {
+export function decoded(text: string): string {
   try {
     return decodeURIComponent(text);
   } catch {
@@ -80,7 +81,7 @@ function decoded(text: string): string {
   }
 }
 
-function isSigned(key: string, scope: string, expiry: string, signature: string): boolean {
+export function isSigned(key: string, scope: string, expiry: string, signature: string): boolean {
   const wanted = createHmac("sha256", Buffer.from(key, "base64")).update(`${scope}\n${expiry}`).digest();
   const given = Buffer.from(signature, "base64");
   return given.length === wanted.length && timingSafeEqual(given, wanted);

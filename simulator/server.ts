@@ -80,7 +80,7 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     );
     if (early !== null) return finish(response, operation, early);
     if (response.destroyed || response.closed) return;
-    const reply = carryOut(operation);
+    const reply = await carryOut(operation);
     const late = await suffer(
       struck.filter((rule) => rule.when === "after"),
       operation,
@@ -89,12 +89,12 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     finish(response, operation, late ?? reply);
   }
 
-  function carryOut(operation: Operation): HttpReply {
+  async function carryOut(operation: Operation): Promise<HttpReply> {
     if (hub.options.throttling && !hub.throttle.take(operation.operation, operation.cost))
       return failure(
         refuse("ThrottlingException", `Too many requests of class ${operation.operation}; try again later`),
       );
-    const done = operation.run();
+    const done = await operation.run();
     if (!done.ok) return failure(done);
     if (operation.writes !== null && done.value.status < 300) hub.counters.write(operation.writes);
     return done.value;

@@ -6,6 +6,7 @@ import { type Answer, errorBody, ok, type Refusal, refuse } from "./errors.ts";
 import type { Hub } from "./hub.ts";
 import type { Identity } from "./identity.ts";
 import { isObject, type JsonObject, type JsonValue } from "./json.ts";
+import { parseMethodCall } from "./methods.ts";
 import { type IfMatch, parseIfMatch } from "./preconditions.ts";
 import type { Right } from "./sas.ts";
 import type { OperationClass } from "./throttle.ts";
@@ -37,7 +38,7 @@ export type Operation = {
   /** Tokens of the budget: the entries of a bulk request. */
   readonly cost: number;
   readonly writes: "identity" | "twin" | "configuration" | null;
-  readonly run: () => Answer<HttpReply>;
+  readonly run: () => Answer<HttpReply> | Promise<Answer<HttpReply>>;
 };
 
 /** Versions of the API whose requests look like the ones that are served here. */
@@ -126,7 +127,7 @@ function empty(answer: Answer<unknown>): Answer<HttpReply> {
   return answer.ok ? ok(NO_CONTENT) : answer;
 }
 
-function withObject(asked: Asked, run: (body: JsonObject) => Answer<HttpReply>): () => Answer<HttpReply> {
+function withObject(asked: Asked, run: (body: JsonObject) => ReturnType<Operation["run"]>): Operation["run"] {
   const { body } = asked;
   return () => (isObject(body) ? run(body) : refuse("ArgumentNull", "The body must be a JSON object"));
 }
@@ -388,7 +389,6 @@ function replyTwin(hub: Hub, twin: Twin): Answer<HttpReply> {
   return reply(twinDocument(identity, twin, activity), { ETag: `"${twinEtag(twin)}"` });
 }
 
-/** Nobody is there to answer: a method finds its device offline, as the hub says it with form B. */
 function invokeMethod(asked: Asked, device: string, module: string | null): Operation | null {
   if (asked.method !== "POST") return null;
   return {
@@ -398,16 +398,17 @@ function invokeMethod(asked: Asked, device: string, module: string | null): Oper
     right: "ServiceConnect",
     cost: Math.max(1, Math.ceil(asked.request.body.length / 4096)),
     writes: null,
-    run: withObject(asked, (body) => {
-      if (typeof body["methodName"] !== "string") return refuse("ArgumentNull", "methodName is needed", "B");
-      const identity = asked.hub.registry.get(device, module);
-      if (identity === undefined)
-        return refuse(module === null ? "DeviceNotFound" : "ModuleNotFound", "No such identity", "B");
-      return refuse(
-        "DeviceNotOnline",
-        "The operation failed because the requested device isn't online or hasn't registered the direct method callback.",
-        "B",
-      );
+    run: withObject(asked, async (body) => {
+      const { hub } = asked;
+      const call = parseMethodCall(body);
+      if (!call.ok) return call;
+      // A disabled device is not there for methods; its modules are not either.
+      if (hub.registry.get(device, null)?.enabled !== true)
+        return refuse("DeviceNotFound", `Device ${device} not registered`, "B");
+      if (hub.registry.get(device, module) === undefined)
+        return refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`, "B");
+      const answered = await hub.methods.invoke(twinKey(device, module), call.value);
+      return answered.ok ? reply(answered.value) : answered;
     }),
   };
 }

@@ -7,6 +7,7 @@ import { createDownloads, type DownloadsOptions } from "./devices/downloads.ts";
 import { createFleet, type Fleet, type FleetOptions } from "./devices/fleet.ts";
 import { createHub, type Hub, type HubOptions } from "./hub.ts";
 import type { JsonValue } from "./json.ts";
+import { createMqttFront, type MqttFront } from "./mqtt.ts";
 import { connectionStringOf } from "./sas.ts";
 import { createServer, type Server } from "./server.ts";
 
@@ -15,6 +16,8 @@ export type SimulatorOptions = HubOptions &
   DownloadsOptions & {
     /** 0: any free one. */
     readonly port: number;
+    /** Of MQTT over TLS; 0: any free one. */
+    readonly mqttPort: number;
     readonly address: string;
     /** Whether every identity is a live device in this process. */
     readonly autoStart: boolean;
@@ -24,6 +27,7 @@ export type SimulatorOptions = HubOptions &
 
 export const DEFAULT_OPTIONS: SimulatorOptions = {
   port: 0,
+  mqttPort: 0,
   address: "127.0.0.1",
   hostName: "simhub.azure-devices.net",
   seed: 1,
@@ -51,6 +55,7 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
 /** What a client needs to find the simulator. */
 export type Endpoint = {
   readonly port: number;
+  readonly mqttPort: number;
   readonly hostName: string;
   /** PEM of the authority to trust. */
   readonly ca: string;
@@ -59,11 +64,13 @@ export type Endpoint = {
 };
 
 export type Simulator = {
-  /** Serves the hub over HTTPS. Hub and devices live without it too. */
+  /** Serves the hub over HTTPS and MQTT. Hub and simulated devices live without it too. */
   readonly start: () => Promise<Endpoint>;
   readonly stop: () => Promise<void>;
   readonly hub: Hub;
   readonly links: DeviceLinks;
+  /** Connections of devices over MQTT that are open. */
+  readonly mqttConnections: () => number;
   readonly fleet: Fleet;
   readonly clock: SimClock;
   /** Moves a virtual clock by milliseconds; with the machine's it rejects. */
@@ -91,22 +98,31 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   if (options.autoStart) fleet.start();
   hub.start();
   let server: Server | null = null;
+  let mqtt: MqttFront | null = null;
 
   async function start(): Promise<Endpoint> {
     const certificate = await createServerCertificate(options.hostName);
     const control = createControlApi({ hub, fleet, manual, seed: options.seed });
     server = createServer(hub, certificate, control);
+    mqtt = await createMqttFront({ hub, links }, certificate);
     const port = await server.listen(options.port, options.address);
+    const mqttPort = await mqtt.listen(options.mqttPort, options.address);
     const owner = hub.policies.find((policy) => policy.name === "iothubowner");
     if (owner === undefined) throw new Error("the hub has no policy iothubowner");
     const { hostName } = options;
-    return { port, hostName, ca: certificate.ca, connectionString: connectionStringOf(hostName, owner) };
+    return {
+      port,
+      mqttPort,
+      hostName,
+      ca: certificate.ca,
+      connectionString: connectionStringOf(hostName, owner),
+    };
   }
 
   async function stop(): Promise<void> {
     clock.stop();
     downloads.stop();
-    await server?.close();
+    await Promise.all([server?.close(), mqtt?.close()]);
   }
 
   function advance(milliseconds: number): Promise<void> {
@@ -114,7 +130,8 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     return manual.advance(milliseconds);
   }
 
-  return { start, stop, hub, links, fleet, clock, advance };
+  const mqttConnections = () => mqtt?.connections() ?? 0;
+  return { start, stop, hub, links, mqttConnections, fleet, clock, advance };
 }
 
 function manualClockOf(chosen: "real" | "virtual" | ManualClock): ManualClock | null {

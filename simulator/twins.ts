@@ -21,6 +21,16 @@ export type TwinWrite = {
   readonly twin: Twin | null;
   /** What a connected device is sent; `null` where desired properties were not written. */
   readonly desiredPatch: JsonObject | null;
+  /** What was written, for those who are told of changes; `null` where the twin was made or removed. */
+  readonly change: TwinNotice | null;
+};
+
+/** Each section as it was sent; `null`: it was not written. */
+export type TwinNotice = {
+  readonly operation: "updateTwin" | "replaceTwin";
+  readonly tags: JsonObject | null;
+  readonly desired: JsonObject | null;
+  readonly reported: JsonObject | null;
 };
 
 /** `null` for a section that is not to be written. */
@@ -44,9 +54,14 @@ export function createTwins(now: () => number): Twins {
   const listeners: ((write: TwinWrite) => void)[] = [];
   const time = () => new Date(now()).toISOString();
 
-  function store(key: TwinKey, twin: Twin, desiredPatch: JsonObject | null): Twin {
+  function store(
+    key: TwinKey,
+    twin: Twin,
+    desiredPatch: JsonObject | null,
+    change: TwinNotice | null = null,
+  ): Twin {
     twins.set(key, twin);
-    for (const listener of listeners) listener({ key, twin, desiredPatch });
+    for (const listener of listeners) listener({ key, twin, desiredPatch, change });
     return twin;
   }
 
@@ -62,7 +77,7 @@ export function createTwins(now: () => number): Twins {
     change: TwinChange,
     ifMatch: IfMatch,
     next: (twin: Twin) => Pick<Twin, "tags" | "desired">,
-    notice: (after: Twin) => JsonObject | null,
+    notice: (after: Twin) => TwinNotice,
   ): Answer<Twin> {
     const twin = twins.get(key);
     if (twin === undefined) return missing(key);
@@ -77,7 +92,8 @@ export function createTwins(now: () => number): Twins {
     const sizes = [checkSize("tags", written.tags), checkSize("properties.desired", written.desired.value)];
     for (const size of sizes) if (!size.ok) return size;
     const after = { ...twin, ...written, counter: twin.counter + 1 };
-    return ok(store(key, after, notice(after)));
+    const told = notice(after);
+    return ok(store(key, after, told.desired, told));
   }
 
   return {
@@ -90,7 +106,7 @@ export function createTwins(now: () => number): Twins {
 
     remove(key) {
       if (!twins.delete(key)) return;
-      for (const listener of listeners) listener({ key, twin: null, desiredPatch: null });
+      for (const listener of listeners) listener({ key, twin: null, desiredPatch: null, change: null });
     },
 
     patch: (key, change, ifMatch) =>
@@ -103,7 +119,7 @@ export function createTwins(now: () => number): Twins {
           desired:
             change.desired === null ? twin.desired : mergeSection(twin.desired, change.desired, time(), true),
         }),
-        () => change.desired,
+        () => ({ operation: "updateTwin", ...change, reported: null }),
       ),
 
     replace: (key, change, ifMatch) =>
@@ -115,7 +131,12 @@ export function createTwins(now: () => number): Twins {
           tags: change.tags === null ? NOTHING : mergeJson(NOTHING, change.tags),
           desired: replaceSection(twin.desired, change.desired ?? NOTHING, time()),
         }),
-        (after) => after.desired.value,
+        (after) => ({
+          operation: "replaceTwin",
+          tags: after.tags,
+          desired: after.desired.value,
+          reported: null,
+        }),
       ),
 
     report(key, patch) {
@@ -126,7 +147,8 @@ export function createTwins(now: () => number): Twins {
       const reported = mergeSection(twin.reported, patch, time(), false);
       const sized = checkSize("properties.reported", reported.value);
       if (!sized.ok) return sized;
-      return ok(store(key, { ...twin, reported }, null));
+      const change = { operation: "updateTwin", tags: null, desired: null, reported: patch } as const;
+      return ok(store(key, { ...twin, reported }, null, change));
     },
 
     setConfigurations(key, status) {

@@ -27,14 +27,14 @@ export function rawOf(client: unknown): RawClient {
 }
 
 /** Points a client of the vendor at the simulator. `deadline` is milliseconds. */
-export function redirect<T>(client: T, endpoint: Endpoint, deadline = 5000): T {
+export function redirect<T>(client: T, endpoint: Pick<Endpoint, "port" | "ca">, deadline = 5000): T {
   const agent = createPinnedAgent({ host: "127.0.0.1", port: endpoint.port, ca: endpoint.ca, deadline });
   rawOf(client).setOptions({ http: { agent } });
   return client;
 }
 
 export function connectRegistry(
-  endpoint: Endpoint,
+  endpoint: Pick<Endpoint, "port" | "ca" | "connectionString">,
   connectionString = endpoint.connectionString,
   deadline = 5000,
 ): Registry {

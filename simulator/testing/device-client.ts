@@ -1,0 +1,112 @@
+// The library keeps its metadata with Reflect.
+import "reflect-metadata";
+import { createHmac, webcrypto, X509Certificate } from "node:crypto";
+import { cryptoProvider, PemConverter, X509CertificateGenerator } from "@peculiar/x509";
+import iotDevice from "azure-iot-device";
+import mqttTransport from "azure-iot-device-mqtt";
+import type { Endpoint } from "../simulator.ts";
+
+export type DeviceClient = ReturnType<typeof iotDevice.Client.fromConnectionString>;
+export type ModuleClient = ReturnType<typeof iotDevice.ModuleClient.fromConnectionString>;
+export type ClientTwin = Awaited<ReturnType<DeviceClient["getTwin"]>>;
+
+type Place = Pick<Endpoint, "mqttPort" | "hostName" | "ca">;
+type TokenOptions = { readonly key: string; readonly seconds: number; readonly policy?: string };
+type Named = { readonly deviceId: string; readonly moduleId?: string };
+
+/**
+ * As a device of this hub has it, but that the vendor's client dials this machine: it goes to the gateway and keeps
+ * the hub's name for what it signs and says.
+ */
+function connectionStringOf(place: Place, { deviceId, moduleId }: Named, key: string): string {
+  const module = moduleId === undefined ? "" : `;ModuleId=${moduleId}`;
+  return `HostName=${place.hostName};DeviceId=${deviceId}${module};SharedAccessKey=${key};GatewayHostName=127.0.0.1:${place.mqttPort}`;
+}
+
+export async function deviceClient(place: Place, who: Named, key: string): Promise<DeviceClient> {
+  const written = connectionStringOf(place, who, key);
+  const client = iotDevice.Client.fromConnectionString(written, mqttTransport.Mqtt);
+  await client.setOptions({ ca: place.ca });
+  return client;
+}
+
+export async function moduleClient(place: Place, who: Named, key: string): Promise<ModuleClient> {
+  const written = connectionStringOf(place, who, key);
+  const client = iotDevice.ModuleClient.fromConnectionString(written, mqttTransport.Mqtt);
+  await client.setOptions({ ca: place.ca });
+  return client;
+}
+
+/** With a certificate the client passes over the gateway: the place stands for the hub. */
+export async function x509Client(
+  place: Place,
+  { deviceId }: Named,
+  certificate: { readonly cert: string; readonly key: string },
+): Promise<DeviceClient> {
+  const written = `HostName=127.0.0.1:${place.mqttPort};DeviceId=${deviceId};x509=true`;
+  const client = iotDevice.Client.fromConnectionString(written, mqttTransport.Mqtt);
+  await client.setOptions({ ca: place.ca, cert: certificate.cert, key: certificate.key });
+  return client;
+}
+
+/** With a token that somebody else has signed: it names the place. */
+export async function tokenClient(
+  place: Place,
+  { deviceId }: Named,
+  token: TokenOptions,
+): Promise<DeviceClient> {
+  const scope = encodeURIComponent(`127.0.0.1:${place.mqttPort}/devices/${deviceId}`);
+  const expiry = Math.floor(Date.now() / 1000) + token.seconds;
+  const signature = createHmac("sha256", Buffer.from(token.key, "base64"))
+    .update(`${scope}\n${expiry}`)
+    .digest("base64");
+  const policy = token.policy === undefined ? "" : `&skn=${token.policy}`;
+  const written = `SharedAccessSignature sr=${scope}&sig=${encodeURIComponent(signature)}&se=${expiry}${policy}`;
+  const client = iotDevice.Client.fromSharedAccessSignature(written, mqttTransport.Mqtt);
+  await client.setOptions({ ca: place.ca });
+  return client;
+}
+
+/** A certificate that a device has signed itself, good for a day, and the thumbprint to register. */
+export async function deviceCertificate(
+  name: string,
+): Promise<{ readonly cert: string; readonly key: string; readonly thumbprint: string }> {
+  cryptoProvider.set(webcrypto);
+  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+  const certificate = await X509CertificateGenerator.createSelfSigned({
+    name: `CN=${name}`,
+    keys,
+    signingAlgorithm: algorithm,
+    notBefore: new Date(Date.now() - 3_600_000),
+    notAfter: new Date(Date.now() + 86_400_000),
+  });
+  const cert = certificate.toString("pem");
+  const key = await webcrypto.subtle.exportKey("pkcs8", keys.privateKey);
+  return {
+    cert,
+    key: PemConverter.encode(key, "PRIVATE KEY"),
+    thumbprint: new X509Certificate(cert).fingerprint.replaceAll(":", ""),
+  };
+}
+
+/** The next patch that the client tells of, after the whole set, which it makes an event of by itself. */
+export function nextDesired(twin: ClientTwin): Promise<unknown> {
+  return new Promise((resolve) => {
+    let first = true;
+    twin.on("properties.desired", (patch: unknown) => {
+      if (!first) resolve(patch);
+      first = false;
+    });
+  });
+}
+
+export function report(twin: ClientTwin, patch: object): Promise<void> {
+  const update = twin.properties.reported["update"] as (
+    patch: object,
+    done: (problem?: Error | null) => void,
+  ) => void;
+  return new Promise((resolve, reject) => {
+    update(patch, (problem) => (problem === null || problem === undefined ? resolve() : reject(problem)));
+  });
+}
