@@ -81,14 +81,14 @@ const rollingBack: RolloutState = {
   exposure: everybody(2),
   because,
 };
-const atFull: RolloutState = {
+const atFull = {
   ...kept,
   phase: "Progressing",
   stable: v1,
   candidate: v2,
   step: { index: 2, percent: 100, startedAt: NOW, convergedAt: null, passingSince: null },
   exposure: everybody(2),
-};
+} as const satisfies RolloutState;
 
 const two = [running(memberAt(0), "v1", 40), running(memberAt(1), "v1", 40)];
 const pointed = (member: Member, release: string): Member => ({
@@ -124,6 +124,18 @@ function said(action: Action): string {
 test("a world that is as the state says costs nothing", () => {
   const configurations = [base, layer("s1", "v1", "stable")];
   expect(todo(completed, look({ release: "v1", members: two, configurations }))).toEqual([]);
+});
+
+test("while frozen nothing is done, whatever differs", () => {
+  const frozen: RolloutState = {
+    ...atFull,
+    phase: "Frozen",
+    frozenSince: NOW,
+    bakingSince: null,
+    breach: null,
+  };
+  const left = { device: "cam-9", iotEdge: true, tagged: false, pointer: pointed(memberAt(9), "v1").pointer };
+  expect(todo(frozen, { ...look({ members: two, configurations: [] }), leftovers: [left] })).toEqual([]);
 });
 
 test("the fallback is created before the candidate", () => {

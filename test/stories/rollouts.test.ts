@@ -116,6 +116,41 @@ test("a slow canary is rolled back, and its release is quarantined", async () =>
   await expect(narrative(story)).toMatchFileSnapshot("golden/slow-canary.txt");
 });
 
+test("a rollback leaves exactly the pointer of stable behind, and nothing of the candidate's settings", async () => {
+  const story = createStory({ behaviour: behaves({ p95: 300 }), evaluationDelay: () => minutes(4) });
+  story.fleet(10);
+  await story.install("v1");
+  story.release("v2", { runtimeConfig: { batchSize: 8, numThreads: 2 } });
+  story.edit({ release: { name: "v2" } });
+  await story.runUntil(phaseIs("RolledBack"), minutes(60));
+  expect(story.world.calls.made()).toContain("hub.patchTwin");
+  const pointers = [...story.world.truth.pointers().values()];
+  expect(pointers.map((pointer) => pointer?.config)).toEqual(pointers.map(() => ({})));
+  const stable = story.world.truth.configurations().find(({ labels }) => labels[LABEL.track] === "stable")!;
+  expect(new Set(pointers.map((pointer) => pointer?.url)).size).toBe(1);
+  expect(JSON.stringify(stable.content)).toContain(pointers[0]?.url ?? "no url");
+});
+
+test("without a stable release, whoever is no longer exposed gets nothing in place of what it had", async () => {
+  const story = createStory({ unmatched: "keep" });
+  story.fleet(20);
+  story.release("v1");
+  story.release("v2");
+  story.deploy("v1");
+  await story.runUntil(({ status }) => status?.step?.index === 1, minutes(60));
+  await story.run(minutes(2));
+  story.edit({ release: { name: "v2" } });
+  await story.run(minutes(2));
+  expect(story.status()).toMatchObject({
+    phase: "Progressing",
+    candidate: { release: "v2" },
+    step: { index: 0 },
+  });
+  const releases = [...story.world.truth.pointers().values()].map((pointer) => pointer?.release ?? "nothing");
+  expect(releases.filter((name) => name === "plant-a.v1")).toEqual([]);
+  expect(releases.filter((name) => name === "plant-a.v2")).toHaveLength(2);
+});
+
 test("devices that fail spend the failure budget", async () => {
   const story = createStory({ behaviour: behaves({ fails: "LoadFailed" }) });
   await beginRollout(story);
