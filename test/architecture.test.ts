@@ -23,9 +23,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   rollouts: DOMAIN,
 };
 
-/** What is a value in a port all the same: pure functions over its types. */
-const PORT_VALUES = ["slotRef", "slotOf"];
-
 /** The files that may name a package, by the start of their path; `node:` stands for all of Node's own. */
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   "base/digest": ["node:crypto"],
@@ -167,11 +164,6 @@ describe("the table catches", () => {
 
   test.each<[string, string, string]>([
     ["a port as a type", "devices/act.ts", `import type { DeviceHub } from "../hub/hub.ts";`],
-    [
-      "the pure functions of a port",
-      "rollouts/cohort.ts",
-      `import { type FleetDevice, slotOf } from "../hub/hub.ts";`,
-    ],
     ["a file of its own room", "devices/decide.ts", `import { tagsOf } from "./tags.ts";`],
     [
       "a word in a comment or a text",
@@ -211,8 +203,7 @@ function faultOfFile(path: string, { target, values }: Import): string | null {
   const allowed = isPure(path) && home !== "api" ? PURE_MAY_IMPORT : (MAY_IMPORT[home] ?? []);
   if (file.includes("/") && allowed.includes(roomOf(file))) return null;
   if (!allowed.includes(file)) return `${target} is not for this file`;
-  const strays = values.filter((value) => !PORT_VALUES.includes(value));
-  return strays.length === 0 ? null : `${target} is a port: ${strays.join(", ")} is a value of it`;
+  return values.length === 0 ? null : `${target} is a port: ${values.join(", ")} is a value of it`;
 }
 
 function faultOfPackage(path: string, target: string): string | null {

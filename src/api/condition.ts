@@ -45,7 +45,3 @@ export function findCondition(
 ): Condition | undefined {
   return conditions?.find((condition) => condition.type === type);
 }
-
-export function isTrue(conditions: readonly Condition[] | undefined, type: string): boolean {
-  return findCondition(conditions, type)?.status === "True";
-}

@@ -196,12 +196,3 @@ export type ConfigurationView = {
   ) => Attempt<Configuration>;
   readonly remove: (had: Configuration, lane: Lane, signal: AbortSignal) => Attempt<void>;
 };
-
-/** The twin that holds the model pointer of a device. */
-export function slotRef(device: string, iotEdge: boolean, module: string): TwinRef {
-  return { device, module: iotEdge ? module : null };
-}
-
-export function slotOf(row: Pick<FleetDevice, "iotEdge" | "slots">, module: string): SlotRow | undefined {
-  return row.slots[row.iotEdge ? module : ""];
-}

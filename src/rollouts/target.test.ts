@@ -94,6 +94,11 @@ test("at 100 % joiners of every class are selected, and devices in conflict are 
   expect(compileCondition(condition)(subject(joiner, 7))).toBe(false);
 });
 
+test.each(["my-module", "7up", "group", "Order"])("a module called %s stands in brackets", (module) => {
+  const condition = stableCondition({ ...targetFor("edge", "any"), module });
+  expect(condition).toContain(`tags.edgefleet.deployments.[[${module}]] = 'plant-a.resnet'`);
+});
+
 test("nobody is a condition that a hub understands, and that selects nobody", () => {
   const none: Device = { site: "a", deviceClass: "orin", bucket: 0, iotEdge: true, isOurs: true };
   expect(compileCondition(NOBODY)(subject(none, 0))).toBe(false);

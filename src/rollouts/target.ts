@@ -115,7 +115,14 @@ function quoted(value: string): string {
   return `'${value.replaceAll("'", "''")}'`;
 }
 
-/** A part of a path with a hyphen, or one that begins with a digit, must stand in double square brackets. */
+/** Words of the hub's query language: bare in a path they are read as the word (a tag called group, for one, fails). */
+const RESERVED = new Set(
+  "all and as asc between by case count desc devices distinct end exists false from group having in is_defined join jobs like max min modules nin not null on or order select sum then top true undefined value when where".split(
+    " ",
+  ),
+);
+
+/** A part of a path that is no plain word, or a reserved one, must stand in double square brackets. */
 function pathPart(name: string): string {
-  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) ? name : `[[${name}]]`;
+  return /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !RESERVED.has(name.toLowerCase()) ? name : `[[${name}]]`;
 }
