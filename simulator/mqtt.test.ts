@@ -12,6 +12,7 @@ import {
   nextDesired,
   report,
   tokenClient,
+  webSocketClient,
   x509Client,
 } from "./testing/device-client.ts";
 import { connectRegistry, problemOf, type Registry, redirect } from "./testing/service-client.ts";
@@ -378,6 +379,23 @@ test("a device with a certificate of its own is known by the thumbprint", async 
   await report(await client.getTwin(), { by: "certificate" });
   const stranger = kept(await x509Client(endpoint, { deviceId: "cam-1" }, other));
   expect((await problemOf(stranger.open())).name).toBe("UnauthorizedError");
+});
+
+test("a device connects over WebSockets as well", async () => {
+  await registry.create({ deviceId: "cam-1" });
+  const client = kept(await webSocketClient(endpoint, { deviceId: "cam-1" }, keyOf("cam-1")));
+  await client.open();
+  const twin = await client.getTwin();
+  // Frames of all three sizes.
+  for (const length of [1, 1000]) await report(twin, { text: "x".repeat(length) });
+  await client.sendEvent(new iotDevice.Message("y".repeat(100_000)));
+  const source = "Telemetry";
+  const page = simulator.hub.events.read({ from: 1, limit: 10, source, deviceId: "cam-1" });
+  expect(page.events.map(({ body }) => String(body).length)).toEqual([100_000]);
+  expect(simulator.hub.twins.get("cam-1")?.reported.value).toEqual({ text: "x".repeat(1000) });
+  expect(simulator.mqttConnections()).toBe(1);
+  await client.close();
+  await until(() => simulator.mqttConnections() === 0);
 });
 
 test("a token that expires ends the connection", async () => {

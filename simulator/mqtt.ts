@@ -29,8 +29,8 @@ import type { TwinKey } from "./twin.ts";
 export type MqttFront = {
   /** TLS on a port of its own; resolves with the port. */
   readonly listen: (port: number, host: string) => Promise<number>;
-  /** Serves a connection that came another way. `thumbprints` are those of the client's certificate. */
-  readonly accept: (stream: Duplex, thumbprints: readonly string[]) => void;
+  /** Serves a connection that came another way than the port. */
+  readonly accept: (stream: Duplex) => void;
   /** Connections that are open, whether or not somebody has said yet who they are. */
   readonly connections: () => number;
   readonly close: () => Promise<void>;
@@ -75,6 +75,7 @@ export async function createMqttFront(
   // The vendor's clients do not subscribe again when they renew their token or come back after a drop: they count on it.
   const remembered = new Map<string, Map<string, 0 | 1>>();
   const streams = new Set<Duplex>();
+  const visitors = new Set<Duplex>();
   const sockets = new Set<Socket>();
 
   const broker = await Aedes.createBroker({
@@ -150,7 +151,7 @@ export async function createMqttFront(
       rejectUnauthorized: false,
       handshakeTimeout: PATIENCE,
     },
-    (socket) => accept(socket, thumbprintsOf(socket)),
+    (socket) => serveStream(socket, thumbprintsOf(socket)),
   );
   server.on("connection", (socket: Socket) => {
     sockets.add(socket);
@@ -182,7 +183,7 @@ export async function createMqttFront(
   const sweeping = setInterval(sweep, SWEEP_INTERVAL);
   sweeping.unref();
 
-  function accept(stream: Duplex, thumbprints: readonly string[]): void {
+  function serveStream(stream: Duplex, thumbprints: readonly string[]): void {
     streams.add(stream);
     const client = broker.handle(stream);
     const connection: Connection = {
@@ -395,8 +396,12 @@ export async function createMqttFront(
         server.once("error", reject);
         server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
       }),
-    accept,
-    connections: () => sockets.size + [...streams].filter((stream) => !isTls(stream)).length,
+    accept: (stream) => {
+      visitors.add(stream);
+      stream.once("close", () => visitors.delete(stream));
+      serveStream(stream, []);
+    },
+    connections: () => sockets.size + visitors.size,
     close: async () => {
       clearInterval(sweeping);
       for (const stream of streams) stream.destroy();
@@ -426,12 +431,8 @@ function tighten(client: Client, stream: Duplex): void {
   });
 }
 
-function isTls(stream: Duplex): stream is TLSSocket {
-  return "encrypted" in stream;
-}
-
 /** SHA-1 and SHA-256 of the client's certificate; TLS has seen that the client holds its key. */
-export function thumbprintsOf(socket: TLSSocket): readonly string[] {
+function thumbprintsOf(socket: TLSSocket): readonly string[] {
   const { fingerprint, fingerprint256 } = socket.getPeerCertificate();
   return [fingerprint, fingerprint256].filter((thumbprint) => thumbprint !== undefined);
 }

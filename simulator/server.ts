@@ -19,6 +19,8 @@ import {
 export type Server = {
   /** Resolves with the port. */
   readonly listen: (port: number, host: string) => Promise<number>;
+  /** Told of requests to go on with another protocol; nobody answers them otherwise. */
+  readonly onUpgrade: (listener: (request: IncomingMessage, socket: Duplex, head: Buffer) => void) => void;
   readonly close: () => Promise<void>;
 };
 
@@ -155,6 +157,9 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
         server.once("error", reject);
         server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
       }),
+    onUpgrade: (listener) => {
+      server.on("upgrade", listener);
+    },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

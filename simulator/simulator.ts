@@ -10,6 +10,7 @@ import type { JsonValue } from "./json.ts";
 import { createMqttFront, type MqttFront } from "./mqtt.ts";
 import { connectionStringOf } from "./sas.ts";
 import { createServer, type Server } from "./server.ts";
+import { acceptWebSocket } from "./websocket.ts";
 
 export type SimulatorOptions = HubOptions &
   Omit<FleetOptions, "seed"> &
@@ -104,9 +105,14 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     const certificate = await createServerCertificate(options.hostName);
     const control = createControlApi({ hub, fleet, manual, seed: options.seed });
     server = createServer(hub, certificate, control);
-    mqtt = await createMqttFront({ hub, links }, certificate);
+    const front = await createMqttFront({ hub, links }, certificate);
+    mqtt = front;
+    server.onUpgrade((request, socket, head) => {
+      const stream = acceptWebSocket(request, socket, head);
+      if (stream !== null) front.accept(stream);
+    });
     const port = await server.listen(options.port, options.address);
-    const mqttPort = await mqtt.listen(options.mqttPort, options.address);
+    const mqttPort = await front.listen(options.mqttPort, options.address);
     const owner = hub.policies.find((policy) => policy.name === "iothubowner");
     if (owner === undefined) throw new Error("the hub has no policy iothubowner");
     const { hostName } = options;

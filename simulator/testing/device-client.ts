@@ -5,6 +5,7 @@ import { cryptoProvider, PemConverter, X509CertificateGenerator } from "@peculia
 import iotDevice from "azure-iot-device";
 import mqttTransport from "azure-iot-device-mqtt";
 import type { Endpoint } from "../simulator.ts";
+import { createPinnedAgent } from "./pinned-agent.ts";
 
 export type DeviceClient = ReturnType<typeof iotDevice.Client.fromConnectionString>;
 export type ModuleClient = ReturnType<typeof iotDevice.ModuleClient.fromConnectionString>;
@@ -34,6 +35,20 @@ export async function moduleClient(place: Place, who: Named, key: string): Promi
   const written = connectionStringOf(place, who, key);
   const client = iotDevice.ModuleClient.fromConnectionString(written, mqttTransport.Mqtt);
   await client.setOptions({ ca: place.ca });
+  return client;
+}
+
+/** Over WebSockets the client dials port 443 of the hub, by an agent that may dial elsewhere. */
+export async function webSocketClient(
+  place: Pick<Endpoint, "port" | "hostName" | "ca">,
+  { deviceId }: Named,
+  key: string,
+): Promise<DeviceClient> {
+  const written = `HostName=${place.hostName};DeviceId=${deviceId};SharedAccessKey=${key}`;
+  const client = iotDevice.Client.fromConnectionString(written, mqttTransport.MqttWs);
+  const { port, ca } = place;
+  const webSocketAgent = createPinnedAgent({ host: "127.0.0.1", port, ca, deadline: 30_000 });
+  await client.setOptions({ mqtt: { webSocketAgent } });
   return client;
 }
 
