@@ -167,6 +167,12 @@ test("nobody is exposed while there is no way back", () => {
   expect(todo(atFull, look({ members: two, configurations: [base], releases }))).toEqual([]);
 });
 
+test("what is not verified (any more) is given to nobody anew", () => {
+  const configurations = [base, layer("s1", "v1", "stable")];
+  const releases = [releaseNamed("v1"), releaseNamed("v2", "Pending")];
+  expect(todo(atFull, look({ members: two, configurations, releases }))).toEqual([]);
+});
+
 test("a rollback withdraws first, then brings back those that were exposed", () => {
   const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
   const members = [pointed(memberAt(0), "v2"), memberAt(1)];

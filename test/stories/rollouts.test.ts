@@ -198,6 +198,23 @@ test("an abort during an outage is remembered, and carried out when the hub is b
   await expectQuiet(story);
 });
 
+test("numbers that move by themselves are written at the pace of the analysis, not of the devices", async () => {
+  const story = createStory({
+    tick: seconds(5),
+    behaviour: (device, digest) =>
+      digest === BAD ? { ...WELL, takes: seconds(Number(device.slice(4)) * 5) } : WELL,
+  });
+  story.fleet(60);
+  await story.install("v1");
+  story.release("v2");
+  story.edit({ release: { name: "v2" }, strategy: strategy([{ percent: 100 }]) });
+  await story.runUntil(phaseIs("Progressing"), minutes(1));
+  story.world.calls.clear();
+  await story.run(minutes(5));
+  expect(story.status()?.devices?.updated).toBeGreaterThan(50);
+  expect(story.writes().filter((name) => name === "deployments.writeStatus").length).toBeLessThanOrEqual(12);
+});
+
 test("a paused rollout does not go on, and a canary that turns sick is taken back all the same", async () => {
   let isSick = false;
   const story = createStory({

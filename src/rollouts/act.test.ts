@@ -1,0 +1,108 @@
+import { expect, test } from "vitest";
+import { createFakeLog } from "../../test/fakes/fake-log.ts";
+import { createFleetWorld } from "../../test/fakes/fleet-world.ts";
+import { look, NOW, releaseNamed } from "../../test/stories/seen.ts";
+import { actOnRollout } from "./act.ts";
+import type { Action } from "./actions.ts";
+import { BASE_ID, LABEL } from "./content.ts";
+import { everybody } from "./exposure.ts";
+import { clearedIn, createMemories } from "./observe.ts";
+import { referenceOf } from "./plan.ts";
+import type { RolloutState } from "./state.ts";
+import { NOBODY } from "./target.ts";
+
+const signal = new AbortController().signal;
+
+const rollingBack: RolloutState & { readonly phase: "RollingBack" } = {
+  quarantined: [],
+  handled: { abort: null, promote: null, retry: null },
+  history: [],
+  phase: "RollingBack",
+  stable: null,
+  candidate: referenceOf(releaseNamed("v2")),
+  exposure: everybody(1),
+  because: { reason: "Aborted", message: "aborted by request", release: "v2", at: NOW },
+};
+
+function begin() {
+  const world = createFleetWorld();
+  const memories = createMemories();
+  return { world, memories, act: actOnRollout({ ...world, log: createFakeLog() }, memories) };
+}
+
+test("a twin that was read while a configuration still targeted it is read again", async () => {
+  const { world, memories, act } = begin();
+  const seen = look();
+  const created = await world.configurations.create(
+    {
+      id: "ef-late",
+      kind: "edge",
+      labels: { [LABEL.track]: "candidate" },
+      priority: 500,
+      targetCondition: "tags.edgefleet.bucket < 5",
+      content: {},
+    },
+    "normal",
+    signal,
+  );
+  expect(created.ok).toBe(true);
+  const cleared = clearedIn(memories.of(seen.deployment.key), rollingBack.because);
+  cleared.add("cam-0");
+  const withdraw: Action = { kind: "retarget", id: "ef-late", condition: NOBODY, lane: "rollback" };
+  await act(seen, [withdraw], rollingBack, signal);
+  expect([...cleared]).toEqual([]);
+  // A withdrawal never waits for the hub to be asked about the condition.
+  expect(world.calls.made()).toEqual(["configurations.create", "configurations.update"]);
+});
+
+test("devices cleared in one rollback are not cleared in the next", () => {
+  const memory = createMemories().of(look().deployment.key);
+  clearedIn(memory, rollingBack.because).add("cam-0");
+  expect([...clearedIn(memory, rollingBack.because)]).toEqual(["cam-0"]);
+  expect([...clearedIn(memory, { ...rollingBack.because, release: "v3" })]).toEqual([]);
+});
+
+test("two rollouts that act at once do not choose the same priority", async () => {
+  const { world, act } = begin();
+  const seen = look();
+  const other: Action = {
+    kind: "create",
+    id: "ef-other",
+    configurationKind: "edge",
+    track: "stable",
+    labels: {},
+    condition: NOBODY,
+    module: { name: "inference" },
+    pointer: {
+      contract: 1,
+      deployment: "plant-a.resnet",
+      release: "plant-a.v1",
+      name: "resnet50",
+      version: "v1",
+      variant: "fp32",
+      digest: "sha256:0",
+      executionProvider: "cpu",
+      config: {},
+    },
+    blob: { container: "models", path: "m.onnx" },
+    sizeBytes: null,
+    expiresAt: NOW,
+    above: [],
+  };
+  const done = await Promise.all([
+    act(seen, [other], null, signal),
+    act(seen, [{ ...other, id: "ef-another" }], null, signal),
+  ]);
+  expect(done.map(({ ok }) => ok)).toEqual([true, true]);
+  const priorities = world.truth.configurations().map(({ priority }) => priority);
+  expect(new Set(priorities).size).toBe(2);
+});
+
+test("the first action that fails is the last that is tried", async () => {
+  const { world, act } = begin();
+  world.calls.breakAll("configurations.create", { kind: "unavailable", message: "503" });
+  const remove: Action = { kind: "remove", id: BASE_ID, lane: "normal" };
+  const done = await act(look(), [{ kind: "createBase" }, remove], null, signal);
+  expect(done).toEqual({ ok: false, error: { kind: "unavailable", message: "503" } });
+  expect(world.calls.made()).toEqual(["configurations.create"]);
+});
