@@ -50,7 +50,7 @@ test(`kill -9 at random moments of a rollout ends in the same state as without (
 
 /** Kills and restarts the operator, a few times, until the rollout is where it belongs. */
 async function killWhile(random: () => number, release: string, goal: string): Promise<void> {
-  for (let kills = 0; kills < 6; kills += 1) {
+  for (let kills = 0; kills < 4; kills += 1) {
     await sleep(300 + random() * 3500);
     operator.kill("SIGKILL");
     expect(await operator.ended).toBe("SIGKILL");
