@@ -124,6 +124,7 @@ async function acquire(
 ): Promise<Held | null> {
   let seen: (Sighting & { readonly at: Instant }) | null = null;
   let failures = 0;
+  let waitedFor: string | null = null;
   while (!signal.aborted) {
     const looked = await within(timing.renewBy, deps.clock, signal, store.read);
     let delay = timing.retry;
@@ -133,6 +134,9 @@ async function acquire(
       if (move.kind === "wait") {
         delay = move.delay;
         failures = 0;
+        const holder = seen?.lease.holder ?? null;
+        if (holder !== waitedFor) deps.log.info("waiting for the Lease", { me, holder });
+        waitedFor = holder;
       } else {
         const sentAt = deps.clock.now();
         const next = claim(me, seen?.lease ?? null, sentAt, timing);
