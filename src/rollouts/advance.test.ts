@@ -217,6 +217,12 @@ test("requests that find nothing to do are served, and strike no later rollout",
   expect(next(started, look({ annotations })).phase).toBe("Progressing");
 });
 
+test("nothing begins before the hub was asked about the conditions", () => {
+  const pending = STATES[0]!;
+  expect(next(pending, look()).phase).toBe("Progressing");
+  expect(next(pending, { ...look(), tested: {} }).phase).toBe("Pending");
+});
+
 test("a quarantined release in spec rests until it is retried", () => {
   const quarantined = [{ release: "v2", reason: "ObjectiveBreached", at: NOW }];
   const completed: RolloutState = { ...kept, quarantined, phase: "Completed", stable: v1 };
