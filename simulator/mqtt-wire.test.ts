@@ -97,6 +97,10 @@ test("a CONNECT is answered with the code for what is wrong with it", async () =
 test("another device's signature is good for nothing", async () => {
   const [mine, other] = [newDevice().connecting, newDevice().connecting];
   expect(await returnCode(connectPacket({ ...mine, password: other.password }))).toBe(5);
+  // Nor is one's own, where it was made for something else.
+  const key = simulator.hub.registry.get(mine.clientId, null)?.authentication.symmetricKey.primaryKey ?? "";
+  const elsewhere = credentialsOf(endpoint, other.clientId, key).password;
+  expect(await returnCode(connectPacket({ ...mine, password: elsewhere }))).toBe(5);
 });
 
 test.each<[string, (deviceId: string) => Buffer]>([
@@ -120,6 +124,7 @@ test.each<[string, (deviceId: string) => Buffer]>([
   const { client, deviceId } = await connected();
   client.send(bytes(deviceId));
   expect(await isClosed(client)).toBe(true);
+  expect(telemetryOf(deviceId)).toEqual([]);
 });
 
 test("whoever says anything before CONNECT is disconnected", async () => {

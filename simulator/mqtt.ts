@@ -272,8 +272,6 @@ export async function createMqttFront(
   /** `null`, or why the client is disconnected: the protocol has no other way to say no. */
   function receive(connection: Connection, packet: PublishPacket): string | null {
     const { client, known } = connection;
-    const retained = packet.retain;
-    packet.retain = false;
     if (known === null) return "nobody knows who published this";
     const { deviceId } = known.who;
     if (hub.faults.cutsOff(deviceId)) return "the hub cannot be reached";
@@ -288,7 +286,7 @@ export async function createMqttFront(
           ...topic.properties,
           // A connection that is closed publishes only what its client left for that case.
           ...(client.closed ? { "iothub-MessageType": "Will" } : {}),
-          ...(retained ? { "mqtt-retain": "true" } : {}),
+          ...(packet.retain ? { "mqtt-retain": "true" } : {}),
         });
         return null;
       case "getTwin":
