@@ -1,5 +1,5 @@
 import type { Result } from "../src/base/result.ts";
-import { seconds } from "../src/base/time.ts";
+import { minutes, seconds } from "../src/base/time.ts";
 import { createTransport, type KubeFault, loadKubeConfig } from "../src/kube/transport.ts";
 import { systemClock } from "../src/runtime/clock.ts";
 import { eachLimited } from "../src/runtime/each-limited.ts";
@@ -23,11 +23,14 @@ export type ApiObjects = {
 
 const PARALLEL = 16;
 const PAGE = 500;
+/** The API server answers the deletion of ten thousand objects when the last of them is gone. */
+const PATIENCE = minutes(10);
 
 export function createApiObjects(kubeconfig: string): ApiObjects {
   const ignore = () => undefined;
   const meter = { count: ignore, gauge: ignore, observe: ignore };
-  const transport = createTransport(loadKubeConfig(kubeconfig, null), {}, { clock: systemClock(), meter });
+  const deps = { clock: systemClock(), meter };
+  const transport = createTransport(loadKubeConfig(kubeconfig, null), { timeout: PATIENCE }, deps);
 
   async function list<T>(path: string, signal: AbortSignal): Promise<readonly T[]> {
     const items: T[] = [];
