@@ -312,6 +312,12 @@ test("the second connection of an identity ends the first", async () => {
   await report(await second.getTwin(), { from: "second" });
   expect(simulator.hub.twins.get("cam-1")?.reported.value).toMatchObject({ from: "second" });
   await until(() => simulator.mqttConnections() === 1);
+  // The end of the first took nothing from the second: the hub still knows whom it serves.
+  const cut = ended(second);
+  const { responseBody } = await registry.get("cam-1");
+  const symmetricKey = { primaryKey: "", secondaryKey: "" };
+  await registry.update({ ...responseBody, authentication: { type: "sas", symmetricKey } });
+  await cut;
 });
 
 test.each([
