@@ -9,6 +9,7 @@ const unit = [
 export default defineConfig({
   test: {
     sequence: { shuffle: true }, // a test that needs its neighbour fails
+    env: { ORT_DISABLE_TELEMETRY: "1" }, // ONNX Runtime writes a log file for each process otherwise
     coverage: { provider: "v8", include: ["src/**/*.ts", "simulator/**/*.ts"], reporter: ["text", "lcov"] },
     projects: [
       { extends: true, test: { name: "unit", include: unit, testTimeout: 60_000 } },
