@@ -1,6 +1,6 @@
-import { parseDuration } from "./duration.ts";
+import { parseDuration } from "./base/duration.ts";
+import { TIERS, type Tier } from "./hub/throttle.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
-import { TIERS, type Tier } from "./throttle.ts";
 
 export type Command = {
   readonly options: Partial<SimulatorOptions>;

@@ -1,8 +1,8 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { parse } from "yaml";
+import type { JsonValue } from "./base/json.ts";
 import { type Command, helpText, parseCommandLine } from "./command-line.ts";
 import { parseBehaviours } from "./devices/behaviour.ts";
-import type { JsonValue } from "./json.ts";
 import { createSimulator } from "./simulator.ts";
 
 // The simulator as a program: flags in, one line of JSON out when it is ready, then it serves until it is told to stop.

@@ -1,16 +1,16 @@
-import { createServerCertificate } from "./certificates.ts";
-import { createManualClock, createRealClock, type ManualClock, type SimClock } from "./clock.ts";
-import { createControlApi } from "./control-api.ts";
-import { createDeviceLinks, type DeviceLinks } from "./device-link.ts";
+import { createServerCertificate } from "./base/certificates.ts";
+import { createManualClock, createRealClock, type ManualClock, type SimClock } from "./base/clock.ts";
+import type { JsonValue } from "./base/json.ts";
 import { type Behaviour, parseBehaviours } from "./devices/behaviour.ts";
 import { createDownloads, type DownloadsOptions } from "./devices/downloads.ts";
 import { createFleet, type Fleet, type FleetOptions } from "./devices/fleet.ts";
-import { createHub, type Hub, type HubOptions } from "./hub.ts";
-import type { JsonValue } from "./json.ts";
-import { createMqttFront, type MqttFront } from "./mqtt.ts";
-import { connectionStringOf } from "./sas.ts";
-import { createServer, type Server } from "./server.ts";
-import { acceptWebSocket } from "./websocket.ts";
+import { createControlApi } from "./http/control-api.ts";
+import { createServer, type Server } from "./http/server.ts";
+import { acceptWebSocket } from "./http/websocket.ts";
+import { createHub, type Hub, type HubOptions } from "./hub/hub.ts";
+import { connectionStringOf } from "./hub/sas.ts";
+import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
+import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";
 
 export type SimulatorOptions = HubOptions &
   Omit<FleetOptions, "seed"> &

@@ -1,6 +1,6 @@
-import { ANY, type Fields, globOf, PERCENT, readFields, SHARE } from "../fields.ts";
-import { isObject, type JsonObject, type JsonValue } from "../json.ts";
-import { shareOf } from "../random.ts";
+import { ANY, type Fields, globOf, PERCENT, readFields, SHARE } from "../base/fields.ts";
+import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
+import { shareOf } from "../base/random.ts";
 
 export type Latency = { readonly p50: number; readonly p95: number; readonly p99: number };
 

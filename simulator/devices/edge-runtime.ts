@@ -1,7 +1,7 @@
-import type { DeviceLinks, Listener, Session } from "../device-link.ts";
-import type { Hub } from "../hub.ts";
-import { isObject, type JsonObject, type JsonValue, NOTHING } from "../json.ts";
-import { type TwinKey, twinKey } from "../twin.ts";
+import { isObject, type JsonObject, type JsonValue, NOTHING } from "../base/json.ts";
+import type { Hub } from "../hub/hub.ts";
+import { type TwinKey, twinKey } from "../hub/twin.ts";
+import type { DeviceLinks, Listener, Session } from "../mqtt/device-link.ts";
 
 /** The runtimes of edge devices: `$edgeAgent` carries out manifests, `$edgeHub` says that it is there. */
 export type EdgeRuntimes = {

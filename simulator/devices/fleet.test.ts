@@ -3,8 +3,8 @@ import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { afterEach, expect, test } from "vitest";
 import type { InferenceReport, ModelPointer } from "../../src/api/device-contract.ts";
-import { createManualClock } from "../clock.ts";
-import type { JsonObject, JsonValue } from "../json.ts";
+import { createManualClock } from "../base/clock.ts";
+import type { JsonObject, JsonValue } from "../base/json.ts";
 import { createSimulator, type Simulator, type SimulatorSetup } from "../simulator.ts";
 
 const START = Date.parse("2026-03-01T12:00:00Z");

@@ -1,9 +1,9 @@
 import type { ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
-import type { DeviceLinks, Listener } from "../device-link.ts";
-import type { Hub } from "../hub.ts";
-import type { Identity } from "../identity.ts";
-import { type JsonObject, valueAt } from "../json.ts";
-import { createRandom, hash32, shareOf } from "../random.ts";
+import { type JsonObject, valueAt } from "../base/json.ts";
+import { createRandom, hash32, shareOf } from "../base/random.ts";
+import type { Hub } from "../hub/hub.ts";
+import type { Identity } from "../hub/identity.ts";
+import type { DeviceLinks, Listener } from "../mqtt/device-link.ts";
 import { type Behaviour, type Effects, effectsFor } from "./behaviour.ts";
 import type { Download, Downloads } from "./downloads.ts";
 import { createEdgeRuntimes } from "./edge-runtime.ts";

@@ -1,7 +1,7 @@
 import type { InferenceReport, ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
-import type { Session } from "../device-link.ts";
-import { isObject, type JsonValue } from "../json.ts";
-import type { Random } from "../random.ts";
+import { isObject, type JsonValue } from "../base/json.ts";
+import type { Random } from "../base/random.ts";
+import type { Session } from "../mqtt/device-link.ts";
 import type { Effects } from "./behaviour.ts";
 
 /** The model that a device runs. */

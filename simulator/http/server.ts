@@ -1,0 +1,215 @@
+import type { IncomingMessage, ServerResponse } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import { type AddressInfo, Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { ServerCertificate } from "../base/certificates.ts";
+import { type Answer, nameOfStatus, type Refusal, refuse } from "../hub/errors.ts";
+import type { FaultRule } from "../hub/faults.ts";
+import type { Hub } from "../hub/hub.ts";
+import { authorize } from "../hub/sas.ts";
+import {
+  type HttpReply,
+  type HttpRequest,
+  headerOf,
+  type Operation,
+  refusalReply,
+  routeServiceRequest,
+} from "./service-api.ts";
+
+export type Server = {
+  /** Resolves with the port. */
+  readonly listen: (port: number, host: string) => Promise<number>;
+  /** Told of requests to go on with another protocol; nobody answers them otherwise. */
+  readonly onUpgrade: (listener: (request: IncomingMessage, socket: Duplex, head: Buffer) => void) => void;
+  readonly close: () => Promise<void>;
+};
+
+/** Answers requests under `/sim`; `null` for anything else. */
+export type ControlApi = (request: HttpRequest) => Promise<HttpReply> | null;
+
+const LARGEST_BODY = 1024 * 1024;
+
+/** The HTTPS front of the hub: bodies, authorisation, faults, throttling, counting; what is meant is the routes' work. */
+export function createServer(hub: Hub, certificate: ServerCertificate, control: ControlApi): Server {
+  const sockets = new Set<Duplex>();
+  const server = createHttpsServer(
+    { key: certificate.key, cert: certificate.certificate },
+    (request, response) => {
+      receive(request, response).catch((problem: unknown) => {
+        process.emitWarning(problem instanceof Error ? problem : String(problem));
+        if (!response.headersSent) send(response, failure(refuse("ServerError", "The simulator failed")));
+      });
+    },
+  );
+  server.keepAliveTimeout = 120_000;
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+
+  async function receive(message: IncomingMessage, response: ServerResponse): Promise<void> {
+    const body = await readBody(message);
+    if (body === null) return send(response, failure(refuse("MessageTooLarge", "The body is too large")));
+    const request: HttpRequest = {
+      method: message.method ?? "GET",
+      url: message.url ?? "/",
+      headers: message.headers,
+      body,
+    };
+    const controlled = control(request);
+    if (controlled !== null) return send(response, await controlled);
+    await serve(request, response);
+  }
+
+  async function serve(request: HttpRequest, response: ServerResponse): Promise<void> {
+    const routed = routeServiceRequest(hub, request);
+    const right = routed.ok ? routed.value.right : "ServiceConnect";
+    // Who may not ask is not told what is there.
+    const allowed = authorize(
+      headerOf(request, "authorization"),
+      right,
+      { ...hub.options, policies: hub.policies },
+      Date.now(),
+    );
+    if (!allowed.ok) return finish(response, routed.ok ? routed.value : null, failure(allowed));
+    if (!routed.ok) return send(response, failure(routed));
+    const operation = routed.value;
+    const struck = hub.faults.strike(operation);
+    const early = await suffer(
+      struck.filter((rule) => rule.when === "before"),
+      operation,
+      response,
+    );
+    if (early !== null) return finish(response, operation, early);
+    if (response.destroyed || response.closed) return;
+    const reply = await carryOut(operation);
+    const late = await suffer(
+      struck.filter((rule) => rule.when === "after"),
+      operation,
+      response,
+    );
+    finish(response, operation, late ?? reply);
+  }
+
+  async function carryOut(operation: Operation): Promise<HttpReply> {
+    if (hub.options.throttling && !hub.throttle.take(operation.operation, operation.cost))
+      return failure(
+        refuse("ThrottlingException", `Too many requests of class ${operation.operation}; try again later`),
+      );
+    const done = await operation.run();
+    if (!done.ok) return failure(done);
+    if (operation.writes !== null && done.value.status < 300) hub.counters.write(operation.writes);
+    return done.value;
+  }
+
+  /** `null` where the request goes on; a reply where a fault answers in its place. */
+  async function suffer(
+    rules: readonly FaultRule[],
+    operation: Operation,
+    response: ServerResponse,
+  ): Promise<HttpReply | null> {
+    for (const rule of rules) {
+      switch (rule.kind) {
+        case "latency":
+          await wait(rule.milliseconds);
+          break;
+        case "hang":
+          hub.counters.request(operation.operation, operation.name, "hang", operation.cost);
+          await closed(response);
+          return null;
+        case "reset":
+        case "outage":
+          hub.counters.request(operation.operation, operation.name, "reset", operation.cost);
+          reset(response);
+          return null;
+        case "status":
+          return failure({ ok: false, refusal: refusalOf(rule) });
+        case "stale":
+          break;
+      }
+    }
+    return null;
+  }
+
+  /** Resets the TCP connection: the TLS socket on top of it cannot, so the one below is found by the peer's port. */
+  function reset(response: ServerResponse): void {
+    const port = response.socket?.remotePort;
+    for (const socket of sockets)
+      if (socket instanceof Socket && port !== undefined && socket.remotePort === port)
+        socket.resetAndDestroy();
+    response.destroy();
+  }
+
+  function finish(response: ServerResponse, operation: Operation | null, reply: HttpReply): void {
+    if (response.destroyed || response.closed) return;
+    if (operation !== null)
+      hub.counters.request(operation.operation, operation.name, reply.status, operation.cost);
+    send(response, reply);
+  }
+
+  function failure(refused: Extract<Answer<never>, { readonly ok: false }>): HttpReply {
+    return refusalReply(refused.refusal, new Date(hub.clock.now()));
+  }
+
+  return {
+    listen: (port, host) =>
+      new Promise((resolve, reject) => {
+        server.once("error", reject);
+        server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
+      }),
+    onUpgrade: (listener) => {
+      server.on("upgrade", listener);
+    },
+    close: () =>
+      new Promise((resolve) => {
+        server.close(() => resolve());
+        for (const socket of sockets) socket.destroy();
+      }),
+  };
+}
+
+function refusalOf(rule: FaultRule): Refusal {
+  const code = nameOfStatus(rule.status);
+  return {
+    status: rule.status,
+    code,
+    message: `Injected by the fault rule ${rule.id}`,
+    form: "A",
+    retryAfterSeconds: rule.retryAfterSeconds,
+  };
+}
+
+function send(response: ServerResponse, reply: HttpReply): void {
+  if (response.destroyed || response.closed) return;
+  const body = reply.body ?? "";
+  response.writeHead(reply.status, {
+    Server: "Microsoft-HTTPAPI/2.0",
+    ...reply.headers,
+    ...(reply.status === 204 ? {} : { "Content-Length": Buffer.byteLength(body) }),
+  });
+  response.end(reply.status === 204 ? undefined : body);
+}
+
+/** `null` for a body that is too large. */
+async function readBody(message: IncomingMessage): Promise<string | null> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of message as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size <= LARGEST_BODY) chunks.push(chunk);
+  }
+  return size > LARGEST_BODY ? null : Buffer.concat(chunks).toString("utf8");
+}
+
+function wait(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => {
+    setTimeout(resolve, milliseconds);
+  });
+}
+
+function closed(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    if (response.closed) resolve();
+    else response.once("close", () => resolve());
+  });
+}

@@ -1,0 +1,341 @@
+import { isObject, type JsonObject, type JsonValue, NOTHING, sameJson } from "../base/json.ts";
+import { parseTargetCondition, type TargetCondition } from "./conditions.ts";
+import { type Answer, ok, refuse } from "./errors.ts";
+import { checkEtag, type IfMatch } from "./preconditions.ts";
+import { parseQuery } from "./query.ts";
+import { checkPatch } from "./twin.ts";
+
+export type ConfigurationKind = "device" | "module" | "standard" | "layered";
+
+/** One value that a configuration sets. `path` is below the desired properties; an empty one is all of them. */
+export type Setting = { readonly path: readonly string[]; readonly value: JsonValue };
+
+export type Configuration = {
+  readonly id: string;
+  readonly kind: ConfigurationKind;
+  readonly content: JsonObject;
+  /** By module; the device twin, and the module twin of a module configuration, are under the empty name. */
+  readonly settings: Readonly<Record<string, readonly Setting[]>>;
+  readonly labels: JsonObject | null;
+  readonly priority: number;
+  readonly condition: TargetCondition;
+  readonly metrics: Readonly<Record<string, string>>;
+  readonly schemaVersion: string;
+  /** Counts writes; the etag is its decimal in base64. */
+  readonly counter: number;
+  /** Order of creation: of two equal priorities the younger wins. */
+  readonly order: number;
+  readonly createdTimeUtc: string;
+  readonly lastUpdatedTimeUtc: string;
+};
+
+export type MetricResults = {
+  readonly system: Readonly<Record<string, number>>;
+  readonly custom: Readonly<Record<string, number>>;
+};
+
+export type Configurations = {
+  readonly get: (id: string) => Configuration | undefined;
+  readonly list: () => readonly Configuration[];
+  readonly put: (id: string, body: JsonObject, ifMatch: IfMatch) => Answer<Configuration>;
+  readonly remove: (id: string, ifMatch: IfMatch) => Answer<void>;
+  readonly setResults: (id: string, results: MetricResults) => void;
+  readonly document: (configuration: Configuration) => JsonObject;
+  readonly onChange: (listener: () => void) => void;
+};
+
+const ID_PATTERN = /^[a-z0-9\-+%_*!']{1,128}$/;
+const MOST_METRICS = 5;
+const MOST_MODULES = 50;
+const KINDS = ["deviceContent", "moduleContent", "modulesContent"] as const;
+
+export function createConfigurations(options: {
+  readonly now: () => number;
+  /** 100 on paid hubs, 10 on free ones. */
+  readonly maximum: number;
+}): Configurations {
+  const configurations = new Map<string, Configuration>();
+  const results = new Map<string, MetricResults>();
+  const listeners: (() => void)[] = [];
+  let order = 0;
+
+  const changed = () => {
+    for (const listener of listeners) listener();
+  };
+
+  function put(id: string, body: JsonObject, ifMatch: IfMatch): Answer<Configuration> {
+    if (!ID_PATTERN.test(id))
+      return refuse(
+        "ArgumentInvalid",
+        `The configuration id ${JSON.stringify(id)} must have 1 to 128 lower-case letters, digits or - + % _ * ! '`,
+      );
+    if (body["id"] !== undefined && body["id"] !== id)
+      return refuse("ArgumentInvalid", "id of the body is not that of the path");
+    const before = configurations.get(id);
+    if (before !== undefined && ifMatch === null)
+      return refuse("ConfigurationAlreadyExists", `Configuration ${id} already exists on the hub`);
+    if (before === undefined && ifMatch !== null)
+      return refuse("ConfigurationNotFound", `Configuration ${id} does not exist`);
+    if (before !== undefined) {
+      const matched = checkEtag(ifMatch, configurationEtag(before));
+      if (!matched.ok) return matched;
+    } else if (configurations.size >= options.maximum) {
+      return refuse(
+        "ConfigurationCountLimitExceeded",
+        `The maximum quota of ${options.maximum} configurations of this hub has been reached`,
+      );
+    }
+    const parsed = parseConfiguration(body, before);
+    if (!parsed.ok) return parsed;
+    const now = new Date(options.now()).toISOString();
+    const after: Configuration = {
+      ...parsed.value,
+      id,
+      counter: (before?.counter ?? 0) + 1,
+      order: before?.order ?? order++,
+      createdTimeUtc: before?.createdTimeUtc ?? now,
+      lastUpdatedTimeUtc: now,
+    };
+    configurations.set(id, after);
+    changed();
+    return ok(after);
+  }
+
+  function remove(id: string, ifMatch: IfMatch): Answer<void> {
+    const configuration = configurations.get(id);
+    if (configuration === undefined)
+      return refuse("ConfigurationNotFound", `Configuration ${id} does not exist`);
+    const matched = checkEtag(ifMatch, configurationEtag(configuration));
+    if (!matched.ok) return matched;
+    configurations.delete(id);
+    results.delete(id);
+    changed();
+    return matched;
+  }
+
+  return {
+    get: (id) => configurations.get(id),
+    list: () => [...configurations.values()],
+    put,
+    remove,
+    setResults: (id, counted) => {
+      if (configurations.has(id)) results.set(id, counted);
+    },
+    document: (configuration) => documentOf(configuration, results.get(configuration.id)),
+    onChange: (listener) => {
+      listeners.push(listener);
+    },
+  };
+}
+
+export function configurationEtag(configuration: Configuration): string {
+  return Buffer.from(String(configuration.counter)).toString("base64");
+}
+
+type ParsedConfiguration = Omit<
+  Configuration,
+  "id" | "counter" | "order" | "createdTimeUtc" | "lastUpdatedTimeUtc"
+>;
+
+function parseConfiguration(
+  body: JsonObject,
+  before: Configuration | undefined,
+): Answer<ParsedConfiguration> {
+  const content = parseContent(body["content"], before);
+  if (!content.ok) return content;
+  const { kind } = content.value;
+  const written = body["targetCondition"] ?? "";
+  if (typeof written !== "string") return refuse("ArgumentInvalid", "targetCondition must be text");
+  const condition = parseTargetCondition(written);
+  if (!condition.ok) return condition;
+  if (written !== "" && (condition.value.subject === "modules") !== (kind === "module"))
+    return refuse(
+      "InvalidConfigurationTargetCondition",
+      "A condition that begins with from devices.modules belongs to moduleContent, and to nothing else",
+    );
+  const priority = body["priority"] ?? 0;
+  if (typeof priority !== "number" || !Number.isInteger(priority) || priority < 0)
+    return refuse("ArgumentInvalid", "priority must be a whole number, 0 or more");
+  const labels = parseLabels(body["labels"]);
+  if (!labels.ok) return labels;
+  const metrics = parseMetrics(body["metrics"]);
+  if (!metrics.ok) return metrics;
+  return ok({
+    ...content.value,
+    labels: labels.value,
+    priority,
+    condition: condition.value,
+    metrics: metrics.value,
+    schemaVersion: typeof body["schemaVersion"] === "string" ? body["schemaVersion"] : "1.0",
+  });
+}
+
+type ParsedContent = Pick<Configuration, "kind" | "content" | "settings">;
+
+function parseContent(
+  written: JsonValue | undefined,
+  before: Configuration | undefined,
+): Answer<ParsedContent> {
+  if (before !== undefined) {
+    if (written !== undefined && !sameJson(withoutNulls(written), before.content))
+      return refuse(
+        "CannotModifyImmutableConfigurationContent",
+        `The content of configuration ${before.id} cannot be changed; create another configuration`,
+      );
+    return ok(before);
+  }
+  const content = withoutNulls(written ?? null);
+  const kinds = KINDS.filter((known) => isObject(content) && content[known] !== undefined);
+  const [kind, second] = kinds;
+  if (kind === undefined || second !== undefined)
+    return invalidContent(`exactly one of ${KINDS.join(", ")} is needed`);
+  const inner = isObject(content) ? content[kind] : undefined;
+  if (!isObject(content) || !isObject(inner)) return invalidContent(`${kind} must be an object`);
+  if (kind === "modulesContent") {
+    const parsed = parseModulesContent(inner);
+    return parsed.ok ? ok({ ...parsed.value, content }) : parsed;
+  }
+  const settings = parseSettings(inner, kind);
+  if (!settings.ok) return settings;
+  return ok({
+    kind: kind === "deviceContent" ? "device" : "module",
+    content,
+    settings: { "": settings.value },
+  });
+}
+
+/** Serialisers of other languages send kinds that are not meant as null. */
+function withoutNulls(content: JsonValue): JsonValue {
+  if (!isObject(content)) return content;
+  return Object.fromEntries(Object.entries(content).filter(([, value]) => value !== null));
+}
+
+/**
+ * Modules of an edge deployment. It is a standard one when it gives `$edgeAgent` its whole desired properties, and a
+ * layered one when it sets paths.
+ */
+export function parseModulesContent(
+  modules: JsonObject,
+): Answer<{ readonly kind: "standard" | "layered"; readonly settings: Configuration["settings"] }> {
+  const agent = modules["$edgeAgent"];
+  if (!isObject(agent)) return invalidContent("modulesContent needs a $edgeAgent key (it may be empty)");
+  const settings: Record<string, readonly Setting[]> = {};
+  for (const [module, content] of Object.entries(modules)) {
+    if (!isObject(content)) return invalidContent(`modulesContent.${module} must be an object`);
+    const parsed = parseSettings(content, `modulesContent.${module}`);
+    if (!parsed.ok) return parsed;
+    settings[module] = parsed.value;
+  }
+  const whole = agent["properties.desired"];
+  if (whole === undefined) return checkLayer(settings);
+  if (!isObject(whole) || !isObject(whole["systemModules"]) || !isObject(whole["runtime"]))
+    return invalidContent("$edgeAgent properties.desired needs schemaVersion, runtime and systemModules");
+  const hub = modules["$edgeHub"];
+  if (!isObject(hub) || !isObject(hub["properties.desired"]))
+    return invalidContent("a standard deployment needs $edgeHub with properties.desired");
+  const named = isObject(whole["modules"]) ? Object.keys(whole["modules"]).length : 0;
+  if (named > MOST_MODULES) return invalidContent(`at most ${MOST_MODULES} modules are allowed`);
+  return ok({ kind: "standard", settings });
+}
+
+function checkLayer(
+  settings: Configuration["settings"],
+): Answer<{ readonly kind: "layered"; readonly settings: Configuration["settings"] }> {
+  for (const { path } of settings["$edgeAgent"] ?? [])
+    if (path[0] === "systemModules" || path[0] === "runtime")
+      return invalidContent("a layered deployment must not define systemModules or runtime");
+  return ok({ kind: "layered", settings });
+}
+
+function parseSettings(content: JsonObject, where: string): Answer<readonly Setting[]> {
+  const settings: Setting[] = [];
+  for (const [key, value] of Object.entries(content)) {
+    const [first, second, ...path] = key.split(".");
+    if (first !== "properties" || second !== "desired" || path.includes(""))
+      return invalidContent(`${where}: ${key} must begin with properties.desired`);
+    if (path.length === 0 && !isObject(value)) return invalidContent(`${where}: ${key} must be an object`);
+    const nested = path.reduceRight<JsonValue>((inner, step) => ({ [step]: inner }), value);
+    const checked = checkPatch("properties.desired", isObject(nested) ? nested : NOTHING);
+    if (!checked.ok) return invalidContent(`${where}: ${checked.refusal.message}`);
+    settings.push({ path, value });
+  }
+  // Shorter paths first: a longer one of the same layer goes into what the shorter one sets.
+  return ok(settings.sort((a, b) => a.path.length - b.path.length));
+}
+
+function invalidContent(message: string) {
+  return refuse("InvalidConfigurationContent", message);
+}
+
+function parseLabels(written: JsonValue | undefined): Answer<JsonObject | null> {
+  if (written === undefined || written === null) return ok(null);
+  if (!isObject(written) || Object.values(written).some((value) => typeof value !== "string"))
+    return refuse("ArgumentInvalid", "labels must be an object of texts");
+  return ok(Object.keys(written).length === 0 ? null : written);
+}
+
+function parseMetrics(written: JsonValue | undefined): Answer<Readonly<Record<string, string>>> {
+  const queries = isObject(written) ? (written["queries"] ?? {}) : {};
+  const entries = isObject(queries) ? Object.entries(queries) : [];
+  if (entries.length > MOST_METRICS)
+    return refuse(
+      "InvalidConfigurationCustomMetricsQuery",
+      `at most ${MOST_METRICS} custom metrics are allowed`,
+    );
+  const metrics: Record<string, string> = {};
+  for (const [name, text] of entries) {
+    const problem = metricProblem(text);
+    if (problem !== null) return refuse("InvalidConfigurationCustomMetricsQuery", `${name}: ${problem}`);
+    metrics[name] = String(text);
+  }
+  return ok(metrics);
+}
+
+/** `null` for a query that can be a metric. */
+export function metricProblem(text: JsonValue | undefined): string | null {
+  if (typeof text !== "string") return "the query must be text";
+  const query = parseQuery(text);
+  return query.ok ? null : query.refusal.message;
+}
+
+/** Texts of the hub's own metrics: they can be run to list the devices behind a number. */
+export function systemMetricQueries(configuration: Configuration): Readonly<Record<string, string>> {
+  const { id, kind, condition } = configuration;
+  const where = condition.text === "*" || condition.text === "" ? "" : condition.text;
+  const applied = `configurations.[[${id}]].status = 'Applied'`;
+  if (kind === "device")
+    return {
+      targetedCount: `select deviceId from devices${where === "" ? "" : ` where ${where}`}`,
+      appliedCount: `select deviceId from devices where ${applied}`,
+    };
+  if (kind === "module")
+    return {
+      targetedCount: `select deviceId, moduleId ${where === "" ? "from devices.modules" : where}`,
+      appliedCount: `select deviceId, moduleId from devices.modules where ${applied}`,
+    };
+  const agent = `select deviceId from devices.modules where moduleId = '$edgeAgent' and ${applied}`;
+  const caughtUp = "properties.desired.$version = properties.reported.lastDesiredVersion";
+  return {
+    targetedCount: `select deviceId from devices where capabilities.iotEdge = true${where === "" ? "" : ` and (${where})`}`,
+    appliedCount: agent,
+    reportedSuccessfulCount: `${agent} and ${caughtUp} and properties.reported.lastDesiredStatus.code = 200`,
+    reportedFailedCount: `${agent} and ${caughtUp} and properties.reported.lastDesiredStatus.code != 200`,
+  };
+}
+
+function documentOf(configuration: Configuration, results: MetricResults | undefined): JsonObject {
+  return {
+    id: configuration.id,
+    schemaVersion: configuration.schemaVersion,
+    labels: configuration.labels,
+    content: configuration.content,
+    contentType: null,
+    targetCondition: configuration.condition.text,
+    createdTimeUtc: configuration.createdTimeUtc,
+    lastUpdatedTimeUtc: configuration.lastUpdatedTimeUtc,
+    priority: configuration.priority,
+    systemMetrics: { results: results?.system ?? {}, queries: systemMetricQueries(configuration) },
+    metrics: { results: results?.custom ?? {}, queries: configuration.metrics },
+    etag: configurationEtag(configuration),
+  };
+}

@@ -1,0 +1,181 @@
+import type { SimClock } from "../base/clock.ts";
+import { createRandom } from "../base/random.ts";
+import { type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
+import { type Configurations, createConfigurations } from "./configurations.ts";
+import { type Counters, createCounters } from "./counters.ts";
+import { type Activity, NO_ACTIVITY } from "./document.ts";
+import { createEvaluation, type Evaluation, type EvaluationOptions } from "./evaluation.ts";
+import { createEventFeed, type EventFeed } from "./event-feed.ts";
+import { createFaults, type Faults } from "./faults.ts";
+import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
+import { createMethods, type Methods } from "./methods.ts";
+import { createRegistry, type Registry } from "./registry.ts";
+import { defaultPolicies, type Policy } from "./sas.ts";
+import { createThrottle, type Throttle, type Tier } from "./throttle.ts";
+import type { TwinKey } from "./twin.ts";
+import { createTwins, type Twins } from "./twins.ts";
+
+export type HubOptions = EvaluationOptions & {
+  readonly hostName: string;
+  readonly seed: number;
+  readonly tier: Tier;
+  readonly units: number;
+  /** Whether requests beyond the budgets of the tier get 429. */
+  readonly throttling: boolean;
+  readonly maximumDevices: number;
+  readonly maximumPageSize: number;
+  /** Milliseconds between a write and the first query that may see it. */
+  readonly queryStaleness: number;
+  /** Milliseconds between two evaluations of the configurations. */
+  readonly evaluationInterval: number;
+  /** Milliseconds between a change of a configuration and the evaluation that follows it; 0 is at once. */
+  readonly evaluationDelay: number;
+  /** Milliseconds by which what the hub says of connections is late. */
+  readonly connectionLag: number;
+};
+
+/** The simulated IoT Hub without its transports. */
+export type Hub = {
+  readonly options: HubOptions;
+  readonly clock: SimClock;
+  readonly policies: readonly Policy[];
+  readonly registry: Registry;
+  readonly twins: Twins;
+  readonly configurations: Configurations;
+  readonly index: FleetIndex;
+  readonly evaluation: Evaluation;
+  readonly throttle: Throttle;
+  readonly faults: Faults;
+  readonly counters: Counters;
+  readonly methods: Methods;
+  readonly messages: CloudMessages;
+  /** What the hub's own endpoint for events would give out. */
+  readonly events: EventFeed;
+  /** Runs an evaluation now; answers how many twins it wrote. */
+  readonly evaluate: () => number;
+  readonly activityOf: (key: TwinKey) => Activity;
+  /** Told by whoever serves a device's link. */
+  readonly noteConnection: (key: TwinKey, connected: boolean) => void;
+  readonly start: () => void;
+};
+
+export function createHub(options: HubOptions, clock: SimClock): Hub {
+  const { now } = clock;
+  const twins = createTwins(now);
+  const registry = createRegistry(twins, { now, seed: options.seed, maximumDevices: options.maximumDevices });
+  const configurations = createConfigurations({ now, maximum: options.tier === "F1" ? 10 : 100 });
+  const counters = createCounters(now);
+  const faults = createFaults(now, createRandom(options.seed ^ 0x5f3759df));
+  const connections = createConnections(now, options.connectionLag);
+  const messages = createCloudMessages(now);
+  const events = createEventFeed({ hostName: options.hostName, now });
+  const index = createFleetIndex({
+    now,
+    staleness: () => Math.max(options.queryStaleness, faults.staleness()),
+    activity: activityOf,
+  });
+  const evaluation = createEvaluation({ registry, twins, configurations, countRows: index.count }, options);
+
+  function activityOf(key: TwinKey): Activity {
+    const activity = connections.activityOf(key);
+    const waiting = messages.pending(key);
+    return waiting === 0 ? activity : { ...activity, cloudToDeviceMessageCount: waiting };
+  }
+
+  twins.onWrite(({ key, twin, change }) => {
+    if (twin === null) return index.note(key, null);
+    const identity = registry.get(twin.deviceId, twin.moduleId);
+    if (identity !== undefined) index.note(key, { identity, twin });
+    if (change !== null) events.twinChanged(twin, change);
+  });
+  registry.onWrite(({ key, before, after }) => {
+    const twin = twins.get(key);
+    if (after !== null && twin !== undefined) index.note(key, { identity: after, twin });
+    if (before === null && after !== null) events.lifecycle("create", after);
+    if (after !== null || before === null) return;
+    connections.forget(key);
+    messages.forget(key);
+    events.lifecycle("delete", before);
+  });
+
+  function evaluate(): number {
+    const writes = evaluation.run();
+    counters.evaluated(writes);
+    return writes;
+  }
+
+  let soon = false;
+  function evaluateSoon(): void {
+    soon = false;
+    evaluate();
+  }
+  configurations.onChange(() => {
+    if (options.evaluationDelay <= 0) evaluate();
+    else if (!soon) {
+      soon = true;
+      clock.schedule(options.evaluationDelay, evaluateSoon, undefined);
+    }
+  });
+
+  function evaluateForEver(): void {
+    evaluate();
+    clock.schedule(options.evaluationInterval, evaluateForEver, undefined);
+  }
+
+  return {
+    options,
+    clock,
+    policies: defaultPolicies(options.seed),
+    registry,
+    twins,
+    configurations,
+    index,
+    evaluation,
+    throttle: createThrottle(options.tier, options.units, now),
+    faults,
+    counters,
+    methods: createMethods(clock),
+    messages,
+    events,
+    evaluate,
+    activityOf,
+    noteConnection: (key, connected) => {
+      connections.note(key, connected);
+      events.connection(key, connected);
+    },
+    start: () => {
+      clock.schedule(options.evaluationInterval, evaluateForEver, undefined);
+    },
+  };
+}
+
+type Link = { readonly connected: boolean; readonly at: number; readonly before: boolean };
+
+/** Connection states as late as the real hub's: nobody should take them for liveness. */
+function createConnections(now: () => number, lag: number) {
+  const links = new Map<TwinKey, Link>();
+  return {
+    note: (key: TwinKey, connected: boolean): void => {
+      const before = links.get(key);
+      links.set(key, { connected, at: now(), before: before === undefined ? false : stateOf(before) });
+    },
+    forget: (key: TwinKey): void => {
+      links.delete(key);
+    },
+    activityOf: (key: TwinKey): Activity => {
+      const link = links.get(key);
+      if (link === undefined || (!link.before && link.at > now() - lag)) return NO_ACTIVITY;
+      const at = new Date(link.at).toISOString();
+      return {
+        connectionState: stateOf(link) ? "Connected" : "Disconnected",
+        connectionStateUpdatedTime: at,
+        lastActivityTime: at,
+        cloudToDeviceMessageCount: 0,
+      };
+    },
+  };
+
+  function stateOf(link: Link): boolean {
+    return link.at > now() - lag ? link.before : link.connected;
+  }
+}

@@ -1,0 +1,395 @@
+import type { JsonObject, JsonValue } from "../base/json.ts";
+import { type Answer, ok, refuse } from "./errors.ts";
+import {
+  type Comparison,
+  compile,
+  type Evaluate,
+  type Expression,
+  functionNamed,
+  type Path,
+  type Row,
+} from "./expression.ts";
+import { type Cursor, caught, createCursor, type Parsed, tokenize } from "./lexer.ts";
+
+export type Source = "devices" | "devices.modules";
+
+type Aggregate = "COUNT" | "SUM" | "AVG" | "MIN" | "MAX";
+
+type Column =
+  | { readonly kind: "value"; readonly name: string; readonly read: Evaluate; readonly text: string }
+  | {
+      readonly kind: "aggregate";
+      readonly name: string;
+      readonly aggregate: Aggregate;
+      readonly read: Evaluate;
+    };
+
+/** A query, compiled. */
+export type Query = {
+  readonly source: Source;
+  /** `null`: `SELECT *`. */
+  readonly columns: readonly Column[] | null;
+  readonly top: number | null;
+  readonly matches: (row: Row) => boolean;
+  readonly groupBy: readonly { readonly text: string; readonly read: Evaluate }[];
+  /** Answers with one row per group and not one per twin. */
+  readonly aggregates: boolean;
+};
+
+const LONGEST = 8192;
+const AGGREGATES: readonly Aggregate[] = ["COUNT", "SUM", "AVG", "MIN", "MAX"];
+const RESERVED = new Set([
+  "SELECT",
+  "FROM",
+  "WHERE",
+  "GROUP",
+  "BY",
+  "AND",
+  "OR",
+  "NOT",
+  "IN",
+  "NIN",
+  "AS",
+  "TOP",
+  "TRUE",
+  "FALSE",
+  "NULL",
+]);
+/** Attributes at the root of a twin: written in any case, answered in this one. */
+const ROOTS = [
+  "deviceId",
+  "moduleId",
+  "etag",
+  "deviceEtag",
+  "version",
+  "status",
+  "statusReason",
+  "statusUpdateTime",
+  "connectionState",
+  "lastActivityTime",
+  "cloudToDeviceMessageCount",
+  "authenticationType",
+  "x509Thumbprint",
+  "modelId",
+  "tags",
+  "properties",
+  "capabilities",
+  "deviceScope",
+  "parentScopes",
+  "configurations",
+];
+
+/**
+ * `SELECT [TOP n] * | paths and aggregates [AS name] FROM devices | devices.modules [WHERE …] [GROUP BY …]`.
+ * Strings in either quotes with backslash escapes; IN and NIN with square brackets; no JOIN, HAVING or ORDER BY.
+ */
+export function parseQuery(text: string): Answer<Query> {
+  if (text.length > LONGEST)
+    return refuse(
+      "ArgumentInvalid",
+      `The query has ${text.length} characters; at most ${LONGEST} are allowed`,
+    );
+  const parsed = parseText(text);
+  if (parsed.ok) return ok(parsed.value);
+  return refuse(
+    "ArgumentInvalid",
+    `SQL query parse failed due to following errors: ${parsed.problem.message}`,
+  );
+}
+
+function parseText(text: string): Parsed<Query> {
+  const tokens = tokenize(text, { quotes: ["'", '"'], escape: "backslash" });
+  if (!tokens.ok) return tokens;
+  return caught(() => parseSelect(createCursor(tokens.value)));
+}
+
+function parseSelect(cursor: Cursor): Query {
+  cursor.expect("SELECT");
+  const top = cursor.take("TOP") ? parseInteger(cursor) : null;
+  const columns = cursor.take("*") ? null : parseColumns(cursor);
+  cursor.expect("FROM");
+  const source = parseSource(cursor);
+  const where = cursor.take("WHERE") ? compile(parseOr(cursor)) : null;
+  const groupBy: { readonly text: string; readonly read: Evaluate }[] = [];
+  if (cursor.take("GROUP")) {
+    cursor.expect("BY");
+    do {
+      const path = parsePath(cursor);
+      groupBy.push({ text: path.join("."), read: compile({ kind: "path", path }) });
+    } while (cursor.take(","));
+  }
+  if (cursor.peek().kind !== "end") cursor.fail("WHERE, GROUP BY or the end");
+  const aggregates = groupBy.length > 0 || (columns ?? []).some((column) => column.kind === "aggregate");
+  if (aggregates)
+    checkGroups(
+      columns,
+      groupBy.map((group) => group.text),
+      source,
+    );
+  return {
+    source,
+    columns,
+    top,
+    matches: where === null ? () => true : (row) => where(row) === true,
+    groupBy,
+    aggregates,
+  };
+}
+
+function checkGroups(columns: Query["columns"], groups: readonly string[], source: Source): void {
+  if (columns === null) throw new SyntaxError("Line 1:7: * cannot be grouped");
+  if (groups.length > 0 && source !== "devices")
+    throw new SyntaxError("Line 1:0: GROUP BY is for queries of devices only");
+  for (const column of columns)
+    if (column.kind === "value" && !groups.includes(column.text))
+      throw new SyntaxError(`Line 1:7: ${column.text} is neither aggregated nor grouped by`);
+}
+
+function parseInteger(cursor: Cursor): number {
+  const token = cursor.next();
+  return token.kind === "number" && Number.isInteger(token.value)
+    ? token.value
+    : cursor.fail("a whole number");
+}
+
+function parseSource(cursor: Cursor): Source {
+  cursor.expect("DEVICES");
+  if (!cursor.take(".")) return "devices";
+  if (cursor.take("JOBS"))
+    throw new SyntaxError("Line 1:0: devices.jobs is not served: there are no jobs here");
+  cursor.expect("MODULES");
+  return "devices.modules";
+}
+
+function parseColumns(cursor: Cursor): readonly Column[] {
+  const columns: Column[] = [];
+  do {
+    columns.push(parseColumn(cursor, columns.length + 1));
+  } while (cursor.take(","));
+  return columns;
+}
+
+function parseColumn(cursor: Cursor, position: number): Column {
+  const named = AGGREGATES.find((name) => {
+    const opens = cursor.peek(1);
+    return cursor.peek().text.toUpperCase() === name && opens.kind === "symbol" && opens.text === "(";
+  });
+  if (named === undefined) {
+    const path = parsePath(cursor);
+    const name = parseAlias(cursor) ?? path.at(-1) ?? `$${position}`;
+    return { kind: "value", name, read: compile({ kind: "path", path }), text: path.join(".") };
+  }
+  cursor.next();
+  cursor.expect("(");
+  const counted = named === "COUNT" && cursor.take(")");
+  const read: Evaluate = counted ? () => 1 : compile({ kind: "path", path: parsePath(cursor) });
+  if (!counted) cursor.expect(")");
+  return { kind: "aggregate", aggregate: named, read, name: parseAlias(cursor) ?? `$${position}` };
+}
+
+function parseAlias(cursor: Cursor): string | null {
+  if (!cursor.take("AS")) return null;
+  const token = cursor.next();
+  if ((token.kind !== "name" && token.kind !== "bracketed") || isReserved(token.text, token.kind))
+    return cursor.fail("a name after AS");
+  return token.text;
+}
+
+function isReserved(text: string, kind: "name" | "bracketed"): boolean {
+  return kind === "name" && RESERVED.has(text.toUpperCase());
+}
+
+function parseOr(cursor: Cursor): Expression {
+  let left = parseAnd(cursor);
+  while (cursor.take("OR")) left = { kind: "or", left, right: parseAnd(cursor) };
+  return left;
+}
+
+function parseAnd(cursor: Cursor): Expression {
+  let left = parseNot(cursor);
+  while (cursor.take("AND")) left = { kind: "and", left, right: parseNot(cursor) };
+  return left;
+}
+
+function parseNot(cursor: Cursor): Expression {
+  return cursor.take("NOT") ? { kind: "not", inner: parseNot(cursor) } : parseComparison(cursor);
+}
+
+const OPERATORS: readonly (readonly [string, Comparison])[] = [
+  ["=", "="],
+  ["!=", "!="],
+  ["<>", "!="],
+  ["<=", "<="],
+  [">=", ">="],
+  ["<", "<"],
+  [">", ">"],
+];
+
+function parseComparison(cursor: Cursor): Expression {
+  const left = parseSum(cursor);
+  for (const [text, operator] of OPERATORS)
+    if (cursor.take(text)) return { kind: "compare", operator, left, right: parseSum(cursor) };
+  if (cursor.take("IN")) return { kind: "in", negated: false, subject: left, list: parseList(cursor) };
+  if (cursor.take("NIN")) return { kind: "in", negated: true, subject: left, list: parseList(cursor) };
+  return left;
+}
+
+function parseList(cursor: Cursor): readonly Expression[] {
+  cursor.expect("[");
+  const list: Expression[] = [];
+  do {
+    list.push(parseSum(cursor));
+  } while (cursor.take(","));
+  cursor.expect("]");
+  return list;
+}
+
+function parseSum(cursor: Cursor): Expression {
+  let left = parseProduct(cursor);
+  for (;;) {
+    if (cursor.take("+")) left = { kind: "calculate", operator: "+", left, right: parseProduct(cursor) };
+    else if (cursor.take("-")) left = { kind: "calculate", operator: "-", left, right: parseProduct(cursor) };
+    else return left;
+  }
+}
+
+function parseProduct(cursor: Cursor): Expression {
+  let left = parseOperand(cursor);
+  for (;;) {
+    if (cursor.take("*")) left = { kind: "calculate", operator: "*", left, right: parseOperand(cursor) };
+    else if (cursor.take("/")) left = { kind: "calculate", operator: "/", left, right: parseOperand(cursor) };
+    else if (cursor.take("%")) left = { kind: "calculate", operator: "%", left, right: parseOperand(cursor) };
+    else return left;
+  }
+}
+
+function parseOperand(cursor: Cursor): Expression {
+  const token = cursor.peek();
+  if (token.kind === "string" || token.kind === "number") {
+    cursor.next();
+    return { kind: "literal", value: token.kind === "string" ? token.text : token.value };
+  }
+  if (cursor.take("(")) {
+    const inner = parseOr(cursor);
+    cursor.expect(")");
+    return inner;
+  }
+  if (cursor.take("-"))
+    return {
+      kind: "calculate",
+      operator: "-",
+      left: { kind: "literal", value: 0 },
+      right: parseOperand(cursor),
+    };
+  if (cursor.take("TRUE")) return { kind: "literal", value: true };
+  if (cursor.take("FALSE")) return { kind: "literal", value: false };
+  if (cursor.take("NULL")) return { kind: "literal", value: null };
+  const called = functionNamed(token.text);
+  const opens = cursor.peek(1);
+  if (token.kind === "name" && opens.kind === "symbol" && opens.text === "(") {
+    if (called === null) return cursor.fail("a function that exists");
+    cursor.next();
+    cursor.next();
+    const args = [parseSum(cursor)];
+    while (cursor.take(",")) args.push(parseSum(cursor));
+    cursor.expect(")");
+    if (args.length !== called.takes)
+      throw new SyntaxError(`Line 1:${token.at}: ${called.name} takes ${called.takes} arguments`);
+    return { kind: "call", name: called.name, args };
+  }
+  return { kind: "path", path: parsePath(cursor) };
+}
+
+function parsePath(cursor: Cursor): Path {
+  const root = cursor.peek();
+  const name =
+    root.kind === "name" ? ROOTS.find((known) => known.toLowerCase() === root.text.toLowerCase()) : undefined;
+  if (name === undefined) return cursor.fail("an attribute of a twin, such as deviceId or tags.site");
+  cursor.next();
+  const path = [name];
+  while (cursor.take(".")) {
+    const segment = cursor.peek();
+    if ((segment.kind !== "name" && segment.kind !== "bracketed") || isReserved(segment.text, segment.kind))
+      return cursor.fail("a name after the dot, in [[ ]] if it is a reserved word");
+    cursor.next();
+    path.push(segment.text);
+  }
+  return path;
+}
+
+/** A projected row; attributes that a twin does not have are absent. */
+export function project(query: Query, row: Row): JsonObject {
+  const projected: Record<string, JsonValue> = {};
+  for (const column of query.columns ?? []) {
+    const value = column.read(row);
+    if (value !== undefined) projected[column.name] = value;
+  }
+  return projected;
+}
+
+/** One row per group, or a single one where nothing is grouped by. */
+export function aggregate(query: Query, rows: Iterable<Row>): readonly JsonObject[] {
+  const groups = new Map<string, { readonly first: Row; readonly tallies: Tally[] }>();
+  const columns = query.columns ?? [];
+  const empty = () => columns.map(() => ({ count: 0, sum: 0, least: undefined, most: undefined }));
+  for (const row of rows) {
+    if (!query.matches(row)) continue;
+    const values = query.groupBy.map((part) => part.read(row));
+    if (values.includes(undefined)) continue;
+    const key = JSON.stringify(values);
+    const group = groups.get(key) ?? { first: row, tallies: empty() };
+    groups.set(key, group);
+    columns.forEach((column, index) => {
+      const tally = group.tallies[index];
+      const value = column.read(row);
+      if (tally !== undefined && column.kind === "aggregate" && value !== undefined) addTo(tally, value);
+    });
+  }
+  if (groups.size === 0 && query.groupBy.length === 0)
+    return [rowOfGroup(columns, { first: { valueAt: () => undefined }, tallies: empty() })];
+  return [...groups.values()].map((group) => rowOfGroup(columns, group));
+}
+
+type Tally = {
+  count: number;
+  sum: number;
+  least: JsonValue | undefined;
+  most: JsonValue | undefined;
+};
+
+function addTo(tally: Tally, value: JsonValue): void {
+  tally.count += 1;
+  if (typeof value === "number") tally.sum += value;
+  if (typeof value !== "number" && typeof value !== "string") return;
+  if (tally.least === undefined || value < (tally.least as typeof value)) tally.least = value;
+  if (tally.most === undefined || value > (tally.most as typeof value)) tally.most = value;
+}
+
+function rowOfGroup(
+  columns: readonly Column[],
+  group: { readonly first: Row; readonly tallies: readonly Tally[] },
+): JsonObject {
+  const row: Record<string, JsonValue> = {};
+  columns.forEach((column, index) => {
+    const tally = group.tallies[index];
+    const value = column.kind === "value" ? column.read(group.first) : tallied(column.aggregate, tally);
+    if (value !== undefined) row[column.name] = value;
+  });
+  return row;
+}
+
+function tallied(kind: Aggregate, tally: Tally | undefined): JsonValue | undefined {
+  if (tally === undefined) return undefined;
+  switch (kind) {
+    case "COUNT":
+      return tally.count;
+    case "SUM":
+      return tally.sum;
+    case "AVG":
+      return tally.count === 0 ? undefined : tally.sum / tally.count;
+    case "MIN":
+      return tally.least;
+    case "MAX":
+      return tally.most;
+  }
+}

@@ -1,0 +1,157 @@
+import type { JsonObject } from "../base/json.ts";
+import { type Answer, ok, refuse } from "../hub/errors.ts";
+import type { Hub } from "../hub/hub.ts";
+import { type TwinKey, twinKey } from "../hub/twin.ts";
+
+// Between the hub and its devices. In-process devices hold sessions of it, and a front for MQTT would: connect when a
+// client has proven who it is, hand on what the listener is told, answer GET and PATCH with `getTwin` and `report`.
+
+export type ClosedBecause = "displaced" | "disabled" | "removed";
+
+/** Shared by all sessions of one kind; `subject` says whose it is, so that no session needs closures of its own. */
+export type Listener<Subject> = {
+  /** A patch of the desired properties, and their version after it. */
+  readonly desired: (subject: Subject, patch: JsonObject, version: number) => void;
+  readonly closed: (subject: Subject, because: ClosedBecause) => void;
+};
+
+export type Session = {
+  readonly deviceId: string;
+  readonly moduleId: string | null;
+  readonly key: TwinKey;
+};
+
+/** As a device reads its twin: no tags, no metadata. */
+export type DeviceTwin = {
+  readonly desired: JsonObject;
+  readonly desiredVersion: number;
+  readonly reported: JsonObject;
+  readonly reportedVersion: number;
+};
+
+export type DeviceLinks = {
+  /** One session for one identity: a second one displaces the first. Refused for unknown and disabled devices. */
+  readonly connect: <Subject>(
+    who: { readonly deviceId: string; readonly moduleId: string | null },
+    listener: Listener<Subject>,
+    subject: Subject,
+  ) => Answer<Session>;
+  readonly getTwin: (session: Session) => Answer<DeviceTwin>;
+  /** A merge patch of the reported properties; answers with their new version. */
+  readonly report: (session: Session, patch: JsonObject) => Answer<number>;
+  /** Whether a desired patch was lost on the way since this was last asked: then the twin must be read again. */
+  readonly missed: (session: Session) => boolean;
+  readonly close: (session: Session) => void;
+};
+
+type Connection = Session & {
+  readonly desired: (patch: JsonObject, version: number) => void;
+  readonly closed: (because: ClosedBecause) => void;
+  lost: boolean;
+};
+
+export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: boolean }): DeviceLinks {
+  const connections = new Map<TwinKey, Connection>();
+
+  hub.twins.onWrite(({ key, twin, desiredPatch }) => {
+    const connection = desiredPatch === null ? undefined : connections.get(key);
+    if (connection === undefined || twin === null || desiredPatch === null) return;
+    // Nothing is queued for a device that cannot be reached.
+    if (hub.faults.cutsOff(connection.deviceId)) connection.lost = true;
+    else connection.desired(desiredPatch, twin.desired.version);
+  });
+
+  hub.registry.onWrite(({ key, before, after }) => {
+    if (after === null) drop(key, "removed");
+    else if (before?.enabled === true && !after.enabled) {
+      drop(key, "disabled");
+      for (const module of hub.registry.modulesOf(after.deviceId))
+        drop(twinKey(module.deviceId, module.moduleId), "disabled");
+    }
+  });
+
+  function drop(key: TwinKey, because: ClosedBecause): void {
+    const connection = connections.get(key);
+    if (connection === undefined) return;
+    connections.delete(key);
+    if (because !== "removed") hub.noteConnection(key, false);
+    connection.closed(because);
+  }
+
+  /** Why a session may do nothing just now. */
+  function barred(session: Session): Answer<void> {
+    if (connections.get(session.key) !== session)
+      return refuse("IotHubUnauthorized", "The session is closed");
+    if (hub.faults.cutsOff(session.deviceId))
+      return refuse("ServiceUnavailable", "The hub cannot be reached");
+    return ok(undefined);
+  }
+
+  return {
+    connect({ deviceId, moduleId }, listener, subject) {
+      const device = hub.registry.get(deviceId, null);
+      if (device?.enabled !== true || hub.registry.get(deviceId, moduleId) === undefined)
+        return refuse("IotHubUnauthorized", "The identity is not known, or its device is disabled");
+      const key = twinKey(deviceId, moduleId);
+      drop(key, "displaced");
+      const connection: Connection = {
+        deviceId,
+        moduleId,
+        key,
+        desired: (patch, version) => listener.desired(subject, patch, version),
+        closed: (because) => listener.closed(subject, because),
+        lost: false,
+      };
+      connections.set(key, connection);
+      hub.noteConnection(key, true);
+      return ok(connection);
+    },
+
+    getTwin(session) {
+      const allowed = barred(session);
+      if (!allowed.ok) return allowed;
+      const twin = hub.twins.get(session.key);
+      if (twin === undefined) return refuse("DeviceNotFound", "The identity is gone");
+      if (options.chargeDevices && !hub.throttle.take("twinRead", 1)) return tooMany();
+      hub.counters.device("twinReads");
+      return ok({
+        desired: twin.desired.value,
+        desiredVersion: twin.desired.version,
+        reported: twin.reported.value,
+        reportedVersion: twin.reported.version,
+      });
+    },
+
+    report(session, patch) {
+      const allowed = barred(session);
+      if (!allowed.ok) return allowed;
+      if (options.chargeDevices && !hub.throttle.take("twinWrite", 1)) return tooMany();
+      const written = hub.twins.report(session.key, patch);
+      if (!written.ok) {
+        hub.counters.device("refused");
+        return written;
+      }
+      hub.counters.device("reports");
+      return ok(written.value.reported.version);
+    },
+
+    missed(session) {
+      const connection = connections.get(session.key);
+      if (connection === undefined || connection !== session || !connection.lost) return false;
+      if (hub.faults.cutsOff(session.deviceId)) return false;
+      connection.lost = false;
+      return true;
+    },
+
+    close(session) {
+      if (connections.get(session.key) !== session) return;
+      connections.delete(session.key);
+      hub.noteConnection(session.key, false);
+    },
+  };
+
+  function tooMany() {
+    hub.counters.device("refused");
+    return refuse("DeviceThrottlingLimitExceeded", "Too many operations of devices");
+  }
+}

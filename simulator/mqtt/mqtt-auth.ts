@@ -1,0 +1,153 @@
+import type { Hub } from "../hub/hub.ts";
+import type { Identity } from "../hub/identity.ts";
+import { decoded, fieldsOf, isSigned } from "../hub/sas.ts";
+import type { Who } from "./mqtt-topics.ts";
+
+/** What a client brought to its CONNECT. */
+export type Credentials = {
+  readonly clientId: string;
+  readonly username: string;
+  /** `null`: none was sent. */
+  readonly password: string | null;
+  /** SHA-1 and SHA-256 of the certificate that the client holds the key of; empty without one. */
+  readonly thumbprints: readonly string[];
+};
+
+/** What a client proved itself with: enough to see later whether that still holds. Times are milliseconds since the epoch. */
+export type Proof =
+  | { readonly kind: "deviceKey"; readonly key: string; readonly expiresAt: number }
+  | { readonly kind: "policy"; readonly policy: string; readonly expiresAt: number }
+  | { readonly kind: "certificate"; readonly thumbprint: string };
+
+export type Authentication =
+  | { readonly ok: true; readonly who: Who; readonly identity: Identity; readonly proof: Proof }
+  /** CONNACK 4 for a user name that is none, 5 for everything that a client might guess at. */
+  | { readonly ok: false; readonly returnCode: 4 | 5 };
+
+const MALFORMED = { ok: false, returnCode: 4 } as const;
+const DENIED = { ok: false, returnCode: 5 } as const;
+const API_VERSION = /^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$/;
+
+/** `now` is the machine's time in milliseconds since the epoch: clients sign with that. */
+export function authenticate(
+  credentials: Credentials,
+  hub: Pick<Hub, "options" | "policies" | "registry">,
+  now: number,
+): Authentication {
+  const who = parseClientId(credentials.clientId);
+  const user = parseUsername(credentials.username);
+  if (who === null || user === null) return MALFORMED;
+  if (user.clientId !== credentials.clientId && decoded(user.clientId) !== credentials.clientId)
+    return MALFORMED;
+  if (!isThisHub(user.hostName, hub.options.hostName)) return DENIED;
+  const identity = hub.registry.get(who.deviceId, who.moduleId);
+  if (identity === undefined || hub.registry.get(who.deviceId, null)?.enabled !== true) return DENIED;
+  const proof =
+    credentials.password === null || credentials.password === ""
+      ? proveByCertificate(identity, credentials.thumbprints)
+      : proveBySignature(credentials.password, { who, identity, hub, now });
+  return proof === null ? DENIED : { ok: true, who, identity, proof };
+}
+
+/** Whether what proved a client's identity when it connected would do so today; expiry is not looked at. */
+export function stillHolds(proof: Proof, identity: Identity): boolean {
+  switch (proof.kind) {
+    case "deviceKey":
+      return keysOf(identity).includes(proof.key);
+    case "certificate":
+      return thumbprintsOf(identity).includes(proof.thumbprint);
+    case "policy":
+      return true;
+  }
+}
+
+/** As the hub annotates messages with it. */
+export function authMethodOf(proof: Proof, { moduleId }: Who): string {
+  const own = moduleId === null ? "device" : "module";
+  const method = {
+    scope: proof.kind === "policy" ? "hub" : own,
+    type: proof.kind === "certificate" ? "x509Certificate" : "sas",
+    issuer: proof.kind === "certificate" ? "external" : "iothub",
+    acceptingIpFilterRule: null,
+  };
+  return JSON.stringify(method);
+}
+
+function parseClientId(clientId: string): Who | null {
+  const [deviceId = "", moduleId, beyond] = clientId.split("/");
+  if (deviceId === "" || moduleId === "" || beyond !== undefined) return null;
+  return { deviceId, moduleId: moduleId ?? null };
+}
+
+/** `<hub>/<client id>/?api-version=…&…`; old clients leave the question mark out. */
+function parseUsername(username: string): { readonly hostName: string; readonly clientId: string } | null {
+  const [, hostName, clientId, query] = /^([^/]+)\/(.+)\/(?:\?|(?=api-version=))(.*)$/.exec(username) ?? [];
+  if (hostName === undefined || clientId === undefined || query === undefined) return null;
+  const version = fieldsOf(query)["api-version"];
+  return version !== undefined && API_VERSION.test(version) ? { hostName, clientId } : null;
+}
+
+function proveByCertificate(identity: Identity, thumbprints: readonly string[]): Proof | null {
+  const known = thumbprintsOf(identity);
+  const thumbprint = thumbprints.map(normalized).find((one) => known.includes(one));
+  return thumbprint === undefined ? null : { kind: "certificate", thumbprint };
+}
+
+function proveBySignature(
+  password: string,
+  about: {
+    readonly who: Who;
+    readonly identity: Identity;
+    readonly hub: Pick<Hub, "options" | "policies">;
+    readonly now: number;
+  },
+): Proof | null {
+  const { who, identity, hub, now } = about;
+  if (!password.startsWith("SharedAccessSignature ")) return null;
+  const { sr = "", sig = "", se = "", skn = "" } = fieldsOf(password.slice("SharedAccessSignature ".length));
+  const expiresAt = Number(se) * 1000;
+  if (!/^[0-9]{1,12}$/.test(se) || expiresAt <= now) return null;
+  // The signature covers the scope as the client wrote it.
+  const signedWith = (key: string) =>
+    [sr, decoded(sr), encodeURIComponent(decoded(sr))].some((text) => isSigned(key, text, se, decoded(sig)));
+  const [hostName = "", ...path] = decoded(sr).split("/").map(decoded);
+  if (!isThisHub(hostName, hub.options.hostName)) return null;
+  const scope = path.join("/");
+  const own = resourceOf(who);
+  if (skn === "") {
+    const key = scope === own ? keysOf(identity).find(signedWith) : undefined;
+    return key === undefined ? null : { kind: "deviceKey", key, expiresAt };
+  }
+  const policy = hub.policies.find((known) => known.name === decoded(skn));
+  const covers = scope === "" || own === scope || own.startsWith(`${scope}/`);
+  if (policy === undefined || !covers || !policy.rights.includes("DeviceConnect")) return null;
+  return signedWith(policy.key) ? { kind: "policy", policy: policy.name, expiresAt } : null;
+}
+
+/** Clients that cannot be told of a gateway name the place they dial, port and all: the names of the certificate. */
+function isThisHub(written: string, hostName: string): boolean {
+  const name = written.toLowerCase().replace(/:[0-9]{1,5}$/, "");
+  return [hostName.toLowerCase(), "localhost", "127.0.0.1"].includes(name);
+}
+
+function resourceOf({ deviceId, moduleId }: Who): string {
+  return `devices/${deviceId}${moduleId === null ? "" : `/modules/${moduleId}`}`;
+}
+
+function keysOf({ authentication }: Identity): readonly string[] {
+  if (authentication.type !== "sas") return [];
+  const { primaryKey, secondaryKey } = authentication.symmetricKey;
+  return [primaryKey, secondaryKey].filter((key) => key !== null);
+}
+
+function thumbprintsOf({ authentication }: Identity): readonly string[] {
+  if (authentication.type !== "selfSigned") return [];
+  const { primaryThumbprint, secondaryThumbprint } = authentication.x509Thumbprint;
+  return [primaryThumbprint, secondaryThumbprint]
+    .filter((thumbprint) => thumbprint !== null && thumbprint !== "")
+    .map((thumbprint) => normalized(thumbprint ?? ""));
+}
+
+function normalized(thumbprint: string): string {
+  return thumbprint.replaceAll(/[: ]/g, "").toUpperCase();
+}
