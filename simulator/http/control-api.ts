@@ -9,8 +9,8 @@ import { EVENT_SOURCES, type EventSource } from "../hub/event-feed.ts";
 import { FAULT_KINDS, type FaultRule } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { twinKey } from "../hub/twin.ts";
+import { type HttpReply, type HttpRequest, JSON_HEADERS } from "./http-message.ts";
 import type { ControlApi } from "./server.ts";
-import { type HttpReply, type HttpRequest, JSON_HEADERS } from "./service-api.ts";
 
 // The simulator's own API under /sim, on the port of the hub: what a test does to the world. It asks for no key; the
 // simulator is meant for loopback and test networks.

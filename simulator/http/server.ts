@@ -7,14 +7,9 @@ import { type Answer, nameOfStatus, type Refusal, refuse } from "../hub/errors.t
 import type { FaultRule } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { authorize } from "../hub/sas.ts";
-import {
-  type HttpReply,
-  type HttpRequest,
-  headerOf,
-  type Operation,
-  refusalReply,
-  routeServiceRequest,
-} from "./service-api.ts";
+import { type HttpReply, type HttpRequest, headerOf, refusalReply } from "./http-message.ts";
+import type { Operation } from "./room.ts";
+import { routeServiceRequest } from "./service-api.ts";
 
 export type Server = {
   /** Resolves with the port. */
