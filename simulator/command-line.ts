@@ -105,6 +105,16 @@ function toggle(help: string, set: (draft: Draft) => void): Flag {
 const FLAGS: Readonly<Record<string, Flag>> = {
   port: integer("port", "port to serve on; 0 is any free one", [0, 65_535]),
   "mqtt-port": integer("mqttPort", "port for MQTT over TLS; 0 is any free one", [0, 65_535]),
+  "proxy-port": {
+    value: "N",
+    help: "serve an HTTP proxy to ports 443 and 8883 of the host name here; 0 is any free one (default none)",
+    apply: ({ options }, written) => {
+      const port = /^[0-9]{1,5}$/.test(written) ? Number(written) : Number.NaN;
+      if (!(port <= 65_535)) return "must be a whole number from 0 to 65535";
+      options.proxyPort = port;
+      return null;
+    },
+  },
   address: text("ADDRESS", "address to serve on (default 127.0.0.1)", (draft, written) => {
     draft.options.address = written;
   }),
@@ -223,7 +233,7 @@ export function helpText(): string {
     "port of the service API:",
     "/sim/health /sim/counters /sim/faults /sim/fleet /sim/clock /sim/evaluate /sim/events /sim/messages",
     "",
-    "Prints one line of JSON when it is ready: {port, mqttPort, hostName, caFile or ca, connectionString}.",
+    "Prints one line of JSON when it is ready: {port, mqttPort, proxyPort, hostName, caFile or ca, connectionString}.",
     "",
     ...lines,
     "",

@@ -4,6 +4,7 @@ import type { JsonValue } from "./base/json.ts";
 import { type Behaviour, parseBehaviours } from "./devices/behaviour.ts";
 import { createDownloads, type DownloadsOptions } from "./devices/downloads.ts";
 import { createFleet, type Fleet, type FleetOptions } from "./devices/fleet.ts";
+import { type ConnectProxy, createConnectProxy } from "./http/connect-proxy.ts";
 import { createControlApi } from "./http/control-api.ts";
 import { createServer, type Server } from "./http/server.ts";
 import { acceptWebSocket } from "./http/websocket.ts";
@@ -19,6 +20,8 @@ export type SimulatorOptions = HubOptions &
     readonly port: number;
     /** Of MQTT over TLS; 0: any free one. */
     readonly mqttPort: number;
+    /** Of the proxy that leads to ports 443 and 8883 of the host name; 0: any free one; `null`: there is none. */
+    readonly proxyPort: number | null;
     readonly address: string;
     /** Whether every identity is a live device in this process. */
     readonly autoStart: boolean;
@@ -29,6 +32,7 @@ export type SimulatorOptions = HubOptions &
 export const DEFAULT_OPTIONS: SimulatorOptions = {
   port: 0,
   mqttPort: 0,
+  proxyPort: null,
   address: "127.0.0.1",
   hostName: "simhub.azure-devices.net",
   seed: 1,
@@ -57,6 +61,7 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
 export type Endpoint = {
   readonly port: number;
   readonly mqttPort: number;
+  readonly proxyPort: number | null;
   readonly hostName: string;
   /** PEM of the authority to trust. */
   readonly ca: string;
@@ -100,6 +105,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   hub.start();
   let server: Server | null = null;
   let mqtt: MqttFront | null = null;
+  let proxy: ConnectProxy | null = null;
 
   async function start(): Promise<Endpoint> {
     const certificate = await createServerCertificate(options.hostName);
@@ -113,22 +119,35 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     });
     const port = await server.listen(options.port, options.address);
     const mqttPort = await front.listen(options.mqttPort, options.address);
+    const proxyPort = options.proxyPort === null ? null : await startProxy(options.proxyPort, port, mqttPort);
     const owner = hub.policies.find((policy) => policy.name === "iothubowner");
     if (owner === undefined) throw new Error("the hub has no policy iothubowner");
     const { hostName } = options;
     return {
       port,
       mqttPort,
+      proxyPort,
       hostName,
       ca: certificate.ca,
       connectionString: connectionStringOf(hostName, owner),
     };
   }
 
+  async function startProxy(wanted: number, port: number, mqttPort: number): Promise<number> {
+    // A tunnel is dialled from here: an address that stands for all of them stands for this machine too.
+    const host = ["0.0.0.0", "::"].includes(options.address) ? "127.0.0.1" : options.address;
+    const ports = new Map([
+      [443, { host, port }],
+      [8883, { host, port: mqttPort }],
+    ]);
+    proxy = createConnectProxy({ hostName: options.hostName, ports });
+    return await proxy.listen(wanted, options.address);
+  }
+
   async function stop(): Promise<void> {
     clock.stop();
     downloads.stop();
-    await Promise.all([server?.close(), mqtt?.close()]);
+    await Promise.all([proxy?.close(), server?.close(), mqtt?.close()]);
   }
 
   function advance(milliseconds: number): Promise<void> {
