@@ -203,6 +203,27 @@ const LAYER = {
   modulesContent: { $edgeAgent: {}, inference: { "properties.desired.model": { digest: "x" } } },
 };
 
+test("an etag without quotes counts for nothing, as on the real hub", async () => {
+  const { registry } = await startHub();
+  await registry.create({ deviceId: "cam-1" });
+  const patch = (etag: string, site: string) =>
+    call(registry, "PATCH", path, { ...json, "If-Match": etag }, { tags: { site } });
+  const path = "/twins/cam-1?api-version=2021-04-12";
+  const json = { "Content-Type": "application/json; charset=utf-8" };
+  expect(await statusOf(patch('"stale"', "a"))).toBe(412);
+  await patch("stale", "b");
+  expect((await registry.getTwin("cam-1")).responseBody.tags).toEqual({ site: "b" });
+  await patch("*", "c");
+  const again = call(
+    registry,
+    "PUT",
+    "/devices/cam-1?api-version=2021-04-12",
+    { ...json, "If-Match": "stale" },
+    {},
+  );
+  expect(await statusOf(again)).toBe(409);
+});
+
 test("configurations are created once, changed under their etag, and never change their content", async () => {
   const { registry } = await startHub();
   const written = {

@@ -27,15 +27,13 @@ export function routeServiceRequest(hub: Hub, request: HttpRequest): Answer<Oper
     return refuse("InvalidProtocolVersion", `api-version ${version ?? "(none)"} is not supported`);
   const segments = segmentsOf(url.pathname);
   if (segments === null) return refuse("ArgumentInvalid", "The path is not encoded as it must be");
-  const ifMatch = parseIfMatch(headerOf(request, "if-match"));
-  if (!ifMatch.ok) return ifMatch;
   const body = parseBody(request);
   if (!body.ok) return body;
   const asked: Asked = {
     hub,
     request,
     url,
-    ifMatch: ifMatch.value,
+    ifMatch: parseIfMatch(headerOf(request, "if-match")),
     body: body.value,
     method: request.method,
   };

@@ -4,16 +4,13 @@ import { type Answer, ok, refuse } from "./errors.ts";
 export type IfMatch = { readonly any: boolean; readonly etag: string } | null;
 
 /**
- * Strict on purpose: the value must be quoted, `"*"` too. What the real hub makes of an unquoted one is not known,
- * and a client that relies on it would be found out late.
+ * A bare `*`, or an etag in quotes. The hub takes any other header for none: an etag without quotes makes an update of
+ * a configuration a creation (409), and one of a twin unconditional. Source: what users of the SDKs reported when
+ * these did not quote (azure-iot-hub-python#2, azure-iot-sdk-python#716, azure-iot-sdk-node#606).
  */
-export function parseIfMatch(header: string | undefined): Answer<IfMatch> {
-  if (header === undefined) return ok(null);
-  const quoted = /^"([^"]*)"$/.exec(header);
-  if (quoted === null)
-    return refuse("ArgumentInvalid", `If-Match must be a quoted etag or "*", but it is ${header}`);
-  const etag = quoted[1] ?? "";
-  return ok({ any: etag === "*", etag });
+export function parseIfMatch(header: string | undefined): IfMatch {
+  const etag = header?.trim() === "*" ? "*" : /^\s*"([^"]*)"\s*$/.exec(header ?? "")?.[1];
+  return etag === undefined ? null : { any: etag === "*", etag };
 }
 
 /** 412 where the etag is another one. */

@@ -2,7 +2,7 @@ import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
 import { hash32, seededKey } from "../base/random.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import { checkId, type Identity, type IdentityDraft, parseDraft } from "./identity.ts";
-import { checkEtag, type IfMatch, parseIfMatch } from "./preconditions.ts";
+import { checkEtag, type IfMatch } from "./preconditions.ts";
 import { type TwinKey, twinKey } from "./twin.ts";
 import { parseTwinChange, type Twins } from "./twins.ts";
 
@@ -256,8 +256,8 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     const guarded = mode.endsWith("ifmatchetag");
     const etag = entry["eTag"] ?? entry["etag"];
     if (guarded && typeof etag !== "string") return refuse("ArgumentNull", "an etag is needed");
-    const ifMatch = guarded ? parseIfMatch(quoted(String(etag))) : ok<IfMatch>({ any: true, etag: "*" });
-    if (!ifMatch.ok) return ifMatch;
+    const wanted = guarded ? String(etag).replace(/^"(.*)"$/, "$1") : "*";
+    const ifMatch = { any: wanted === "*", etag: wanted };
     const { id: _id, ...body } = entry;
     const put = (match: IfMatch) =>
       module === null
@@ -269,19 +269,17 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
         return created.ok ? initialTwin(created.value, entry) : created;
       }
       case "createorupdate":
-        return put(identities.has(twinKey(device, module)) ? ifMatch.value : null);
+        return put(identities.has(twinKey(device, module)) ? ifMatch : null);
       case "update":
       case "updateifmatchetag":
-        return put(ifMatch.value);
+        return put(ifMatch);
       case "delete":
       case "deleteifmatchetag":
-        return module === null
-          ? removeDevice(device, ifMatch.value)
-          : removeModule(device, module, ifMatch.value);
+        return module === null ? removeDevice(device, ifMatch) : removeModule(device, module, ifMatch);
       case "updatetwin":
       case "updatetwinifmatchetag": {
         const change = parseTwinChange(body);
-        return change.ok ? twins.patch(twinKey(device, module), change.value, ifMatch.value) : change;
+        return change.ok ? twins.patch(twinKey(device, module), change.value, ifMatch) : change;
       }
       default:
         return refuse("ArgumentInvalid", `importMode ${String(entry["importMode"])} is not known`);
@@ -318,10 +316,6 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
       listeners.push(listener);
     },
   };
-}
-
-function quoted(etag: string): string {
-  return etag.startsWith('"') ? etag : `"${etag}"`;
 }
 
 type Refused = Extract<Answer<never>, { readonly ok: false }>;
