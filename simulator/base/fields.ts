@@ -1,6 +1,6 @@
 import { parseDuration } from "./duration.ts";
 import { globMatcher } from "./glob.ts";
-import { isObject, type JsonObject, type JsonValue } from "./json.ts";
+import { isObject, type JsonObject, type JsonValue, ownValue } from "./json.ts";
 
 /**
  * Reads a JSON object that a person wrote, and collects everything that is wrong with it, each with its path.
@@ -38,7 +38,7 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
   };
   const raw = (name: string): JsonValue | undefined => {
     read.add(name);
-    return given[name] ?? undefined;
+    return ownValue(given, name) ?? undefined;
   };
 
   const fields: Fields = {

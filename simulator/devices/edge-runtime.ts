@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue, NOTHING } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, NOTHING, setKey } from "../base/json.ts";
 import type { Hub } from "../hub/hub.ts";
 import { type TwinKey, twinKey } from "../hub/twin.ts";
 import type { DeviceLinks, Listener, Session } from "../mqtt/device-link.ts";
@@ -95,10 +95,10 @@ function agentReport(desired: JsonObject, reported: JsonObject): JsonObject {
   const empty = Object.keys(desired).length === 0;
   const modules: Record<string, JsonValue> = {};
   const before = reported["modules"];
-  for (const name of Object.keys(isObject(before) ? before : NOTHING)) modules[name] = null;
+  for (const name of Object.keys(isObject(before) ? before : NOTHING)) setKey(modules, name, null);
   const wanted = desired["modules"];
   for (const [name, module] of Object.entries(isObject(wanted) ? wanted : NOTHING))
-    modules[name] = isObject(module) ? moduleReport(module) : null;
+    setKey(modules, name, isObject(module) ? moduleReport(module) : null);
   const system = isObject(desired["systemModules"]) ? desired["systemModules"] : NOTHING;
   const running = (module: JsonValue | undefined) =>
     isObject(module) ? moduleReport(module) : { runtimeStatus: "running" };

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject } from "../base/json.ts";
+import { isObject, type JsonObject, setKey } from "../base/json.ts";
 import { parseTargetCondition } from "../hub/conditions.ts";
 import { configurationEtag, metricProblem, parseModulesContent } from "../hub/configurations.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
@@ -69,7 +69,7 @@ function testQueries(body: JsonObject): Answer<HttpReply> {
   const errors: Record<string, string> = {};
   for (const [name, text] of Object.entries(metrics)) {
     const problem = metricProblem(text);
-    if (problem !== null) errors[name] = problem;
+    if (problem !== null) setKey(errors, name, problem);
   }
   return reply({
     targetConditionError: condition.ok ? null : condition.refusal.message,

@@ -1,7 +1,15 @@
 import type { ManualClock, SimClock } from "../base/clock.ts";
 import { parseDuration } from "../base/duration.ts";
 import { ANY, type Fields, PERCENT, readFields } from "../base/fields.ts";
-import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
+import {
+  isObject,
+  type JsonObject,
+  type JsonValue,
+  ownValue,
+  type ParsedJson,
+  parseJson,
+  setKey,
+} from "../base/json.ts";
 import { parseBehaviours } from "../devices/behaviour.ts";
 import type { Fleet } from "../devices/fleet.ts";
 import { DEFAULT_LIFETIME } from "../hub/cloud-messages.ts";
@@ -9,7 +17,7 @@ import { EVENT_SOURCES, type EventSource } from "../hub/event-feed.ts";
 import { FAULT_KINDS, type FaultRule } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { twinKey } from "../hub/twin.ts";
-import { type HttpReply, type HttpRequest, JSON_HEADERS } from "./http-message.ts";
+import { type HttpReply, type HttpRequest, JSON_HEADERS, urlOf } from "./http-message.ts";
 import type { ControlApi } from "./server.ts";
 
 // The simulator's own API under /sim, on the port of the hub: what a test does to the world. It asks for no key; the
@@ -29,11 +37,21 @@ type Handler = (asked: Asked) => HttpReply | Promise<HttpReply>;
 export function createControlApi(parts: ControlParts): ControlApi {
   const handlers = handlersOf(parts);
   return (request) => {
-    const url = new URL(request.url, "https://hub");
+    const url = urlOf(request);
+    if (url === null) return null;
     const [root, room = "", ...rest] = url.pathname.split("/").filter((segment) => segment !== "");
     if (root !== "sim") return null;
     return handle(handlers, { request, url, room, rest });
   };
+}
+
+/** `undefined` where a percent sign is followed by no proper code. */
+function decodedSegment(segment: string): string | undefined {
+  try {
+    return decodeURIComponent(segment);
+  } catch {
+    return undefined;
+  }
 }
 
 async function handle(
@@ -46,19 +64,21 @@ async function handle(
   },
 ): Promise<HttpReply> {
   const { request, url, room, rest } = asked;
-  const methods = handlers[[room, ...(rest[0] === "behaviours" ? rest : [])].join("/")];
+  const methods = ownValue(handlers, [room, ...(rest[0] === "behaviours" ? rest : [])].join("/"));
   if (methods === undefined)
     return refused(404, [
       `there is no /sim/${room}; there are ${Object.keys(handlers)
         .map((name) => `/sim/${name}`)
         .join(", ")}`,
     ]);
-  const handler = methods[request.method];
+  const handler = ownValue(methods, request.method);
   if (handler === undefined)
     return refused(405, [`${request.method} is not possible here; ${Object.keys(methods).join(", ")} are`]);
   const body = parseBody(request.body);
-  if (!body.ok) return refused(400, ["the body is not JSON"]);
-  return handler({ body: body.value, url, id: rest[0] === undefined ? null : decodeURIComponent(rest[0]) });
+  if (!body.ok) return refused(400, [`the body is ${body.problem}`]);
+  const id = rest[0] === undefined ? null : decodedSegment(rest[0]);
+  if (id === undefined) return refused(400, [`${rest[0]} is not encoded as a path must be`]);
+  return handler({ body: body.value, url, id });
 }
 
 function handlersOf({
@@ -195,7 +215,7 @@ function sendMessage(hub: Hub, body: JsonValue | undefined): HttpReply {
   if (!isObject(given)) fields.complain("properties", "must be an object");
   else
     for (const [name, value] of Object.entries(given)) {
-      if (typeof value === "string" || value === null) properties[name] = value;
+      if (typeof value === "string" || value === null) setKey(properties, name, value);
       else fields.complain(`properties.${name}`, "must be text or null");
     }
   const system = {
@@ -302,13 +322,6 @@ function refused(status: number, problems: readonly string[]): HttpReply {
   };
 }
 
-function parseBody(
-  body: string,
-): { readonly ok: true; readonly value: JsonValue | undefined } | { readonly ok: false } {
-  if (body.trim() === "") return { ok: true, value: undefined };
-  try {
-    return { ok: true, value: JSON.parse(body) as JsonValue };
-  } catch {
-    return { ok: false };
-  }
+function parseBody(body: string): ParsedJson | { readonly ok: true; readonly value: undefined } {
+  return body.trim() === "" ? { ok: true, value: undefined } : parseJson(body);
 }

@@ -10,6 +10,11 @@ export type HttpRequest = {
   readonly body: string;
 };
 
+/** `null` for a target that is neither a path nor a whole URL. A path may begin with two slashes and is a path still. */
+export function urlOf(request: HttpRequest): URL | null {
+  return URL.parse(request.url.startsWith("/") ? `https://hub${request.url}` : request.url);
+}
+
 export type HttpReply = {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;

@@ -44,12 +44,18 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
 
   async function receive(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await readBody(message);
-    if (body === null) return send(response, failure(refuse("MessageTooLarge", "The body is too large")));
+    if (body.kind === "broken") return;
+    if (body.kind === "tooLarge") {
+      // What is left of it is not read: the connection ends with the answer.
+      response.once("finish", () => message.destroy());
+      const reply = failure(refuse("MessageTooLarge", `A body may have ${LARGEST_BODY} bytes`));
+      return send(response, { ...reply, headers: { ...reply.headers, Connection: "close" } });
+    }
     const request: HttpRequest = {
       method: message.method ?? "GET",
       url: message.url ?? "/",
       headers: message.headers,
-      body,
+      body: body.text,
     };
     const controlled = control(request);
     if (controlled !== null) return send(response, await controlled);
@@ -185,15 +191,28 @@ function send(response: ServerResponse, reply: HttpReply): void {
   response.end(reply.status === 204 ? undefined : body);
 }
 
-/** `null` for a body that is too large. */
-async function readBody(message: IncomingMessage): Promise<string | null> {
+type Body =
+  | { readonly kind: "whole"; readonly text: string }
+  | { readonly kind: "tooLarge" }
+  /** The client broke off: nobody is there to be answered. */
+  | { readonly kind: "broken" };
+
+function readBody(message: IncomingMessage): Promise<Body> {
   const chunks: Buffer[] = [];
   let size = 0;
-  for await (const chunk of message as AsyncIterable<Buffer>) {
-    size += chunk.length;
-    if (size <= LARGEST_BODY) chunks.push(chunk);
-  }
-  return size > LARGEST_BODY ? null : Buffer.concat(chunks).toString("utf8");
+  return new Promise((resolve) => {
+    message.on("data", (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= LARGEST_BODY) chunks.push(chunk);
+      else {
+        message.pause();
+        resolve({ kind: "tooLarge" });
+      }
+    });
+    message.once("end", () => resolve({ kind: "whole", text: Buffer.concat(chunks).toString("utf8") }));
+    message.once("error", () => resolve({ kind: "broken" }));
+    message.once("close", () => resolve({ kind: "broken" }));
+  });
 }
 
 function wait(milliseconds: number): Promise<void> {

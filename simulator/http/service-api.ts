@@ -1,9 +1,9 @@
-import type { JsonValue } from "../base/json.ts";
+import { type JsonValue, ownValue, parseJson } from "../base/json.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
 import { parseIfMatch } from "../hub/preconditions.ts";
 import { routeConfigurations } from "./configuration-routes.ts";
-import { type HttpRequest, headerOf } from "./http-message.ts";
+import { type HttpRequest, headerOf, urlOf } from "./http-message.ts";
 import { routeDevices } from "./identity-routes.ts";
 import type { Asked, Operation, Room } from "./room.ts";
 import { routeStatistics } from "./statistics-routes.ts";
@@ -21,12 +21,14 @@ const ROOMS: Readonly<Record<string, Room>> = {
 
 /** Finds out what is asked for. A refusal means that nothing here answers to that. */
 export function routeServiceRequest(hub: Hub, request: HttpRequest): Answer<Operation> {
-  const url = new URL(request.url, "https://hub");
+  const url = urlOf(request);
+  if (url === null) return refuse("ArgumentInvalid", "The target of the request is not a path");
   const version = url.searchParams.get("api-version");
   if (version === null || !API_VERSION.test(version))
     return refuse("InvalidProtocolVersion", `api-version ${version ?? "(none)"} is not supported`);
   const segments = segmentsOf(url.pathname);
-  if (segments === null) return refuse("ArgumentInvalid", "The path is not encoded as it must be");
+  if (segments === null)
+    return refuse("ArgumentInvalid", "The path is not encoded as it must be, or has a slash in an id");
   const body = parseBody(request);
   if (!body.ok) return body;
   const asked: Asked = {
@@ -38,17 +40,19 @@ export function routeServiceRequest(hub: Hub, request: HttpRequest): Answer<Oper
     method: request.method,
   };
   const [room, ...rest] = segments;
-  const found = room === undefined ? null : (ROOMS[room]?.(asked, rest) ?? null);
+  const found = room === undefined ? null : (ownValue(ROOMS, room)?.(asked, rest) ?? null);
   if (found !== null) return ok(found);
   return refuse("ResourceNotFound", `${request.method} ${url.pathname} is not served by this simulator`);
 }
 
 function segmentsOf(path: string): readonly string[] | null {
   try {
-    return path
+    const segments = path
       .split("/")
       .filter((segment) => segment !== "")
       .map(decodeURIComponent);
+    // A slash in an id would make one of `device` and `module` in the keys of twins.
+    return segments.some((segment) => segment.includes("/")) ? null : segments;
   } catch {
     return null;
   }
@@ -56,9 +60,6 @@ function segmentsOf(path: string): readonly string[] | null {
 
 function parseBody(request: HttpRequest): Answer<JsonValue | undefined> {
   if (request.body === "") return ok(undefined);
-  try {
-    return ok(JSON.parse(request.body) as JsonValue);
-  } catch {
-    return refuse("IotHubFormatError", "The body is not JSON");
-  }
+  const parsed = parseJson(request.body);
+  return parsed.ok ? parsed : refuse("IotHubFormatError", `The body is ${parsed.problem}`);
 }

@@ -70,9 +70,9 @@ function parseAnd(cursor: Cursor, subject: Subject): Expression {
 }
 
 function parseNot(cursor: Cursor, subject: Subject): Expression {
-  if (cursor.take("NOT")) return { kind: "not", inner: parseNot(cursor, subject) };
+  if (cursor.take("NOT")) return { kind: "not", inner: cursor.within(() => parseNot(cursor, subject)) };
   if (cursor.take("(")) {
-    const inner = parseOr(cursor, subject);
+    const inner = cursor.within(() => parseOr(cursor, subject));
     cursor.expect(")");
     return inner;
   }

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue, NOTHING, sameJson } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, NOTHING, sameJson, setKey } from "../base/json.ts";
 import { parseTargetCondition, type TargetCondition } from "./conditions.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import { checkEtag, type IfMatch } from "./preconditions.ts";
@@ -224,7 +224,7 @@ export function parseModulesContent(
     if (!isObject(content)) return invalidContent(`modulesContent.${module} must be an object`);
     const parsed = parseSettings(content, `modulesContent.${module}`);
     if (!parsed.ok) return parsed;
-    settings[module] = parsed.value;
+    setKey(settings, module, parsed.value);
   }
   const whole = agent["properties.desired"];
   if (whole === undefined) return checkLayer(settings);
@@ -286,7 +286,7 @@ function parseMetrics(written: JsonValue | undefined): Answer<Readonly<Record<st
   for (const [name, text] of entries) {
     const problem = metricProblem(text);
     if (problem !== null) return refuse("InvalidConfigurationCustomMetricsQuery", `${name}: ${problem}`);
-    metrics[name] = String(text);
+    setKey(metrics, name, String(text));
   }
   return ok(metrics);
 }

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, NOTHING } from "../base/json.ts";
+import { isObject, type JsonObject, NOTHING, ownValue, setKey } from "../base/json.ts";
 import type { Configuration, Setting } from "./configurations.ts";
 import type { ConfigurationStatus } from "./twin.ts";
 
@@ -39,10 +39,13 @@ export function planPaths(ranked: readonly Configuration[]): Plan {
   const winners = new Set(built.paths.map((path) => path.owner));
   const status: Record<string, ConfigurationStatus> = {};
   for (const { id, settings } of ranked)
-    status[id] =
+    setKey(
+      status,
+      id,
       winners.has(id) || (settings[""] ?? []).length === 0 || built.wholeOwner === id
         ? "Applied"
-        : "Targeted";
+        : "Targeted",
+    );
   return { whole: null, paths: built.wholeAsPaths, status };
 }
 
@@ -57,13 +60,15 @@ export function planEdge(ranked: readonly Configuration[], equal: EqualPriorityL
   const modules: Record<string, Plan> = {};
   const names = new Set(applied.flatMap((one) => Object.keys(one.settings)));
   for (const name of [...names, "$edgeAgent"]) {
-    const setters = applied.filter((one) => (one.settings[name] ?? []).length > 0);
-    const built = fold(setters.map((one) => ({ owner: one.id, settings: one.settings[name] ?? [] })));
+    const setters = applied.filter((one) => (ownValue(one.settings, name) ?? []).length > 0);
+    const built = fold(
+      setters.map((one) => ({ owner: one.id, settings: ownValue(one.settings, name) ?? [] })),
+    );
     const status: Record<string, ConfigurationStatus> = {};
     // A layer that says nothing about the agent stays Targeted there, and so is never counted as applied.
-    if (name === "$edgeAgent") for (const one of ranked) status[one.id] = "Targeted";
-    for (const one of setters) status[one.id] = "Applied";
-    modules[name] = { whole: built.whole, paths: built.paths, status };
+    if (name === "$edgeAgent") for (const one of ranked) setKey(status, one.id, "Targeted");
+    for (const one of setters) setKey(status, one.id, "Applied");
+    setKey(modules, name, { whole: built.whole, paths: built.paths, status });
   }
   return { owned: base !== undefined, modules };
 }

@@ -2,7 +2,9 @@ import {
   isObject,
   type JsonObject,
   NOTHING,
+  ownValue,
   sameJson,
+  setKey,
   valueAt,
   withoutValueAt,
   withValueAt,
@@ -136,7 +138,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
     for (const module of registry.modulesOf(device)) {
       if (module.moduleId === null || module.moduleId === "$edgeAgent") continue;
       const key = twinKey(device, module.moduleId);
-      const plan = edge?.modules[module.moduleId] ?? NO_PLAN;
+      const plan = (edge === null ? undefined : ownValue(edge.modules, module.moduleId)) ?? NO_PLAN;
       if (forModules.length === 0) writes += assignEdge(key, plan, edge?.owned ?? false);
       else writes += evaluateModule(module, plan, forModules, tallies);
     }
@@ -227,7 +229,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
       const twin = twins.get(key);
       if (twin === undefined) return;
       let wanted = twin.desired.value;
-      for (const { path, value } of settings[module] ?? [])
+      for (const { path, value } of ownValue(settings, module) ?? [])
         wanted = path.length === 0 && isObject(value) ? value : withValueAt(wanted, path, value);
       twins.patch(key, { tags: null, desired: mergePatch(twin.desired.value, wanted) }, null);
       twins.setConfigurations(key, {});
@@ -251,7 +253,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
     const custom: Record<string, number> = {};
     for (const [name, text] of Object.entries(one.metrics)) {
       const rows = parts.countRows(text);
-      if (rows !== null) custom[name] = rows;
+      if (rows !== null) setKey(custom, name, rows);
     }
     const system: Record<string, number> = { targetedCount: tally.targeted, appliedCount: tally.applied };
     if (one.kind === "standard" || one.kind === "layered") {

@@ -1,4 +1,4 @@
-import type { JsonObject, JsonValue } from "../base/json.ts";
+import { type JsonObject, type JsonValue, parseJson } from "../base/json.ts";
 import { type Identity, NEVER } from "./identity.ts";
 import { type Section, type Twin, type TwinKey, twinVersion } from "./twin.ts";
 import type { TwinNotice } from "./twins.ts";
@@ -255,11 +255,10 @@ function readable(body: Buffer, contentType: string | null): Pick<FeedEvent, "bo
   const text = body.toString("utf8");
   if (!Buffer.from(text, "utf8").equals(body))
     return { body: body.toString("base64"), bodyEncoding: "base64" };
-  if (contentType?.toLowerCase().startsWith("application/json") === true)
-    try {
-      return { body: JSON.parse(text) as JsonValue, bodyEncoding: "json" };
-    } catch {
-      // The device was mistaken: it is shown as it came.
-    }
+  if (contentType?.toLowerCase().startsWith("application/json") === true) {
+    const parsed = parseJson(text);
+    // Otherwise the device was mistaken: it is shown as it came.
+    if (parsed.ok) return { body: parsed.value, bodyEncoding: "json" };
+  }
   return { body: text, bodyEncoding: "utf-8" };
 }

@@ -134,10 +134,16 @@ export type Cursor = {
   readonly take: (text: string) => boolean;
   readonly expect: (text: string) => void;
   readonly fail: (expected: string) => never;
+  /** Parses what is inside of something; a parser calls itself for each level, so there are not any number of them. */
+  readonly within: <T>(parse: () => T) => T;
 };
+
+/** Levels of parentheses, NOT and signs in one another. */
+const DEEPEST = 100;
 
 export function createCursor(tokens: readonly Token[]): Cursor {
   let at = 0;
+  let depth = 0;
   const last = tokens[tokens.length - 1] ?? { kind: "end", text: "", at: 0 };
   const peek = (ahead = 0): Token => tokens[at + ahead] ?? last;
   const next = (): Token => {
@@ -165,6 +171,14 @@ export function createCursor(tokens: readonly Token[]): Cursor {
       if (!take(text)) fail(text);
     },
     fail,
+    within: (parse) => {
+      if (depth >= DEEPEST)
+        throw new SyntaxError(`Line 1:${peek().at}: nested deeper than ${DEEPEST} levels`);
+      depth += 1;
+      const parsed = parse();
+      depth -= 1;
+      return parsed;
+    },
   };
 }
 

@@ -1,5 +1,5 @@
 import type { SimClock } from "../base/clock.ts";
-import type { JsonObject, JsonValue } from "../base/json.ts";
+import { type JsonObject, type JsonValue, parseJson } from "../base/json.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import type { TwinKey } from "./twin.ts";
 
@@ -120,11 +120,10 @@ export function createMethods(clock: SimClock): Methods {
 
 function parseResponse(status: number, body: string): Answer<JsonObject> {
   if (body.trim() === "") return ok({ status, payload: null });
-  try {
-    return ok({ status, payload: JSON.parse(body) as JsonValue });
-  } catch {
-    return refuse("BadGateway", "The device answered with a payload that is not JSON.", "B");
-  }
+  const parsed = parseJson(body);
+  return parsed.ok
+    ? ok({ status, payload: parsed.value })
+    : refuse("BadGateway", `The device answered with a payload that is ${parsed.problem}.`, "B");
 }
 
 /** The body of a service's call: times in seconds, 30 to answer and 0 to come online where nothing is said. */

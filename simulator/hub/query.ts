@@ -1,4 +1,4 @@
-import type { JsonObject, JsonValue } from "../base/json.ts";
+import { type JsonObject, type JsonValue, setKey } from "../base/json.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import {
   type Comparison,
@@ -212,7 +212,9 @@ function parseAnd(cursor: Cursor): Expression {
 }
 
 function parseNot(cursor: Cursor): Expression {
-  return cursor.take("NOT") ? { kind: "not", inner: parseNot(cursor) } : parseComparison(cursor);
+  return cursor.take("NOT")
+    ? { kind: "not", inner: cursor.within(() => parseNot(cursor)) }
+    : parseComparison(cursor);
 }
 
 const OPERATORS: readonly (readonly [string, Comparison])[] = [
@@ -270,7 +272,7 @@ function parseOperand(cursor: Cursor): Expression {
     return { kind: "literal", value: token.kind === "string" ? token.text : token.value };
   }
   if (cursor.take("(")) {
-    const inner = parseOr(cursor);
+    const inner = cursor.within(() => parseOr(cursor));
     cursor.expect(")");
     return inner;
   }
@@ -279,7 +281,7 @@ function parseOperand(cursor: Cursor): Expression {
       kind: "calculate",
       operator: "-",
       left: { kind: "literal", value: 0 },
-      right: parseOperand(cursor),
+      right: cursor.within(() => parseOperand(cursor)),
     };
   if (cursor.take("TRUE")) return { kind: "literal", value: true };
   if (cursor.take("FALSE")) return { kind: "literal", value: false };
@@ -290,8 +292,9 @@ function parseOperand(cursor: Cursor): Expression {
     if (called === null) return cursor.fail("a function that exists");
     cursor.next();
     cursor.next();
-    const args = [parseSum(cursor)];
-    while (cursor.take(",")) args.push(parseSum(cursor));
+    const parseArgument = () => cursor.within(() => parseSum(cursor));
+    const args = [parseArgument()];
+    while (cursor.take(",")) args.push(parseArgument());
     cursor.expect(")");
     if (args.length !== called.takes)
       throw new SyntaxError(`Line 1:${token.at}: ${called.name} takes ${called.takes} arguments`);
@@ -322,7 +325,7 @@ export function project(query: Query, row: Row): JsonObject {
   const projected: Record<string, JsonValue> = {};
   for (const column of query.columns ?? []) {
     const value = column.read(row);
-    if (value !== undefined) projected[column.name] = value;
+    if (value !== undefined) setKey(projected, column.name, value);
   }
   return projected;
 }
@@ -373,7 +376,7 @@ function rowOfGroup(
   columns.forEach((column, index) => {
     const tally = group.tallies[index];
     const value = column.kind === "value" ? column.read(group.first) : tallied(column.aggregate, tally);
-    if (value !== undefined) row[column.name] = value;
+    if (value !== undefined) setKey(row, column.name, value);
   });
   return row;
 }

@@ -75,6 +75,12 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     );
   }
 
+  /** The key alone will not do: text with a slash is no device, though a module may have that key. */
+  function get(deviceId: string, moduleId: string | null): Identity | undefined {
+    const found = identities.get(twinKey(deviceId, moduleId));
+    return found?.deviceId === deviceId ? found : undefined;
+  }
+
   function tell(write: IdentityWrite): void {
     for (const listener of listeners) listener(write);
   }
@@ -125,6 +131,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
 
   function ensureModule(deviceId: string, moduleId: string): void {
     if (!identities.has(deviceId) || identities.has(twinKey(deviceId, moduleId))) return;
+    if (!checkId(moduleId, "moduleId").ok) return;
     if ((modules.get(deviceId)?.size ?? 0) >= MODULES_PER_DEVICE + 2) return;
     const draft = parseDraft({ managedBy: "IotEdge" }, makeKey);
     if (draft.ok) create(deviceId, moduleId, draft.value);
@@ -179,7 +186,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
   }
 
   function removeDevice(deviceId: string, ifMatch: IfMatch): Answer<void> {
-    const identity = identities.get(deviceId);
+    const identity = get(deviceId, null);
     if (identity === undefined) return refuse("DeviceNotFound", `Device ${deviceId} not registered`);
     const matched = checkEtag(ifMatch, identity.etag);
     if (matched.ok) remove(identity);
@@ -211,7 +218,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
   }
 
   function removeModule(deviceId: string, moduleId: string, ifMatch: IfMatch): Answer<void> {
-    const identity = identities.get(twinKey(deviceId, moduleId));
+    const identity = get(deviceId, moduleId);
     if (identity === undefined)
       return identities.has(deviceId)
         ? refuse("ModuleNotFound", `Module ${moduleId} on device ${deviceId} not registered`)
@@ -278,6 +285,8 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
         return module === null ? removeDevice(device, ifMatch) : removeModule(device, module, ifMatch);
       case "updatetwin":
       case "updatetwinifmatchetag": {
+        const named = checkId(device, "deviceId");
+        if (!named.ok) return named;
         const change = parseTwinChange(body);
         return change.ok ? twins.patch(twinKey(device, module), change.value, ifMatch) : change;
       }
@@ -293,7 +302,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
   }
 
   return {
-    get: (deviceId, moduleId) => identities.get(twinKey(deviceId, moduleId)),
+    get,
     *devices() {
       for (const deviceId of modules.keys()) {
         const identity = identities.get(deviceId);

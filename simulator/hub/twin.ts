@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue, NOTHING } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, NOTHING, ownValue, setKey } from "../base/json.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 
 /** `device`, or `device/module`: neither id can contain a slash. */
@@ -91,15 +91,15 @@ function mergeTree(
       delete merged[key];
       delete stamps[key];
     } else if (isObject(next)) {
-      const had = merged[key];
-      const hadStamp = stamps[key];
+      const had = ownValue(merged, key);
+      const hadStamp = ownValue(stamps, key);
       const keeps = isObject(had) && isObject(hadStamp);
       const inner = mergeTree(keeps ? had : NOTHING, keeps ? hadStamp : NOTHING, next, stamp);
-      merged[key] = inner.value;
-      stamps[key] = inner.metadata;
+      setKey(merged, key, inner.value);
+      setKey(stamps, key, inner.metadata);
     } else {
-      merged[key] = next;
-      stamps[key] = stamp;
+      setKey(merged, key, next);
+      setKey(stamps, key, stamp);
     }
   }
   return { value: merged, metadata: stamps };
@@ -109,10 +109,10 @@ function mergeTree(
 export function mergeJson(value: JsonObject, patch: JsonObject): JsonObject {
   const merged: Record<string, JsonValue> = { ...value };
   for (const [key, next] of Object.entries(patch)) {
-    const had = merged[key];
+    const had = ownValue(merged, key);
     if (next === null) delete merged[key];
-    else if (isObject(next)) merged[key] = mergeJson(isObject(had) ? had : NOTHING, next);
-    else merged[key] = next;
+    else if (isObject(next)) setKey(merged, key, mergeJson(isObject(had) ? had : NOTHING, next));
+    else setKey(merged, key, next);
   }
   return merged;
 }
@@ -165,6 +165,7 @@ function problemOf(value: JsonValue, path: string, depth: number): string | null
     return fits ? null : `${path} is an integer out of range`;
   }
   if (Array.isArray(value)) {
+    if (value.length > 0 && depth > DEEPEST) return `${path} is deeper than ${DEEPEST} levels`;
     for (const [index, item] of value.entries()) {
       if (item === null) return `${path}[${index}] is null, which an array must not have`;
       const wrong = problemOf(item as JsonValue, `${path}[${index}]`, depth + 1);

@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, type TLSSocket } from "node:tls";
 import { Aedes, type Client, type PublishPacket } from "aedes";
 import type { ServerCertificate } from "../base/certificates.ts";
-import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
+import { isObject, type JsonObject, parseJson } from "../base/json.ts";
 import { type Answer, errorDetail, type Refusal, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { TwinKey } from "../hub/twin.ts";
@@ -436,11 +436,8 @@ function thumbprintsOf(socket: TLSSocket): readonly string[] {
 }
 
 function parsePatch(text: string): Answer<JsonObject> {
-  try {
-    const patch = JSON.parse(text) as JsonValue;
-    if (isObject(patch)) return { ok: true, value: patch };
-  } catch {
-    // Said below.
-  }
+  const patch = parseJson(text);
+  if (!patch.ok) return refuse("ArgumentInvalid", `The reported properties are ${patch.problem}`);
+  if (isObject(patch.value)) return { ok: true, value: patch.value };
   return refuse("ArgumentInvalid", "The reported properties must be a JSON object");
 }
