@@ -1,5 +1,6 @@
 import { parseDuration } from "./base/duration.ts";
-import { TIERS, type Tier } from "./hub/throttle.ts";
+import { SHAPINGS, type Shaping } from "./hub/throttle.ts";
+import { maximumUnits, TIERS, type Tier } from "./hub/tier.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
 
 export type Command = {
@@ -57,6 +58,18 @@ function integer(name: NumberOption, help: string, range: readonly [number, numb
       if (!(value >= range[0] && value <= range[1]))
         return `must be a whole number from ${range[0]} to ${range[1]}`;
       options[name] = value;
+      return null;
+    },
+  };
+}
+
+function wholeNumber(value: string, help: string, set: (draft: Draft, value: number) => void): Flag {
+  return {
+    value,
+    help,
+    apply: (draft, written) => {
+      if (!/^[0-9]{1,12}$/.test(written)) return "must be a whole number";
+      set(draft, Number(written));
       return null;
     },
   };
@@ -130,6 +143,26 @@ const FLAGS: Readonly<Record<string, Flag>> = {
   units: integer("units", "units of the tier", [1, 200]),
   "no-throttling": toggle("never answer 429", (draft) => {
     draft.options.throttling = false;
+  }),
+  shaping: choice<Shaping>(
+    SHAPINGS,
+    "requests beyond a budget: 429 at once, or a queue first (default refuse)",
+    (draft, value) => {
+      draft.options.shaping = value;
+    },
+  ),
+  "retry-after": wholeNumber(
+    "SECONDS",
+    "send Retry-After with every 429 (default: no such header)",
+    (draft, value) => {
+      draft.options.retryAfter = value;
+    },
+  ),
+  "daily-quota": wholeNumber("N", "messages a day (default: what the tier has)", (draft, value) => {
+    draft.options.dailyQuota = value;
+  }),
+  "no-quota": toggle("messages are counted and never refused", (draft) => {
+    draft.options.quota = false;
   }),
   "charge-devices": toggle("charge what devices do to the budgets of twins, as a real hub does", (draft) => {
     draft.options.chargeDevices = true;
@@ -217,6 +250,9 @@ export function parseCommandLine(args: readonly string[]): ParsedCommandLine {
     const problem = written === undefined ? `needs a value: ${flag.value}` : flag.apply(draft, written);
     if (problem !== null) problems.push(`--${name} ${problem}`);
   }
+  const { tier = DEFAULT_OPTIONS.tier, units = DEFAULT_OPTIONS.units } = draft.options;
+  if (units > maximumUnits(tier))
+    problems.push(`--units of tier ${tier} must be a whole number from 1 to ${maximumUnits(tier)}`);
   return problems.length === 0 ? { kind: "run", command: draft } : { kind: "wrong", problems };
 }
 

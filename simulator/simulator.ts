@@ -25,8 +25,6 @@ export type SimulatorOptions = HubOptions &
     readonly address: string;
     /** Whether every identity is a live device in this process. */
     readonly autoStart: boolean;
-    /** Whether reports of devices are charged to the budgets of twins, as on a real hub. */
-    readonly chargeDevices: boolean;
   };
 
 export const DEFAULT_OPTIONS: SimulatorOptions = {
@@ -39,6 +37,10 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
   tier: "S1",
   units: 1,
   throttling: true,
+  shaping: "refuse",
+  retryAfter: null,
+  quota: true,
+  dailyQuota: null,
   maximumDevices: 1_000_000,
   maximumPageSize: 1000,
   queryStaleness: 0,

@@ -16,6 +16,7 @@ import { DEFAULT_LIFETIME } from "../hub/cloud-messages.ts";
 import { EVENT_SOURCES, type EventSource } from "../hub/event-feed.ts";
 import { FAULT_KINDS, type FaultRule } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
+import { isBasic } from "../hub/tier.ts";
 import { twinKey } from "../hub/twin.ts";
 import { type HttpReply, type HttpRequest, JSON_HEADERS, urlOf } from "./http-message.ts";
 import type { ControlApi } from "./server.ts";
@@ -111,7 +112,8 @@ function handlersOf({
         }),
     },
     counters: {
-      GET: () => answered({ ...hub.counters.report(), budgets: hub.throttle.left() }),
+      GET: () =>
+        answered({ ...hub.counters.report(), budgets: hub.throttle.left(), quota: hub.quota.report() }),
       DELETE: () => {
         hub.counters.reset();
         return NO_CONTENT;
@@ -231,9 +233,14 @@ function sendMessage(hub: Hub, body: JsonValue | undefined): HttpReply {
   if (problems.length > 0) return refused(400, problems);
   if (hub.registry.get(device, null)?.enabled !== true)
     return refused(404, [`there is no device ${device} that is enabled`]);
+  if (isBasic(hub.options.tier)) return refused(403, [`tier ${hub.options.tier} has no messages to devices`]);
+  if (hub.quota.spent()) return refused(403, ["the daily quota of messages is used up until midnight UTC"]);
+  if (hub.options.throttling && !hub.throttle.take("cloudMessage", 1))
+    return refused(429, ["too many messages to devices; try again later"]);
   const text = typeof content === "string" ? content : JSON.stringify(content);
   const sent = hub.messages.send(device, { body: Buffer.from(text), properties, lifetime });
   if (!sent.ok) return refused(sent.refusal.status, [sent.refusal.message]);
+  hub.quota.charge("cloudMessage", sent.value.body.length);
   return answered({ sequenceNumber: sent.value.sequenceNumber, pending: hub.messages.pending(device) });
 }
 

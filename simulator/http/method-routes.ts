@@ -1,6 +1,7 @@
 import { refuse } from "../hub/errors.ts";
 import { parseMethodCall } from "../hub/methods.ts";
 import { twinKey } from "../hub/twin.ts";
+import { payloadSize } from "./metering.ts";
 import { type Asked, type Operation, reply, withObject } from "./room.ts";
 
 /** `POST /twins/{device}[/modules/{module}]/methods` */
@@ -11,7 +12,7 @@ export function routeMethod(asked: Asked, device: string, module: string | null)
     name: "method",
     device,
     right: "ServiceConnect",
-    cost: Math.max(1, Math.ceil(asked.request.body.length / 4096)),
+    cost: Math.max(1, Math.ceil(payloadSize(asked.request.body) / 4096)),
     writes: null,
     run: withObject(asked, async (body) => {
       const { hub } = asked;

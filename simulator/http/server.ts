@@ -3,13 +3,15 @@ import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { ServerCertificate } from "../base/certificates.ts";
-import { type Answer, nameOfStatus, type Refusal, refuse } from "../hub/errors.ts";
+import { type Answer, nameOfStatus, ok, type Refusal, refuse } from "../hub/errors.ts";
 import type { FaultRule } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { authorize } from "../hub/sas.ts";
 import { type HttpReply, type HttpRequest, headerOf, refusalReply } from "./http-message.ts";
+import { chargesOf, isMetered } from "./metering.ts";
 import type { Operation } from "./room.ts";
 import { routeServiceRequest } from "./service-api.ts";
+import { isInTier } from "./tier-check.ts";
 
 export type Server = {
   /** Resolves with the port. */
@@ -83,7 +85,7 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     );
     if (early !== null) return finish(response, operation, early);
     if (response.destroyed || response.closed) return;
-    const reply = await carryOut(operation);
+    const reply = await carryOut(operation, request);
     const late = await suffer(
       struck.filter((rule) => rule.when === "after"),
       operation,
@@ -92,15 +94,38 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     finish(response, operation, late ?? reply);
   }
 
-  async function carryOut(operation: Operation): Promise<HttpReply> {
-    if (hub.options.throttling && !hub.throttle.take(operation.operation, operation.cost))
-      return failure(
-        refuse("ThrottlingException", `Too many requests of class ${operation.operation}; try again later`),
-      );
+  async function carryOut(operation: Operation, request: HttpRequest): Promise<HttpReply> {
+    const admitted = await admit(operation, request);
+    if (!admitted.ok) return failure(admitted);
     const done = await operation.run();
-    if (!done.ok) return failure(done);
-    if (operation.writes !== null && done.value.status < 300) hub.counters.write(operation.writes);
-    return done.value;
+    const reply = done.ok ? done.value : failure(done);
+    for (const { what, bytes } of chargesOf(operation, request, reply)) hub.quota.charge(what, bytes);
+    if (operation.writes !== null && reply.status < 300) hub.counters.write(operation.writes);
+    return reply;
+  }
+
+  /** Tier, quota and budget, in this order: what is not there costs nothing. A queue is waited for. */
+  async function admit(operation: Operation, request: HttpRequest): Promise<Answer<void>> {
+    const { tier, throttling, retryAfter } = hub.options;
+    if (!isInTier(tier, operation, request.body))
+      return refuse("OperationNotAvailableInCurrentTier", `Tier ${tier} has no ${operation.name}`);
+    if (isMetered(operation) && hub.quota.spent())
+      return refuse("IotHubQuotaExceeded", "The daily quota of messages is used up until midnight UTC");
+    const queued = throttling ? hub.throttle.reserve(operation.operation, operation.cost) : 0;
+    if (queued === null) {
+      const text = `Too many requests of class ${operation.operation}; try again later`;
+      const { refusal } = refuse("ThrottlingException", text);
+      return { ok: false, refusal: { ...refusal, retryAfterSeconds: retryAfter } };
+    }
+    if (queued > 0) await turn(queued);
+    return ok(undefined);
+  }
+
+  /** Budgets come back by the time of the simulated world, and so do queues. */
+  function turn(milliseconds: number): Promise<void> {
+    return new Promise((resolve) => {
+      hub.clock.schedule(milliseconds, resolve, undefined);
+    });
   }
 
   /** `null` where the request goes on; a reply where a fault answers in its place. */

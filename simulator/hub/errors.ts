@@ -33,6 +33,7 @@ const CATALOGUE = {
   IotHubUnauthorized: [401, 401003],
   IotHubQuotaExceeded: [403, 403002],
   DeviceMaximumQueueDepthExceeded: [403, 403004],
+  OperationNotAvailableInCurrentTier: [403, 403010],
   DeviceNotFound: [404, 404001],
   JobNotFound: [404, 404002],
   ModuleNotFound: [404, 404010],

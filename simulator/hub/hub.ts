@@ -9,9 +9,11 @@ import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
 import { createMethods, type Methods } from "./methods.ts";
+import { createQuota, type Quota } from "./quota.ts";
 import { createRegistry, type Registry } from "./registry.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
-import { createThrottle, type Throttle, type Tier } from "./throttle.ts";
+import { createThrottle, type Shaping, type Throttle } from "./throttle.ts";
+import type { Tier } from "./tier.ts";
 import type { TwinKey } from "./twin.ts";
 import { createTwins, type Twins } from "./twins.ts";
 
@@ -22,6 +24,16 @@ export type HubOptions = EvaluationOptions & {
   readonly units: number;
   /** Whether requests beyond the budgets of the tier get 429. */
   readonly throttling: boolean;
+  /** What happens to requests beyond a budget. */
+  readonly shaping: Shaping;
+  /** Seconds in the header `Retry-After` of a 429; `null`: no such header. */
+  readonly retryAfter: number | null;
+  /** Whether the daily quota of messages is a limit. It is none without throttling, unless `dailyQuota` is given. */
+  readonly quota: boolean;
+  /** Messages a day in place of what the tier has. */
+  readonly dailyQuota: number | null;
+  /** Whether what devices do is charged to budgets and quota, as on a real hub. */
+  readonly chargeDevices: boolean;
   readonly maximumDevices: number;
   readonly maximumPageSize: number;
   /** Milliseconds between a write and the first query that may see it. */
@@ -45,6 +57,7 @@ export type Hub = {
   readonly index: FleetIndex;
   readonly evaluation: Evaluation;
   readonly throttle: Throttle;
+  readonly quota: Quota;
   readonly faults: Faults;
   readonly counters: Counters;
   readonly methods: Methods;
@@ -131,7 +144,11 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     configurations,
     index,
     evaluation,
-    throttle: createThrottle(options.tier, options.units, now),
+    throttle: createThrottle(options, now),
+    quota: createQuota(
+      { ...options, limited: options.quota && (options.throttling || options.dailyQuota !== null) },
+      now,
+    ),
     faults,
     counters,
     methods: createMethods(clock),

@@ -1,10 +1,21 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { budgetsOf, createThrottle, OPERATION_CLASSES, TIERS } from "./throttle.ts";
+import {
+  budgetsOf,
+  createThrottle,
+  OPERATION_CLASSES,
+  type OperationClass,
+  type Shaping,
+} from "./throttle.ts";
+import { TIERS, type Tier } from "./tier.ts";
+
+function throttleOf(tier: Tier, now: () => number, shaping: Shaping = "refuse") {
+  return createThrottle({ tier, units: 1, shaping }, now);
+}
 
 test("two bulk requests of fifty pass in a minute of one S1 unit, and the third does not", () => {
   let now = 0;
-  const throttle = createThrottle("S1", 1, () => now);
+  const throttle = throttleOf("S1", () => now);
   expect(throttle.take("identity", 50)).toBe(true);
   expect(throttle.take("identity", 50)).toBe(true);
   expect(throttle.take("identity", 50)).toBe(false);
@@ -14,24 +25,72 @@ test("two bulk requests of fifty pass in a minute of one S1 unit, and the third 
 
 test("a budget that nobody used for an hour lets no more through than a full one", () => {
   let now = 0;
-  const throttle = createThrottle("S1", 1, () => now);
+  const throttle = throttleOf("S1", () => now);
   now += 3_600_000;
   for (let index = 0; index < 20; index++) expect(throttle.take("query", 1)).toBe(true);
   expect(throttle.take("query", 1)).toBe(false);
 });
 
-test.each([
-  ["S1", 1, { identity: 100, query: 20, configuration: 20, twinRead: 100, twinWrite: 50 }],
-  ["S1", 5, { identity: 500, query: 100, configuration: 100, twinRead: 100, twinWrite: 50 }],
-  ["S2", 20, { identity: 2000, query: 400, configuration: 400, twinRead: 200, twinWrite: 100 }],
-  ["S3", 2, { identity: 10_000, query: 2000, configuration: 40, twinRead: 1000, twinWrite: 500 }],
-] as const)("%s with %i units has the budgets of the table", (tier, units, wanted) => {
-  const budgets = budgetsOf(tier, units);
-  expect(budgets.identity.perSecond * 60).toBeCloseTo(wanted.identity);
-  expect(budgets.query.perSecond * 60).toBeCloseTo(wanted.query);
-  expect(budgets.configuration.perSecond * 60).toBeCloseTo(wanted.configuration);
-  expect(budgets.twinRead.perSecond).toBe(wanted.twinRead);
-  expect(budgets.twinWrite.perSecond).toBe(wanted.twinWrite);
+type Row = readonly [row: string, name: OperationClass, per: "second" | "minute", figures: readonly number[]];
+const COLUMNS = [
+  ["F1", 1],
+  ["S1", 1],
+  ["B1", 20],
+  ["S2", 1],
+  ["B2", 20],
+  ["S3", 1],
+  ["B3", 2],
+] as const;
+
+test.each<Row>([
+  ["identity registry", "identity", "minute", [100, 100, 2000, 100, 2000, 5000, 10_000]],
+  ["new device connections", "connection", "second", [100, 100, 240, 120, 2400, 6000, 12_000]],
+  ["D2C sends", "telemetry", "second", [100, 100, 240, 120, 2400, 6000, 12_000]],
+  ["queries", "query", "minute", [20, 20, 400, 20, 400, 1000, 2000]],
+  ["twin reads", "twinRead", "second", [100, 100, 100, 100, 200, 500, 1000]],
+  ["twin updates", "twinWrite", "second", [50, 50, 50, 50, 100, 250, 500]],
+  ["direct methods in pieces of 4 KB", "method", "second", [40, 40, 800, 120, 2400, 6144, 12_288]],
+  ["jobs: create, update, list, delete", "job", "minute", [100, 100, 2000, 100, 2000, 5000, 10_000]],
+  ["jobs: work on devices", "jobDevice", "second", [10, 10, 10, 10, 20, 50, 100]],
+  ["configurations and deployments", "configuration", "minute", [20, 20, 400, 20, 400, 20, 40]],
+  ["C2D sends", "cloudMessage", "minute", [100, 100, 2000, 100, 2000, 5000, 10_000]],
+  [
+    "C2D receives over HTTPS",
+    "cloudMessageReceive",
+    "minute",
+    [1000, 1000, 20_000, 1000, 20_000, 50_000, 100_000],
+  ],
+  ["file upload initiations", "fileUpload", "minute", [100, 100, 2000, 100, 2000, 5000, 10_000]],
+])("%s: the table's figures for every tier", (_row, name, per, figures) => {
+  const found = COLUMNS.map(([tier, units]) =>
+    Math.round(budgetsOf(tier, units)[name].perSecond * (per === "minute" ? 60 : 1)),
+  );
+  expect(found).toEqual(figures);
+});
+
+test("requests beyond a burst wait for their turn one after another, and are refused once the queue is full", () => {
+  let now = 0;
+  const throttle = throttleOf("S1", () => now, "queue");
+  const waits = Array.from({ length: 24 }, () => throttle.reserve("query", 1));
+  expect(waits.slice(0, 20)).toEqual(Array(20).fill(0));
+  expect(waits.slice(20)).toEqual([3000, 6000, 9000, null]);
+  expect(throttle.left().query).toBe(0);
+  now += 3000;
+  expect(throttle.reserve("query", 1)).toBe(9000);
+  now += 60_000;
+  expect(throttle.reserve("query", 1)).toBe(0);
+});
+
+test("a bulk request beyond a whole budget is refused, not queued for ever", () => {
+  const throttle = throttleOf("S1", () => 0, "queue");
+  expect(throttle.reserve("identity", 101)).toBe(null);
+  expect(throttle.reserve("identity", 100)).toBe(0);
+});
+
+test("without a queue there is nothing to wait for", () => {
+  const throttle = throttleOf("S1", () => 0);
+  for (let index = 0; index < 20; index++) expect(throttle.reserve("query", 1)).toBe(0);
+  expect(throttle.reserve("query", 1)).toBe(null);
 });
 
 test("over any time no more passes than the burst and the rate allow, and a patient client gets its rate", () => {
@@ -42,7 +101,7 @@ test("over any time no more passes than the burst and the rate allow, and a pati
       fc.array(fc.integer({ min: 0, max: 5000 }), { minLength: 1, maxLength: 200 }),
       (tier, operation, pauses) => {
         let now = 0;
-        const throttle = createThrottle(tier, 1, () => now);
+        const throttle = throttleOf(tier, () => now);
         const { perSecond, capacity } = budgetsOf(tier, 1)[operation];
         let passed = 0;
         for (const pause of pauses) {

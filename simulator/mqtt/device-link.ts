@@ -1,6 +1,8 @@
 import type { JsonObject } from "../base/json.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
+import type { Charged } from "../hub/quota.ts";
+import { isBasic } from "../hub/tier.ts";
 import { type TwinKey, twinKey } from "../hub/twin.ts";
 
 // Between the hub and its devices. In-process devices hold sessions of it, and a front for MQTT would: connect when a
@@ -58,7 +60,10 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
     if (connection === undefined || twin === null || desiredPatch === null) return;
     // Nothing is queued for a device that cannot be reached.
     if (hub.faults.cutsOff(connection.deviceId)) connection.lost = true;
-    else connection.desired(desiredPatch, twin.desired.version);
+    else {
+      charge("desiredNotification", desiredPatch);
+      connection.desired(desiredPatch, twin.desired.version);
+    }
   });
 
   hub.registry.onWrite(({ key, before, after }) => {
@@ -78,12 +83,20 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
     connection.closed(because);
   }
 
+  function charge(what: Charged, content: object): void {
+    if (options.chargeDevices) hub.quota.charge(what, Buffer.byteLength(JSON.stringify(content)));
+  }
+
   /** Why a session may do nothing just now. */
   function barred(session: Session): Answer<void> {
     if (connections.get(session.key) !== session)
       return refuse("IotHubUnauthorized", "The session is closed");
     if (hub.faults.cutsOff(session.deviceId))
       return refuse("ServiceUnavailable", "The hub cannot be reached");
+    if (isBasic(hub.options.tier))
+      return refuse("OperationNotAvailableInCurrentTier", `Tier ${hub.options.tier} has no twins`);
+    if (options.chargeDevices && hub.quota.spent())
+      return refuse("IotHubQuotaExceeded", "The daily quota of messages is used up until midnight UTC");
     return ok(undefined);
   }
 
@@ -114,12 +127,14 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
       if (twin === undefined) return refuse("DeviceNotFound", "The identity is gone");
       if (options.chargeDevices && !hub.throttle.take("twinRead", 1)) return tooMany();
       hub.counters.device("twinReads");
-      return ok({
+      const read: DeviceTwin = {
         desired: twin.desired.value,
         desiredVersion: twin.desired.version,
         reported: twin.reported.value,
         reportedVersion: twin.reported.version,
-      });
+      };
+      charge("twinRead", read);
+      return ok(read);
     },
 
     report(session, patch) {
@@ -132,6 +147,7 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
         return written;
       }
       hub.counters.device("reports");
+      charge("twinWrite", patch);
       return ok(written.value.reported.version);
     },
 

@@ -306,6 +306,7 @@ export async function createMqttFront(
     const { who, proof } = known;
     const { system, application } = sortBag(properties);
     hub.counters.device("messages");
+    if (hub.options.chargeDevices) hub.quota.charge("telemetry", body.length);
     hub.events.telemetry({
       ...who,
       generationId: hub.registry.get(who.deviceId, who.moduleId)?.generationId ?? "",
