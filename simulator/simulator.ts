@@ -111,7 +111,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
 
   async function start(): Promise<Endpoint> {
     const certificate = await createServerCertificate(options.hostName);
-    const control = createControlApi({ hub, fleet, manual, seed: options.seed });
+    const control = createControlApi({ hub, fleet, manual, seed: options.seed }, options.address);
     server = createServer(hub, certificate, control);
     const front = await createMqttFront({ hub, links }, certificate);
     mqtt = front;

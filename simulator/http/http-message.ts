@@ -11,7 +11,7 @@ export type HttpRequest = {
 };
 
 /** `null` for a target that is neither a path nor a whole URL. A path may begin with two slashes and is a path still. */
-export function urlOf(request: HttpRequest): URL | null {
+export function urlOf(request: Pick<HttpRequest, "url">): URL | null {
   return URL.parse(request.url.startsWith("/") ? `https://hub${request.url}` : request.url);
 }
 
@@ -24,7 +24,7 @@ export type HttpReply = {
 
 export const JSON_HEADERS = { "Content-Type": "application/json; charset=utf-8" } as const;
 
-export function headerOf(request: HttpRequest, name: string): string | undefined {
+export function headerOf(request: Pick<HttpRequest, "headers">, name: string): string | undefined {
   const value = request.headers[name];
   return typeof value === "string" ? value : value?.[0];
 }

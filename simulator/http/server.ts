@@ -21,8 +21,11 @@ export type Server = {
   readonly close: () => Promise<void>;
 };
 
-/** Answers requests under `/sim`; `null` for anything else. */
-export type ControlApi = (request: HttpRequest) => Promise<HttpReply> | null;
+/** As it came in; `body` is `null` where it was too large to be kept. */
+export type ReceivedRequest = Omit<HttpRequest, "body"> & { readonly body: string | null };
+
+/** Answers what is not the hub's, such as requests under `/sim`; `null` for anything else. */
+export type ControlApi = (request: ReceivedRequest) => Promise<HttpReply> | null;
 
 const LARGEST_BODY = 1024 * 1024;
 
@@ -47,21 +50,22 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
   async function receive(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await readBody(message);
     if (body.kind === "broken") return;
-    if (body.kind === "tooLarge") {
-      // What is left of it is not read: the connection ends with the answer.
-      response.once("finish", () => message.destroy());
-      const reply = failure(refuse("MessageTooLarge", `A body may have ${LARGEST_BODY} bytes`));
-      return send(response, { ...reply, headers: { ...reply.headers, Connection: "close" } });
-    }
-    const request: HttpRequest = {
+    const request: ReceivedRequest = {
       method: message.method ?? "GET",
       url: message.url ?? "/",
       headers: message.headers,
-      body: body.text,
+      body: body.kind === "whole" ? body.text : null,
     };
     const controlled = control(request);
+    if (body.kind === "tooLarge") {
+      // What is left of it is not read: the connection ends with the answer.
+      response.once("finish", () => message.destroy());
+      const reply =
+        (await controlled) ?? failure(refuse("MessageTooLarge", `A body may have ${LARGEST_BODY} bytes`));
+      return send(response, { ...reply, headers: { ...reply.headers, Connection: "close" } });
+    }
     if (controlled !== null) return send(response, await controlled);
-    await serve(request, response);
+    await serve({ ...request, body: body.text }, response);
   }
 
   async function serve(request: HttpRequest, response: ServerResponse): Promise<void> {
