@@ -1,4 +1,3 @@
-import { refuse } from "../hub/errors.ts";
 import { parseMethodCall } from "../hub/methods.ts";
 import { twinKey } from "../hub/twin.ts";
 import { payloadSize } from "./metering.ts";
@@ -15,15 +14,9 @@ export function routeMethod(asked: Asked, device: string, module: string | null)
     cost: Math.max(1, Math.ceil(payloadSize(asked.request.body) / 4096)),
     writes: null,
     run: withObject(asked, async (body) => {
-      const { hub } = asked;
       const call = parseMethodCall(body);
       if (!call.ok) return call;
-      // A disabled device is not there for methods; its modules are not either.
-      if (hub.registry.get(device, null)?.enabled !== true)
-        return refuse("DeviceNotFound", `Device ${device} not registered`, "B");
-      if (hub.registry.get(device, module) === undefined)
-        return refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`, "B");
-      const answered = await hub.methods.invoke(twinKey(device, module), call.value);
+      const answered = await asked.hub.invoke(twinKey(device, module), call.value);
       return answered.ok ? reply(answered.value) : answered;
     }),
   };

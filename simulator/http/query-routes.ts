@@ -1,5 +1,6 @@
-import { isObject } from "../base/json.ts";
+import { isObject, type JsonObject } from "../base/json.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
+import type { HttpReply, HttpRequest } from "./http-message.ts";
 import { headerOf } from "./http-message.ts";
 import { type Asked, type Operation, reply } from "./room.ts";
 
@@ -17,19 +18,34 @@ export function routeQuery({ hub, request, body }: Asked): Operation {
     run: () => {
       const text = isObject(body) ? body["query"] : undefined;
       if (typeof text !== "string") return refuse("ArgumentNull", "The body needs a query");
-      const size = pageSizeOf(headerOf(request, "x-ms-max-item-count"), hub.options.maximumPageSize);
-      if (!size.ok) return size;
-      const continuation = headerOf(request, "x-ms-continuation") ?? null;
-      const page = hub.index.query(text, { size: size.value, continuation });
-      if (!page.ok) return page;
-      const next = page.value.continuation;
-      return reply(page.value.rows, {
-        "x-ms-item-type": page.value.itemType,
-        // Left out at the end: the client takes an empty header for one more page.
-        ...(next === null ? {} : { "x-ms-continuation": next }),
-      });
+      const asked = pageAskedFor(request, hub.options.maximumPageSize);
+      if (!asked.ok) return asked;
+      const page = hub.index.query(text, asked.value);
+      return page.ok ? replyPage(page.value.rows, page.value.itemType, page.value.continuation) : page;
     },
   };
+}
+
+/** The page that the headers of a request ask for. */
+export function pageAskedFor(
+  request: HttpRequest,
+  maximum: number,
+): Answer<{ readonly size: number; readonly continuation: string | null }> {
+  const size = pageSizeOf(headerOf(request, "x-ms-max-item-count"), maximum);
+  if (!size.ok) return size;
+  return ok({ size: size.value, continuation: headerOf(request, "x-ms-continuation") ?? null });
+}
+
+export function replyPage(
+  rows: readonly JsonObject[],
+  itemType: string,
+  continuation: string | null,
+): Answer<HttpReply> {
+  return reply(rows, {
+    "x-ms-item-type": itemType,
+    // Left out at the end: the client takes an empty header for one more page.
+    ...(continuation === null ? {} : { "x-ms-continuation": continuation }),
+  });
 }
 
 function pageSizeOf(header: string | undefined, maximum: number): Answer<number> {

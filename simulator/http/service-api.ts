@@ -5,6 +5,7 @@ import { parseIfMatch } from "../hub/preconditions.ts";
 import { routeConfigurations } from "./configuration-routes.ts";
 import { type HttpRequest, headerOf, urlOf } from "./http-message.ts";
 import { routeDevices } from "./identity-routes.ts";
+import { routeJobs } from "./job-routes.ts";
 import type { Asked, Operation, Room } from "./room.ts";
 import { routeStatistics } from "./statistics-routes.ts";
 import { routeTwins } from "./twin-routes.ts";
@@ -16,6 +17,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
   devices: routeDevices,
   twins: routeTwins,
   configurations: routeConfigurations,
+  jobs: routeJobs,
   statistics: routeStatistics,
 };
 

@@ -295,7 +295,8 @@ function parseMetrics(written: JsonValue | undefined): Answer<Readonly<Record<st
 export function metricProblem(text: JsonValue | undefined): string | null {
   if (typeof text !== "string") return "the query must be text";
   const query = parseQuery(text);
-  return query.ok ? null : query.refusal.message;
+  if (!query.ok) return query.refusal.message;
+  return query.value.source === "devices.jobs" ? "a metric cannot be about devices.jobs" : null;
 }
 
 /** Texts of the hub's own metrics: they can be run to list the devices behind a number. */

@@ -4,6 +4,7 @@ import { type Activity, twinDocument, twinRow } from "./document.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import type { Row } from "./expression.ts";
 import type { Identity } from "./identity.ts";
+import { type DeviceJob, deviceJobDocument, deviceJobRow } from "./job.ts";
 import { aggregate, parseQuery, project, type Query } from "./query.ts";
 import type { Twin, TwinKey } from "./twin.ts";
 
@@ -11,7 +12,7 @@ export type QueryPage = {
   readonly rows: readonly JsonObject[];
   /** `null`: nothing is left. */
   readonly continuation: string | null;
-  readonly itemType: "twin" | "raw";
+  readonly itemType: "twin" | "raw" | "deviceJob";
 };
 
 /** What queries look at: behind the registry by `staleness`, never copied. */
@@ -22,6 +23,8 @@ export type FleetIndex = {
     text: string,
     page: { readonly size: number; readonly continuation: string | null },
   ) => Answer<QueryPage>;
+  /** Keys of the twins a query finds: what a job is for. */
+  readonly select: (text: string) => Answer<readonly TwinKey[]>;
   /** Number of rows a query would answer with, by what is known now: metrics of configurations. */
   readonly count: (text: string) => number | null;
 };
@@ -31,6 +34,8 @@ export type FleetIndexOptions = {
   /** Milliseconds between a write and the first query that may see it. Asked before every query. */
   readonly staleness: () => number;
   readonly activity: (key: TwinKey) => Activity;
+  /** What `FROM devices.jobs` is about. */
+  readonly deviceJobs: () => Iterable<DeviceJob>;
 };
 
 type Entry = { readonly key: TwinKey; readonly identity: Identity; readonly twin: Twin; readonly row: Row };
@@ -87,9 +92,17 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
       const from = readContinuation(page.continuation, text);
       if (!from.ok) return from;
       catchUp();
+      if (query.value.source === "devices.jobs") {
+        const rows = documentsOf(query.value, options.deviceJobs());
+        return ok(pageOf(rows, "deviceJob", text, from.value, page.size));
+      }
       const table = tables[query.value.source];
       const itemType = query.value.columns === null ? "twin" : "raw";
-      if (query.value.aggregates) return ok(pageOfGroups(query.value, table, text, from.value, page.size));
+      if (query.value.aggregates) {
+        const groups = aggregate(query.value, table.rows());
+        const top = query.value.top === null ? groups : groups.slice(0, query.value.top);
+        return ok(pageOf(top, "raw", text, from.value, page.size));
+      }
       const keys = table.keys();
       const limit = query.value.top === null ? Number.POSITIVE_INFINITY : query.value.top - from.value.given;
       const rows: JsonObject[] = [];
@@ -110,9 +123,24 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
       return ok({ rows, itemType, continuation: more ? writeContinuation(text, last, given) : null });
     },
 
+    select(text) {
+      const query = parse(text);
+      if (!query.ok) return query;
+      if (query.value.source === "devices.jobs")
+        return refuse("ArgumentInvalid", "devices.jobs has no twins");
+      catchUp();
+      const table = tables[query.value.source];
+      return ok(
+        table.keys().filter((key) => {
+          const entry = table.get(key);
+          return entry !== undefined && query.value.matches(entry.row);
+        }),
+      );
+    },
+
     count(text) {
       const query = parse(text);
-      if (!query.ok) return null;
+      if (!query.ok || query.value.source === "devices.jobs") return null;
       const table = tables[query.value.source];
       if (query.value.aggregates) return aggregate(query.value, table.rows()).length;
       let count = 0;
@@ -122,13 +150,25 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
   };
 }
 
-function pageOfGroups(query: Query, table: Table, text: string, from: Place, size: number): QueryPage {
-  const all = aggregate(query, table.rows());
-  const groups = query.top === null ? all : all.slice(0, query.top);
-  const rows = groups.slice(from.given, from.given + size);
+function documentsOf(query: Query, deviceJobs: Iterable<DeviceJob>): readonly JsonObject[] {
+  const documents: JsonObject[] = [];
+  for (const deviceJob of deviceJobs) {
+    const document = deviceJobDocument(deviceJob);
+    if (query.matches(deviceJobRow(document))) documents.push(document);
+  }
+  return documents;
+}
+
+function pageOf(
+  all: readonly JsonObject[],
+  itemType: QueryPage["itemType"],
+  text: string,
+  from: Place,
+  size: number,
+): QueryPage {
+  const rows = all.slice(from.given, from.given + size);
   const given = from.given + rows.length;
-  const continuation = given < groups.length ? writeContinuation(text, null, given) : null;
-  return { rows, itemType: "raw", continuation };
+  return { rows, itemType, continuation: given < all.length ? writeContinuation(text, null, given) : null };
 }
 
 function hasMore(query: Query, table: Table, keys: readonly TwinKey[], from: number): boolean {

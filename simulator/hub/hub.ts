@@ -1,14 +1,17 @@
 import type { SimClock } from "../base/clock.ts";
+import type { JsonObject } from "../base/json.ts";
 import { createRandom } from "../base/random.ts";
 import { type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
 import { type Configurations, createConfigurations } from "./configurations.ts";
 import { type Counters, createCounters } from "./counters.ts";
 import { type Activity, NO_ACTIVITY } from "./document.ts";
+import { type Answer, refuse } from "./errors.ts";
 import { createEvaluation, type Evaluation, type EvaluationOptions } from "./evaluation.ts";
 import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
-import { createMethods, type Methods } from "./methods.ts";
+import { createJobs, type Jobs, jobsOptionsOf } from "./jobs.ts";
+import { createMethods, type MethodCall, type Methods } from "./methods.ts";
 import { createQuota, type Quota } from "./quota.ts";
 import { createRegistry, type Registry } from "./registry.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
@@ -61,6 +64,9 @@ export type Hub = {
   readonly faults: Faults;
   readonly counters: Counters;
   readonly methods: Methods;
+  /** A method of a registered device that is not disabled, or of one of its modules. */
+  readonly invoke: (key: TwinKey, call: MethodCall, signal?: AbortSignal) => Promise<Answer<JsonObject>>;
+  readonly jobs: Jobs;
   readonly messages: CloudMessages;
   /** What the hub's own endpoint for events would give out. */
   readonly events: EventFeed;
@@ -86,13 +92,30 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     now,
     staleness: () => Math.max(options.queryStaleness, faults.staleness()),
     activity: activityOf,
+    deviceJobs: () => jobs.deviceJobs(),
   });
+  const methods = createMethods(clock);
+  const pace = jobsOptionsOf(options.tier, options.units);
+  const jobs = createJobs(
+    { clock, select: index.select, patch: twins.patch, invoke },
+    options.throttling ? pace : { ...pace, devicesPerSecond: Number.POSITIVE_INFINITY },
+  );
   const evaluation = createEvaluation({ registry, twins, configurations, countRows: index.count }, options);
 
   function activityOf(key: TwinKey): Activity {
     const activity = connections.activityOf(key);
     const waiting = messages.pending(key);
     return waiting === 0 ? activity : { ...activity, cloudToDeviceMessageCount: waiting };
+  }
+
+  async function invoke(key: TwinKey, call: MethodCall, signal?: AbortSignal): Promise<Answer<JsonObject>> {
+    const [device = "", module = null] = key.split("/");
+    // A disabled device is not there for methods; its modules are not either.
+    if (registry.get(device, null)?.enabled !== true)
+      return refuse("DeviceNotFound", `Device ${device} not registered`, "B");
+    if (registry.get(device, module) === undefined)
+      return refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`, "B");
+    return methods.invoke(key, call, signal);
   }
 
   twins.onWrite(({ key, twin, change }) => {
@@ -151,7 +174,9 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     ),
     faults,
     counters,
-    methods: createMethods(clock),
+    methods,
+    invoke,
+    jobs,
     messages,
     events,
     evaluate,

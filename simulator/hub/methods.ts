@@ -27,8 +27,11 @@ export type Methods = {
   readonly attach: (key: TwinKey, deliver: (request: MethodRequest) => void) => () => void;
   /** A device's answer; one that nobody waits for is dropped. */
   readonly respond: (key: TwinKey, requestId: string, status: number, body: string) => void;
-  /** `{status, payload}` as the service gets it; 404103 offline, 504101 without an answer in time, 502 for no JSON. */
-  readonly invoke: (key: TwinKey, call: MethodCall) => Promise<Answer<JsonObject>>;
+  /**
+   * `{status, payload}` as the service gets it; 404103 offline, 504101 without an answer in time, 502 for no JSON.
+   * Who aborts no longer waits for the device to come online.
+   */
+  readonly invoke: (key: TwinKey, call: MethodCall, signal?: AbortSignal) => Promise<Answer<JsonObject>>;
 };
 
 type Pending = {
@@ -49,19 +52,26 @@ export function createMethods(clock: SimClock): Methods {
   let requests = 0;
 
   /** Resolves with the device's receiver once there is one; `null` when the time is up. */
-  function receiverOf(key: TwinKey, timeout: number): Promise<Receiver | null> {
+  function receiverOf(
+    key: TwinKey,
+    timeout: number,
+    signal: AbortSignal | undefined,
+  ): Promise<Receiver | null> {
     const receiver = receivers.get(key);
-    if (receiver !== undefined || timeout <= 0) return Promise.resolve(receiver ?? null);
+    if (receiver !== undefined || timeout <= 0 || signal?.aborted === true)
+      return Promise.resolve(receiver ?? null);
     return new Promise((resolve) => {
       const waiters = waiting.get(key) ?? new Set();
       waiting.set(key, waiters);
       const finish = () => {
         timer.cancel();
+        signal?.removeEventListener("abort", finish);
         waiters.delete(finish);
         if (waiters.size === 0) waiting.delete(key);
-        resolve(receivers.get(key) ?? null);
+        resolve(signal?.aborted === true ? null : (receivers.get(key) ?? null));
       };
       waiters.add(finish);
+      signal?.addEventListener("abort", finish);
       const timer = clock.schedule(timeout, finish, undefined);
     });
   }
@@ -106,8 +116,8 @@ export function createMethods(clock: SimClock): Methods {
       asked.settle(parseResponse(status, body));
     },
 
-    async invoke(key, call) {
-      const receiver = await receiverOf(key, call.connectTimeout);
+    async invoke(key, call, signal) {
+      const receiver = await receiverOf(key, call.connectTimeout, signal);
       if (receiver !== null) return ask(receiver, key, call);
       return refuse(
         "DeviceNotOnline",

@@ -11,7 +11,7 @@ import {
 } from "./expression.ts";
 import { type Cursor, caught, createCursor, type Parsed, tokenize } from "./lexer.ts";
 
-export type Source = "devices" | "devices.modules";
+export type Source = "devices" | "devices.modules" | "devices.jobs";
 
 type Aggregate = "COUNT" | "SUM" | "AVG" | "MIN" | "MAX";
 
@@ -56,7 +56,7 @@ const RESERVED = new Set([
   "NULL",
 ]);
 /** Attributes at the root of a twin: written in any case, answered in this one. */
-const ROOTS = [
+const TWIN_ROOTS = [
   "deviceId",
   "moduleId",
   "etag",
@@ -79,8 +79,28 @@ const ROOTS = [
   "configurations",
 ];
 
+/** Attributes of what a job did to one device. */
+const JOB_ROOTS = [
+  "jobId",
+  "jobType",
+  "deviceId",
+  "moduleId",
+  "status",
+  "startTimeUtc",
+  "endTimeUtc",
+  "createdDateTimeUtc",
+  "createdTimeUtc",
+  "lastUpdatedDateTimeUtc",
+  "outcome",
+  "error",
+];
+
+/** A place in a query; `roots` are the attributes that paths may begin with, by what the query is from. */
+type QueryCursor = Cursor & { roots: readonly string[] };
+
 /**
- * `SELECT [TOP n] * | paths and aggregates [AS name] FROM devices | devices.modules [WHERE …] [GROUP BY …]`.
+ * `SELECT [TOP n] * | paths and aggregates [AS name] FROM devices | devices.modules [WHERE …] [GROUP BY …]`,
+ * and `SELECT * FROM devices.jobs [WHERE …]`. Paths may begin with the name of the collection.
  * Strings in either quotes with backslash escapes; IN and NIN with square brackets; no JOIN, HAVING or ORDER BY.
  */
 export function parseQuery(text: string): Answer<Query> {
@@ -100,15 +120,17 @@ export function parseQuery(text: string): Answer<Query> {
 function parseText(text: string): Parsed<Query> {
   const tokens = tokenize(text, { quotes: ["'", '"'], escape: "backslash" });
   if (!tokens.ok) return tokens;
-  return caught(() => parseSelect(createCursor(tokens.value)));
+  return caught(() => parseSelect({ ...createCursor(tokens.value), roots: TWIN_ROOTS }));
 }
 
-function parseSelect(cursor: Cursor): Query {
+function parseSelect(cursor: QueryCursor): Query {
   cursor.expect("SELECT");
   const top = cursor.take("TOP") ? parseInteger(cursor) : null;
   const columns = cursor.take("*") ? null : parseColumns(cursor);
   cursor.expect("FROM");
   const source = parseSource(cursor);
+  if (source === "devices.jobs" && (columns !== null || top !== null))
+    throw new SyntaxError("Line 1:7: devices.jobs can only be queried with SELECT *");
   const where = cursor.take("WHERE") ? compile(parseOr(cursor)) : null;
   const groupBy: { readonly text: string; readonly read: Evaluate }[] = [];
   if (cursor.take("GROUP")) {
@@ -145,23 +167,25 @@ function checkGroups(columns: Query["columns"], groups: readonly string[], sourc
       throw new SyntaxError(`Line 1:7: ${column.text} is neither aggregated nor grouped by`);
 }
 
-function parseInteger(cursor: Cursor): number {
+function parseInteger(cursor: QueryCursor): number {
   const token = cursor.next();
   return token.kind === "number" && Number.isInteger(token.value)
     ? token.value
     : cursor.fail("a whole number");
 }
 
-function parseSource(cursor: Cursor): Source {
+function parseSource(cursor: QueryCursor): Source {
   cursor.expect("DEVICES");
   if (!cursor.take(".")) return "devices";
-  if (cursor.take("JOBS"))
-    throw new SyntaxError("Line 1:0: devices.jobs is not served: there are no jobs here");
+  if (cursor.take("JOBS")) {
+    cursor.roots = JOB_ROOTS;
+    return "devices.jobs";
+  }
   cursor.expect("MODULES");
   return "devices.modules";
 }
 
-function parseColumns(cursor: Cursor): readonly Column[] {
+function parseColumns(cursor: QueryCursor): readonly Column[] {
   const columns: Column[] = [];
   do {
     columns.push(parseColumn(cursor, columns.length + 1));
@@ -169,7 +193,7 @@ function parseColumns(cursor: Cursor): readonly Column[] {
   return columns;
 }
 
-function parseColumn(cursor: Cursor, position: number): Column {
+function parseColumn(cursor: QueryCursor, position: number): Column {
   const named = AGGREGATES.find((name) => {
     const opens = cursor.peek(1);
     return cursor.peek().text.toUpperCase() === name && opens.kind === "symbol" && opens.text === "(";
@@ -187,7 +211,7 @@ function parseColumn(cursor: Cursor, position: number): Column {
   return { kind: "aggregate", aggregate: named, read, name: parseAlias(cursor) ?? `$${position}` };
 }
 
-function parseAlias(cursor: Cursor): string | null {
+function parseAlias(cursor: QueryCursor): string | null {
   if (!cursor.take("AS")) return null;
   const token = cursor.next();
   if ((token.kind !== "name" && token.kind !== "bracketed") || isReserved(token.text, token.kind))
@@ -199,19 +223,19 @@ function isReserved(text: string, kind: "name" | "bracketed"): boolean {
   return kind === "name" && RESERVED.has(text.toUpperCase());
 }
 
-function parseOr(cursor: Cursor): Expression {
+function parseOr(cursor: QueryCursor): Expression {
   let left = parseAnd(cursor);
   while (cursor.take("OR")) left = { kind: "or", left, right: parseAnd(cursor) };
   return left;
 }
 
-function parseAnd(cursor: Cursor): Expression {
+function parseAnd(cursor: QueryCursor): Expression {
   let left = parseNot(cursor);
   while (cursor.take("AND")) left = { kind: "and", left, right: parseNot(cursor) };
   return left;
 }
 
-function parseNot(cursor: Cursor): Expression {
+function parseNot(cursor: QueryCursor): Expression {
   return cursor.take("NOT")
     ? { kind: "not", inner: cursor.within(() => parseNot(cursor)) }
     : parseComparison(cursor);
@@ -227,7 +251,7 @@ const OPERATORS: readonly (readonly [string, Comparison])[] = [
   [">", ">"],
 ];
 
-function parseComparison(cursor: Cursor): Expression {
+function parseComparison(cursor: QueryCursor): Expression {
   const left = parseSum(cursor);
   for (const [text, operator] of OPERATORS)
     if (cursor.take(text)) return { kind: "compare", operator, left, right: parseSum(cursor) };
@@ -236,7 +260,7 @@ function parseComparison(cursor: Cursor): Expression {
   return left;
 }
 
-function parseList(cursor: Cursor): readonly Expression[] {
+function parseList(cursor: QueryCursor): readonly Expression[] {
   cursor.expect("[");
   const list: Expression[] = [];
   do {
@@ -246,7 +270,7 @@ function parseList(cursor: Cursor): readonly Expression[] {
   return list;
 }
 
-function parseSum(cursor: Cursor): Expression {
+function parseSum(cursor: QueryCursor): Expression {
   let left = parseProduct(cursor);
   for (;;) {
     if (cursor.take("+")) left = { kind: "calculate", operator: "+", left, right: parseProduct(cursor) };
@@ -255,7 +279,7 @@ function parseSum(cursor: Cursor): Expression {
   }
 }
 
-function parseProduct(cursor: Cursor): Expression {
+function parseProduct(cursor: QueryCursor): Expression {
   let left = parseOperand(cursor);
   for (;;) {
     if (cursor.take("*")) left = { kind: "calculate", operator: "*", left, right: parseOperand(cursor) };
@@ -265,7 +289,7 @@ function parseProduct(cursor: Cursor): Expression {
   }
 }
 
-function parseOperand(cursor: Cursor): Expression {
+function parseOperand(cursor: QueryCursor): Expression {
   const token = cursor.peek();
   if (token.kind === "string" || token.kind === "number") {
     cursor.next();
@@ -303,11 +327,19 @@ function parseOperand(cursor: Cursor): Expression {
   return { kind: "path", path: parsePath(cursor) };
 }
 
-function parsePath(cursor: Cursor): Path {
+function parsePath(cursor: QueryCursor): Path {
+  skipCollection(cursor);
   const root = cursor.peek();
   const name =
-    root.kind === "name" ? ROOTS.find((known) => known.toLowerCase() === root.text.toLowerCase()) : undefined;
-  if (name === undefined) return cursor.fail("an attribute of a twin, such as deviceId or tags.site");
+    root.kind === "name"
+      ? cursor.roots.find((known) => known.toLowerCase() === root.text.toLowerCase())
+      : undefined;
+  if (name === undefined)
+    return cursor.fail(
+      cursor.roots === JOB_ROOTS
+        ? "an attribute of a device's part of a job, such as jobId or status"
+        : "an attribute of a twin, such as deviceId or tags.site",
+    );
   cursor.next();
   const path = [name];
   while (cursor.take(".")) {
@@ -318,6 +350,15 @@ function parsePath(cursor: Cursor): Path {
     path.push(segment.text);
   }
   return path;
+}
+
+/** `devices.`, `devices.modules.` or `devices.jobs.` before an attribute says nothing more. */
+function skipCollection(cursor: QueryCursor): void {
+  if (!cursor.take("DEVICES")) return;
+  cursor.expect(".");
+  const opens = cursor.peek(1);
+  if (opens.kind !== "symbol" || opens.text !== ".") return;
+  if (cursor.take("MODULES") || cursor.take("JOBS")) cursor.expect(".");
 }
 
 /** A projected row; attributes that a twin does not have are absent. */
