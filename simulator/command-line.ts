@@ -1,6 +1,7 @@
 import { parseDuration } from "./base/duration.ts";
 import { SHAPINGS, type Shaping } from "./hub/throttle.ts";
 import { maximumUnits, TIERS, type Tier } from "./hub/tier.ts";
+import { SESSION_SUBSCRIPTIONS } from "./mqtt/session-memory.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
 
 export type Command = {
@@ -10,6 +11,8 @@ export type Command = {
   readonly behavioursFile: string | null;
   /** Where to write the authority's certificate. */
   readonly caFile: string | null;
+  /** PEM files of authorities whose certificates devices may bring. */
+  readonly deviceCaFiles: readonly string[];
 };
 
 export type ParsedCommandLine =
@@ -22,6 +25,7 @@ type Draft = {
   virtualClock: boolean;
   behavioursFile: string | null;
   caFile: string | null;
+  readonly deviceCaFiles: string[];
 };
 
 type Flag = {
@@ -137,6 +141,13 @@ const FLAGS: Readonly<Record<string, Flag>> = {
   "ca-out": text("FILE", "write the certificate of the simulator's authority here", (draft, written) => {
     draft.caFile = written;
   }),
+  "device-ca": text(
+    "FILE",
+    "PEM of authorities that sign certificates of devices, at most 25; may be given again",
+    (draft, written) => {
+      draft.deviceCaFiles.push(written);
+    },
+  ),
   tier: choice<Tier>(TIERS, "tier whose budgets and limits hold (default S1)", (draft, value) => {
     draft.options.tier = value;
   }),
@@ -164,7 +175,7 @@ const FLAGS: Readonly<Record<string, Flag>> = {
   "no-quota": toggle("messages are counted and never refused", (draft) => {
     draft.options.quota = false;
   }),
-  "charge-devices": toggle("charge what devices do to the budgets of twins, as a real hub does", (draft) => {
+  "charge-devices": toggle("charge what devices do to budgets and quota, as a real hub does", (draft) => {
     draft.options.chargeDevices = true;
   }),
   "maximum-devices": integer("maximumDevices", "identities the hub holds at most", [1, 1_000_000]),
@@ -188,6 +199,13 @@ const FLAGS: Readonly<Record<string, Flag>> = {
     "how layers of one priority go together (default newestOnly)",
     (draft, value) => {
       draft.options.equalPriorityLayers = value;
+    },
+  ),
+  "session-subscriptions": choice(
+    SESSION_SUBSCRIPTIONS,
+    "subscriptions that a lasting MQTT session keeps (default all)",
+    (draft, value) => {
+      draft.options.sessionSubscriptions = value;
     },
   ),
   "connection-lag": duration("connectionLag", "time by which connectionState is late", 0),
@@ -229,7 +247,13 @@ const FLAGS: Readonly<Record<string, Flag>> = {
 /** Understands flags as `--name value` and `--name=value`; every mistake is reported. */
 export function parseCommandLine(args: readonly string[]): ParsedCommandLine {
   if (args.includes("--help") || args.includes("-h")) return { kind: "help" };
-  const draft: Draft = { options: {}, virtualClock: false, behavioursFile: null, caFile: null };
+  const draft: Draft = {
+    options: {},
+    virtualClock: false,
+    behavioursFile: null,
+    caFile: null,
+    deviceCaFiles: [],
+  };
   const problems: string[] = [];
   for (let at = 0; at < args.length; at++) {
     const arg = args[at] ?? "";

@@ -75,7 +75,7 @@ test("all mistakes of a command line are told at once, with status 2", async () 
 
 test("flags become options", () => {
   const parsed = parseCommandLine(
-    "--report-interval 2s --state-delay=0s --untargeted-layer keep --real-downloads all --no-devices --virtual-clock --agent-modules a,b --download skip".split(
+    "--report-interval 2s --state-delay=0s --untargeted-layer keep --real-downloads all --no-devices --virtual-clock --agent-modules a,b --download skip --device-ca a.pem --device-ca=b.pem --session-subscriptions cloud-to-device".split(
       " ",
     ),
   );
@@ -85,6 +85,7 @@ test("flags become options", () => {
       virtualClock: true,
       behavioursFile: null,
       caFile: null,
+      deviceCaFiles: ["a.pem", "b.pem"],
       options: {
         reportInterval: 2000,
         stateDelay: 0,
@@ -93,6 +94,7 @@ test("flags become options", () => {
         autoStart: false,
         agentModules: ["a", "b"],
         download: "skip",
+        sessionSubscriptions: "cloud-to-device",
       },
     },
   });

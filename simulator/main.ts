@@ -3,6 +3,7 @@ import { parse } from "yaml";
 import type { JsonValue } from "./base/json.ts";
 import { type Command, helpText, parseCommandLine } from "./command-line.ts";
 import { parseBehaviours } from "./devices/behaviour.ts";
+import { parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createSimulator } from "./simulator.ts";
 
 // The simulator as a program: flags in, one line of JSON out when it is ready, then it serves until it is told to stop.
@@ -26,10 +27,29 @@ function readBehaviours({ behavioursFile, options }: Command): JsonValue {
   }
 }
 
+function readAuthorities({ deviceCaFiles }: Command): readonly string[] {
+  const problems: string[] = [];
+  const texts = deviceCaFiles.flatMap((file) => {
+    try {
+      const text = readFileSync(file, "utf8");
+      const parsed = parseAuthorities([text], Date.now());
+      if (parsed.ok) return [text];
+      problems.push(...parsed.problems.map((problem) => `--device-ca ${file}: ${problem}`));
+    } catch (problem) {
+      problems.push(`--device-ca ${file}: ${problem instanceof Error ? problem.message : String(problem)}`);
+    }
+    return [];
+  });
+  if (problems.length > 0) complain(problems);
+  const together = parseAuthorities(texts, Date.now());
+  return together.ok ? texts : complain(together.problems.map((problem) => `--device-ca: ${problem}`));
+}
+
 async function run(command: Command): Promise<void> {
   const behaviours = readBehaviours(command);
+  const deviceAuthorities = readAuthorities(command);
   const clock = command.virtualClock ? "virtual" : "real";
-  const simulator = createSimulator({ ...command.options, behaviours, clock });
+  const simulator = createSimulator({ ...command.options, deviceAuthorities, behaviours, clock });
   const { ca, ...endpoint } = await simulator.start();
   const { caFile } = command;
   if (caFile !== null) writeFileSync(caFile, ca);

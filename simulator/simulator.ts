@@ -10,12 +10,14 @@ import { createServer, type Server } from "./http/server.ts";
 import { acceptWebSocket } from "./http/websocket.ts";
 import { createHub, type Hub, type HubOptions } from "./hub/hub.ts";
 import { connectionStringOf } from "./hub/sas.ts";
+import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
-import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";
+import { createMqttFront, type MqttFront, type MqttOptions } from "./mqtt/mqtt.ts";
 
 export type SimulatorOptions = HubOptions &
   Omit<FleetOptions, "seed"> &
-  DownloadsOptions & {
+  DownloadsOptions &
+  MqttOptions & {
     /** 0: any free one. */
     readonly port: number;
     /** Of MQTT over TLS; 0: any free one. */
@@ -23,6 +25,8 @@ export type SimulatorOptions = HubOptions &
     /** Of the proxy that leads to ports 443 and 8883 of the host name; 0: any free one; `null`: there is none. */
     readonly proxyPort: number | null;
     readonly address: string;
+    /** PEM of authorities whose certificates devices may bring; each text may hold several. They count as verified. */
+    readonly deviceAuthorities: readonly string[];
     /** Whether every identity is a live device in this process. */
     readonly autoStart: boolean;
   };
@@ -32,6 +36,8 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
   mqttPort: 0,
   proxyPort: null,
   address: "127.0.0.1",
+  deviceAuthorities: [],
+  sessionSubscriptions: "all",
   hostName: "simhub.azure-devices.net",
   seed: 1,
   tier: "S1",
@@ -96,6 +102,7 @@ export type SimulatorSetup = Partial<SimulatorOptions> & {
 export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const { clock: chosen = "real", behaviours = [], ...given } = setup;
   const options: SimulatorOptions = { ...DEFAULT_OPTIONS, ...given };
+  const authorities = authoritiesOf(options.deviceAuthorities);
   const manual = manualClockOf(chosen);
   const clock = manual ?? createRealClock();
   const hub = createHub(options, clock);
@@ -113,11 +120,11 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     const certificate = await createServerCertificate(options.hostName);
     const control = createControlApi({ hub, fleet, manual, seed: options.seed }, options.address);
     server = createServer(hub, certificate, control);
-    const front = await createMqttFront({ hub, links }, certificate);
+    const front = await createMqttFront({ hub, links, certificate, authorities }, options);
     mqtt = front;
     server.onUpgrade((request, socket, head) => {
       const stream = acceptWebSocket(request, socket, head);
-      if (stream !== null) front.accept(stream);
+      if (stream !== null) front.accept(stream, socket);
     });
     const port = await server.listen(options.port, options.address);
     const mqttPort = await front.listen(options.mqttPort, options.address);
@@ -164,6 +171,12 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
 function manualClockOf(chosen: "real" | "virtual" | ManualClock): ManualClock | null {
   if (chosen === "real") return null;
   return chosen === "virtual" ? createManualClock(Date.now()) : chosen;
+}
+
+function authoritiesOf(texts: readonly string[]): readonly DeviceAuthority[] {
+  const parsed = parseAuthorities(texts, Date.now());
+  if (!parsed.ok) throw new Error(parsed.problems.join("; "));
+  return parsed.authorities;
 }
 
 function rulesOf(written: JsonValue, seed: number): readonly Behaviour[] {

@@ -1,6 +1,7 @@
 // The library keeps its metadata with Reflect.
 import "reflect-metadata";
-import { webcrypto } from "node:crypto";
+import { constants, webcrypto } from "node:crypto";
+import type { TlsOptions } from "node:tls";
 import {
   BasicConstraintsExtension,
   cryptoProvider,
@@ -21,6 +22,20 @@ export type ServerCertificate = {
   /** PEM of the server's private key. */
   readonly key: string;
 };
+
+/**
+ * A server that looks at the certificates of those who have one and turns nobody away: what a certificate is worth is for
+ * the hub to say. Without tickets, because a session that is resumed by one has lost the issuers that the client sent.
+ */
+export function askingForCertificates({ key, certificate }: ServerCertificate): TlsOptions {
+  return {
+    key,
+    cert: certificate,
+    requestCert: true,
+    rejectUnauthorized: false,
+    secureOptions: constants.SSL_OP_NO_TICKET,
+  };
+}
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const DAY = 86_400_000;

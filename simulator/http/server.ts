@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
 import { type AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { ServerCertificate } from "../base/certificates.ts";
+import { askingForCertificates, type ServerCertificate } from "../base/certificates.ts";
 import { type Answer, nameOfStatus, ok, type Refusal, refuse } from "../hub/errors.ts";
 import type { FaultRule } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
@@ -33,7 +33,8 @@ const LARGEST_BODY = 1024 * 1024;
 export function createServer(hub: Hub, certificate: ServerCertificate, control: ControlApi): Server {
   const sockets = new Set<Duplex>();
   const server = createHttpsServer(
-    { key: certificate.key, cert: certificate.certificate },
+    // Devices that come over WebSockets may prove themselves with a certificate; nobody else needs one.
+    askingForCertificates(certificate),
     (request, response) => {
       receive(request, response).catch((problem: unknown) => {
         process.emitWarning(problem instanceof Error ? problem : String(problem));

@@ -6,6 +6,7 @@ const message: TelemetryMessage = {
   moduleId: null,
   generationId: "1",
   authMethod: "{}",
+  modelId: null,
   body: Buffer.from("x"),
   properties: {},
   systemProperties: {},

@@ -1,5 +1,6 @@
 import { type JsonObject, type JsonValue, parseJson } from "../base/json.ts";
 import { type Identity, NEVER } from "./identity.ts";
+import type { PropertyBag } from "./message.ts";
 import { type Section, type Twin, type TwinKey, twinVersion } from "./twin.ts";
 import type { TwinNotice } from "./twins.ts";
 
@@ -39,9 +40,11 @@ export type TelemetryMessage = {
   readonly generationId: string;
   /** JSON text: scope, type and issuer of what the sender proved itself with. */
   readonly authMethod: string;
+  /** The plug and play model that the sender said it has when it connected. */
+  readonly modelId: string | null;
   readonly body: Buffer;
-  readonly properties: Readonly<Record<string, string | null>>;
-  readonly systemProperties: Readonly<Record<string, string | null>>;
+  readonly properties: PropertyBag;
+  readonly systemProperties: PropertyBag;
 };
 
 export type FeedQuery = {
@@ -148,6 +151,7 @@ export function createEventFeed(hub: { readonly hostName: string; readonly now: 
         annotations: {
           "iothub-connection-auth-method": message.authMethod,
           "iothub-connection-auth-generation-id": message.generationId,
+          ...(message.modelId === null ? {} : { "dt-dataschema": message.modelId }),
         },
       })),
 

@@ -12,9 +12,11 @@ import { createFaults, type Faults } from "./faults.ts";
 import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
 import { createJobs, type Jobs, jobsOptionsOf } from "./jobs.ts";
 import { createMethods, type MethodCall, type Methods } from "./methods.ts";
+import { createModuleInputs, type ModuleInputs } from "./module-inputs.ts";
 import { createQuota, type Quota } from "./quota.ts";
 import { createRegistry, type Registry } from "./registry.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
+import { createTelemetry, type Telemetry } from "./telemetry.ts";
 import { createThrottle, type Shaping, type Throttle } from "./throttle.ts";
 import type { Tier } from "./tier.ts";
 import type { TwinKey } from "./twin.ts";
@@ -68,6 +70,9 @@ export type Hub = {
   readonly invoke: (key: TwinKey, call: MethodCall, signal?: AbortSignal) => Promise<Answer<JsonObject>>;
   readonly jobs: Jobs;
   readonly messages: CloudMessages;
+  readonly inputs: ModuleInputs;
+  /** Takes what devices send. */
+  readonly telemetry: Telemetry;
   /** What the hub's own endpoint for events would give out. */
   readonly events: EventFeed;
   /** Runs an evaluation now; answers how many twins it wrote. */
@@ -86,8 +91,13 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
   const counters = createCounters(now);
   const faults = createFaults(now, createRandom(options.seed ^ 0x5f3759df));
   const connections = createConnections(now, options.connectionLag);
-  const messages = createCloudMessages(now);
+  const messages = createCloudMessages(now, (deviceId) => registry.get(deviceId, null)?.generationId ?? "");
   const events = createEventFeed({ hostName: options.hostName, now });
+  const throttle = createThrottle(options, now);
+  const quota = createQuota(
+    { ...options, limited: options.quota && (options.throttling || options.dailyQuota !== null) },
+    now,
+  );
   const index = createFleetIndex({
     now,
     staleness: () => Math.max(options.queryStaleness, faults.staleness()),
@@ -167,17 +177,16 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     configurations,
     index,
     evaluation,
-    throttle: createThrottle(options, now),
-    quota: createQuota(
-      { ...options, limited: options.quota && (options.throttling || options.dailyQuota !== null) },
-      now,
-    ),
+    throttle,
+    quota,
     faults,
     counters,
     methods,
     invoke,
     jobs,
     messages,
+    inputs: createModuleInputs(),
+    telemetry: createTelemetry({ events, counters, throttle, quota }, options),
     events,
     evaluate,
     activityOf,

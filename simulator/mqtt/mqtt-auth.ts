@@ -1,6 +1,7 @@
 import type { Hub } from "../hub/hub.ts";
 import type { Identity } from "../hub/identity.ts";
 import { decoded, fieldsOf, isSigned } from "../hub/sas.ts";
+import { commonNamesOf, type DeviceAuthority, leadsTo, type PeerCertificate } from "./device-certificates.ts";
 import type { Who } from "./mqtt-topics.ts";
 
 /** What a client brought to its CONNECT. */
@@ -9,21 +10,23 @@ export type Credentials = {
   readonly username: string;
   /** `null`: none was sent. */
   readonly password: string | null;
-  /** SHA-1 and SHA-256 of the certificate that the client holds the key of; empty without one. */
-  readonly thumbprints: readonly string[];
+  /** The certificate that the client holds the key of; asked for only where there is no password. */
+  readonly certificate: () => PeerCertificate | null;
 };
 
 /** What a client proved itself with: enough to see later whether that still holds. Times are milliseconds since the epoch. */
 export type Proof =
   | { readonly kind: "deviceKey"; readonly key: string; readonly expiresAt: number }
   | { readonly kind: "policy"; readonly policy: string; readonly expiresAt: number }
-  | { readonly kind: "certificate"; readonly thumbprint: string };
+  | { readonly kind: "certificate"; readonly thumbprint: string }
+  | { readonly kind: "authority" };
 
 export type Authentication =
-  | { readonly ok: true; readonly who: Who; readonly identity: Identity; readonly proof: Proof }
-  /** CONNACK 4 for a user name that is none, 5 for everything that a client might guess at. */
-  | { readonly ok: false; readonly returnCode: 4 | 5 };
+  | { readonly ok: true; readonly who: Who; readonly proof: Proof; readonly modelId: string | null }
+  /** CONNACK 2 for a client id that is none, 4 for such a user name, 5 for everything that a client might guess at. */
+  | { readonly ok: false; readonly returnCode: 2 | 4 | 5 };
 
+const NOBODY = { ok: false, returnCode: 2 } as const;
 const MALFORMED = { ok: false, returnCode: 4 } as const;
 const DENIED = { ok: false, returnCode: 5 } as const;
 const API_VERSION = /^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$/;
@@ -31,12 +34,13 @@ const API_VERSION = /^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$/;
 /** `now` is the machine's time in milliseconds since the epoch: clients sign with that. */
 export function authenticate(
   credentials: Credentials,
-  hub: Pick<Hub, "options" | "policies" | "registry">,
+  hub: Pick<Hub, "options" | "policies" | "registry"> & { readonly authorities: readonly DeviceAuthority[] },
   now: number,
 ): Authentication {
   const who = parseClientId(credentials.clientId);
+  if (who === null) return NOBODY;
   const user = parseUsername(credentials.username);
-  if (who === null || user === null) return MALFORMED;
+  if (user === null) return MALFORMED;
   if (user.clientId !== credentials.clientId && decoded(user.clientId) !== credentials.clientId)
     return MALFORMED;
   if (!isThisHub(user.hostName, hub.options.hostName)) return DENIED;
@@ -44,9 +48,9 @@ export function authenticate(
   if (identity === undefined || hub.registry.get(who.deviceId, null)?.enabled !== true) return DENIED;
   const proof =
     credentials.password === null || credentials.password === ""
-      ? proveByCertificate(identity, credentials.thumbprints)
+      ? proveByCertificate(identity, credentials.certificate(), { authorities: hub.authorities, now })
       : proveBySignature(credentials.password, { who, identity, hub, now });
-  return proof === null ? DENIED : { ok: true, who, identity, proof };
+  return proof === null ? DENIED : { ok: true, who, proof, modelId: user.modelId };
 }
 
 /** Whether what proved a client's identity when it connected would do so today; expiry is not looked at. */
@@ -56,6 +60,8 @@ export function stillHolds(proof: Proof, identity: Identity): boolean {
       return keysOf(identity).includes(proof.key);
     case "certificate":
       return thumbprintsOf(identity).includes(proof.thumbprint);
+    case "authority":
+      return identity.authentication.type === "certificateAuthority";
     case "policy":
       return true;
   }
@@ -64,10 +70,11 @@ export function stillHolds(proof: Proof, identity: Identity): boolean {
 /** As the hub annotates messages with it. */
 export function authMethodOf(proof: Proof, { moduleId }: Who): string {
   const own = moduleId === null ? "device" : "module";
+  const byKey = proof.kind === "deviceKey" || proof.kind === "policy";
   const method = {
     scope: proof.kind === "policy" ? "hub" : own,
-    type: proof.kind === "certificate" ? "x509Certificate" : "sas",
-    issuer: proof.kind === "certificate" ? "external" : "iothub",
+    type: byKey ? "sas" : "x509Certificate",
+    issuer: byKey ? "iothub" : "external",
     acceptingIpFilterRule: null,
   };
   return JSON.stringify(method);
@@ -80,17 +87,35 @@ function parseClientId(clientId: string): Who | null {
 }
 
 /** `<hub>/<client id>/?api-version=…&…`; old clients leave the question mark out. */
-function parseUsername(username: string): { readonly hostName: string; readonly clientId: string } | null {
+function parseUsername(
+  username: string,
+): { readonly hostName: string; readonly clientId: string; readonly modelId: string | null } | null {
   const [, hostName, clientId, query] = /^([^/]+)\/(.+)\/(?:\?|(?=api-version=))(.*)$/.exec(username) ?? [];
   if (hostName === undefined || clientId === undefined || query === undefined) return null;
-  const version = fieldsOf(query)["api-version"];
-  return version !== undefined && API_VERSION.test(version) ? { hostName, clientId } : null;
+  const { "api-version": version, "model-id": modelId } = fieldsOf(query);
+  if (version === undefined || !API_VERSION.test(version)) return null;
+  return { hostName, clientId, modelId: modelId === undefined ? null : decoded(modelId) };
 }
 
-function proveByCertificate(identity: Identity, thumbprints: readonly string[]): Proof | null {
+function proveByCertificate(
+  identity: Identity,
+  certificate: PeerCertificate | null,
+  hub: { readonly authorities: readonly DeviceAuthority[]; readonly now: number },
+): Proof | null {
+  if (certificate === null) return null;
+  if (identity.authentication.type === "certificateAuthority") {
+    const [own] = certificate.chain;
+    const named = own !== undefined && commonNamesOf(own).includes(nameOf(identity));
+    return named && leadsTo(hub.authorities, certificate.chain, hub.now) ? { kind: "authority" } : null;
+  }
   const known = thumbprintsOf(identity);
-  const thumbprint = thumbprints.map(normalized).find((one) => known.includes(one));
+  const thumbprint = certificate.thumbprints.map(normalized).find((one) => known.includes(one));
   return thumbprint === undefined ? null : { kind: "certificate", thumbprint };
+}
+
+/** What a certificate of an authority must call its holder. */
+function nameOf({ deviceId, moduleId }: Identity): string {
+  return moduleId === null ? deviceId : `${deviceId}/${moduleId}`;
 }
 
 function proveBySignature(

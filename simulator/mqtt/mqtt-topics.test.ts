@@ -81,7 +81,7 @@ test("what the hub publishes is named as the SDKs read it", () => {
   expect(twinReplyTopic(200, "r", null)).toBe("$iothub/twin/res/200/?$rid=r");
   expect(desiredTopic(3)).toBe("$iothub/twin/PATCH/properties/desired/?$version=3");
   expect(methodTopic("ping", "1f")).toBe("$iothub/methods/POST/ping/?$rid=1f");
-  expect(cloudMessageTopic("cam-1", { properties: { a: null, b: "", "$.mid": "x y" } })).toBe(
+  expect(cloudMessageTopic("cam-1", { properties: { a: null, b: "", "$.mid": "x y" }, ack: "none" })).toBe(
     "devices/cam-1/messages/devicebound/%24.mid=x%20y&%24.to=%2Fdevices%2Fcam-1%2Fmessages%2FdeviceBound&a&b=",
   );
 });

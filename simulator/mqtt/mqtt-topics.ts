@@ -1,13 +1,12 @@
 import type { CloudMessage } from "../hub/cloud-messages.ts";
+import type { PropertyBag } from "../hub/message.ts";
+import type { InputMessage } from "../hub/module-inputs.ts";
 
 // The topics of IoT Hub over MQTT, read and written; nothing here knows a connection. Source: Microsoft's page on
 // communicating with IoT Hub over MQTT, and captures of the Node SDK.
 
 /** Whose connection it is; `null`: a device's own. */
 export type Who = { readonly deviceId: string; readonly moduleId: string | null };
-
-/** Keys and values that ride on a topic; `null` is a key without a value. */
-export type PropertyBag = Readonly<Record<string, string | null>>;
 
 /** What a device may publish. */
 export type DeviceTopic =
@@ -67,15 +66,23 @@ export function methodTopic(name: string, requestId: string): string {
 
 export function cloudMessageTopic(
   deviceId: string,
-  { properties }: Pick<CloudMessage, "properties">,
+  { properties, ack }: Pick<CloudMessage, "properties" | "ack">,
 ): string {
   const { "$.mid": id, ...others } = properties;
   const bag = {
     ...(id === undefined ? {} : { "$.mid": id }),
     "$.to": `/devices/${deviceId}/messages/deviceBound`,
     ...others,
+    ...(ack === "none" ? {} : { "iothub-ack": ack }),
   };
   return `devices/${deviceId}/messages/devicebound/${printBag(bag)}`;
+}
+
+export function inputTopic(
+  { deviceId, moduleId }: Who,
+  { input, properties }: Pick<InputMessage, "input" | "properties">,
+): string {
+  return `devices/${deviceId}/modules/${moduleId}/inputs/${input}/${printBag(properties)}`;
 }
 
 /** `key=value` joined by `&`, both encoded; a key alone has no value, `key=` has an empty one. */

@@ -19,6 +19,7 @@ import {
   SUBACK,
   subscribePacket,
 } from "../testing/raw-mqtt.ts";
+import { until } from "../testing/until.ts";
 
 // What no proper client sends, byte by byte.
 
@@ -300,13 +301,4 @@ test("thousands of broken packets and half handshakes crash nothing and leave no
 
 function telemetryOf(deviceId: string) {
   return simulator.hub.events.read({ from: 1, limit: 1000, source: "Telemetry", deviceId }).events;
-}
-
-async function until(happened: () => boolean): Promise<void> {
-  for (const end = Date.now() + 10_000; !happened(); await turn())
-    if (Date.now() > end) throw new Error("it did not happen in time");
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 5));
 }

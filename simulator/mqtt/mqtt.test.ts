@@ -5,7 +5,6 @@ import { createSimulator, type Endpoint, type Simulator } from "../simulator.ts"
 import { controlCall } from "../testing/control-client.ts";
 import {
   type DeviceClient,
-  deviceCertificate,
   deviceClient,
   type ModuleClient,
   moduleClient,
@@ -13,9 +12,9 @@ import {
   report,
   tokenClient,
   webSocketClient,
-  x509Client,
 } from "../testing/device-client.ts";
 import { connectRegistry, problemOf, type Registry, redirect } from "../testing/service-client.ts";
+import { turn, until } from "../testing/until.ts";
 
 // The vendor's device SDK, as it is, against the simulator.
 
@@ -376,17 +375,6 @@ test("a wrong key and an unknown device are refused alike", async () => {
   await until(() => simulator.mqttConnections() === 0);
 });
 
-test("a device with a certificate of its own is known by the thumbprint", async () => {
-  const [mine, other] = await Promise.all([deviceCertificate("cam-1"), deviceCertificate("cam-1")]);
-  const x509Thumbprint = { primaryThumbprint: mine.thumbprint, secondaryThumbprint: "" };
-  await registry.create({ deviceId: "cam-1", authentication: { type: "selfSigned", x509Thumbprint } });
-  const client = kept(await x509Client(endpoint, { deviceId: "cam-1" }, mine));
-  await client.open();
-  await report(await client.getTwin(), { by: "certificate" });
-  const stranger = kept(await x509Client(endpoint, { deviceId: "cam-1" }, other));
-  expect((await problemOf(stranger.open())).name).toBe("UnauthorizedError");
-});
-
 test("a device connects over WebSockets as well", async () => {
   await registry.create({ deviceId: "cam-1" });
   const client = kept(await webSocketClient(endpoint, { deviceId: "cam-1" }, keyOf("cam-1")));
@@ -505,13 +493,4 @@ async function eventually<T>(ask: () => Promise<T>): Promise<T> {
       if (tries === 100) throw problem;
       await turn();
     }
-}
-
-async function until(happened: () => boolean): Promise<void> {
-  for (const end = Date.now() + 10_000; !happened(); await turn())
-    if (Date.now() > end) throw new Error("it did not happen in time");
-}
-
-function turn(): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, 5));
 }

@@ -1,10 +1,8 @@
-// The library keeps its metadata with Reflect.
-import "reflect-metadata";
-import { createHmac, webcrypto, X509Certificate } from "node:crypto";
-import { cryptoProvider, PemConverter, X509CertificateGenerator } from "@peculiar/x509";
+import { createHmac } from "node:crypto";
 import iotDevice from "azure-iot-device";
 import mqttTransport from "azure-iot-device-mqtt";
 import type { Endpoint } from "../simulator.ts";
+import type { DeviceCertificate } from "./device-certificates.ts";
 import { createPinnedAgent } from "./pinned-agent.ts";
 
 export type DeviceClient = ReturnType<typeof iotDevice.Client.fromConnectionString>;
@@ -38,17 +36,19 @@ export async function moduleClient(place: Place, who: Named, key: string): Promi
   return client;
 }
 
-/** Over WebSockets the client dials port 443 of the hub, by an agent that may dial elsewhere. */
+/** Over WebSockets the client dials port 443 of the hub, by an agent that may dial elsewhere; `secret` is a key or a certificate. */
 export async function webSocketClient(
   place: Pick<Endpoint, "port" | "hostName" | "ca">,
   { deviceId }: Named,
-  key: string,
+  secret: string | Pick<DeviceCertificate, "cert" | "key">,
 ): Promise<DeviceClient> {
-  const written = `HostName=${place.hostName};DeviceId=${deviceId};SharedAccessKey=${key}`;
+  const proof = typeof secret === "string" ? `SharedAccessKey=${secret}` : "x509=true";
+  const written = `HostName=${place.hostName};DeviceId=${deviceId};${proof}`;
   const client = iotDevice.Client.fromConnectionString(written, mqttTransport.MqttWs);
   const { port, ca } = place;
   const webSocketAgent = createPinnedAgent({ host: "127.0.0.1", port, ca, deadline: 30_000 });
-  await client.setOptions({ mqtt: { webSocketAgent } });
+  const certificate = typeof secret === "string" ? {} : { cert: secret.cert, key: secret.key };
+  await client.setOptions({ mqtt: { webSocketAgent }, ...certificate });
   return client;
 }
 
@@ -56,7 +56,7 @@ export async function webSocketClient(
 export async function x509Client(
   place: Place,
   { deviceId }: Named,
-  certificate: { readonly cert: string; readonly key: string },
+  certificate: Pick<DeviceCertificate, "cert" | "key">,
 ): Promise<DeviceClient> {
   const written = `HostName=127.0.0.1:${place.mqttPort};DeviceId=${deviceId};x509=true`;
   const client = iotDevice.Client.fromConnectionString(written, mqttTransport.Mqtt);
@@ -80,29 +80,6 @@ export async function tokenClient(
   const client = iotDevice.Client.fromSharedAccessSignature(written, mqttTransport.Mqtt);
   await client.setOptions({ ca: place.ca });
   return client;
-}
-
-/** A certificate that a device has signed itself, good for a day, and the thumbprint to register. */
-export async function deviceCertificate(
-  name: string,
-): Promise<{ readonly cert: string; readonly key: string; readonly thumbprint: string }> {
-  cryptoProvider.set(webcrypto);
-  const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
-  const certificate = await X509CertificateGenerator.createSelfSigned({
-    name: `CN=${name}`,
-    keys,
-    signingAlgorithm: algorithm,
-    notBefore: new Date(Date.now() - 3_600_000),
-    notAfter: new Date(Date.now() + 86_400_000),
-  });
-  const cert = certificate.toString("pem");
-  const key = await webcrypto.subtle.exportKey("pkcs8", keys.privateKey);
-  return {
-    cert,
-    key: PemConverter.encode(key, "PRIVATE KEY"),
-    thumbprint: new X509Certificate(cert).fingerprint.replaceAll(":", ""),
-  };
 }
 
 /** The next patch that the client tells of, after the whole set, which it makes an event of by itself. */

@@ -1,0 +1,34 @@
+import type { Remembered } from "./mqtt-sessions.ts";
+import type { Subscribed } from "./mqtt-topics.ts";
+
+/**
+ * What of a session that is not clean outlives its connection. The hub's documentation speaks of messages from the cloud
+ * alone (`cloud-to-device`), and yet its SDKs do not subscribe to twins and methods again when they renew their token
+ * (`all`): nobody has shown which is so.
+ */
+export const SESSION_SUBSCRIPTIONS = ["all", "cloud-to-device"] as const;
+export type SessionSubscriptions = (typeof SESSION_SUBSCRIPTIONS)[number];
+
+export type SessionMemory = {
+  readonly note: (clientId: string, what: Subscribed, subscription: Remembered) => void;
+  readonly drop: (clientId: string, filter: string) => void;
+  readonly forget: (clientId: string) => void;
+  readonly recall: (clientId: string) => readonly Remembered[];
+};
+
+export function createSessionMemory(keeps: SessionSubscriptions): SessionMemory {
+  const remembered = new Map<string, Map<string, 0 | 1>>();
+  return {
+    note(clientId, what, { topic, qos }) {
+      if (keeps === "cloud-to-device" && what !== "cloudMessages") return;
+      remembered.set(clientId, (remembered.get(clientId) ?? new Map<string, 0 | 1>()).set(topic, qos));
+    },
+    drop: (clientId, filter) => {
+      remembered.get(clientId)?.delete(filter);
+    },
+    forget: (clientId) => {
+      remembered.delete(clientId);
+    },
+    recall: (clientId) => [...(remembered.get(clientId) ?? [])].map(([topic, qos]) => ({ topic, qos })),
+  };
+}
