@@ -94,6 +94,9 @@ export function createFleet(
       // What was under way dies with the connection of a device that is switched off; it starts anew afterwards.
       if (because !== "displaced") abandon(slot);
     },
+    vacant: (slot) => {
+      clock.schedule(options.stateDelay, comeBack, slot);
+    },
   };
 
   function start(): void {
@@ -157,6 +160,13 @@ export function createFleet(
     slot.session = session.value;
     slot.unheard = true;
     clock.schedule(slot.random() * options.stateDelay, hear, slot);
+  }
+
+  /** After the client that had taken the identity; one that is back meanwhile keeps it. */
+  function comeBack(slot: Slot): void {
+    if (isGone(slot) || links.isTaken(slot)) return;
+    slot.displaced = false;
+    connect(slot);
   }
 
   function isGone(slot: Slot): boolean {

@@ -15,6 +15,8 @@ export type Listener<Subject> = {
   /** A patch of the desired properties, and their version after it. */
   readonly desired: (subject: Subject, patch: JsonObject, version: number) => void;
   readonly closed: (subject: Subject, because: ClosedBecause) => void;
+  /** Whoever displaced the subject is gone too: it may connect again. Without it a subject stays away. */
+  readonly vacant?: (subject: Subject) => void;
 };
 
 export type Session = {
@@ -44,16 +46,21 @@ export type DeviceLinks = {
   /** Whether a desired patch was lost on the way since this was last asked: then the twin must be read again. */
   readonly missed: (session: Session) => boolean;
   readonly close: (session: Session) => void;
+  /** Whether anybody has a session for the identity. */
+  readonly isTaken: (who: { readonly deviceId: string; readonly moduleId: string | null }) => boolean;
 };
 
 type Connection = Session & {
   readonly desired: (patch: JsonObject, version: number) => void;
   readonly closed: (because: ClosedBecause) => void;
+  readonly vacant: (() => void) | null;
   lost: boolean;
 };
 
 export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: boolean }): DeviceLinks {
   const connections = new Map<TwinKey, Connection>();
+  /** Those who would come back, by the identity that others have taken from them. */
+  const displaced = new Map<TwinKey, () => void>();
 
   hub.twins.onWrite(({ key, twin, desiredPatch }) => {
     const connection = desiredPatch === null ? undefined : connections.get(key);
@@ -67,8 +74,10 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
   });
 
   hub.registry.onWrite(({ key, before, after }) => {
-    if (after === null) drop(key, "removed");
-    else if (before?.enabled === true && !after.enabled) {
+    if (after === null) {
+      displaced.delete(key);
+      drop(key, "removed");
+    } else if (before?.enabled === true && !after.enabled) {
       drop(key, "disabled");
       for (const module of hub.registry.modulesOf(after.deviceId))
         drop(twinKey(module.deviceId, module.moduleId), "disabled");
@@ -80,7 +89,9 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
     if (connection === undefined) return;
     connections.delete(key);
     if (because !== "removed") hub.noteConnection(key, false);
+    if (because === "displaced" && connection.vacant !== null) displaced.set(key, connection.vacant);
     connection.closed(because);
+    if (because === "disabled") displaced.get(key)?.();
   }
 
   function charge(what: Charged, content: object): void {
@@ -113,9 +124,11 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
         key,
         desired: (patch, version) => listener.desired(subject, patch, version),
         closed: (because) => listener.closed(subject, because),
+        vacant: listener.vacant === undefined ? null : () => listener.vacant?.(subject),
         lost: false,
       };
       connections.set(key, connection);
+      if (connection.vacant !== null) displaced.delete(key);
       hub.noteConnection(key, true);
       return ok(connection);
     },
@@ -163,7 +176,10 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
       if (connections.get(session.key) !== session) return;
       connections.delete(session.key);
       hub.noteConnection(session.key, false);
+      displaced.get(session.key)?.();
     },
+
+    isTaken: ({ deviceId, moduleId }) => connections.has(twinKey(deviceId, moduleId)),
   };
 
   function tooMany() {
