@@ -22,6 +22,7 @@ export function routeDevices(asked: Asked, segments: readonly string[]): Operati
   if (second === undefined) return routeDevice(asked, device);
   if (second === "applyConfigurationContent" && module === undefined && method === "POST")
     return routeContent(asked, device);
+  if (second === "commands" && module === undefined && method === "DELETE") return purge(asked, device);
   if (second !== "modules") return null;
   return module === undefined ? listModules(asked, device) : routeModule(asked, device, module);
 }
@@ -130,11 +131,30 @@ function bulk({ hub, body }: Asked): Operation {
     writes: "identity",
     run: () => {
       if (entries === null) return refuse("ArgumentInvalid", "The body must be a JSON array");
-      const done = hub.registry.bulk(entries);
+      const done = hub.bulk.apply(entries);
       if (!done.ok) return done;
-      const answer = { isSuccessful: done.value.length === 0, errors: done.value, warnings: [] };
+      const answer = { isSuccessful: done.value.errors.length === 0, ...done.value };
       const status = answer.isSuccessful ? 200 : 400;
       return ok({ status, headers: JSON_HEADERS, body: JSON.stringify(answer) });
+    },
+  };
+}
+
+/** `DELETE /devices/{device}/commands`: forgets the messages that wait for the device. */
+function purge({ hub }: Asked, device: string): Operation {
+  return {
+    operation: "cloudMessage",
+    name: "cloudMessage.purge",
+    device,
+    right: "ServiceConnect",
+    cost: 1,
+    writes: null,
+    run: () => {
+      if (hub.registry.get(device, null) === undefined)
+        return refuse("DeviceNotFound", `Device ${device} not registered`);
+      const totalMessagesPurged = hub.messages.pending(device);
+      hub.messages.forget(device);
+      return reply({ totalMessagesPurged, deviceId: device, moduleId: null });
     },
   };
 }

@@ -78,6 +78,11 @@ export function refuse(
   return { ok: false, refusal: { status: CATALOGUE[code][0], code, message, form, retryAfterSeconds: null } };
 }
 
+/** Six digits. */
+export function codeOf(code: ErrorName): number {
+  return CATALOGUE[code][1];
+}
+
 /** The name that goes with a bare status: what an injected fault answers with. */
 export function nameOfStatus(status: number): ErrorName {
   const names: Readonly<Record<number, ErrorName>> = {

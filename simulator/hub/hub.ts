@@ -1,23 +1,27 @@
 import type { SimClock } from "../base/clock.ts";
 import type { JsonObject } from "../base/json.ts";
 import { createRandom } from "../base/random.ts";
+import { blobContainers } from "./blob-container.ts";
+import { type Bulk, createBulk } from "./bulk.ts";
 import { type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
 import { type Configurations, createConfigurations } from "./configurations.ts";
 import { type Counters, createCounters } from "./counters.ts";
 import { type Activity, NO_ACTIVITY } from "./document.ts";
-import { type Answer, refuse } from "./errors.ts";
+import { type Answer, ok, refuse } from "./errors.ts";
 import { createEvaluation, type Evaluation, type EvaluationOptions } from "./evaluation.ts";
 import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
-import { createJobs, type Jobs, jobsOptionsOf } from "./jobs.ts";
+import { concurrentJobsOf, createJobs, type Jobs } from "./jobs.ts";
 import { createMethods, type MethodCall, type Methods } from "./methods.ts";
 import { createModuleInputs, type ModuleInputs } from "./module-inputs.ts";
 import { createQuota, type Quota } from "./quota.ts";
 import { createRegistry, type Registry } from "./registry.ts";
+import { exportLines } from "./registry-export.ts";
+import { createRegistryJobs, type RegistryJobs } from "./registry-jobs.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
 import { createTelemetry, type Telemetry } from "./telemetry.ts";
-import { createThrottle, type Shaping, type Throttle } from "./throttle.ts";
+import { budgetsOf, createThrottle, type Shaping, type Throttle } from "./throttle.ts";
 import type { Tier } from "./tier.ts";
 import type { TwinKey } from "./twin.ts";
 import { createTwins, type Twins } from "./twins.ts";
@@ -58,6 +62,7 @@ export type Hub = {
   readonly policies: readonly Policy[];
   readonly registry: Registry;
   readonly twins: Twins;
+  readonly bulk: Bulk;
   readonly configurations: Configurations;
   readonly index: FleetIndex;
   readonly evaluation: Evaluation;
@@ -69,6 +74,7 @@ export type Hub = {
   /** A method of a registered device that is not disabled, or of one of its modules. */
   readonly invoke: (key: TwinKey, call: MethodCall, signal?: AbortSignal) => Promise<Answer<JsonObject>>;
   readonly jobs: Jobs;
+  readonly registryJobs: RegistryJobs;
   readonly messages: CloudMessages;
   readonly inputs: ModuleInputs;
   /** Takes what devices send. */
@@ -87,6 +93,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
   const { now } = clock;
   const twins = createTwins(now);
   const registry = createRegistry(twins, { now, seed: options.seed, maximumDevices: options.maximumDevices });
+  const bulk = createBulk(registry, twins);
   const configurations = createConfigurations({ now, maximum: options.tier === "F1" ? 10 : 100 });
   const counters = createCounters(now);
   const faults = createFaults(now, createRandom(options.seed ^ 0x5f3759df));
@@ -105,10 +112,26 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     deviceJobs: () => jobs.deviceJobs(),
   });
   const methods = createMethods(clock);
-  const pace = jobsOptionsOf(options.tier, options.units);
   const jobs = createJobs(
-    { clock, select: index.select, patch: twins.patch, invoke },
-    options.throttling ? pace : { ...pace, devicesPerSecond: Number.POSITIVE_INFINITY },
+    {
+      clock,
+      select: index.select,
+      patch: twins.patch,
+      invoke,
+      charge: (bytes) => {
+        if (quota.spent())
+          return refuse("IotHubQuotaExceeded", "The daily quota of messages is used up until midnight UTC");
+        if (options.throttling) throttle.take("jobDevice", 1);
+        quota.charge("jobDevice", bytes);
+        return ok(undefined);
+      },
+    },
+    {
+      concurrent: concurrentJobsOf(options.tier),
+      devicesPerSecond: options.throttling
+        ? budgetsOf(options.tier, options.units).jobDevice.perSecond
+        : Number.POSITIVE_INFINITY,
+    },
   );
   const evaluation = createEvaluation({ registry, twins, configurations, countRows: index.count }, options);
 
@@ -174,6 +197,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     policies: defaultPolicies(options.seed),
     registry,
     twins,
+    bulk,
     configurations,
     index,
     evaluation,
@@ -184,6 +208,12 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     methods,
     invoke,
     jobs,
+    registryJobs: createRegistryJobs({
+      clock,
+      blobs: blobContainers,
+      bulk,
+      exportLines: (excludeKeys) => exportLines(registry, twins, excludeKeys),
+    }),
     messages,
     inputs: createModuleInputs(),
     telemetry: createTelemetry({ events, counters, throttle, quota }, options),

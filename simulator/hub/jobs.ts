@@ -43,20 +43,15 @@ export type JobsHub = {
   readonly clock: SimClock;
   /** Keys of the twins that a query finds. */
   readonly select: (query: string) => Answer<readonly TwinKey[]>;
+  /** Counts the work on one device, `bytes` of it; a refusal where the hub carries out none. */
+  readonly charge: (bytes: number) => Answer<void>;
   readonly patch: (key: TwinKey, change: TwinChange, ifMatch: IfMatch) => Answer<unknown>;
   readonly invoke: (key: TwinKey, call: MethodCall, signal: AbortSignal) => Promise<Answer<JsonObject>>;
 };
 
-/** Microsoft's tables of quotas and throttles: jobs that run at one time, and the devices that they reach in a second. */
-export function jobsOptionsOf(tier: Tier, units: number): JobsOptions {
-  switch (sizeOf(tier)) {
-    case 1:
-      return { concurrent: 1, devicesPerSecond: 10 };
-    case 2:
-      return { concurrent: 5, devicesPerSecond: Math.max(10, units) };
-    case 3:
-      return { concurrent: 10, devicesPerSecond: 50 * units };
-  }
+/** Jobs that run at one time. Source: Microsoft's table of quotas and throttling. */
+export function concurrentJobsOf(tier: Tier): number {
+  return { 1: 1, 2: 5, 3: 10 }[sizeOf(tier)];
 }
 
 /** Results are held for thirty days after a job's end. */
@@ -188,7 +183,9 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
 
   function reach(run: Run, key: TwinKey): void {
     note(run, key, { status: "running", startAt: clock.now() });
-    if (run.job.type === "scheduleUpdateTwin") settle(run, key, patch(run.job, key));
+    const charged = hub.charge(Buffer.byteLength(JSON.stringify(run.job.work)));
+    if (!charged.ok) settle(run, key, charged);
+    else if (run.job.type === "scheduleUpdateTwin") settle(run, key, patch(run.job, key));
     else
       call(run, key).then(
         (answer) => settle(run, key, answer),

@@ -1,24 +1,16 @@
-import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
+import type { JsonObject } from "../base/json.ts";
 import { hash32, seededKey } from "../base/random.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import { checkId, type Identity, type IdentityDraft, parseDraft } from "./identity.ts";
 import { checkEtag, type IfMatch } from "./preconditions.ts";
 import { type TwinKey, twinKey } from "./twin.ts";
-import { parseTwinChange, type Twins } from "./twins.ts";
+import type { Twins } from "./twins.ts";
 
 export type IdentityWrite = {
   readonly key: TwinKey;
   readonly before: Identity | null;
   /** `null`: the identity is gone. */
   readonly after: Identity | null;
-};
-
-export type BulkError = {
-  readonly deviceId: string;
-  readonly moduleId: string | null;
-  readonly errorCode: string;
-  readonly errorStatus: string;
-  readonly operation: string;
 };
 
 export type Registry = {
@@ -38,8 +30,6 @@ export type Registry = {
   readonly removeModule: (deviceId: string, moduleId: string, ifMatch: IfMatch) => Answer<void>;
   /** Modules that a manifest names: the hub makes their identities by itself. */
   readonly ensureModule: (deviceId: string, moduleId: string) => void;
-  /** One to a hundred entries; an empty list of errors is success. */
-  readonly bulk: (entries: readonly JsonValue[]) => Answer<readonly BulkError[]>;
   readonly onWrite: (listener: (write: IdentityWrite) => void) => void;
 };
 
@@ -50,8 +40,11 @@ export type RegistryOptions = {
   readonly maximumDevices: number;
 };
 
+/** The two of the IoT Edge runtime do not count. */
 const MODULES_PER_DEVICE = 50;
-const BULK_ENTRIES = 100;
+const SYSTEM_MODULES: readonly string[] = ["$edgeAgent", "$edgeHub"];
+const SCOPE = "ms-azure-iot-edge://";
+const SCOPE_END = /-[0-9]{18}$/;
 /** .NET ticks of the Unix epoch: scopes and generations are written in them. */
 const EPOCH_TICKS = 621_355_968_000_000_000n;
 
@@ -59,6 +52,8 @@ const EPOCH_TICKS = 621_355_968_000_000_000n;
 export function createRegistry(twins: Twins, options: RegistryOptions): Registry {
   const identities = new Map<TwinKey, Identity>();
   const modules = new Map<string, Set<string>>();
+  /** Of edge devices: what children may name. */
+  const scopes = new Set<string>();
   const listeners: ((write: IdentityWrite) => void)[] = [];
   let writes = 0;
   let keys = 0;
@@ -88,6 +83,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
   function store(before: Identity | null, after: Identity): Identity {
     const key = twinKey(after.deviceId, after.moduleId);
     identities.set(key, after);
+    noteScope(before, after);
     if (before === null) {
       if (after.moduleId === null) modules.set(after.deviceId, new Set());
       else modules.get(after.deviceId)?.add(after.moduleId);
@@ -95,6 +91,16 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     }
     tell({ key, before, after });
     return after;
+  }
+
+  function noteScope(before: Identity | null, after: Identity | null): void {
+    if (before?.iotEdge === true && before.deviceScope !== null) scopes.delete(before.deviceScope);
+    if (after?.iotEdge === true && after.deviceScope !== null) scopes.add(after.deviceScope);
+  }
+
+  function countModules(deviceId: string): number {
+    const all = [...(modules.get(deviceId) ?? [])];
+    return all.filter((module) => !SYSTEM_MODULES.includes(module)).length;
   }
 
   function remove(identity: Identity): void {
@@ -109,6 +115,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
       modules.get(identity.deviceId)?.delete(identity.moduleId);
     }
     identities.delete(key);
+    noteScope(identity, null);
     twins.remove(key);
     tell({ key, before: identity, after: null });
   }
@@ -126,31 +133,52 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
   }
 
   function ensureSystemModules(deviceId: string): void {
-    for (const module of ["$edgeAgent", "$edgeHub"]) ensureModule(deviceId, module);
+    for (const module of SYSTEM_MODULES) ensureModule(deviceId, module);
   }
 
   function ensureModule(deviceId: string, moduleId: string): void {
     if (!identities.has(deviceId) || identities.has(twinKey(deviceId, moduleId))) return;
     if (!checkId(moduleId, "moduleId").ok) return;
-    if ((modules.get(deviceId)?.size ?? 0) >= MODULES_PER_DEVICE + 2) return;
+    if (!SYSTEM_MODULES.includes(moduleId) && countModules(deviceId) >= MODULES_PER_DEVICE) return;
     const draft = parseDraft({ managedBy: "IotEdge" }, makeKey);
     if (draft.ok) create(deviceId, moduleId, draft.value);
   }
 
-  /** The hub makes the scope of an edge device, once; a leaf takes its parent's. */
+  /**
+   * The hub makes the scope of an edge device, once; a leaf takes its parent's, and a child that is an edge device
+   * itself names its parent in parentScopes.
+   */
   function scopesOf(deviceId: string, draft: IdentityDraft, before: Identity | null): Answer<IdentityDraft> {
-    const scopes = [draft.deviceScope, ...draft.parentScopes].filter(
-      (scope) => scope !== null && scope !== "",
-    );
-    for (const scope of scopes)
-      if (!/^ms-azure-iot-edge:\/\/.+-[0-9]{18}$/.test(scope ?? ""))
-        return refuse("InvalidDeviceScope", `${scope} is not the scope of an edge device`);
-    if (draft.iotEdge) {
-      const own = before?.iotEdge === true ? before.deviceScope : null;
-      return ok({ ...draft, deviceScope: own ?? `ms-azure-iot-edge://${deviceId}-${ticks()}` });
-    }
-    if (draft.deviceScope === null || draft.deviceScope === "") return ok({ ...draft, deviceScope: null });
-    return ok({ ...draft, parentScopes: [draft.deviceScope] });
+    const parents = draft.parentScopes.filter((scope) => scope !== "");
+    if (parents.length > 1) return refuse("InvalidDeviceScope", "a device has one parent at most");
+    const unknown = parents.find((scope) => !isScopeOfAnother(scope, before));
+    if (unknown !== undefined)
+      return refuse("InvalidDeviceScope", `${unknown} is not the scope of another edge device of this hub`);
+    const given = draft.deviceScope === "" ? null : draft.deviceScope;
+    if (draft.iotEdge) return ownScopeOf(deviceId, { ...draft, parentScopes: parents }, given, before);
+    if (given === null || (given === before?.deviceScope && before.iotEdge))
+      return ok({ ...draft, deviceScope: null, parentScopes: parents });
+    if (!isScopeOfAnother(given, before))
+      return refuse("InvalidDeviceScope", `${given} is not the scope of an edge device of this hub`);
+    return ok({ ...draft, deviceScope: given, parentScopes: [given] });
+  }
+
+  function isScopeOfAnother(scope: string, self: Identity | null): boolean {
+    return scopes.has(scope) && !(self?.iotEdge === true && self.deviceScope === scope);
+  }
+
+  function ownScopeOf(
+    deviceId: string,
+    draft: IdentityDraft,
+    given: string | null,
+    before: Identity | null,
+  ): Answer<IdentityDraft> {
+    const own = before?.iotEdge === true ? before.deviceScope : null;
+    if (own !== null && given !== null && given !== own)
+      return refuse("InvalidDeviceScope", `the scope of ${deviceId} is ${own} and cannot be changed`);
+    // An identity that was exported keeps its scope: the children that come after it name it.
+    const brought = given?.startsWith(`${SCOPE}${deviceId}-`) && SCOPE_END.test(given) ? given : null;
+    return ok({ ...draft, deviceScope: own ?? brought ?? `${SCOPE}${deviceId}-${ticks()}` });
   }
 
   function putDevice(deviceId: string, body: JsonObject, ifMatch: IfMatch): Answer<Identity> {
@@ -209,7 +237,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
       missing: refuse("ModuleNotFound", `Module ${moduleId} on device ${deviceId} not registered`),
     });
     if (!allowed.ok) return allowed;
-    if (before === null && (modules.get(deviceId)?.size ?? 0) >= MODULES_PER_DEVICE)
+    if (before === null && !SYSTEM_MODULES.includes(moduleId) && countModules(deviceId) >= MODULES_PER_DEVICE)
       return refuse("TooManyModulesOnDevice", `${deviceId} has ${MODULES_PER_DEVICE} modules already`);
     const draft = parseDraft(body, makeKey);
     if (!draft.ok) return draft;
@@ -226,79 +254,6 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     const matched = checkEtag(ifMatch, identity.etag);
     if (matched.ok) remove(identity);
     return matched;
-  }
-
-  function bulk(entries: readonly JsonValue[]): Answer<readonly BulkError[]> {
-    if (entries.length < 1 || entries.length > BULK_ENTRIES)
-      return refuse("ArgumentInvalid", `a bulk operation takes 1 to ${BULK_ENTRIES} entries`);
-    const seen = new Set<string>();
-    const errors: BulkError[] = [];
-    for (const entry of entries) {
-      if (!isObject(entry) || typeof entry["id"] !== "string")
-        return refuse("ArgumentInvalid", "every entry of a bulk operation needs an id");
-      const moduleId = typeof entry["moduleId"] === "string" ? entry["moduleId"] : null;
-      const key = twinKey(entry["id"], moduleId);
-      if (seen.has(key)) return refuse("DeviceDefinedMultipleTimes", `${key} is in the list twice`);
-      seen.add(key);
-    }
-    for (const entry of entries) {
-      if (!isObject(entry)) continue;
-      const done = bulkEntry(entry);
-      if (!done.ok)
-        errors.push({
-          deviceId: String(entry["id"]),
-          moduleId: typeof entry["moduleId"] === "string" ? entry["moduleId"] : null,
-          errorCode: done.refusal.code,
-          errorStatus: done.refusal.message,
-          operation: String(entry["importMode"] ?? "create"),
-        });
-    }
-    return ok(errors);
-  }
-
-  function bulkEntry(entry: JsonObject): Answer<unknown> {
-    const device = String(entry["id"]);
-    const module = typeof entry["moduleId"] === "string" ? entry["moduleId"] : null;
-    const mode = String(entry["importMode"] ?? "create").toLowerCase();
-    const guarded = mode.endsWith("ifmatchetag");
-    const etag = entry["eTag"] ?? entry["etag"];
-    if (guarded && typeof etag !== "string") return refuse("ArgumentNull", "an etag is needed");
-    const wanted = guarded ? String(etag).replace(/^"(.*)"$/, "$1") : "*";
-    const ifMatch = { any: wanted === "*", etag: wanted };
-    const { id: _id, ...body } = entry;
-    const put = (match: IfMatch) =>
-      module === null
-        ? putDevice(device, { ...body, deviceId: device }, match)
-        : putModule(device, module, { ...body, deviceId: device }, match);
-    switch (mode) {
-      case "create": {
-        const created = put(null);
-        return created.ok ? initialTwin(created.value, entry) : created;
-      }
-      case "createorupdate":
-        return put(identities.has(twinKey(device, module)) ? ifMatch : null);
-      case "update":
-      case "updateifmatchetag":
-        return put(ifMatch);
-      case "delete":
-      case "deleteifmatchetag":
-        return module === null ? removeDevice(device, ifMatch) : removeModule(device, module, ifMatch);
-      case "updatetwin":
-      case "updatetwinifmatchetag": {
-        const named = checkId(device, "deviceId");
-        if (!named.ok) return named;
-        const change = parseTwinChange(body);
-        return change.ok ? twins.patch(twinKey(device, module), change.value, ifMatch) : change;
-      }
-      default:
-        return refuse("ArgumentInvalid", `importMode ${String(entry["importMode"])} is not known`);
-    }
-  }
-
-  function initialTwin(identity: Identity, entry: JsonObject): Answer<unknown> {
-    const change = parseTwinChange(entry);
-    if (!change.ok || (change.value.tags === null && change.value.desired === null)) return change;
-    return twins.patch(twinKey(identity.deviceId, identity.moduleId), change.value, null);
   }
 
   return {
@@ -320,7 +275,6 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     putModule,
     removeModule,
     ensureModule,
-    bulk,
     onWrite: (listener) => {
       listeners.push(listener);
     },
