@@ -291,7 +291,7 @@ export function helpText(): string {
     "An Azure IoT Hub on this machine: the service API over HTTPS, automatic device management, throttling, MQTT for",
     "real devices, and thousands of simulated ones that keep the device contract. Tests steer it through /sim on the",
     "port of the service API:",
-    "/sim/health /sim/counters /sim/faults /sim/fleet /sim/clock /sim/evaluate /sim/events /sim/messages",
+    "/sim/health /sim/counters /sim/faults /sim/fleet /sim/clock /sim/evaluate /sim/events /sim/messages /sim/inputs",
     "",
     "Prints one line of JSON when it is ready: {port, mqttPort, proxyPort, hostName, caFile or ca, connectionString}.",
     "",

@@ -1,4 +1,3 @@
-import { type Answer, ok, refuse } from "./errors.ts";
 import type { PropertyBag } from "./message.ts";
 import type { TwinKey } from "./twin.ts";
 
@@ -12,8 +11,8 @@ export type InputMessage = {
 export type ModuleInputs = {
   /** Whoever serves a module that listens on its inputs says so, and until when: the answer takes it back. */
   readonly attach: (key: TwinKey, deliver: (message: InputMessage) => void) => () => void;
-  /** 404 where nobody listens: nothing is kept for later. */
-  readonly send: (key: TwinKey, message: InputMessage) => Answer<void>;
+  /** Whether somebody listens: nothing is kept for later. */
+  readonly send: (key: TwinKey, message: InputMessage) => boolean;
 };
 
 /** In place of edgeHub's routes: a message goes to the module that it is addressed to. */
@@ -29,9 +28,8 @@ export function createModuleInputs(): ModuleInputs {
     },
     send(key, message) {
       const receiver = receivers.get(key);
-      if (receiver === undefined) return refuse("DeviceNotOnline", `${key} does not listen on its inputs`);
-      receiver.deliver(message);
-      return ok(undefined);
+      receiver?.deliver(message);
+      return receiver !== undefined;
     },
   };
 }

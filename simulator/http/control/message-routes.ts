@@ -1,18 +1,25 @@
 import { Type } from "typebox";
 import { readFields } from "../../base/fields.ts";
-import { isObject, type JsonValue, setKey } from "../../base/json.ts";
-import { DEFAULT_LIFETIME } from "../../hub/cloud-messages.ts";
+import { isObject } from "../../base/json.ts";
+import { ACKS, DEFAULT_LIFETIME, OUTCOMES } from "../../hub/cloud-messages.ts";
 import { EVENT_SOURCES } from "../../hub/event-feed.ts";
 import type { Hub } from "../../hub/hub.ts";
 import { isBasic } from "../../hub/tier.ts";
+import { twinKey } from "../../hub/twin.ts";
 import type { HttpReply } from "../http-message.ts";
 import { type Asked, answered, type ControlRoute, refused } from "./control-route.ts";
-import { ANY_OBJECT, ANYTHING, COUNT, DURATION, object, oneOf } from "./control-schema.ts";
+import { ANY_OBJECT, ANYTHING, COUNT, DURATION, nullable, object, oneOf, TIME } from "./control-schema.ts";
+import { MESSAGE_SCHEMA, needed, readContent } from "./message-fields.ts";
+import type { Query, QueryParameter } from "./query-parameters.ts";
 
 // What goes between the cloud and devices beside the service API: events of devices, and messages to them.
 
-const EVENTS_PER_PAGE = 100;
-const MOST_EVENTS_PER_PAGE = 1000;
+const ENTRIES_PER_PAGE = 100;
+const MOST_ENTRIES_PER_PAGE = 1000;
+const PAGE: Readonly<Record<"from" | "limit", QueryParameter>> = {
+  from: { kind: "integer", description: "the first sequence number that is wanted; 1 by default" },
+  limit: { kind: "integer", description: "entries of a page: 100 by default, at most 1000" },
+};
 
 export const EVENT = object({
   sequenceNumber: Type.Integer({ minimum: 1 }),
@@ -23,16 +30,28 @@ export const EVENT = object({
   annotations: ANY_OBJECT,
 });
 
-const TEXT = Type.Optional(Type.String());
+const FEEDBACK = object({
+  sequenceNumber: Type.Integer({ minimum: 1 }),
+  originalMessageId: nullable(Type.String()),
+  enqueuedTimeUtc: TIME,
+  statusCode: oneOf(Object.keys(OUTCOMES)),
+  description: Type.String(),
+  deviceId: Type.String(),
+  deviceGenerationId: Type.String(),
+});
+
 const MESSAGE = object({
   device: Type.String({ minLength: 1 }),
-  body: Type.Optional(Type.Unknown({ description: "a text is sent as it is, anything else as JSON" })),
-  properties: Type.Optional(Type.Record(Type.String(), Type.Union([Type.String(), Type.Null()]))),
-  messageId: TEXT,
-  correlationId: TEXT,
-  contentType: TEXT,
-  contentEncoding: TEXT,
+  ...MESSAGE_SCHEMA,
   expiresIn: Type.Optional(DURATION),
+  ack: Type.Optional(oneOf(ACKS)),
+});
+
+const INPUT = object({
+  device: Type.String({ minLength: 1 }),
+  module: Type.String({ minLength: 1 }),
+  input: Type.String({ pattern: "^[^/+#]+$" }),
+  ...MESSAGE_SCHEMA,
 });
 
 export const MESSAGE_ROUTES: readonly ControlRoute[] = [
@@ -42,8 +61,7 @@ export const MESSAGE_ROUTES: readonly ControlRoute[] = [
       GET: {
         summary: "Events as from the built-in endpoint; a page says where the next begins",
         query: {
-          from: { kind: "integer", description: "the first sequence number that is wanted; 1 by default" },
-          limit: { kind: "integer", description: "events of a page: 100 by default, at most 1000" },
+          ...PAGE,
           device: { kind: "text", description: "of this device only" },
           source: { kind: "choice", values: EVENT_SOURCES, description: "of this source only" },
         },
@@ -56,7 +74,7 @@ export const MESSAGE_ROUTES: readonly ControlRoute[] = [
           answered(
             hub.events.read({
               from: query.integer("from", 1),
-              limit: Math.min(Math.max(1, query.integer("limit", EVENTS_PER_PAGE)), MOST_EVENTS_PER_PAGE),
+              limit: limitOf(query),
               source: EVENT_SOURCES.find((source) => source === query.text("source")) ?? null,
               deviceId: query.text("device"),
             }),
@@ -70,39 +88,57 @@ export const MESSAGE_ROUTES: readonly ControlRoute[] = [
       POST: {
         summary: "Sends a message to a device, which waits until the device takes it",
         body: MESSAGE,
-        examples: { "a greeting": { device: "cam-1", body: "hello", properties: { a: "b" } } },
+        examples: {
+          "a greeting": { device: "cam-1", body: "hello", properties: { a: "b" } },
+          "a message whose end is told": { device: "cam-1", messageId: "m-1", ack: "full", expiresIn: "5m" },
+        },
         answer: object({ sequenceNumber: Type.Integer(), pending: COUNT }),
-        refusals: [403, 429],
+        refusals: [403, 413, 429],
         handle: ({ hub }, asked) => sendMessage(hub, asked),
       },
     },
   },
+  {
+    path: "/sim/messages/feedback",
+    methods: {
+      GET: {
+        summary: "What became of messages whose senders asked to be told; the newest thousand",
+        query: PAGE,
+        answer: object({ feedback: Type.Array(FEEDBACK) }),
+        handle: ({ hub }, { query }) =>
+          answered({ feedback: hub.messages.feedback(query.integer("from", 1), limitOf(query)) }),
+      },
+    },
+  },
+  {
+    path: "/sim/inputs",
+    methods: {
+      POST: {
+        summary:
+          "Brings a message to an input of a module, as a route of edgeHub would; nothing is kept for later",
+        body: INPUT,
+        answer: object({
+          delivered: Type.Boolean({ description: "false: the module does not listen on its inputs" }),
+        }),
+        handle: ({ hub }, asked) => sendInput(hub, asked),
+      },
+    },
+  },
 ];
+
+function limitOf(query: Query): number {
+  return Math.min(Math.max(1, query.integer("limit", ENTRIES_PER_PAGE)), MOST_ENTRIES_PER_PAGE);
+}
 
 /** What a service sends over AMQP to a real hub. */
 function sendMessage(hub: Hub, { body }: Asked): HttpReply {
   if (!isObject(body)) return refused(400, ["a message must be an object"]);
   const problems: string[] = [];
   const fields = readFields(body, "", problems);
-  const device = fields.text("device", "");
-  if (device === "" && problems.length === 0) fields.complain("device", "is needed");
-  const given: JsonValue = fields.raw("properties") ?? {};
-  const properties: Record<string, string | null> = {};
-  if (!isObject(given)) fields.complain("properties", "must be an object");
-  else
-    for (const [name, value] of Object.entries(given)) {
-      if (typeof value === "string" || value === null) setKey(properties, name, value);
-      else fields.complain(`properties.${name}`, "must be text or null");
-    }
-  const system = {
-    "$.mid": fields.optionalText("messageId"),
-    "$.cid": fields.optionalText("correlationId"),
-    "$.ct": fields.optionalText("contentType"),
-    "$.ce": fields.optionalText("contentEncoding"),
-  };
-  for (const [name, value] of Object.entries(system)) if (value !== null) properties[name] = value;
-  const content = fields.raw("body") ?? "";
+  const device = needed(fields, "device");
+  const content = readContent(fields);
   const lifetime = fields.duration("expiresIn", DEFAULT_LIFETIME);
+  const ack = fields.oneOf("ack", ACKS, "none") ?? "none";
   fields.done();
   if (problems.length > 0) return refused(400, problems);
   if (hub.registry.get(device, null)?.enabled !== true)
@@ -111,9 +147,24 @@ function sendMessage(hub: Hub, { body }: Asked): HttpReply {
   if (hub.quota.spent()) return refused(403, ["the daily quota of messages is used up until midnight UTC"]);
   if (hub.options.throttling && !hub.throttle.take("cloudMessage", 1))
     return refused(429, ["too many messages to devices; try again later"]);
-  const text = typeof content === "string" ? content : JSON.stringify(content);
-  const sent = hub.messages.send(device, { body: Buffer.from(text), properties, lifetime });
+  const sent = hub.messages.send(device, { ...content, lifetime, ack });
   if (!sent.ok) return refused(sent.refusal.status, [sent.refusal.message]);
   hub.quota.charge("cloudMessage", sent.value.body.length);
   return answered({ sequenceNumber: sent.value.sequenceNumber, pending: hub.messages.pending(device) });
+}
+
+function sendInput(hub: Hub, { body }: Asked): HttpReply {
+  if (!isObject(body)) return refused(400, ["a message must be an object"]);
+  const problems: string[] = [];
+  const fields = readFields(body, "", problems);
+  const device = needed(fields, "device");
+  const module = needed(fields, "module");
+  const input = needed(fields, "input");
+  if (/[/+#]/.test(input)) fields.complain("input", "must not have any of / + #");
+  const content = readContent(fields);
+  fields.done();
+  if (problems.length > 0) return refused(400, problems);
+  if (hub.registry.get(device, module) === undefined)
+    return refused(404, [`there is no module ${module} of device ${device}`]);
+  return answered({ delivered: hub.inputs.send(twinKey(device, module), { input, ...content }) });
 }
