@@ -1,4 +1,5 @@
 import { isObject, type JsonObject, type JsonValue, NOTHING, setKey } from "../base/json.ts";
+import { shareOf } from "../base/random.ts";
 import type { Hub } from "../hub/hub.ts";
 import { type TwinKey, twinKey } from "../hub/twin.ts";
 import type { DeviceLinks, Listener, Session } from "../mqtt/device-link.ts";
@@ -38,8 +39,24 @@ export function createEdgeRuntimes(hub: Hub, links: DeviceLinks, options: EdgeRu
     closed: (runtime, because) => {
       runtime.session = null;
       runtime.displaced = because === "displaced";
+      if (because === "cut")
+        hub.clock.schedule(hub.faults.returnsIn(shareOf(runtime.deviceId)), connect, runtime);
     },
   };
+
+  function connect(runtime: Runtime): void {
+    const { deviceId, moduleId } = runtime;
+    if (runtime.session !== null || runtime.displaced) return;
+    if (runtimes.get(twinKey(deviceId, moduleId)) !== runtime) return;
+    const session = links.connect(runtime, listener, runtime);
+    if (!session.ok) {
+      if (session.refusal.code === "ServiceUnavailable")
+        hub.clock.schedule(options.retryAfter, connect, runtime);
+      return;
+    }
+    runtime.session = session.value;
+    plan(runtime, options.delay);
+  }
 
   /** However many patches come in, one report follows. */
   function plan(runtime: Runtime, delay: number): void {
@@ -78,11 +95,7 @@ export function createEdgeRuntimes(hub: Hub, links: DeviceLinks, options: EdgeRu
         scheduled: false,
       };
       runtimes.set(key, runtime);
-      if (runtime.session !== null || runtime.displaced) return;
-      const session = links.connect(runtime, listener, runtime);
-      if (!session.ok) return;
-      runtime.session = session.value;
-      plan(runtime, options.delay);
+      connect(runtime);
     },
     vanish: (deviceId, moduleId) => {
       runtimes.delete(twinKey(deviceId, moduleId));

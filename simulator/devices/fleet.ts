@@ -92,7 +92,9 @@ export function createFleet(
       slot.displaced = because === "displaced";
       slot.unheard = true;
       // What was under way dies with the connection of a device that is switched off; it starts anew afterwards.
-      if (because !== "displaced") abandon(slot);
+      if (because === "disabled" || because === "removed") abandon(slot);
+      // They all come back at about one time, as after a real outage.
+      if (because === "cut") clock.schedule(hub.faults.returnsIn(slot.random()), comeBack, slot);
     },
     vacant: (slot) => {
       clock.schedule(options.stateDelay, comeBack, slot);
@@ -164,7 +166,7 @@ export function createFleet(
 
   /** After the client that had taken the identity; one that is back meanwhile keeps it. */
   function comeBack(slot: Slot): void {
-    if (isGone(slot) || links.isTaken(slot)) return;
+    if (isGone(slot) || slot.session !== null || links.isTaken(slot)) return;
     slot.displaced = false;
     connect(slot);
   }

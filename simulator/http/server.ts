@@ -1,16 +1,21 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer as createHttpsServer } from "node:https";
-import { type AddressInfo, Socket } from "node:net";
+import type { AddressInfo } from "node:net";
 import type { Duplex } from "node:stream";
+import type { TLSSocket } from "node:tls";
 import { askingForCertificates, type ServerCertificate } from "../base/certificates.ts";
-import { type Answer, nameOfStatus, ok, type Refusal, refuse } from "../hub/errors.ts";
-import type { FaultRule } from "../hub/faults.ts";
+import { type Answer, ok, refuse } from "../hub/errors.ts";
+import { type Strike, seversAll } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
+import { parseIfMatch } from "../hub/preconditions.ts";
 import { authorize } from "../hub/sas.ts";
+import { createConnections } from "./connections.ts";
+import { deliver, send } from "./delivery.ts";
 import { type HttpReply, type HttpRequest, headerOf, refusalReply } from "./http-message.ts";
 import { chargesOf, isMetered } from "./metering.ts";
 import type { Operation } from "./room.ts";
 import { routeServiceRequest } from "./service-api.ts";
+import { closed, suffer } from "./suffer.ts";
 import { isInTier } from "./tier-check.ts";
 
 export type Server = {
@@ -31,10 +36,10 @@ const LARGEST_BODY = 1024 * 1024;
 
 /** The HTTPS front of the hub: bodies, authorisation, faults, throttling, counting; what is meant is the routes' work. */
 export function createServer(hub: Hub, certificate: ServerCertificate, control: ControlApi): Server {
-  const sockets = new Set<Duplex>();
+  const connections = createConnections();
   const server = createHttpsServer(
     // Devices that come over WebSockets may prove themselves with a certificate; nobody else needs one.
-    askingForCertificates(certificate),
+    { ...askingForCertificates(certificate), SNICallback: shakeHands },
     (request, response) => {
       receive(request, response).catch((problem: unknown) => {
         process.emitWarning(problem instanceof Error ? problem : String(problem));
@@ -43,10 +48,34 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     },
   );
   server.keepAliveTimeout = 120_000;
-  server.on("connection", (socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
+  server.on("connection", connections.add);
+  hub.faults.onPut((rule) => {
+    if (seversAll(rule)) connections.resetNoted();
   });
+
+  /** Who asks for the hub by its name gets no handshake while it cannot be reached; the control API goes by the address. */
+  function shakeHands(name: string, done: (problem: Error | null) => void): void {
+    const unreachable = name.toLowerCase() === hub.options.hostName.toLowerCase() && hub.faults.unreachable();
+    if (unreachable === "blackHole") return;
+    done(unreachable === "refuse" ? new Error("the hub cannot be reached") : null);
+  }
+
+  /** Whether the request never arrives; what a client sees of that is done here. */
+  async function isOutOfReach(request: HttpRequest, response: ServerResponse): Promise<boolean> {
+    const unreachable = hub.faults.unreachable();
+    if (unreachable === null) return false;
+    const routed = routeServiceRequest(hub, request);
+    const result = unreachable === "refuse" ? "reset" : "hang";
+    if (routed.ok) hub.counters.request(routed.value.operation, routed.value.name, result, routed.value.cost);
+    if (unreachable === "refuse") reset(response);
+    else await closed(response);
+    return true;
+  }
+
+  function reset(response: ServerResponse): void {
+    if (response.socket !== null) connections.reset(response.socket);
+    response.destroy();
+  }
 
   async function receive(message: IncomingMessage, response: ServerResponse): Promise<void> {
     const body = await readBody(message);
@@ -66,7 +95,9 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
       return send(response, { ...reply, headers: { ...reply.headers, Connection: "close" } });
     }
     if (controlled !== null) return send(response, await controlled);
-    await serve({ ...request, body: body.text }, response);
+    if (response.socket !== null) connections.note(response.socket);
+    const asked = { ...request, body: body.text };
+    if (!(await isOutOfReach(asked, response))) await serve(asked, response);
   }
 
   async function serve(request: HttpRequest, response: ServerResponse): Promise<void> {
@@ -77,26 +108,26 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
       headerOf(request, "authorization"),
       right,
       { ...hub.options, policies: hub.policies },
-      Date.now(),
+      hub.tokenTime(),
     );
     if (!allowed.ok) return finish(response, routed.ok ? routed.value : null, failure(allowed));
     if (!routed.ok) return send(response, failure(routed));
     const operation = routed.value;
-    const struck = hub.faults.strike(operation);
+    const ifMatch = parseIfMatch(headerOf(request, "if-match"));
+    const struck = hub.faults.strike({ ...operation, conditional: ifMatch !== null && !ifMatch.any });
+    const suffering = { hub, request, operation, response, reset };
     const early = await suffer(
-      struck.filter((rule) => rule.when === "before"),
-      operation,
-      response,
+      struck.filter(({ rule }) => rule.when === "before"),
+      suffering,
     );
-    if (early !== null) return finish(response, operation, early);
+    if (early !== null) return finish(response, operation, early, struck);
     if (response.destroyed || response.closed) return;
     const reply = await carryOut(operation, request);
     const late = await suffer(
-      struck.filter((rule) => rule.when === "after"),
-      operation,
-      response,
+      struck.filter(({ rule }) => rule.when === "after"),
+      suffering,
     );
-    finish(response, operation, late ?? reply);
+    await finish(response, operation, late ?? reply, struck);
   }
 
   async function carryOut(operation: Operation, request: HttpRequest): Promise<HttpReply> {
@@ -133,53 +164,26 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     });
   }
 
-  /** `null` where the request goes on; a reply where a fault answers in its place. */
-  async function suffer(
-    rules: readonly FaultRule[],
-    operation: Operation,
+  async function finish(
     response: ServerResponse,
-  ): Promise<HttpReply | null> {
-    for (const rule of rules) {
-      switch (rule.kind) {
-        case "latency":
-          await wait(rule.milliseconds);
-          break;
-        case "hang":
-          hub.counters.request(operation.operation, operation.name, "hang", operation.cost);
-          await closed(response);
-          return null;
-        case "reset":
-        case "outage":
-          hub.counters.request(operation.operation, operation.name, "reset", operation.cost);
-          reset(response);
-          return null;
-        case "status":
-          return failure({ ok: false, refusal: refusalOf(rule) });
-        case "stale":
-          break;
-      }
-    }
-    return null;
-  }
-
-  /** Resets the TCP connection: the TLS socket on top of it cannot, so the one below is found by the peer's port. */
-  function reset(response: ServerResponse): void {
-    const port = response.socket?.remotePort;
-    for (const socket of sockets)
-      if (socket instanceof Socket && port !== undefined && socket.remotePort === port)
-        socket.resetAndDestroy();
-    response.destroy();
-  }
-
-  function finish(response: ServerResponse, operation: Operation | null, reply: HttpReply): void {
+    operation: Operation | null,
+    reply: HttpReply,
+    struck: readonly Strike[] = [],
+  ): Promise<void> {
     if (response.destroyed || response.closed) return;
-    if (operation !== null)
-      hub.counters.request(operation.operation, operation.name, reply.status, operation.cost);
-    send(response, reply);
+    const skewed = hub.faults.skew() !== 0;
+    const delivered = deliver(response, reply, { struck, date: skewed ? new Date(hub.tokenTime()) : null });
+    if (operation === null) {
+      await delivered;
+      return;
+    }
+    const outcome = await delivered;
+    const result = outcome === "sent" ? reply.status : outcome;
+    hub.counters.request(operation.operation, operation.name, result, operation.cost);
   }
 
   function failure(refused: Extract<Answer<never>, { readonly ok: false }>): HttpReply {
-    return refusalReply(refused.refusal, new Date(hub.clock.now()));
+    return refusalReply(refused.refusal, new Date(hub.now()));
   }
 
   return {
@@ -189,36 +193,19 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
         server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
       }),
     onUpgrade: (listener) => {
-      server.on("upgrade", listener);
+      server.on("upgrade", (request, socket: TLSSocket, head) => {
+        connections.note(socket);
+        const unreachable = hub.faults.unreachable();
+        if (unreachable === null) listener(request, socket, head);
+        else if (unreachable === "refuse") connections.reset(socket);
+      });
     },
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
-        for (const socket of sockets) socket.destroy();
+        connections.destroyAll();
       }),
   };
-}
-
-function refusalOf(rule: FaultRule): Refusal {
-  const code = nameOfStatus(rule.status);
-  return {
-    status: rule.status,
-    code,
-    message: `Injected by the fault rule ${rule.id}`,
-    form: "A",
-    retryAfterSeconds: rule.retryAfterSeconds,
-  };
-}
-
-function send(response: ServerResponse, reply: HttpReply): void {
-  if (response.destroyed || response.closed) return;
-  const body = reply.body ?? "";
-  response.writeHead(reply.status, {
-    Server: "Microsoft-HTTPAPI/2.0",
-    ...reply.headers,
-    ...(reply.status === 204 ? {} : { "Content-Length": Buffer.byteLength(body) }),
-  });
-  response.end(reply.status === 204 ? undefined : body);
 }
 
 type Body =
@@ -242,18 +229,5 @@ function readBody(message: IncomingMessage): Promise<Body> {
     message.once("end", () => resolve({ kind: "whole", text: Buffer.concat(chunks).toString("utf8") }));
     message.once("error", () => resolve({ kind: "broken" }));
     message.once("close", () => resolve({ kind: "broken" }));
-  });
-}
-
-function wait(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => {
-    setTimeout(resolve, milliseconds);
-  });
-}
-
-function closed(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    if (response.closed) resolve();
-    else response.once("close", () => resolve());
   });
 }

@@ -1,7 +1,7 @@
 import { OPERATION_CLASSES, type OperationClass } from "./throttle.ts";
 
 /** What came of a request: its HTTP status, or how its connection ended. */
-export type Result = number | "reset" | "hang";
+export type Result = number | "reset" | "hang" | "cut";
 
 export type CountersReport = {
   /** Since the start or the last reset: RFC 3339, by the simulator's clock. */
@@ -22,6 +22,8 @@ export type CountersReport = {
     readonly twinReads: number;
     readonly messages: number;
     readonly refused: number;
+    /** Reports that were acknowledged and dropped. */
+    readonly lost: number;
   };
   /** What the hub's own evaluation wrote. */
   readonly evaluation: { readonly runs: number; readonly twinWrites: number };
@@ -47,7 +49,7 @@ export function createCounters(now: () => number): Counters {
       classes: new Map<string, Tally>(OPERATION_CLASSES.map((name) => [name, { total: 0, results: {} }])),
       operations: new Map<string, Tally>(),
       writes: { identity: 0, twin: 0, configuration: 0 },
-      devices: { reports: 0, twinReads: 0, messages: 0, refused: 0 },
+      devices: { reports: 0, twinReads: 0, messages: 0, refused: 0, lost: 0 },
       evaluation: { runs: 0, twinWrites: 0 },
     };
   }

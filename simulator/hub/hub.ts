@@ -59,6 +59,10 @@ export type HubOptions = EvaluationOptions & {
 export type Hub = {
   readonly options: HubOptions;
   readonly clock: SimClock;
+  /** Milliseconds since the epoch by the hub's own clock: the simulated world's, unless a fault has it wrong. */
+  readonly now: () => number;
+  /** The same for the expiry of tokens: clients sign by the machine's time. */
+  readonly tokenTime: () => number;
   readonly policies: readonly Policy[];
   readonly registry: Registry;
   readonly twins: Twins;
@@ -90,23 +94,23 @@ export type Hub = {
 };
 
 export function createHub(options: HubOptions, clock: SimClock): Hub {
-  const { now } = clock;
+  const faults = createFaults(clock.now, createRandom(options.seed ^ 0x5f3759df));
+  const now = () => clock.now() + faults.skew();
   const twins = createTwins(now);
   const registry = createRegistry(twins, { now, seed: options.seed, maximumDevices: options.maximumDevices });
   const bulk = createBulk(registry, twins);
   const configurations = createConfigurations({ now, maximum: options.tier === "F1" ? 10 : 100 });
-  const counters = createCounters(now);
-  const faults = createFaults(now, createRandom(options.seed ^ 0x5f3759df));
-  const connections = createConnections(now, options.connectionLag);
+  const counters = createCounters(clock.now);
+  const connections = createConnections(clock.now, options.connectionLag);
   const messages = createCloudMessages(now, (deviceId) => registry.get(deviceId, null)?.generationId ?? "");
   const events = createEventFeed({ hostName: options.hostName, now });
-  const throttle = createThrottle(options, now);
+  const throttle = createThrottle(options, clock.now);
   const quota = createQuota(
     { ...options, limited: options.quota && (options.throttling || options.dailyQuota !== null) },
     now,
   );
   const index = createFleetIndex({
-    now,
+    now: clock.now,
     staleness: () => Math.max(options.queryStaleness, faults.staleness()),
     activity: activityOf,
     deviceJobs: () => jobs.deviceJobs(),
@@ -194,6 +198,8 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
   return {
     options,
     clock,
+    now,
+    tokenTime: () => Date.now() + faults.skew(),
     policies: defaultPolicies(options.seed),
     registry,
     twins,

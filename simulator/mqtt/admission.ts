@@ -46,7 +46,7 @@ export function createAdmission(
       const proven = authenticate(
         { clientId, ...brought, certificate },
         { ...hub, authorities: options.authorities },
-        Date.now(),
+        hub.tokenTime(),
       );
       if (!proven.ok) {
         done(proven.returnCode);
@@ -65,7 +65,7 @@ export function createAdmission(
         if (client.closed) return;
         const session = links.connect(proven.who, options.listener, connection);
         if (!session.ok) {
-          done(5);
+          done(session.refusal.code === "IotHubUnauthorized" ? 5 : 3);
           return;
         }
         connection.known = proven;
@@ -88,7 +88,7 @@ export function createAdmission(
     of: (key) => live.get(key),
 
     sweep() {
-      const now = Date.now();
+      const now = hub.tokenTime();
       for (const { client, known } of live.values()) {
         if (known === null) continue;
         const expired = "expiresAt" in known.proof && known.proof.expiresAt <= now;

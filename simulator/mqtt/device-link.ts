@@ -1,5 +1,6 @@
 import type { JsonObject } from "../base/json.ts";
-import { type Answer, ok, refuse } from "../hub/errors.ts";
+import { type Answer, nameOfStatus, ok, refuse } from "../hub/errors.ts";
+import { type DeviceOperation, seversAll } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { Charged } from "../hub/quota.ts";
 import { isBasic } from "../hub/tier.ts";
@@ -8,7 +9,8 @@ import { type TwinKey, twinKey } from "../hub/twin.ts";
 // Between the hub and its devices. In-process devices hold sessions of it, and a front for MQTT would: connect when a
 // client has proven who it is, hand on what the listener is told, answer GET and PATCH with `getTwin` and `report`.
 
-export type ClosedBecause = "displaced" | "disabled" | "removed";
+/** `cut`: the line broke, and the device may come back. */
+export type ClosedBecause = "displaced" | "disabled" | "removed" | "cut";
 
 /** Shared by all sessions of one kind; `subject` says whose it is, so that no session needs closures of its own. */
 export type Listener<Subject> = {
@@ -84,6 +86,10 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
     }
   });
 
+  hub.faults.onPut((rule) => {
+    if (seversAll(rule)) for (const key of [...connections.keys()]) drop(key, "cut");
+  });
+
   function drop(key: TwinKey, because: ClosedBecause): void {
     const connection = connections.get(key);
     if (connection === undefined) return;
@@ -111,11 +117,24 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
     return ok(undefined);
   }
 
+  /** What a fault makes of an operation of a device. */
+  function stricken(operation: DeviceOperation, deviceId: string, session: Session | null): Answer<void> {
+    const rule = hub.faults.strikeDevice(operation, deviceId);
+    if (rule === null) return ok(undefined);
+    hub.counters.device("refused");
+    if (rule.kind === "reset" && session !== null) drop(session.key, "cut");
+    const code = rule.kind === "status" ? nameOfStatus(rule.status) : "ServiceUnavailable";
+    return refuse(code, `Injected by the fault rule ${rule.id}`);
+  }
+
   return {
     connect({ deviceId, moduleId }, listener, subject) {
+      if (hub.faults.unreachable() !== null) return refuse("ServiceUnavailable", "The hub cannot be reached");
       const device = hub.registry.get(deviceId, null);
       if (device?.enabled !== true || hub.registry.get(deviceId, moduleId) === undefined)
         return refuse("IotHubUnauthorized", "The identity is not known, or its device is disabled");
+      const spared = stricken("device.connect", deviceId, null);
+      if (!spared.ok) return spared;
       const key = twinKey(deviceId, moduleId);
       drop(key, "displaced");
       const connection: Connection = {
@@ -136,6 +155,8 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
     getTwin(session) {
       const allowed = barred(session);
       if (!allowed.ok) return allowed;
+      const spared = stricken("device.getTwin", session.deviceId, session);
+      if (!spared.ok) return spared;
       const twin = hub.twins.get(session.key);
       if (twin === undefined) return refuse("DeviceNotFound", "The identity is gone");
       if (options.chargeDevices && !hub.throttle.take("twinRead", 1)) return tooMany();
@@ -154,6 +175,13 @@ export function createDeviceLinks(hub: Hub, options: { readonly chargeDevices: b
       const allowed = barred(session);
       if (!allowed.ok) return allowed;
       if (options.chargeDevices && !hub.throttle.take("twinWrite", 1)) return tooMany();
+      const spared = stricken("device.report", session.deviceId, session);
+      if (!spared.ok) return spared;
+      const reported = hub.twins.get(session.key)?.reported;
+      if (reported !== undefined && hub.faults.losesReport(session.deviceId)) {
+        hub.counters.device("lost");
+        return ok(reported.version + 1);
+      }
       const written = hub.twins.report(session.key, patch);
       if (!written.ok) {
         hub.counters.device("refused");

@@ -1,8 +1,9 @@
-import type { AddressInfo, Socket } from "node:net";
+import { type AddressInfo, createServer as createNetServer, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, TLSSocket } from "node:tls";
 import { Aedes, type Client } from "aedes";
 import { askingForCertificates, type ServerCertificate } from "../base/certificates.ts";
+import { seversAll } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { createAdmission, type ReturnCode } from "./admission.ts";
 import { createCloudDelivery } from "./cloud-delivery.ts";
@@ -148,9 +149,19 @@ export async function createMqttFront(
     { ...askingForCertificates(certificate), handshakeTimeout: PATIENCE },
     (socket) => serveStream(socket, socket),
   );
-  server.on("connection", (socket: Socket) => {
+  // Connections are let in by hand: a hub that cannot be reached refuses them, or leaves them without an answer.
+  const door = createNetServer((socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
+    const unreachable = hub.faults.unreachable();
+    if (unreachable === "refuse") socket.resetAndDestroy();
+    else if (unreachable === "blackHole") socket.on("error", ignore).resume();
+    else server.emit("connection", socket);
+  });
+  hub.faults.onPut((rule) => {
+    if (!seversAll(rule)) return;
+    for (const stream of streams) stream.destroy();
+    for (const socket of sockets) socket.resetAndDestroy();
   });
   // A handshake that fails is the client's trouble, and the socket is gone by then.
   server.on("tlsClientError", ignore);
@@ -216,8 +227,8 @@ export async function createMqttFront(
   return {
     listen: (port, host) =>
       new Promise((resolve, reject) => {
-        server.once("error", reject);
-        server.listen(port, host, () => resolve((server.address() as AddressInfo).port));
+        door.once("error", reject);
+        door.listen(port, host, () => resolve((door.address() as AddressInfo).port));
       }),
     accept: (stream, below) => {
       visitors.add(stream);
@@ -230,7 +241,7 @@ export async function createMqttFront(
       for (const stream of streams) stream.destroy();
       for (const socket of sockets) socket.destroy();
       await new Promise<void>((resolve) => {
-        if (server.listening) server.close(() => resolve());
+        if (door.listening) door.close(() => resolve());
         else resolve();
       });
       await new Promise<void>((resolve) => broker.close(resolve));

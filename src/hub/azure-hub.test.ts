@@ -78,21 +78,19 @@ async function simulated(
   return { simulator, key, at, connectionString, ...opened };
 }
 
-function rule(kind: FaultRule["kind"], change: Partial<FaultRule> = {}): FaultRule {
-  return {
-    id: kind,
-    kind,
-    operations: ["*"],
-    devices: "*",
-    percent: 100,
-    when: "before",
-    status: 503,
-    milliseconds: 0,
-    retryAfterSeconds: null,
-    expiresAt: null,
-    remaining: null,
-    ...change,
-  };
+function rule(
+  effect: { readonly kind: "hang" } | { readonly status: number },
+  change: {
+    readonly id?: string;
+    readonly operations?: readonly string[];
+    readonly retryAfter?: number;
+  } = {},
+): FaultRule {
+  const { retryAfter, ...others } = change;
+  const common = { operations: ["*"], devices: "*", percent: 100, when: "before", ...others } as const;
+  const rest = { ...common, expiresAt: null, remaining: null };
+  if (!("status" in effect)) return { id: effect.kind, ...effect, ...rest };
+  return { id: "status", kind: "status", ...effect, retryAfterSeconds: retryAfter ?? null, ...rest };
 }
 
 /** A server in the hub's place that answers whatever it is told to. */
@@ -216,7 +214,7 @@ const everyCallAndRemoval: typeof everyCall = {
 describe("a hub that does not answer", () => {
   test("a silent one is given up at the deadline", async () => {
     const { hub, simulator } = await simulated({ deadline: millis(150) });
-    simulator.hub.faults.put(rule("hang"));
+    simulator.hub.faults.put(rule({ kind: "hang" }));
     const started = performance.now();
     const fault = faultOf(await hub.getTwin(ref, "normal", signal));
     expect(fault).toEqual({ kind: "unavailable", message: "getTwin: no answer from the hub within 150 ms" });
@@ -236,7 +234,7 @@ describe("a hub that does not answer", () => {
   });
   test("a caller who stops is answered at once", async () => {
     const { hub, simulator } = await simulated();
-    simulator.hub.faults.put(rule("hang"));
+    simulator.hub.faults.put(rule({ kind: "hang" }));
     const stop = new AbortController();
     const call = hub.getTwin(ref, "normal", stop.signal);
     setImmediate(() => stop.abort());
@@ -362,7 +360,7 @@ describe("an answer that is no answer", () => {
 describe("a hub that refuses", () => {
   test("429 is throttled, for as long as it says, and closes the class on our side", async () => {
     const { hub, simulator } = await simulated();
-    simulator.hub.faults.put(rule("status", { status: 429, retryAfterSeconds: 7, operations: ["twinRead"] }));
+    simulator.hub.faults.put(rule({ status: 429 }, { retryAfter: 7, operations: ["twinRead"] }));
     const fault = faultOf(await hub.getTwin(ref, "normal", signal));
     expect(fault).toMatchObject({ kind: "throttled", retryAfter: seconds(7) });
     simulator.hub.faults.clear();
@@ -373,7 +371,7 @@ describe("a hub that refuses", () => {
   });
   test("429 without Retry-After waits at least 10 s", async () => {
     const { hub, simulator } = await simulated();
-    simulator.hub.faults.put(rule("status", { status: 429 }));
+    simulator.hub.faults.put(rule({ status: 429 }));
     expect(faultOf(await hub.listConfigurations(signal))).toMatchObject({
       kind: "throttled",
       retryAfter: 12_500,
@@ -390,7 +388,7 @@ describe("a hub that refuses", () => {
   });
   test("503 is unavailable for every call", async () => {
     const { hub, simulator } = await simulated();
-    simulator.hub.faults.put(rule("status", { status: 503 }));
+    simulator.hub.faults.put(rule({ status: 503 }));
     for (const [name, call] of Object.entries(everyCallAndRemoval)) {
       const fault = faultOf(await call(hub));
       expect(fault.kind, name).toBe("unavailable");
@@ -399,7 +397,7 @@ describe("a hub that refuses", () => {
   });
   test("a spent daily quota is throttled and says so", async () => {
     const { hub, simulator } = await simulated();
-    simulator.hub.faults.put(rule("status", { status: 403 }));
+    simulator.hub.faults.put(rule({ status: 403 }));
     const fault = faultOf(await hub.getTwin(ref, "normal", signal));
     expect(fault).toMatchObject({ kind: "throttled", message: expect.stringContaining("quota") });
   });
@@ -481,7 +479,7 @@ describe("identities", () => {
   test("somebody else's write in between is a conflict", async () => {
     const { hub, simulator } = await simulated();
     got(await hub.createIdentity({ device: "cam-1", iotEdge: false, enabled: true }, signal));
-    simulator.hub.faults.put(rule("status", { status: 412, operations: ["identity.update"] }));
+    simulator.hub.faults.put(rule({ status: 412 }, { operations: ["identity.update"] }));
     expect(faultOf(await hub.setEnabled("cam-1", false, signal)).kind).toBe("conflict");
   });
   test("names with every character that the hub allows survive the path", async () => {
@@ -574,10 +572,10 @@ test("no fault and no log line ever holds a signature or a key", async () => {
   const access = { kind: "connectionString", connectionString } as const;
   const { hub, log } = open({ access, ...at, throttle, deadline: millis(300) });
   for (const status of statuses) {
-    simulator.hub.faults.put(rule("status", { id: "x", status }));
+    simulator.hub.faults.put(rule({ status }, { id: "x" }));
     for (const call of Object.values(everyCallAndRemoval)) seen.push(JSON.stringify(await call(hub)));
   }
-  simulator.hub.faults.put(rule("hang", { id: "x" }));
+  simulator.hub.faults.put(rule({ kind: "hang" }, { id: "x" }));
   seen.push(JSON.stringify(await hub.getTwin(ref, "normal", signal)), JSON.stringify(log.lines()));
   // A server that repeats what it was sent, as error pages do.
   const echo = await impostor((request, response, body) => {

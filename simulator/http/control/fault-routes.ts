@@ -1,64 +1,10 @@
 import { Type } from "typebox";
-import { parseDuration } from "../../base/duration.ts";
-import { ANY, type Fields, PERCENT, readFields } from "../../base/fields.ts";
-import { isObject, type JsonObject, type JsonValue } from "../../base/json.ts";
-import { FAULT_KINDS, type FaultRule } from "../../hub/faults.ts";
+import { faultDocument, parseFault } from "../../hub/fault-rules.ts";
 import { answered, type ControlRoute, NO_CONTENT, refused } from "./control-route.ts";
-import { DURATION, nullable, object, oneOf, TIME } from "./control-schema.ts";
+import { object } from "./control-schema.ts";
+import { FAULT, FAULT_RULE } from "./fault-schema.ts";
 
 // Faults of the hub: what is broken, for whom and for how long.
-
-const WHEN = ["before", "after"] as const;
-const LONGER_THAN_NOTHING = { anyOf: [{ type: "number", exclusiveMinimum: 0 }, { type: "string" }] };
-
-/** What somebody writes. */
-const FAULT = Type.Unsafe<JsonObject>({
-  ...object({
-    id: Type.Optional(Type.String({ description: "a fault of the same id is replaced" })),
-    kind: oneOf(FAULT_KINDS),
-    operations: Type.Optional(
-      Type.Array(Type.String(), { description: "classes (twinWrite), operations (twin.patch), or *" }),
-    ),
-    devices: Type.Optional(Type.String({ description: "glob of device ids" })),
-    percent: Type.Optional(Type.Number({ minimum: 0, maximum: 100 })),
-    when: Type.Optional(oneOf(WHEN)),
-    status: Type.Optional(Type.Number({ minimum: 400, maximum: 599 })),
-    milliseconds: Type.Optional(DURATION),
-    retryAfter: Type.Optional(
-      Type.Number({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER, description: "seconds" }),
-    ),
-    until: Type.Optional(
-      Type.Union(
-        [Type.Integer({ minimum: 1 }), Type.String({ pattern: "^[+]?([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$" })],
-        { description: "a number of requests, or a duration" },
-      ),
-    ),
-  }),
-  allOf: [
-    { anyOf: [{ properties: { kind: { not: { const: "status" } } } }, { required: ["status"] }] },
-    {
-      anyOf: [
-        { properties: { kind: { not: { enum: ["latency", "stale"] } } } },
-        { required: ["milliseconds"], properties: { milliseconds: LONGER_THAN_NOTHING } },
-      ],
-    },
-  ],
-});
-
-/** What is answered: a rule with everything that was left out. */
-export const FAULT_RULE = object({
-  id: Type.String(),
-  kind: oneOf(FAULT_KINDS),
-  operations: Type.Array(Type.String()),
-  devices: Type.String(),
-  percent: Type.Number(),
-  when: oneOf(WHEN),
-  status: Type.Number(),
-  milliseconds: Type.Number(),
-  retryAfterSeconds: nullable(Type.Number()),
-  expiresAt: nullable(TIME),
-  remaining: nullable(Type.Integer({ minimum: 1 })),
-});
 
 export const FAULT_ROUTES: readonly ControlRoute[] = [
   {
@@ -81,11 +27,25 @@ export const FAULT_ROUTES: readonly ControlRoute[] = [
             percent: 20,
             until: "30s",
           },
+          "reads as slow as on a bad day": {
+            kind: "latency",
+            operations: ["twinRead"],
+            milliseconds: { p50: 80, p95: 400, p99: "2s" },
+          },
+          "a small pipe": { kind: "slowBody", bytesPerSecond: 2000, percent: 10 },
+          "answers that break off": { kind: "partialBody", variant: "silent", until: 3 },
+          "somebody else wrote first": { kind: "conflict", operations: ["twinWrite"], until: 2 },
+          "a page of a proxy": { kind: "malformed", variant: "html", operations: ["twin.get"], until: 1 },
+          "a region that is gone": { kind: "regionalOutage", variant: "blackHole", until: "10m" },
+          "a restart": { kind: "restart", milliseconds: "20s", reconnectWithin: "10s" },
+          "reports that never arrive": { kind: "lostReport", devices: "cam-00*", percent: 10 },
+          "a clock that is behind": { kind: "clockSkew", milliseconds: "-10m", until: "1h" },
+          "old results": { kind: "stale", milliseconds: "30s" },
           "a lost answer": { kind: "reset", operations: ["twin.patch"], when: "after", until: 1 },
         },
         answer: FAULT_RULE,
         handle: ({ hub }, { body }) => {
-          const parsed = parseFault(body, hub.clock.now());
+          const parsed = parseFault(body, { now: hub.clock.now(), id: hub.faults.freshId });
           if (!parsed.ok) return refused(400, parsed.problems);
           hub.faults.put(parsed.rule);
           return answered(faultDocument(parsed.rule));
@@ -123,54 +83,3 @@ export const FAULT_ROUTES: readonly ControlRoute[] = [
     },
   },
 ];
-
-type ParsedFault =
-  | { readonly ok: true; readonly rule: FaultRule }
-  | { readonly ok: false; readonly problems: readonly string[] };
-
-let faultsMade = 0;
-
-/** `until` is a number of requests, or a duration such as `30s` from `now`. */
-function parseFault(body: JsonValue | undefined, now: number): ParsedFault {
-  if (!isObject(body)) return { ok: false, problems: ["a fault must be an object"] };
-  const problems: string[] = [];
-  const fields = readFields(body, "", problems);
-  const kind = fields.oneOf("kind", FAULT_KINDS, null);
-  if (body["kind"] === undefined) fields.complain("kind", `is needed: one of ${FAULT_KINDS.join(", ")}`);
-  const rule: FaultRule = {
-    id: fields.text("id", `fault-${++faultsMade}`),
-    kind: kind ?? "status",
-    operations: fields.texts("operations", ["*"]),
-    devices: fields.text("devices", "*"),
-    percent: fields.number("percent", 100, PERCENT),
-    when: fields.oneOf("when", WHEN, "before") ?? "before",
-    status: fields.number("status", 503, { least: 400, most: 599 }),
-    milliseconds: fields.duration("milliseconds", 0),
-    retryAfterSeconds: fields.optionalNumber("retryAfter", ANY),
-    ...parseUntil(fields, now),
-  };
-  if (kind === "status" && body["status"] === undefined)
-    fields.complain("status", "is needed for kind status");
-  const needsTime = kind === "latency" || kind === "stale";
-  if (needsTime && rule.milliseconds <= 0) fields.complain("milliseconds", `is needed for kind ${kind}`);
-  fields.done();
-  return problems.length === 0 ? { ok: true, rule } : { ok: false, problems };
-}
-
-function parseUntil(fields: Fields, now: number): Pick<FaultRule, "expiresAt" | "remaining"> {
-  const until = fields.raw("until");
-  if (until === undefined) return { expiresAt: null, remaining: null };
-  if (typeof until === "number" && Number.isInteger(until) && until > 0)
-    return { expiresAt: null, remaining: until };
-  const length = typeof until === "string" ? parseDuration(until) : null;
-  if (length === null || length <= 0) {
-    fields.complain("until", "must be a number of requests, or a duration such as 30s");
-    return { expiresAt: null, remaining: null };
-  }
-  return { expiresAt: now + length, remaining: null };
-}
-
-export function faultDocument(rule: FaultRule): JsonObject {
-  const { expiresAt, ...rest } = rule;
-  return { ...rest, expiresAt: expiresAt === null ? null : new Date(expiresAt).toISOString() };
-}

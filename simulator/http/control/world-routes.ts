@@ -49,7 +49,7 @@ export const WORLD_ROUTES: readonly ControlRoute[] = [
           classes: TALLIES,
           operations: TALLIES,
           writes: object({ identity: COUNT, twin: COUNT, configuration: COUNT }),
-          devices: object({ reports: COUNT, twinReads: COUNT, messages: COUNT, refused: COUNT }),
+          devices: object({ reports: COUNT, twinReads: COUNT, messages: COUNT, refused: COUNT, lost: COUNT }),
           evaluation: object({ runs: COUNT, twinWrites: COUNT }),
           budgets: Type.Record(Type.String(), Type.Number({ minimum: 0 })),
           quota: QUOTA,
