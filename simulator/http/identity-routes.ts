@@ -152,9 +152,7 @@ function purge({ hub }: Asked, device: string): Operation {
     run: () => {
       if (hub.registry.get(device, null) === undefined)
         return refuse("DeviceNotFound", `Device ${device} not registered`);
-      const totalMessagesPurged = hub.messages.pending(device);
-      hub.messages.forget(device);
-      return reply({ totalMessagesPurged, deviceId: device, moduleId: null });
+      return reply({ totalMessagesPurged: hub.messages.purge(device), deviceId: device, moduleId: null });
     },
   };
 }

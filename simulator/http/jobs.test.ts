@@ -2,7 +2,7 @@ import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
 import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
 import { deviceClient } from "../testing/device-client.ts";
-import { connectRegistry, problemOf, type Registry, rawOf, redirect } from "../testing/service-client.ts";
+import { connectRegistry, problemOf, type Registry, rawCall, redirect } from "../testing/service-client.ts";
 
 // The real client's jobs, against the simulator and its clock.
 
@@ -51,19 +51,6 @@ type Row = {
 async function resultsOf(registry: Registry, where: string): Promise<readonly Row[]> {
   const page = await registry.createQuery(`SELECT * FROM devices.jobs WHERE ${where}`, 100).next("");
   return page.result as Row[];
-}
-
-/** The raw request that the client would not send. */
-function put(jobs: unknown, jobId: string, body: unknown): Promise<unknown> {
-  return new Promise((resolve, reject) => {
-    rawOf(jobs).executeApiCall(
-      "PUT",
-      `/jobs/v2/${jobId}?api-version=2021-04-12`,
-      { "Content-Type": "application/json; charset=utf-8" },
-      body,
-      (problem, answer) => (problem ? reject(problem) : resolve(answer)),
-    );
-  });
 }
 
 const PATCH = { etag: "*", tags: { site: "a" }, properties: { desired: { interval: 5 } } } as never;
@@ -332,7 +319,7 @@ test("what a job is made of is checked before anything happens", async () => {
     [400, "ArgumentInvalid", { jobId: "another" }],
   ];
   for (const [status, code, change] of cases) {
-    const problem = await problemOf(put(jobs, "bad", { ...good, ...change }));
+    const problem = await problemOf(rawCall(jobs, "PUT", "/jobs/v2/bad", { ...good, ...change }));
     expect(problem.response, JSON.stringify(change).slice(0, 80)).toMatchObject({
       statusCode: status,
       headers: { "iothub-errorcode": code },
@@ -340,8 +327,10 @@ test("what a job is made of is checked before anything happens", async () => {
   }
   // The hub answers like this for a job that it does not know, and not with 404.
   expect((await jobs.getJob("bad")).jobStatus).toEqual({ jobId: "bad", type: "unknown", status: "unknown" });
-  await put(jobs, "good", good);
-  expect(await problemOf(put(jobs, "good", good))).toMatchObject({ name: "DeviceAlreadyExistsError" });
+  await rawCall(jobs, "PUT", "/jobs/v2/good", good);
+  expect(await problemOf(rawCall(jobs, "PUT", "/jobs/v2/good", good))).toMatchObject({
+    name: "DeviceAlreadyExistsError",
+  });
 });
 
 test("what a job did is held for thirty days", async () => {

@@ -8,7 +8,7 @@ import {
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import { type Azurite, startAzurite } from "../../tools/azurite.ts";
 import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
-import { connectRegistry, problemOf, type Registry, rawOf } from "../testing/service-client.ts";
+import { connectRegistry, problemOf, type Registry, rawCall } from "../testing/service-client.ts";
 
 // Exports and imports of the real client, through a real blob service.
 
@@ -78,19 +78,6 @@ async function ended(registry: Registry, started: unknown): Promise<RegistryJob>
 async function listed(registry: Registry): Promise<readonly RegistryJob[]> {
   return ((await registry.listJobs()) as unknown as { readonly responseBody: readonly RegistryJob[] })
     .responseBody;
-}
-
-function call(registry: unknown, method: string, path: string, body: unknown): Promise<unknown> {
-  const headers = { "Content-Type": "application/json; charset=utf-8" };
-  return new Promise((resolve, reject) => {
-    rawOf(registry).executeApiCall(
-      method,
-      `${path}?api-version=2021-04-12`,
-      headers,
-      body,
-      (problem, answer) => (problem ? reject(problem) : resolve(answer)),
-    );
-  });
 }
 
 test("a whole registry moves to another hub, keys, twins, modules and parents with it", async () => {
@@ -290,7 +277,7 @@ test("what an import or export is made of is checked", async () => {
     ],
   ];
   for (const [code, body] of cases) {
-    const problem = await problemOf(call(registry, "POST", "/jobs/create", body));
+    const problem = await problemOf(rawCall(registry, "POST", "/jobs/create", body));
     expect(problem.response?.headers["iothub-errorcode"]).toBe(code);
   }
   expect((await problemOf(registry.getJob("never"))).responseBody).toContain("JobNotFound");

@@ -26,6 +26,23 @@ export function rawOf(client: unknown): RawClient {
   return (client as { readonly _restApiClient: RawClient })._restApiClient;
 }
 
+/** A request that the client has no method for, as it would send it; `path` without the version of the API. */
+export function rawCall(
+  client: unknown,
+  method: string,
+  path: string,
+  body: unknown = null,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<unknown> {
+  const url = `${path}${path.includes("?") ? "&" : "?"}api-version=2021-04-12`;
+  const type = body === null ? {} : { "Content-Type": "application/json; charset=utf-8" };
+  return new Promise((resolve, reject) => {
+    rawOf(client).executeApiCall(method, url, { ...type, ...headers }, body, (refused, answer) =>
+      refused === null ? resolve(answer) : reject(refused),
+    );
+  });
+}
+
 /** Points a client of the vendor at the simulator. `deadline` is milliseconds. */
 export function redirect<T>(client: T, endpoint: Pick<Endpoint, "port" | "ca">, deadline = 5000): T {
   const agent = createPinnedAgent({ host: "127.0.0.1", port: endpoint.port, ca: endpoint.ca, deadline });
