@@ -13,6 +13,8 @@ export type Command = {
   readonly caFile: string | null;
   /** PEM files of authorities whose certificates devices may bring. */
   readonly deviceCaFiles: readonly string[];
+  /** What the hub holds is kept in this file; `null`: in memory. */
+  readonly stateFile: string | null;
 };
 
 export type ParsedCommandLine =
@@ -26,6 +28,7 @@ type Draft = {
   behavioursFile: string | null;
   caFile: string | null;
   readonly deviceCaFiles: string[];
+  stateFile: string | null;
 };
 
 type Flag = {
@@ -238,6 +241,9 @@ const FLAGS: Readonly<Record<string, Flag>> = {
     },
   },
   "download-timeout": duration("timeout", "time after which a download has failed"),
+  state: text("FILE", "keep what the hub holds in this file, over restarts and kill -9", (draft, written) => {
+    draft.stateFile = written;
+  }),
   "virtual-clock": toggle("time stands still until POST /sim/clock moves it", (draft) => {
     draft.virtualClock = true;
   }),
@@ -253,6 +259,7 @@ export function parseCommandLine(args: readonly string[]): ParsedCommandLine {
     behavioursFile: null,
     caFile: null,
     deviceCaFiles: [],
+    stateFile: null,
   };
   const problems: string[] = [];
   for (let at = 0; at < args.length; at++) {

@@ -86,6 +86,7 @@ test("flags become options", () => {
       behavioursFile: null,
       caFile: null,
       deviceCaFiles: ["a.pem", "b.pem"],
+      stateFile: null,
       options: {
         reportInterval: 2000,
         stateDelay: 0,

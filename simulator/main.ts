@@ -49,7 +49,15 @@ async function run(command: Command): Promise<void> {
   const behaviours = readBehaviours(command);
   const deviceAuthorities = readAuthorities(command);
   const clock = command.virtualClock ? "virtual" : "real";
-  const simulator = createSimulator({ ...command.options, deviceAuthorities, behaviours, clock });
+  const simulator = createSimulator({
+    ...command.options,
+    deviceAuthorities,
+    behaviours,
+    clock,
+    state: command.stateFile,
+    onStateTrouble: (problem) =>
+      console.error(problem === null ? "the state can be written again" : `the state ${problem}`),
+  });
   const { ca, ...endpoint } = await simulator.start();
   const { caFile } = command;
   if (caFile !== null) writeFileSync(caFile, ca);

@@ -1,4 +1,4 @@
-import { createServerCertificate } from "./base/certificates.ts";
+import { type Authority, createAuthority, createServerCertificate } from "./base/certificates.ts";
 import { createManualClock, createRealClock, type ManualClock, type SimClock } from "./base/clock.ts";
 import type { JsonValue } from "./base/json.ts";
 import { type Behaviour, parseBehaviours } from "./devices/behaviour.ts";
@@ -13,6 +13,10 @@ import { connectionStringOf } from "./hub/sas.ts";
 import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront, type MqttOptions } from "./mqtt/mqtt.ts";
+import { keepHub, virtualTimeOf } from "./state/hub-state.ts";
+import { openStateFile, type StateFile } from "./state/state-file.ts";
+
+const AUTHORITY = { kind: "authority", name: "ca" } as const;
 
 export type SimulatorOptions = HubOptions &
   Omit<FleetOptions, "seed"> &
@@ -94,22 +98,29 @@ export type Simulator = {
 export type SimulatorSetup = Partial<SimulatorOptions> & {
   /** Default `real`, the machine's. A virtual clock stands still until `advance`; `virtual` starts at the machine's time. */
   readonly clock?: "real" | "virtual" | ManualClock;
+  /** File that everything the hub holds is kept in; one that cannot be used throws. `null`: in memory alone. */
+  readonly state?: string | null;
+  /** Told when the state cannot be written, and `null` when it can again. */
+  readonly onStateTrouble?: (problem: string | null) => void;
   /** Rules as a file of behaviours has them; rules with mistakes throw. */
   readonly behaviours?: JsonValue;
 };
 
 /** A simulated IoT Hub and its devices. The same options and the same seed give the same run. */
 export function createSimulator(setup: SimulatorSetup = {}): Simulator {
-  const { clock: chosen = "real", behaviours = [], ...given } = setup;
+  const { clock: chosen = "real", behaviours = [], state = null, onStateTrouble = warn, ...given } = setup;
   const options: SimulatorOptions = { ...DEFAULT_OPTIONS, ...given };
   const authorities = authoritiesOf(options.deviceAuthorities);
-  const manual = manualClockOf(chosen);
+  const rules = rulesOf(behaviours, options.seed);
+  const file = state === null ? null : openState(state);
+  const manual = manualClockOf(chosen, file === null ? null : virtualTimeOf(file));
   const clock = manual ?? createRealClock();
   const hub = createHub(options, clock);
+  const release = file === null ? () => {} : keepState(hub, file, onStateTrouble);
   const links = createDeviceLinks(hub, options);
   const downloads = createDownloads(options);
   const fleet = createFleet({ hub, links, downloads }, options);
-  fleet.setBehaviours(rulesOf(behaviours, options.seed));
+  fleet.setBehaviours(rules);
   if (options.autoStart) fleet.start();
   hub.start();
   let server: Server | null = null;
@@ -117,7 +128,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   let proxy: ConnectProxy | null = null;
 
   async function start(): Promise<Endpoint> {
-    const certificate = await createServerCertificate(options.hostName);
+    const certificate = await createServerCertificate(options.hostName, await authorityOf(file));
     const control = createControlApi({ hub, fleet, manual, seed: options.seed }, options.address);
     server = createServer(hub, certificate, control);
     const front = await createMqttFront({ hub, links, certificate, authorities }, options);
@@ -157,6 +168,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     clock.stop();
     downloads.stop();
     await Promise.all([proxy?.close(), server?.close(), mqtt?.close()]);
+    release();
   }
 
   function advance(milliseconds: number): Promise<void> {
@@ -168,9 +180,38 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   return { start, stop, hub, links, mqttConnections, fleet, clock, advance };
 }
 
-function manualClockOf(chosen: "real" | "virtual" | ManualClock): ManualClock | null {
+/** A virtual clock goes on where it stood. */
+function manualClockOf(chosen: "real" | "virtual" | ManualClock, before: number | null): ManualClock | null {
   if (chosen === "real") return null;
-  return chosen === "virtual" ? createManualClock(Date.now()) : chosen;
+  return chosen === "virtual" ? createManualClock(before ?? Date.now()) : chosen;
+}
+
+function openState(path: string): StateFile {
+  const opened = openStateFile(path);
+  if (!opened.ok) throw new Error(opened.problem);
+  return opened.file;
+}
+
+function keepState(hub: Hub, file: StateFile, onTrouble: (problem: string | null) => void): () => void {
+  try {
+    return keepHub(hub, file, { onTrouble });
+  } catch (problem) {
+    file.close();
+    throw new Error(`the state cannot be restored: ${problem instanceof Error ? problem.message : problem}`);
+  }
+}
+
+/** Clients that trust the authority of one life trust that of the next. */
+async function authorityOf(file: StateFile | null): Promise<Authority> {
+  const kept = file?.read(AUTHORITY.kind)[0]?.value;
+  if (kept !== undefined) return kept as Authority;
+  const made = await createAuthority();
+  file?.write([{ ...AUTHORITY, value: made, anew: false }]);
+  return made;
+}
+
+function warn(problem: string | null): void {
+  if (problem !== null) process.emitWarning(`The state ${problem}`);
 }
 
 function authoritiesOf(texts: readonly string[]): readonly DeviceAuthority[] {

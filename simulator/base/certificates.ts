@@ -40,18 +40,24 @@ export function askingForCertificates({ key, certificate }: ServerCertificate): 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as const;
 const DAY = 86_400_000;
 
-/** A throwaway authority and a certificate of it for `hostName`, `localhost` and `127.0.0.1`; good for a year. */
-export async function createServerCertificate(hostName: string): Promise<ServerCertificate> {
+const AUTHORITY_NAME = "CN=IoT Hub simulator authority";
+
+/** Who signs the certificates of a simulator: it may outlive many of them, so it is good for ten years. */
+export type Authority = {
+  /** PEM of its certificate. */
+  readonly ca: string;
+  /** PEM of its private key. */
+  readonly key: string;
+};
+
+export async function createAuthority(): Promise<Authority> {
   cryptoProvider.set(webcrypto);
-  const notBefore = new Date(Date.now() - DAY);
-  const notAfter = new Date(Date.now() + 365 * DAY);
   const authority = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
-  const name = "CN=IoT Hub simulator authority";
   const ca = await X509CertificateGenerator.createSelfSigned({
     serialNumber: serialNumber(),
-    name,
-    notBefore,
-    notAfter,
+    name: AUTHORITY_NAME,
+    notBefore: new Date(Date.now() - DAY),
+    notAfter: new Date(Date.now() + 3650 * DAY),
     signingAlgorithm: ALGORITHM,
     keys: authority,
     extensions: [
@@ -59,16 +65,32 @@ export async function createServerCertificate(hostName: string): Promise<ServerC
       new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
     ],
   });
+  return { ca: ca.toString("pem"), key: await pemOf(authority.privateKey) };
+}
+
+/** A certificate for `hostName`, `localhost` and `127.0.0.1`; good for a year. */
+export async function createServerCertificate(
+  hostName: string,
+  authority: Authority,
+): Promise<ServerCertificate> {
+  cryptoProvider.set(webcrypto);
+  const signingKey = await webcrypto.subtle.importKey(
+    "pkcs8",
+    PemConverter.decodeFirst(authority.key),
+    ALGORITHM,
+    false,
+    ["sign"],
+  );
   const server = await webcrypto.subtle.generateKey(ALGORITHM, true, ["sign", "verify"]);
   const certificate = await X509CertificateGenerator.create({
     serialNumber: serialNumber(),
     subject: "CN=IoT Hub simulator",
-    issuer: name,
-    notBefore,
-    notAfter,
+    issuer: AUTHORITY_NAME,
+    notBefore: new Date(Date.now() - DAY),
+    notAfter: new Date(Date.now() + 365 * DAY),
     signingAlgorithm: ALGORITHM,
     publicKey: server.publicKey,
-    signingKey: authority.privateKey,
+    signingKey,
     extensions: [
       new BasicConstraintsExtension(false),
       new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
@@ -81,10 +103,14 @@ export async function createServerCertificate(hostName: string): Promise<ServerC
     ],
   });
   return {
-    ca: ca.toString("pem"),
+    ca: authority.ca,
     certificate: certificate.toString("pem"),
-    key: PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", server.privateKey), "PRIVATE KEY"),
+    key: await pemOf(server.privateKey),
   };
+}
+
+async function pemOf(key: webcrypto.CryptoKey): Promise<string> {
+  return PemConverter.encode(await webcrypto.subtle.exportKey("pkcs8", key), "PRIVATE KEY");
 }
 
 /** Sixteen random bytes whose first bit is clear, as DER wants positive numbers. */

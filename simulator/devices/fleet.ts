@@ -3,6 +3,7 @@ import { type JsonObject, valueAt } from "../base/json.ts";
 import { createRandom, hash32, shareOf } from "../base/random.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { Identity } from "../hub/identity.ts";
+import { twinKey } from "../hub/twin.ts";
 import type { DeviceLinks, Listener } from "../mqtt/device-link.ts";
 import { type Behaviour, type Effects, effectsFor } from "./behaviour.ts";
 import type { Download, Downloads } from "./downloads.ts";
@@ -11,6 +12,7 @@ import {
   activeOf,
   newSlot,
   parsePointer,
+  recallOf,
   resourcesOf,
   type Slot,
   stateReport,
@@ -145,6 +147,8 @@ export function createFleet(
     const slot = newSlot(device.deviceId, moduleId, random);
     slot.reporting = moduleId === null || options.agentModules.includes(moduleId);
     slot.windowSince = clock.now();
+    const twin = hub.twins.get(twinKey(device.deviceId, moduleId));
+    if (twin !== undefined) Object.assign(slot, recallOf(twin));
     device.slots.set(name, slot);
     connect(slot);
     clock.schedule(slot.random() * firstReport(), tick, slot);

@@ -1,6 +1,7 @@
 import type { InferenceReport, ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
 import { isObject, type JsonValue } from "../base/json.ts";
 import type { Random } from "../base/random.ts";
+import type { Twin } from "../hub/twin.ts";
 import type { Session } from "../mqtt/device-link.ts";
 import type { Effects } from "./behaviour.ts";
 
@@ -62,6 +63,25 @@ export function parsePointer(written: JsonValue | undefined): ModelPointer | nul
   if (contract !== 1 || typeof release !== "string" || typeof digest !== "string" || typeof url !== "string")
     return null;
   return written as unknown as ModelPointer;
+}
+
+/** What a device that starts again still has: the model that it reported last, and how its last update ended. */
+export function recallOf(twin: Twin): Partial<Pick<Slot, "active" | "update" | "reporting">> {
+  const inference = twin.reported.value["inference"];
+  if (!isObject(inference)) return {};
+  const { active, update } = inference;
+  return {
+    reporting: true,
+    active: isObject(active) ? (active as unknown as Active) : null,
+    update: isObject(update) ? endedUpdate(update as unknown as Update, update["digest"], twin) : null,
+  };
+}
+
+/** One that was under way is begun anew. */
+function endedUpdate({ state, error, at }: Update, digest: JsonValue | undefined, twin: Twin): Update | null {
+  const pointer = parsePointer(twin.desired.value["model"]);
+  if (pointer?.digest !== digest || (state !== "Running" && state !== "Failed")) return null;
+  return pointer === null ? null : { pointer, state, error: error ?? null, at };
 }
 
 /**

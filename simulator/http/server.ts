@@ -94,7 +94,11 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
         (await controlled) ?? failure(refuse("MessageTooLarge", `A body may have ${LARGEST_BODY} bytes`));
       return send(response, { ...reply, headers: { ...reply.headers, Connection: "close" } });
     }
-    if (controlled !== null) return send(response, await controlled);
+    if (controlled !== null) {
+      const reply = await controlled;
+      const kept = hub.keeping.commit();
+      return send(response, kept.ok || request.method === "GET" ? reply : failure(kept));
+    }
     if (response.socket !== null) connections.note(response.socket);
     const asked = { ...request, body: body.text };
     if (!(await isOutOfReach(asked, response))) await serve(asked, response);
@@ -136,6 +140,9 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     const done = await operation.run();
     const reply = done.ok ? done.value : failure(done);
     for (const { what, bytes } of chargesOf(operation, request, reply)) hub.quota.charge(what, bytes);
+    // What is answered, and what is read, is there after a crash too.
+    const kept = hub.keeping.commit();
+    if (!kept.ok && operation.writes !== null) return failure(kept);
     if (operation.writes !== null && reply.status < 300) hub.counters.write(operation.writes);
     return reply;
   }

@@ -1,4 +1,5 @@
 import { type Answer, ok, refuse } from "./errors.ts";
+import { createListeners, type Kept } from "./kept.ts";
 import { messageSize, type PropertyBag } from "./message.ts";
 
 // Messages from the cloud to devices, and what the hub tells of their fate. Source: the hub's documentation on
@@ -62,7 +63,16 @@ export type CloudMessages = {
   readonly onSend: (listener: (deviceId: string) => void) => void;
   /** From a sequence number on, at most `limit`; the newest thousand are held. */
   readonly feedback: (from: number, limit: number) => readonly Feedback[];
+  /** Messages that wait, and feedback. */
+  readonly kept: readonly Kept[];
+  readonly numbers: () => CloudMessageNumbers;
+  readonly resume: (numbers: CloudMessageNumbers) => void;
 };
+
+/** Messages that were ever sent, and feedback that was ever given. */
+export type CloudMessageNumbers = { readonly sent: number; readonly ended: number };
+
+type StoredMessage = Omit<CloudMessage, "body"> & { readonly body: string };
 
 const DEEPEST_QUEUE = 50;
 const LARGEST_MESSAGE = 64 * 1024;
@@ -80,6 +90,8 @@ export function createCloudMessages(
 ): CloudMessages {
   const queues = new Map<string, readonly CloudMessage[]>();
   const listeners: ((deviceId: string) => void)[] = [];
+  const keepers = createListeners();
+  const tellers = createListeners();
   let told: readonly Feedback[] = [];
   let sent = 0;
   let ended = 0;
@@ -98,6 +110,7 @@ export function createCloudMessages(
   function keep(deviceId: string, queue: readonly CloudMessage[]): void {
     if (queue.length === 0) queues.delete(deviceId);
     else queues.set(deviceId, queue);
+    keepers.tell(deviceId);
   }
 
   function end(deviceId: string, message: CloudMessage, statusCode: Outcome, at = now()): void {
@@ -113,7 +126,9 @@ export function createCloudMessages(
       deviceId,
       deviceGenerationId: generationOf(deviceId),
     };
+    const [oldest] = told.length < MOST_FEEDBACK ? [] : told;
     told = [...told.slice(1 - MOST_FEEDBACK), feedback];
+    for (const one of [oldest, feedback]) if (one !== undefined) tellers.tell(String(one.sequenceNumber));
   }
 
   function without(deviceId: string, gone: CloudMessage): void {
@@ -136,7 +151,7 @@ export function createCloudMessages(
       sent += 1;
       const expiresAt = now() + lifetime;
       const message = { sequenceNumber: sent, body, properties, ack, deliveries: 0, expiresAt };
-      queues.set(deviceId, [...queue, message]);
+      keep(deviceId, [...queue, message]);
       for (const listener of listeners) listener(deviceId);
       return ok(message);
     },
@@ -164,7 +179,7 @@ export function createCloudMessages(
 
     purge(deviceId) {
       const purged = waiting(deviceId);
-      queues.delete(deviceId);
+      keep(deviceId, []);
       for (const message of purged) end(deviceId, message, "Purged");
       return purged.length;
     },
@@ -172,8 +187,14 @@ export function createCloudMessages(
     pending: (deviceId) => (queues.size === 0 ? 0 : waiting(deviceId).length),
 
     forget: (deviceId) => {
-      queues.delete(deviceId);
-      if (told.length > 0) told = told.filter((feedback) => feedback.deviceId !== deviceId);
+      keep(deviceId, []);
+      if (told.length === 0) return;
+      const [left, gone] = [
+        told.filter((one) => one.deviceId !== deviceId),
+        told.filter((one) => one.deviceId === deviceId),
+      ];
+      told = left;
+      for (const { sequenceNumber } of gone) tellers.tell(String(sequenceNumber));
     },
 
     onSend: (listener) => {
@@ -183,6 +204,37 @@ export function createCloudMessages(
     feedback(from, limit) {
       for (const deviceId of [...queues.keys()]) waiting(deviceId);
       return told.filter(({ sequenceNumber }) => sequenceNumber >= from).slice(0, limit);
+    },
+
+    kept: [
+      {
+        kind: "cloudMessages",
+        record: (deviceId) => {
+          const queue = queues.get(deviceId);
+          if (queue === undefined) return undefined;
+          return { queue: queue.map(({ body, ...rest }) => ({ ...rest, body: body.toString("base64") })) };
+        },
+        restore: (deviceId, record) => {
+          const { queue } = record as unknown as { readonly queue: readonly StoredMessage[] };
+          queues.set(
+            deviceId,
+            queue.map(({ body, ...rest }) => ({ ...rest, body: Buffer.from(body, "base64") })),
+          );
+        },
+        onChange: keepers.add,
+      },
+      {
+        kind: "feedback",
+        record: (name) => told.find(({ sequenceNumber }) => sequenceNumber === Number(name)),
+        restore: (_name, record) => {
+          told = [...told, record as Feedback];
+        },
+        onChange: tellers.add,
+      },
+    ],
+    numbers: () => ({ sent, ended }),
+    resume: (numbers) => {
+      ({ sent, ended } = numbers);
     },
   };
 }

@@ -1,6 +1,7 @@
 import { isObject, type JsonObject, type JsonValue, NOTHING, sameJson, setKey } from "../base/json.ts";
 import { parseTargetCondition, type TargetCondition } from "./conditions.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
+import { createListeners, type Kept } from "./kept.ts";
 import { checkEtag, type IfMatch } from "./preconditions.ts";
 import { parseQuery } from "./query.ts";
 import { checkPatch } from "./twin.ts";
@@ -42,6 +43,7 @@ export type Configurations = {
   readonly setResults: (id: string, results: MetricResults) => void;
   readonly document: (configuration: Configuration) => JsonObject;
   readonly onChange: (listener: () => void) => void;
+  readonly kept: Kept;
 };
 
 const ID_PATTERN = /^[a-z0-9\-+%_*!']{1,128}$/;
@@ -57,9 +59,11 @@ export function createConfigurations(options: {
   const configurations = new Map<string, Configuration>();
   const results = new Map<string, MetricResults>();
   const listeners: (() => void)[] = [];
+  const keepers = createListeners();
   let order = 0;
 
-  const changed = () => {
+  const changed = (id: string) => {
+    keepers.tell(id);
     for (const listener of listeners) listener();
   };
 
@@ -97,7 +101,7 @@ export function createConfigurations(options: {
       lastUpdatedTimeUtc: now,
     };
     configurations.set(id, after);
-    changed();
+    changed(id);
     return ok(after);
   }
 
@@ -109,7 +113,7 @@ export function createConfigurations(options: {
     if (!matched.ok) return matched;
     configurations.delete(id);
     results.delete(id);
-    changed();
+    changed(id);
     return matched;
   }
 
@@ -119,13 +123,50 @@ export function createConfigurations(options: {
     put,
     remove,
     setResults: (id, counted) => {
-      if (configurations.has(id)) results.set(id, counted);
+      if (!configurations.has(id)) return;
+      results.set(id, counted);
+      keepers.tell(id);
     },
     document: (configuration) => documentOf(configuration, results.get(configuration.id)),
     onChange: (listener) => {
       listeners.push(listener);
     },
+    kept: {
+      kind: "configuration",
+      record: (id) => {
+        const configuration = configurations.get(id);
+        return configuration === undefined ? undefined : storedOf(configuration, results.get(id));
+      },
+      restore: (id, record) => {
+        const { configuration, counted } = restoredFrom(record as unknown as StoredConfiguration);
+        configurations.set(id, configuration);
+        if (counted !== undefined) results.set(id, counted);
+        order = Math.max(order, configuration.order + 1);
+      },
+      onChange: keepers.add,
+    },
   };
+}
+
+/** What was understood is left out: it is read again from what was written. */
+type StoredConfiguration = Omit<Configuration, "kind" | "settings" | "condition"> & {
+  readonly targetCondition: string;
+  readonly results?: MetricResults;
+};
+
+function storedOf(configuration: Configuration, counted: MetricResults | undefined): StoredConfiguration {
+  const { kind: _kind, settings: _settings, condition, ...rest } = configuration;
+  return { ...rest, targetCondition: condition.text, ...(counted === undefined ? {} : { results: counted }) };
+}
+
+function restoredFrom(stored: StoredConfiguration) {
+  const { results: counted, targetCondition, ...written } = stored;
+  const { content, labels, priority, schemaVersion, metrics } = written;
+  const body = { content, labels, priority, schemaVersion, targetCondition, metrics: { queries: metrics } };
+  const parsed = parseConfiguration(body, undefined);
+  if (!parsed.ok) throw new Error(`configuration ${stored.id}: ${parsed.refusal.message}`);
+  const configuration: Configuration = { ...written, ...parsed.value };
+  return { configuration, counted };
 }
 
 export function configurationEtag(configuration: Configuration): string {

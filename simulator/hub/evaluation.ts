@@ -23,6 +23,7 @@ import {
   planPaths,
 } from "./evaluation-plan.ts";
 import type { Identity } from "./identity.ts";
+import { createListeners, type Kept } from "./kept.ts";
 import { mergePatch } from "./merge-patch.ts";
 import type { Registry } from "./registry.ts";
 import { type Section, type TwinKey, twinKey } from "./twin.ts";
@@ -40,6 +41,8 @@ export type Evaluation = {
   readonly run: () => number;
   /** Content for one device, set by hand: the next evaluation takes it back where a deployment owns the device. */
   readonly applyOnce: (device: string, settings: Configuration["settings"]) => void;
+  /** What was set on each twin. */
+  readonly kept: Kept;
 };
 
 export type EvaluationParts = {
@@ -52,11 +55,14 @@ export type EvaluationParts = {
 
 /** What was last set on a twin, to be taken back one day, and what the twin then was: an unchanged one costs nothing. */
 type Memory = {
-  readonly plan: Plan;
+  /** `null`: it was set in an earlier life. */
+  readonly plan: Plan | null;
+  /** Desired properties of the first level that the plan gave as a whole. */
+  readonly whole: readonly string[];
   /** Everything that was set, with what was kept of layers that target the twin no more. */
   readonly owned: readonly Owned[];
   readonly kept: readonly Owned[];
-  readonly section: Section;
+  readonly section: Section | null;
 };
 
 type Tally = { targeted: number; applied: number; successful: number; failed: number };
@@ -68,6 +74,7 @@ type Tally = { targeted: number; applied: number; successful: number; failed: nu
 export function createEvaluation(parts: EvaluationParts, options: EvaluationOptions): Evaluation {
   const { registry, twins, configurations } = parts;
   const memories = new Map<TwinKey, Memory>();
+  const keepers = createListeners();
   // Devices get one of few sets of configurations, and each set is planned once.
   const edgePlans = new Map<string, EdgePlan>();
   const pathPlans = new Map<string, Plan>();
@@ -77,8 +84,12 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
     pathPlans.clear();
   });
   twins.onWrite((write) => {
-    if (write.twin === null) memories.delete(write.key);
+    if (write.twin === null) forget(write.key);
   });
+
+  function forget(key: TwinKey): void {
+    if (memories.delete(key)) keepers.tell(key);
+  }
 
   function run(): number {
     const ranked = configurations.list().toSorted(byRank);
@@ -184,7 +195,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
   /** Without a base nothing is touched: the modules run on, unmanaged. */
   function assignEdge(key: TwinKey, plan: Plan, owned: boolean): number {
     if (owned) return assign(key, plan, options.untargetedLayer);
-    memories.delete(key);
+    forget(key);
     twins.setConfigurations(key, plan.status);
     return 0;
   }
@@ -208,8 +219,13 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
     twins.setConfigurations(key, status);
     if (written?.ok === false) return 0;
     const section = (written?.value ?? twin).desired;
-    if (plan === NO_PLAN && kept.length === 0) memories.delete(key);
-    else memories.set(key, { plan, owned: [...plan.paths, ...kept], kept, section });
+    if (plan === NO_PLAN && kept.length === 0) forget(key);
+    else {
+      const whole = Object.keys(plan.whole ?? NOTHING);
+      const owned = [...plan.paths, ...kept];
+      memories.set(key, { plan, whole, owned, kept, section });
+      if (!sameJson(memory?.whole, whole) || !sameJson(memory?.owned, owned)) keepers.tell(key);
+    }
     return written === null ? 0 : 1;
   }
 
@@ -263,7 +279,24 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
     return { system, custom };
   }
 
-  return { run, applyOnce };
+  return {
+    run,
+    applyOnce,
+    kept: {
+      kind: "ownership",
+      record: (key) => {
+        const memory = memories.get(key);
+        if (memory === undefined) return undefined;
+        const { whole, owned, kept } = memory;
+        return { whole, owned: owned.slice(0, owned.length - kept.length), kept };
+      },
+      restore: (key, record) => {
+        const { whole, owned, kept } = record as unknown as Pick<Memory, "whole" | "owned" | "kept">;
+        memories.set(key, { plan: null, whole, owned: [...owned, ...kept], kept, section: null });
+      },
+      onChange: keepers.add,
+    },
+  };
 }
 
 /** Desired properties as the plan wants them, starting from what is there. */
@@ -275,7 +308,7 @@ function wantedOf(
 ): JsonObject {
   let wanted = plan.whole ?? had;
   if (plan.whole === null) {
-    for (const key of Object.keys(memory?.plan.whole ?? NOTHING)) wanted = withoutValueAt(wanted, [key]);
+    for (const key of memory?.whole ?? []) wanted = withoutValueAt(wanted, [key]);
     for (const { path } of gone.lost)
       if (!gone.kept.some((one) => one.path === path)) wanted = withoutValueAt(wanted, path);
   }

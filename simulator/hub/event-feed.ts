@@ -61,6 +61,10 @@ export type EventFeed = {
   readonly lifecycle: (what: "create" | "delete", identity: Identity) => void;
   readonly connection: (key: TwinKey, connected: boolean) => void;
   readonly read: (query: FeedQuery) => FeedPage;
+  /** Sequence number of the newest event. */
+  readonly newest: () => number;
+  /** Goes on after that number; what had one up to it is held no longer. */
+  readonly resume: (newest: number) => void;
 };
 
 type Held = {
@@ -212,6 +216,12 @@ export function createEventFeed(hub: { readonly hostName: string; readonly now: 
         oldest: Math.max(...sources.map((name) => rings[name].oldest())),
       };
     },
+
+    newest: () => made,
+    resume: (newest) => {
+      made = newest;
+      for (const ring of Object.values(rings)) ring.resume(newest + 1);
+    },
   };
 }
 
@@ -220,6 +230,7 @@ type Ring = {
   readonly held: () => readonly Held[];
   /** Sequence number from which on nothing was dropped. */
   readonly oldest: () => number;
+  readonly resume: (from: number) => void;
 };
 
 function createRing(): Ring {
@@ -247,6 +258,9 @@ function createRing(): Ring {
     },
     held: () => held.slice(start),
     oldest: () => oldest,
+    resume: (from) => {
+      oldest = from;
+    },
   };
 }
 

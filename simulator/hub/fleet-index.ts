@@ -17,6 +17,8 @@ export type QueryPage = {
 
 /** What queries look at: behind the registry by `staleness`, never copied. */
 export type FleetIndex = {
+  /** What was there before anybody asked: queries see it at once. */
+  readonly resume: (key: TwinKey, entry: { readonly identity: Identity; readonly twin: Twin }) => void;
   /** `null`: it is gone. */
   readonly note: (key: TwinKey, entry: { readonly identity: Identity; readonly twin: Twin } | null) => void;
   readonly query: (
@@ -53,12 +55,12 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
   const tableOf = (key: TwinKey) => tables[key.includes("/") ? "devices.modules" : "devices"];
 
   function note(key: TwinKey, record: { readonly identity: Identity; readonly twin: Twin } | null): void {
-    const entry =
-      record === null
-        ? null
-        : { key, ...record, row: twinRow(record.identity, record.twin, () => options.activity(key)) };
-    pending.push({ at: options.now(), key, entry });
+    pending.push({ at: options.now(), key, entry: record === null ? null : entryOf(key, record) });
     catchUp();
+  }
+
+  function entryOf(key: TwinKey, record: { readonly identity: Identity; readonly twin: Twin }): Entry {
+    return { key, ...record, row: twinRow(record.identity, record.twin, () => options.activity(key)) };
   }
 
   /** Writes are applied in the order in which they were made, once they are old enough. */
@@ -85,6 +87,7 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
 
   return {
     note,
+    resume: (key, record) => tableOf(key).set(key, entryOf(key, record)),
 
     query(text, page) {
       const query = parse(text);

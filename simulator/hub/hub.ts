@@ -3,7 +3,7 @@ import type { JsonObject } from "../base/json.ts";
 import { createRandom } from "../base/random.ts";
 import { blobContainers } from "./blob-container.ts";
 import { type Bulk, createBulk } from "./bulk.ts";
-import { type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
+import { type CloudMessageNumbers, type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
 import { type Configurations, createConfigurations } from "./configurations.ts";
 import { type Counters, createCounters } from "./counters.ts";
 import { type Activity, NO_ACTIVITY } from "./document.ts";
@@ -13,17 +13,18 @@ import { createEventFeed, type EventFeed } from "./event-feed.ts";
 import { createFaults, type Faults } from "./faults.ts";
 import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
 import { concurrentJobsOf, createJobs, type Jobs } from "./jobs.ts";
+import { createKeeping, createListeners, type Keeping, type Kept } from "./kept.ts";
 import { createMethods, type MethodCall, type Methods } from "./methods.ts";
 import { createModuleInputs, type ModuleInputs } from "./module-inputs.ts";
-import { createQuota, type Quota } from "./quota.ts";
-import { createRegistry, type Registry } from "./registry.ts";
+import { createQuota, type Quota, type QuotaNumbers } from "./quota.ts";
+import { createRegistry, type Registry, type RegistryNumbers } from "./registry.ts";
 import { exportLines } from "./registry-export.ts";
 import { createRegistryJobs, type RegistryJobs } from "./registry-jobs.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
 import { createTelemetry, type Telemetry } from "./telemetry.ts";
 import { budgetsOf, createThrottle, type Shaping, type Throttle } from "./throttle.ts";
 import type { Tier } from "./tier.ts";
-import type { TwinKey } from "./twin.ts";
+import { type TwinKey, twinKey } from "./twin.ts";
 import { createTwins, type Twins } from "./twins.ts";
 
 export type HubOptions = EvaluationOptions & {
@@ -91,6 +92,22 @@ export type Hub = {
   /** Told by whoever serves a device's link. */
   readonly noteConnection: (key: TwinKey, connected: boolean) => void;
   readonly start: () => void;
+  /** What outlives the process where a state is kept. */
+  readonly keeping: Keeping;
+};
+
+/** What counts up in the hub, and when it evaluates next. */
+type HubNumbers = {
+  /** Of a virtual clock; `null`: it is the machine's time. */
+  readonly now: number | null;
+  readonly registry: RegistryNumbers;
+  readonly events: number;
+  readonly messages: CloudMessageNumbers;
+  readonly quota: QuotaNumbers;
+  /** Milliseconds since the Unix epoch. */
+  readonly nextEvaluation: number | null;
+  /** `null`: no change waits for its evaluation. */
+  readonly evaluationAfterChange: number | null;
 };
 
 export function createHub(options: HubOptions, clock: SimClock): Hub {
@@ -177,22 +194,72 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     return writes;
   }
 
-  let soon = false;
+  let soon: number | null = null;
   function evaluateSoon(): void {
-    soon = false;
+    soon = null;
     evaluate();
   }
   configurations.onChange(() => {
     if (options.evaluationDelay <= 0) evaluate();
-    else if (!soon) {
-      soon = true;
+    else if (soon === null) {
+      soon = now() + options.evaluationDelay;
       clock.schedule(options.evaluationDelay, evaluateSoon, undefined);
     }
   });
 
+  let next: number | null = null;
+  function evaluateIn(delay: number): void {
+    next = now() + delay;
+    clock.schedule(delay, evaluateForEver, undefined);
+  }
   function evaluateForEver(): void {
     evaluate();
-    clock.schedule(options.evaluationInterval, evaluateForEver, undefined);
+    evaluateIn(options.evaluationInterval);
+  }
+
+  const keeping = createKeeping({
+    parts: [
+      registry.kept,
+      twins.kept,
+      configurations.kept,
+      evaluation.kept,
+      ...messages.kept,
+      ...jobs.kept,
+      connections.kept,
+    ],
+    numbers: (): HubNumbers => ({
+      now: clock.virtual ? now() : null,
+      registry: registry.numbers(),
+      events: events.newest(),
+      messages: messages.numbers(),
+      quota: quota.numbers(),
+      nextEvaluation: next,
+      evaluationAfterChange: soon,
+    }),
+    resume: (numbers) => {
+      const before = numbers as HubNumbers;
+      registry.resume(before.registry);
+      events.resume(before.events);
+      messages.resume(before.messages);
+      quota.resume(before.quota);
+      next = before.nextEvaluation;
+      soon = before.evaluationAfterChange;
+      if (soon !== null) clock.schedule(Math.max(0, soon - now()), evaluateSoon, undefined);
+      for (const device of registry.devices())
+        for (const identity of [device, ...registry.modulesOf(device.deviceId)]) {
+          const key = twinKey(identity.deviceId, identity.moduleId);
+          const twin = twins.get(key);
+          if (twin !== undefined) index.resume(key, { identity, twin });
+        }
+      jobs.resume();
+      // Nobody's connection has outlived the process.
+      for (const key of connections.open()) noteConnection(key, false);
+    },
+  });
+
+  function noteConnection(key: TwinKey, connected: boolean): void {
+    connections.note(key, connected);
+    events.connection(key, connected);
   }
 
   return {
@@ -226,13 +293,15 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     events,
     evaluate,
     activityOf,
-    noteConnection: (key, connected) => {
-      connections.note(key, connected);
-      events.connection(key, connected);
-    },
-    start: () => {
-      clock.schedule(options.evaluationInterval, evaluateForEver, undefined);
-    },
+    noteConnection,
+    // An evaluation that was due in an earlier life is late, not lost.
+    start: () =>
+      evaluateIn(
+        next === null
+          ? options.evaluationInterval
+          : Math.min(options.evaluationInterval, Math.max(0, next - now())),
+      ),
+    keeping,
   };
 }
 
@@ -241,13 +310,23 @@ type Link = { readonly connected: boolean; readonly at: number; readonly before:
 /** Connection states as late as the real hub's: nobody should take them for liveness. */
 function createConnections(now: () => number, lag: number) {
   const links = new Map<TwinKey, Link>();
+  const keepers = createListeners();
+  const kept: Kept = {
+    kind: "connection",
+    record: (key) => links.get(key),
+    restore: (key, record) => links.set(key, record as Link),
+    onChange: keepers.add,
+  };
   return {
+    kept,
+    open: (): readonly TwinKey[] => [...links].flatMap(([key, link]) => (link.connected ? [key] : [])),
     note: (key: TwinKey, connected: boolean): void => {
       const before = links.get(key);
       links.set(key, { connected, at: now(), before: before === undefined ? false : stateOf(before) });
+      keepers.tell(key);
     },
     forget: (key: TwinKey): void => {
-      links.delete(key);
+      if (links.delete(key)) keepers.tell(key);
     },
     activityOf: (key: TwinKey): Activity => {
       const link = links.get(key);

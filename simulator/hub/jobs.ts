@@ -11,6 +11,7 @@ import {
   queryOf,
   twinWorkOf,
 } from "./job.ts";
+import { createListeners, type Kept } from "./kept.ts";
 import { type MethodCall, parseMethodCall } from "./methods.ts";
 import type { IfMatch } from "./preconditions.ts";
 import { sizeOf, type Tier } from "./tier.ts";
@@ -29,6 +30,10 @@ export type Jobs = {
   }) => readonly Job[];
   readonly statisticsOf: (jobId: string) => JobStatistics;
   readonly deviceJobs: () => Iterable<DeviceJob>;
+  /** Jobs, and what they did to each device. */
+  readonly kept: readonly Kept[];
+  /** Goes on with what was not ended; a method that was under way is called again. */
+  readonly resume: () => void;
 };
 
 export type JobsOptions = {
@@ -80,13 +85,25 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
   /** When the next device may be reached. */
   let nextAt = 0;
   let ticking = false;
+  const jobKeepers = createListeners();
+  const deviceKeepers = createListeners();
 
   const waiting = () =>
     [...runs.values()].filter(({ job }) => job.status === "scheduled" || job.status === "queued");
 
   function forgetOld(): void {
     const before = clock.now() - HELD;
-    for (const [jobId, { job }] of runs) if (job.endAt !== null && job.endAt < before) runs.delete(jobId);
+    for (const [jobId, { job, devices }] of runs) {
+      if (job.endAt === null || job.endAt >= before) continue;
+      runs.delete(jobId);
+      jobKeepers.tell(jobId);
+      for (const key of devices.keys()) deviceKeepers.tell(recordName(jobId, key));
+    }
+  }
+
+  function change(run: Run, news: Partial<Job>): void {
+    run.job = { ...run.job, ...news };
+    jobKeepers.tell(run.job.jobId);
   }
 
   function create(jobId: string, body: JsonObject): Answer<Job> {
@@ -110,7 +127,8 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
       status: later ? "scheduled" : "queued",
       failureReason: null,
     };
-    runs.set(jobId, { job, devices: new Map(), pending: [], open: 0, ended: new AbortController() });
+    runs.set(jobId, newRun(job));
+    jobKeepers.tell(jobId);
     clock.schedule(job.startAt - now, launch, undefined);
     return ok(job);
   }
@@ -122,14 +140,14 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
       .sort((a, b) => a.job.startAt - b.job.startAt);
     for (const run of due) {
       if (running.length < options.concurrent) start(run);
-      else run.job = { ...run.job, status: "queued" };
+      else change(run, { status: "queued" });
     }
   }
 
   function start(run: Run): void {
     const now = clock.now();
     const keys = hub.select(queryOf(run.job.queryCondition));
-    run.job = { ...run.job, status: "running", deadline: now + run.job.maxExecutionSeconds * 1000 };
+    change(run, { status: "running", deadline: now + run.job.maxExecutionSeconds * 1000 });
     running.push(run);
     if (!keys.ok) {
       end(run, "failed", keys.refusal.message);
@@ -150,6 +168,7 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
         response: null,
         error: null,
       });
+      deviceKeepers.tell(recordName(run.job.jobId, key));
     }
     for (const key of [...keys.value].reverse()) run.pending.push(key);
     run.open = keys.value.length;
@@ -214,7 +233,9 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
 
   function note(run: Run, key: TwinKey, news: Partial<DeviceJob>): void {
     const had = run.devices.get(key);
-    if (had !== undefined) run.devices.set(key, { ...had, ...news, updatedAt: clock.now() });
+    if (had === undefined) return;
+    run.devices.set(key, { ...had, ...news, updatedAt: clock.now() });
+    deviceKeepers.tell(recordName(run.job.jobId, key));
   }
 
   function settle(run: Run, key: TwinKey, answer: Answer<JsonObject | null>): void {
@@ -250,13 +271,49 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
     run.pending.length = 0;
     const at = running.indexOf(run);
     if (at >= 0) running.splice(at, 1);
-    run.job = { ...run.job, status, failureReason, endAt: clock.now() };
+    change(run, { status, failureReason, endAt: clock.now() });
     run.ended.abort();
     clock.schedule(0, launch, undefined);
   }
 
+  function resume(): void {
+    for (const run of runs.values()) {
+      if (run.job.status !== "running") continue;
+      running.push(run);
+      for (const [key, device] of [...run.devices].reverse())
+        if (!ENDED.includes(device.status)) run.pending.push(key);
+      run.open = run.pending.length;
+      if (run.open === 0) end(run, "completed", null);
+      clock.schedule(Math.max(0, (run.job.deadline ?? 0) - clock.now()), expire, run);
+      tickSoon();
+    }
+    for (const { job } of waiting())
+      clock.schedule(Math.max(0, job.startAt - clock.now()), launch, undefined);
+  }
+
   return {
     create,
+    resume,
+    kept: [
+      {
+        kind: "job",
+        record: (jobId) => runs.get(jobId)?.job,
+        restore: (jobId, record) => runs.set(jobId, newRun(record as unknown as Job)),
+        onChange: jobKeepers.add,
+      },
+      {
+        kind: "deviceJob",
+        record: (name) => {
+          const [jobId, key] = namesIn(name);
+          return runs.get(jobId)?.devices.get(key);
+        },
+        restore: (name, record) => {
+          const [jobId, key] = namesIn(name);
+          runs.get(jobId)?.devices.set(key, record as unknown as DeviceJob);
+        },
+        onChange: deviceKeepers.add,
+      },
+    ],
     get(jobId) {
       forgetOld();
       return runs.get(jobId)?.job;
@@ -293,6 +350,20 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
       for (const run of runs.values()) yield* run.devices.values();
     },
   };
+}
+
+function newRun(job: Job): Run {
+  return { job, devices: new Map(), pending: [], open: 0, ended: new AbortController() };
+}
+
+/** Keys of twins have no line breaks. */
+function recordName(jobId: string, key: TwinKey): string {
+  return `${jobId}\n${key}`;
+}
+
+function namesIn(name: string): readonly [jobId: string, key: TwinKey] {
+  const at = name.lastIndexOf("\n");
+  return [name.slice(0, at), name.slice(at + 1)];
 }
 
 function errorOf(refusal: Refusal): { readonly code: string; readonly description: string } {

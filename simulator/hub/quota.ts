@@ -40,7 +40,12 @@ export type Quota = {
   /** Whether charged operations are refused until midnight UTC. */
   readonly spent: () => boolean;
   readonly report: () => QuotaReport;
+  readonly numbers: () => QuotaNumbers;
+  /** What was used up of a day is used up after a restart too. */
+  readonly resume: (numbers: QuotaNumbers) => void;
 };
+
+export type QuotaNumbers = Pick<QuotaReport, "day" | "messages" | "classes">;
 
 /** Messages a day. Source: Microsoft's limits of IoT Hub. */
 export function dailyQuotaOf(tier: Tier, units: number): number {
@@ -85,6 +90,13 @@ export function createQuota(options: QuotaOptions, now: () => number): Quota {
       const { day, messages, classes } = current();
       const left = limit === null ? null : Math.max(0, limit - messages);
       return { day, limit, messages, left, classes: { ...classes } };
+    },
+    numbers: () => {
+      const { day, messages, classes } = state;
+      return { day, messages, classes: { ...classes } };
+    },
+    resume: ({ day, messages, classes }) => {
+      state = { day, messages, classes: { ...fresh().classes, ...classes } };
     },
   };
 }

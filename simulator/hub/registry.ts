@@ -2,6 +2,7 @@ import type { JsonObject } from "../base/json.ts";
 import { hash32, seededKey } from "../base/random.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import { checkId, type Identity, type IdentityDraft, parseDraft } from "./identity.ts";
+import type { Kept } from "./kept.ts";
 import { checkEtag, type IfMatch } from "./preconditions.ts";
 import { type TwinKey, twinKey } from "./twin.ts";
 import type { Twins } from "./twins.ts";
@@ -31,7 +32,13 @@ export type Registry = {
   /** Modules that a manifest names: the hub makes their identities by itself. */
   readonly ensureModule: (deviceId: string, moduleId: string) => void;
   readonly onWrite: (listener: (write: IdentityWrite) => void) => void;
+  readonly kept: Kept;
+  readonly numbers: () => RegistryNumbers;
+  readonly resume: (numbers: RegistryNumbers) => void;
 };
+
+/** Etags, generations and keys are made of them: they never come a second time. */
+export type RegistryNumbers = { readonly writes: number; readonly keys: number };
 
 export type RegistryOptions = {
   /** Milliseconds since the Unix epoch. */
@@ -82,13 +89,8 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
 
   function store(before: Identity | null, after: Identity): Identity {
     const key = twinKey(after.deviceId, after.moduleId);
-    identities.set(key, after);
-    noteScope(before, after);
-    if (before === null) {
-      if (after.moduleId === null) modules.set(after.deviceId, new Set());
-      else modules.get(after.deviceId)?.add(after.moduleId);
-      twins.create(after.deviceId, after.moduleId);
-    }
+    place(key, after);
+    if (before === null) twins.create(after.deviceId, after.moduleId);
     tell({ key, before, after });
     return after;
   }
@@ -96,6 +98,15 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
   function noteScope(before: Identity | null, after: Identity | null): void {
     if (before?.iotEdge === true && before.deviceScope !== null) scopes.delete(before.deviceScope);
     if (after?.iotEdge === true && after.deviceScope !== null) scopes.add(after.deviceScope);
+  }
+
+  function place(key: TwinKey, identity: Identity): void {
+    const before = identities.get(key) ?? null;
+    identities.set(key, identity);
+    noteScope(before, identity);
+    if (before !== null) return;
+    if (identity.moduleId === null) modules.set(identity.deviceId, new Set());
+    else modules.get(identity.deviceId)?.add(identity.moduleId);
   }
 
   function countModules(deviceId: string): number {
@@ -277,6 +288,16 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     ensureModule,
     onWrite: (listener) => {
       listeners.push(listener);
+    },
+    kept: {
+      kind: "identity",
+      record: (key) => identities.get(key),
+      restore: (key, record) => place(key, record as unknown as Identity),
+      onChange: (listener) => listeners.push(({ key }) => listener(key)),
+    },
+    numbers: () => ({ writes, keys }),
+    resume: (numbers) => {
+      ({ writes, keys } = numbers);
     },
   };
 }

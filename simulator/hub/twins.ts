@@ -1,5 +1,6 @@
 import { isObject, type JsonObject, NOTHING, sameJson } from "../base/json.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
+import type { Kept } from "./kept.ts";
 import { checkEtag, type IfMatch } from "./preconditions.ts";
 import {
   type ConfigurationStatus,
@@ -46,6 +47,7 @@ export type Twins = {
   readonly report: (key: TwinKey, patch: JsonObject) => Answer<Twin>;
   readonly setConfigurations: (key: TwinKey, status: Readonly<Record<string, ConfigurationStatus>>) => void;
   readonly onWrite: (listener: (write: TwinWrite) => void) => void;
+  readonly kept: Kept;
 };
 
 /** All twins of the hub. `now` is milliseconds since the Unix epoch. */
@@ -163,6 +165,12 @@ export function createTwins(now: () => number): Twins {
 
     onWrite: (listener) => {
       listeners.push(listener);
+    },
+    kept: {
+      kind: "twin",
+      record: (key) => twins.get(key),
+      restore: (key, record) => twins.set(key, record as unknown as Twin),
+      onChange: (listener) => listeners.push(({ key }) => listener(key)),
     },
   };
 }

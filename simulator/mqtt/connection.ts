@@ -1,4 +1,5 @@
 import type { Client } from "aedes";
+import type { Answer } from "../hub/errors.ts";
 import type { PeerCertificate } from "./device-certificates.ts";
 import type { Session } from "./device-link.ts";
 import type { Proof } from "./mqtt-auth.ts";
@@ -7,6 +8,8 @@ import type { Subscribed, Who } from "./mqtt-topics.ts";
 /** A client and what it has come to; each part of the front moves its own fields. */
 export type Connection = {
   readonly client: Client;
+  /** Makes what was done last: a client is told of nothing that a crash could undo. */
+  readonly commit: () => Answer<void>;
   /** Looked at only when a client brings no password. */
   readonly certificate: () => PeerCertificate | null;
   /** As the client wrote it: the broker makes one up for a client without. */
@@ -33,9 +36,14 @@ export type UnderWay = {
   readonly stopWaiting: () => void;
 };
 
-export function newConnection(client: Client, certificate: () => PeerCertificate | null): Connection {
+export function newConnection(
+  client: Client,
+  certificate: () => PeerCertificate | null,
+  commit: () => Answer<void>,
+): Connection {
   return {
     client,
+    commit,
     certificate,
     clientId: "",
     known: null,
@@ -51,7 +59,13 @@ export function newConnection(client: Client, certificate: () => PeerCertificate
 const ignore = (): void => {};
 
 /** To this client alone; one that is gone gets nothing. */
-export function send({ client }: Connection, topic: string, payload: string | Buffer, qos: 0 | 1 = 0): void {
+export function send(
+  { client, commit }: Connection,
+  topic: string,
+  payload: string | Buffer,
+  qos: 0 | 1 = 0,
+): void {
   if (client.closed) return;
+  commit();
   client.publish({ cmd: "publish", topic, payload, qos, retain: false, dup: false }, ignore);
 }

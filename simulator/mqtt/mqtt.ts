@@ -179,9 +179,8 @@ export async function createMqttFront(
   function serveStream(stream: Duplex, below: Duplex): void {
     streams.add(stream);
     const client = broker.handle(stream);
-    const connection = newConnection(client, () =>
-      below instanceof TLSSocket ? peerCertificateOf(below) : null,
-    );
+    const certificateOf = () => (below instanceof TLSSocket ? peerCertificateOf(below) : null);
+    const connection = newConnection(client, certificateOf, hub.keeping.commit);
     connections.set(client, connection);
     tighten(client, stream);
     stream.once("close", () => {

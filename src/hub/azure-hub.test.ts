@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test, vi } from "vitest";
-import { createServerCertificate } from "../../simulator/base/certificates.ts";
+import { createAuthority, createServerCertificate } from "../../simulator/base/certificates.ts";
 import type { FaultRule } from "../../simulator/hub/faults.ts";
 import { createSimulator, type SimulatorOptions } from "../../simulator/simulator.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
@@ -99,7 +99,7 @@ async function impostor(
   deadline = seconds(5),
 ) {
   const hostName = "odd.azure-devices.net";
-  const certificate = await createServerCertificate(hostName);
+  const certificate = await createServerCertificate(hostName, await createAuthority());
   const server = createServer(
     { key: certificate.key, cert: certificate.certificate },
     (request, response) => {

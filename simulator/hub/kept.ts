@@ -1,0 +1,54 @@
+import type { JsonObject } from "../base/json.ts";
+import { type Answer, ok } from "./errors.ts";
+
+/** Records of one kind that outlive the process where a state is kept. They are plain JSON and never changed in place. */
+export type Kept = {
+  readonly kind: string;
+  /** `undefined`: there is none of that name, or no longer. */
+  readonly record: (name: string) => object | undefined;
+  /** Takes back what `record` gave; nobody is told. Records come in the order in which they were first made. */
+  readonly restore: (name: string, record: JsonObject) => void;
+  /** Told the name of a record that was made, changed or removed, before anybody outside hears of it. */
+  readonly onChange: (listener: (name: string) => void) => void;
+};
+
+/** How a hub outlives its process. Without a state it does not, and `commit` costs nothing. */
+export type Keeping = {
+  /** In the order in which they are restored. */
+  readonly parts: readonly Kept[];
+  /** Whatever counts up, and times that the hub goes by. */
+  readonly numbers: () => JsonObject;
+  /** After all parts were restored. */
+  readonly resume: (numbers: JsonObject) => void;
+  /** Makes all that was done so far last. Whoever tells somebody outside does it before; refused where it failed. */
+  readonly commit: () => Answer<void>;
+  readonly commitWith: (commit: () => Answer<void>) => void;
+};
+
+export type Listeners = {
+  readonly tell: (name: string) => void;
+  readonly add: (listener: (name: string) => void) => void;
+};
+
+export function createListeners(): Listeners {
+  const listeners: ((name: string) => void)[] = [];
+  return {
+    tell: (name) => {
+      for (const listener of listeners) listener(name);
+    },
+    add: (listener) => {
+      listeners.push(listener);
+    },
+  };
+}
+
+export function createKeeping(parts: Omit<Keeping, "commit" | "commitWith">): Keeping {
+  let commit = (): Answer<void> => ok(undefined);
+  return {
+    ...parts,
+    commit: () => commit(),
+    commitWith: (next) => {
+      commit = next;
+    },
+  };
+}
