@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 const unit = [
   "{src,simulator,cli,tools,examples}/**/*.test.ts",
   "test/*.test.ts",
-  "test/{stories,contract}/**/*.test.ts",
+  "test/{stories,contract,simulator}/**/*.test.ts",
 ];
 
 export default defineConfig({

@@ -84,8 +84,9 @@ test.each<[string, JsonObject, string | null]>([
   ["an integer out of range", { a: 4_503_599_627_370_496 }, "tags.a is an integer out of range"],
   ["the largest integer", { a: 4_503_599_627_370_495 }, null],
   ["null in an array", { a: [1, null] }, "tags.a[1] is null"],
-  ["ten levels", JSON.parse(`${'{"a":'.repeat(10)}1${"}".repeat(10)}`), null],
-  ["eleven levels", JSON.parse(`${'{"a":'.repeat(11)}1${"}".repeat(11)}`), "deeper than 10"],
+  ["ten objects in one another, with a value", JSON.parse(`${'{"a":'.repeat(11)}1${"}".repeat(11)}`), null],
+  ["eleven objects", JSON.parse(`${'{"a":'.repeat(11)}{}${"}".repeat(11)}`), "deeper than 10"],
+  ["arrays as deep", { a: JSON.parse(`${"[".repeat(11)}${"]".repeat(11)}`) }, "deeper than 10"],
 ])("%s", (_, patch, problem) => {
   const checked = checkPatch("tags", patch);
   if (problem === null) expect(checked.ok).toBe(true);

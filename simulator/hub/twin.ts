@@ -126,6 +126,7 @@ export const SECTION_LIMITS = {
 } as const;
 export type SectionName = keyof typeof SECTION_LIMITS;
 
+/** Objects in one another below the section: the innermost may have values. */
 const DEEPEST = 10;
 const LONGEST_STRING = 4096;
 const LONGEST_KEY = 1024;
@@ -133,6 +134,9 @@ const LARGEST_INTEGER = 4_503_599_627_370_495;
 const SMALLEST_INTEGER = -4_503_599_627_370_496;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: the hub refuses control characters
 const FORBIDDEN_IN_KEYS = /[\u0000-\u001f\u007f-\u009f.$# ]/;
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
+const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
 
 /** Everything that the hub checks in what is sent, before it is merged; the refusal names the offending path. */
 export function checkPatch(section: SectionName, patch: JsonObject): Answer<void> {
@@ -144,7 +148,6 @@ export function checkPatch(section: SectionName, patch: JsonObject): Answer<void
 function problemIn(value: JsonObject, path: string, depth: number): string | null {
   for (const [key, inner] of Object.entries(value)) {
     const here = `${path}.${key}`;
-    if (depth > DEEPEST) return `${here} is deeper than ${DEEPEST} levels`;
     if (FORBIDDEN_IN_KEYS.test(key))
       return `the key ${here} has a control character, a blank or one of . $ #`;
     if (Buffer.byteLength(key) > LONGEST_KEY)
@@ -164,8 +167,9 @@ function problemOf(value: JsonValue, path: string, depth: number): string | null
     const fits = !Number.isInteger(value) || (value >= SMALLEST_INTEGER && value <= LARGEST_INTEGER);
     return fits ? null : `${path} is an integer out of range`;
   }
+  if (typeof value === "object" && value !== null && depth > DEEPEST)
+    return `${path} is deeper than ${DEEPEST} levels`;
   if (Array.isArray(value)) {
-    if (value.length > 0 && depth > DEEPEST) return `${path} is deeper than ${DEEPEST} levels`;
     for (const [index, item] of value.entries()) {
       if (item === null) return `${path}[${index}] is null, which an array must not have`;
       const wrong = problemOf(item as JsonValue, `${path}[${index}]`, depth + 1);
@@ -184,9 +188,9 @@ export function checkSize(section: SectionName, value: JsonObject): Answer<void>
   return refuse("ArgumentInvalid", `${section} would have ${size} bytes; the limit is ${limit}`);
 }
 
-/** As the hub counts: UTF-8 bytes of keys and strings, 8 for a number, 4 for a boolean, nothing for structure. */
+/** As the hub counts: UTF-8 bytes of keys and strings without control characters, 8 for a number, 4 for a boolean, nothing for structure. */
 export function sizeOf(value: JsonValue): number {
-  if (typeof value === "string") return Buffer.byteLength(value);
+  if (typeof value === "string") return Buffer.byteLength(value.replaceAll(CONTROL, ""));
   if (typeof value === "number") return 8;
   if (typeof value === "boolean") return 4;
   if (value === null) return 0;
