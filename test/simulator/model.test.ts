@@ -372,7 +372,7 @@ function createWorld(seen: Map<string, number>) {
         id,
         importMode: mode,
         eTag: wanted === "right" ? current(name) : stale(name),
-        ...(tags === null ? {} : { tags }),
+        ...(tags === null || (mode !== "create" && mode !== "updateTwin") ? {} : { tags }),
       };
     });
     const reply = await client.ask("POST", "/devices", body);
