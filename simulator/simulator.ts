@@ -119,7 +119,8 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const release = file === null ? () => {} : keepState(hub, file, onStateTrouble);
   const links = createDeviceLinks(hub, options);
   const downloads = createDownloads(options);
-  const fleet = createFleet({ hub, links, downloads }, options);
+  const stopping = new AbortController();
+  const fleet = createFleet({ hub, links, downloads, stopped: stopping.signal }, options);
   fleet.setBehaviours(rules);
   if (options.autoStart) fleet.start();
   hub.start();
@@ -166,6 +167,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
 
   async function stop(): Promise<void> {
     clock.stop();
+    stopping.abort();
     downloads.stop();
     await Promise.all([proxy?.close(), server?.close(), mqtt?.close()]);
     release();

@@ -20,6 +20,8 @@ export type Fields = {
   readonly raw: (name: string) => JsonValue | undefined;
   /** Fields of an object inside this one; `null` where it is left out. */
   readonly inner: (name: string) => Fields | null;
+  /** Fields of an object, or of each object of a list. */
+  readonly inners: (name: string) => readonly Fields[];
   readonly complain: (name: string, message: string) => void;
   readonly done: () => void;
 };
@@ -31,7 +33,7 @@ export const ANY: Range = { least: 0, most: Number.MAX_SAFE_INTEGER };
 
 export function readFields(given: JsonObject, path: string, problems: string[]): Fields {
   const read = new Set<string>();
-  const inners: Fields[] = [];
+  const insides: Fields[] = [];
   const at = (name: string) => (path === "" ? name : `${path}.${name}`);
   const complain = (name: string, message: string) => {
     problems.push(`${at(name)} ${message}`);
@@ -95,12 +97,28 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
         return null;
       }
       const inside = readFields(value, at(name), problems);
-      inners.push(inside);
+      insides.push(inside);
       return inside;
+    },
+    inners(name) {
+      const value = raw(name);
+      if (!Array.isArray(value)) {
+        const one = fields.inner(name);
+        return one === null ? [] : [one];
+      }
+      return (value as readonly JsonValue[]).flatMap((item, index) => {
+        if (isObject(item)) {
+          const inside = readFields(item, `${at(name)}[${index}]`, problems);
+          insides.push(inside);
+          return [inside];
+        }
+        complain(`${name}[${index}]`, "must be an object");
+        return [];
+      });
     },
     done() {
       for (const name of Object.keys(given)) if (!read.has(name)) complain(name, "is not known");
-      for (const inside of inners) inside.done();
+      for (const inside of insides) inside.done();
     },
   };
   return fields;

@@ -1,33 +1,19 @@
-import { ANY, type Fields, globOf, PERCENT, readFields, SHARE } from "../base/fields.ts";
+import { ANY, type Fields, globOf, PERCENT, type Range, readFields, SHARE } from "../base/fields.ts";
+import { globMatcher } from "../base/glob.ts";
 import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
 import { shareOf } from "../base/random.ts";
-
-export type Latency = { readonly p50: number; readonly p95: number; readonly p99: number };
-
-export const FAILING_STATES = ["Downloading", "Checking", "Loading", "Probing"] as const;
-export type FailingState = (typeof FAILING_STATES)[number];
-
-/** What a simulated device does otherwise than a healthy one. `null`: nothing is said about it. */
-export type Effects = {
-  /** Milliseconds. Every window is some percent off. */
-  readonly latency: Latency | null;
-  /** Share of inferences, 0 to 1. */
-  readonly errorRate: number | null;
-  readonly framesPerSecond: number | null;
-  readonly inferencesPerSecond: number | null;
-  /** The update fails in this state. */
-  readonly failAt: { readonly state: FailingState; readonly code: string; readonly message: string } | null;
-  /** Reported instead of the digest that runs. */
-  readonly lieDigest: string | null;
-  /** Never reports, and hears nothing. */
-  readonly offline: boolean;
-  /** Milliseconds reachable, then milliseconds not. */
-  readonly flapping: { readonly up: number; readonly down: number } | null;
-  /** Milliseconds that every download takes longer. */
-  readonly slowDownload: number | null;
-  /** Milliseconds that the device's clock is ahead; negative: behind. */
-  readonly wrongClock: number | null;
-};
+import {
+  type Disk,
+  type Effects,
+  FAILING_STATES,
+  type FailingState,
+  HEALTHY,
+  type Heat,
+  type Latency,
+  type Offline,
+  type PowerLoss,
+  type PullFailure,
+} from "./effects.ts";
 
 export type Subject = {
   readonly deviceId: string;
@@ -43,19 +29,8 @@ export type Behaviour = {
   readonly source: JsonObject;
   readonly matches: (subject: Subject) => boolean;
   readonly effects: Partial<Effects>;
-};
-
-export const HEALTHY: Effects = {
-  latency: null,
-  errorRate: null,
-  framesPerSecond: null,
-  inferencesPerSecond: null,
-  failAt: null,
-  lieDigest: null,
-  offline: false,
-  flapping: null,
-  slowDownload: null,
-  wrongClock: null,
+  /** When the rule came into force, in milliseconds since the Unix epoch; `null`: not yet. */
+  readonly since: number | null;
 };
 
 /** All rules that match count; where two give the same effect, the later one wins. */
@@ -64,6 +39,18 @@ export function effectsFor(behaviours: readonly Behaviour[], subject: Subject): 
   for (const behaviour of behaviours)
     if (behaviour.matches(subject)) effects = { ...effects, ...behaviour.effects };
   return effects;
+}
+
+/** The rule as it is from `now` on: what it says of time counts from then. One that is in force already stays as it is. */
+export function inForce(behaviour: Behaviour, now: number): Behaviour {
+  if (behaviour.since !== null) return behaviour;
+  const { offline, disk } = behaviour.effects;
+  const effects = {
+    ...behaviour.effects,
+    ...(offline !== undefined && { offline: offline === null ? null : { ...offline, since: now } }),
+    ...(disk !== undefined && { disk: disk === null ? null : { ...disk, since: now } }),
+  };
+  return { ...behaviour, effects, since: now };
 }
 
 export type ParsedBehaviours =
@@ -92,7 +79,7 @@ function parseBehaviour(rule: JsonObject, path: string, seed: number, problems: 
   if (inner === null) fields.complain("effects", "is needed");
   const effects = inner === null ? {} : parseEffects(inner);
   fields.done();
-  return { source: rule, matches, effects };
+  return { source: rule, matches, effects, since: null };
 }
 
 function parseMatch(fields: Fields | null, salt: string): (subject: Subject) => boolean {
@@ -114,37 +101,99 @@ function parseMatch(fields: Fields | null, salt: string): (subject: Subject) => 
     (percent === null || shareOf(`${salt}/${subject.deviceId}`) * 100 < percent);
 }
 
+/** How one effect is read; `undefined`: nothing is said about it. */
+type Readers = {
+  readonly [Name in keyof Effects]: (fields: Fields, name: Name) => Effects[Name] | undefined;
+};
+
+const READERS: Readers = {
+  latency: (fields, name) => within(fields, name, parseLatency),
+  errorRate: (fields, name) => fields.optionalNumber(name, SHARE) ?? undefined,
+  framesPerSecond: (fields, name) => fields.optionalNumber(name, ANY) ?? undefined,
+  inferencesPerSecond: (fields, name) => fields.optionalNumber(name, ANY) ?? undefined,
+  drift: (fields, name) =>
+    within(fields, name, (drift) => ({
+      latencyPerHour: drift.number("latencyPerHour", 0, ANY),
+      errorRatePerHour: drift.number("errorRatePerHour", 0, SHARE),
+    })),
+  failAt: (fields, name) => within(fields, name, parseFailure),
+  lieDigest: (fields, name) => fields.optionalText(name) ?? undefined,
+  offline: parseOffline,
+  flapping: (fields, name) =>
+    within(fields, name, (flapping) => ({
+      up: span(flapping, "up", 60_000),
+      down: span(flapping, "down", 60_000),
+    })),
+  slowDownload: (fields, name) => optionalSpan(fields, name),
+  wrongClock: (fields, name) => fields.optionalDuration(name) ?? undefined,
+  crashLoop: (fields, name) =>
+    within(fields, name, (crash) => ({
+      every: needed(crash, "every"),
+      exitCode: crash.number("exitCode", 139, { least: 0, most: 255 }),
+    })),
+  disk: (fields, name) => within(fields, name, parseDisk),
+  heat: (fields, name) => within(fields, name, parseHeat),
+  powerLoss: (fields, name) => within(fields, name, parsePowerLoss),
+  pullTime: (fields, name) => optionalSpan(fields, name),
+  pullFails: parsePullFailure,
+  agentStopped: (fields, name) => (fields.raw(name) === undefined ? undefined : fields.flag(name)),
+};
+
 function parseEffects(fields: Fields): Partial<Effects> {
-  const effects: { -readonly [Name in keyof Effects]?: Effects[Name] } = {};
-  const latency = fields.inner("latency");
-  if (latency !== null) effects.latency = parseLatency(latency);
-  const errorRate = fields.optionalNumber("errorRate", SHARE);
-  if (errorRate !== null) effects.errorRate = errorRate;
-  const framesPerSecond = fields.optionalNumber("framesPerSecond", ANY);
-  if (framesPerSecond !== null) effects.framesPerSecond = framesPerSecond;
-  const inferencesPerSecond = fields.optionalNumber("inferencesPerSecond", ANY);
-  if (inferencesPerSecond !== null) effects.inferencesPerSecond = inferencesPerSecond;
-  const failAt = fields.inner("failAt");
-  if (failAt !== null) effects.failAt = parseFailure(failAt);
-  const lieDigest = fields.optionalText("lieDigest");
-  if (lieDigest !== null) effects.lieDigest = lieDigest;
-  if (fields.raw("offline") !== undefined) effects.offline = fields.flag("offline");
-  const flapping = fields.inner("flapping");
-  if (flapping !== null)
-    effects.flapping = { up: flapping.duration("up", 60_000), down: flapping.duration("down", 60_000) };
-  const slowDownload = fields.optionalDuration("slowDownload");
-  if (slowDownload !== null) effects.slowDownload = slowDownload;
-  const wrongClock = fields.optionalDuration("wrongClock");
-  if (wrongClock !== null) effects.wrongClock = wrongClock;
-  return effects;
+  const read = <Name extends keyof Effects>(name: Name) => [name, READERS[name](fields, name)] as const;
+  const names = Object.keys(READERS) as (keyof Effects)[];
+  return Object.fromEntries(names.map(read).filter(([, value]) => value !== undefined));
 }
 
+function within<T>(fields: Fields, name: string, parse: (inner: Fields) => T): T | undefined {
+  const inner = fields.inner(name);
+  return inner === null ? undefined : parse(inner);
+}
+
+/** A length of time: nothing runs backwards but a clock. */
+function optionalSpan(fields: Fields, name: string): number | undefined {
+  const length = fields.optionalDuration(name);
+  if (length !== null && length < 0) fields.complain(name, "must not be negative");
+  return length ?? undefined;
+}
+
+function span(fields: Fields, name: string, fallback: number): number {
+  return optionalSpan(fields, name) ?? fallback;
+}
+
+function needed(fields: Fields, name: string): number {
+  const length = optionalSpan(fields, name);
+  if (fields.raw(name) === undefined) fields.complain(name, "is needed: a duration such as 10m");
+  else if (length === 0) fields.complain(name, "must be longer than nothing");
+  return length ?? 0;
+}
+
+const POSITIVE: Range = { least: 0.001, most: 1_000_000_000 };
+const CELSIUS: Range = { least: -60, most: 150 };
+const DEFAULT_JITTER = 0.05;
+/** How many standard deviations above the middle the percentiles of a normal distribution are. */
+const Z95 = 1.645;
+const Z99 = 2.326;
+
+/** Percentiles as they are, or of a distribution. */
 function parseLatency(fields: Fields): Latency {
+  const distribution = fields.oneOf("distribution", ["percentiles", "normal", "lognormal"], "percentiles");
+  const jitter = fields.number("jitter", DEFAULT_JITTER, SHARE);
+  if (distribution === "normal") {
+    const mean = fields.number("mean", 20, POSITIVE);
+    const deviation = fields.number("deviation", mean / 4, ANY);
+    return { p50: mean, p95: mean + Z95 * deviation, p99: mean + Z99 * deviation, jitter };
+  }
+  if (distribution === "lognormal") {
+    const median = fields.number("median", 20, POSITIVE);
+    const sigma = fields.number("sigma", 0.35, { least: 0, most: 5 });
+    return { p50: median, p95: median * Math.exp(Z95 * sigma), p99: median * Math.exp(Z99 * sigma), jitter };
+  }
   const p50 = fields.number("p50", 20, ANY);
   const p95 = fields.number("p95", p50 * 1.75, ANY);
   const p99 = fields.number("p99", p95 * 1.4, ANY);
   if (p50 > p95 || p95 > p99) fields.complain("p95", "must lie between p50 and p99");
-  return { p50, p95, p99 };
+  return { p50, p95, p99, jitter };
 }
 
 function parseFailure(fields: Fields): NonNullable<Effects["failAt"]> {
@@ -160,3 +209,64 @@ function parseFailure(fields: Fields): NonNullable<Effects["failAt"]> {
   const code = fields.text("code", codes[state ?? "Loading"]);
   return { state: state ?? "Loading", code, message: fields.text("message", `simulated: ${code}`) };
 }
+
+/** `true`, one window, or a list of them. */
+function parseOffline(fields: Fields, name: "offline"): Offline | null | undefined {
+  const written = fields.raw(name);
+  if (written === undefined) return undefined;
+  if (written === false) return null;
+  if (written === true) return { since: 0, windows: [{ from: 0, length: Number.POSITIVE_INFINITY }] };
+  const windows = fields.inners(name).map((window) => ({
+    from: span(window, "from", 0),
+    length: optionalSpan(window, "for") ?? Number.POSITIVE_INFINITY,
+  }));
+  return { since: 0, windows };
+}
+
+function parseDisk(fields: Fields): Disk {
+  const sizeMegabytes = fields.number("sizeMegabytes", 32_000, POSITIVE);
+  const freeMegabytes = fields.number("freeMegabytes", sizeMegabytes / 2, ANY);
+  if (freeMegabytes > sizeMegabytes) fields.complain("freeMegabytes", "must not be more than sizeMegabytes");
+  return {
+    since: 0,
+    sizeMegabytes,
+    freeMegabytes,
+    fillMegabytesPerHour: fields.number("fillMegabytesPerHour", 0, ANY),
+  };
+}
+
+function parseHeat(fields: Fields): Heat {
+  const idle = fields.number("idle", 45, CELSIUS);
+  const most = fields.number("most", 95, CELSIUS);
+  if (most < idle) fields.complain("most", "must not be below idle");
+  return {
+    idle,
+    most,
+    risePerHour: fields.number("risePerHour", 10, ANY),
+    throttleAt: fields.number("throttleAt", 80, CELSIUS),
+    slowdown: fields.number("slowdown", 2, { least: 1, most: 1000 }),
+  };
+}
+
+function parsePowerLoss(fields: Fields): PowerLoss {
+  return {
+    after: optionalSpan(fields, "after") ?? null,
+    length: span(fields, "for", 60_000),
+    resume: fields.flag("resume"),
+    times: fields.number("times", 1, { least: 1, most: 1_000_000 }),
+  };
+}
+
+/** `true`, or the images and the text. */
+function parsePullFailure(fields: Fields, name: "pullFails"): PullFailure | null | undefined {
+  const written = fields.raw(name);
+  if (written === undefined) return undefined;
+  if (written === false) return null;
+  const inner = written === true ? null : fields.inner(name);
+  return {
+    matches: globMatcher(inner?.text("image", "*") ?? "*"),
+    message: inner?.text("message", NO_IMAGE) ?? NO_IMAGE,
+  };
+}
+
+const NO_IMAGE = "manifest unknown: the registry has no such image";

@@ -1,26 +1,26 @@
-import type { ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
+import type { UpdateState } from "../../src/api/device-contract.ts";
 import { type JsonObject, valueAt } from "../base/json.ts";
 import { createRandom, hash32, shareOf } from "../base/random.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { Identity } from "../hub/identity.ts";
 import { twinKey } from "../hub/twin.ts";
 import type { DeviceLinks, Listener } from "../mqtt/device-link.ts";
-import { type Behaviour, type Effects, effectsFor } from "./behaviour.ts";
-import type { Download, Downloads } from "./downloads.ts";
-import { createEdgeRuntimes } from "./edge-runtime.ts";
+import { type Behaviour, effectsFor, inForce } from "./behaviour.ts";
+import type { Downloads } from "./downloads.ts";
+import { createEdgeRuntimes } from "./edge-runtimes.ts";
+import { type Effects, isOffline, wearOf } from "./effects.ts";
 import {
-  activeOf,
   newSlot,
   parsePointer,
+  recallOf,
   recallOf,
   resourcesOf,
   type Slot,
   stateReport,
-  taskOf,
-  type Update,
   type UpdateError,
   windowOf,
 } from "./slot.ts";
+import { createUpdates } from "./updates.ts";
 
 export type FleetOptions = {
   readonly seed: number;
@@ -65,13 +65,27 @@ export type Fleet = {
   readonly list: () => readonly DeviceSummary[];
 };
 
-type Device = { readonly deviceId: string; readonly iotEdge: boolean; readonly slots: Map<string, Slot> };
-/** A step of an update; it is dropped when the slot is at another attempt by then. */
-type Step = { readonly slot: Slot; readonly attempt: number; readonly download: Download | null };
+type Device = {
+  readonly deviceId: string;
+  readonly iotEdge: boolean;
+  readonly slots: Map<string, Slot>;
+  powered: boolean;
+};
+/** A crash to come; it is dropped when the program has started anew by then. */
+type Crash = { readonly slot: Slot; readonly at: number };
+
+/** What a system needs to start a program again that has ended, where no edge agent does it. */
+const RESTART = 10_000;
 
 /** Devices that live in this process and keep the device contract. One queue of the clock moves all of them. */
 export function createFleet(
-  parts: { readonly hub: Hub; readonly links: DeviceLinks; readonly downloads: Downloads },
+  parts: {
+    readonly hub: Hub;
+    readonly links: DeviceLinks;
+    readonly downloads: Downloads;
+    /** Ends what devices send elsewhere. */
+    readonly stopped: AbortSignal;
+  },
   options: FleetOptions,
 ): Fleet {
   const { hub, links, downloads } = parts;
@@ -80,8 +94,24 @@ export function createFleet(
   let behaviours: readonly Behaviour[] = [];
   const runtimes = createEdgeRuntimes(hub, links, {
     delay: options.stateDelay,
+    lookInterval: options.reportInterval,
     isReachable: (deviceId) => isReachable(deviceId, effectsOf(deviceId, null)),
-    retryAfter: options.reportInterval,
+    effectsOf: (deviceId) => effectsOf(deviceId, null),
+    phaseOf: (deviceId) => shareOf(`${options.seed}/edge/${deviceId}`),
+    start: (deviceId, moduleId) => withSlot(deviceId, moduleId, startProgram),
+    stop: (deviceId, moduleId) => withSlot(deviceId, moduleId, stopProgram),
+    stopped: parts.stopped,
+  });
+  const updates = createUpdates({
+    clock,
+    downloads,
+    stateDelay: options.stateDelay,
+    effectsOf: (slot, pointer) => effectsOf(slot.deviceId, pointer ?? slot.active),
+    deviceTime,
+    isGone,
+    report: reportState,
+    log,
+    losePower: (slot, length) => losePower(slot.deviceId, length),
   });
 
   const listener: Listener<Slot> = {
@@ -94,7 +124,7 @@ export function createFleet(
       slot.displaced = because === "displaced";
       slot.unheard = true;
       // What was under way dies with the connection of a device that is switched off; it starts anew afterwards.
-      if (because === "disabled" || because === "removed") abandon(slot);
+      if (because === "disabled" || because === "removed") updates.abandon(slot);
       // They all come back at about one time, as after a real outage.
       if (because === "cut") clock.schedule(hub.faults.returnsIn(slot.random()), comeBack, slot);
     },
@@ -123,7 +153,12 @@ export function createFleet(
       else live(device, moduleId);
       return;
     }
-    const device = devices.get(deviceId) ?? { deviceId, iotEdge: identity.iotEdge, slots: new Map() };
+    const device = devices.get(deviceId) ?? {
+      deviceId,
+      iotEdge: identity.iotEdge,
+      slots: new Map(),
+      powered: true,
+    };
     devices.set(deviceId, device);
     if (!identity.enabled) return;
     if (!device.iotEdge) live(device, null);
@@ -133,7 +168,15 @@ export function createFleet(
   function vanish({ deviceId, moduleId }: Identity): void {
     if (moduleId === null) devices.delete(deviceId);
     else if (moduleId.startsWith("$")) runtimes.vanish(deviceId, moduleId);
-    else devices.get(deviceId)?.slots.delete(moduleId);
+    else {
+      devices.get(deviceId)?.slots.delete(moduleId);
+      runtimes.client(deviceId, moduleId, null);
+    }
+  }
+
+  function withSlot(deviceId: string, moduleId: string, act: (slot: Slot) => void): void {
+    const slot = devices.get(deviceId)?.slots.get(moduleId);
+    if (slot !== undefined) act(slot);
   }
 
   function live(device: Device, moduleId: string | null): void {
@@ -146,10 +189,14 @@ export function createFleet(
     const random = createRandom(hash32(`${options.seed}/${device.deviceId}/${name}`));
     const slot = newSlot(device.deviceId, moduleId, random);
     slot.reporting = moduleId === null || options.agentModules.includes(moduleId);
+    // Where a manifest names the module it waits for its container.
+    slot.running = moduleId === null || !runtimes.governs(device.deviceId, moduleId);
+    slot.startedAt = clock.now();
     slot.windowSince = clock.now();
     const twin = hub.twins.get(twinKey(device.deviceId, moduleId));
     if (twin !== undefined) Object.assign(slot, recallOf(twin));
     device.slots.set(name, slot);
+    if (moduleId !== null && slot.running) runtimes.client(device.deviceId, moduleId, true);
     connect(slot);
     clock.schedule(slot.random() * firstReport(), tick, slot);
   }
@@ -160,7 +207,7 @@ export function createFleet(
   }
 
   function connect(slot: Slot): void {
-    if (!isReachable(slot.deviceId, runningEffects(slot))) return;
+    if (!slot.running || !isReachable(slot.deviceId, runningEffects(slot))) return;
     const session = links.connect(slot, listener, slot);
     if (!session.ok) return;
     slot.session = session.value;
@@ -173,6 +220,76 @@ export function createFleet(
     if (isGone(slot) || slot.session !== null || links.isTaken(slot)) return;
     slot.displaced = false;
     connect(slot);
+
+  /** The program comes up, with the model that is on its disk. */
+  function startProgram(slot: Slot): void {
+    if (slot.running) return;
+    slot.running = true;
+    slot.startedAt = clock.now();
+    slot.windowSince = clock.now();
+    if (slot.moduleId !== null) runtimes.client(slot.deviceId, slot.moduleId, true);
+    if (!slot.displaced) connect(slot);
+    planCrash(slot);
+  }
+
+  /** The program ends, whoever ended it: what it counted and what was under way is lost. */
+  function stopProgram(slot: Slot): void {
+    if (!slot.running) return;
+    slot.running = false;
+    slot.crashAt = null;
+    updates.abandon(slot);
+    lose(slot);
+    if (slot.moduleId !== null) runtimes.client(slot.deviceId, slot.moduleId, false);
+  }
+
+  function planCrash(slot: Slot): void {
+    const { crashLoop } = runningEffects(slot);
+    if (crashLoop === null || !slot.running) return;
+    const at = Math.max(slot.startedAt, slot.activeSince ?? 0) + crashLoop.every;
+    if (slot.crashAt === at) return;
+    slot.crashAt = at;
+    clock.schedule(at - clock.now(), crash, { slot, at });
+  }
+
+  function crash({ slot, at }: Crash): void {
+    if (slot.crashAt !== at || isGone(slot) || !slot.running) return;
+    slot.crashAt = null;
+    const { crashLoop } = runningEffects(slot);
+    if (crashLoop === null) return;
+    stopProgram(slot);
+    slot.restarts += 1;
+    const { deviceId, moduleId } = slot;
+    if (moduleId !== null && runtimes.governs(deviceId, moduleId))
+      runtimes.exited(deviceId, moduleId, crashLoop.exitCode);
+    else clock.schedule(RESTART, restart, slot);
+  }
+
+  function restart(slot: Slot): void {
+    if (!isGone(slot) && devices.get(slot.deviceId)?.powered === true) startProgram(slot);
+  }
+
+  function losePower(deviceId: string, length: number): void {
+    const device = devices.get(deviceId);
+    if (device === undefined || !device.powered) return;
+    device.powered = false;
+    for (const slot of device.slots.values()) {
+      if (slot.running) slot.restarts += 1;
+      stopProgram(slot);
+    }
+    runtimes.powerOff(deviceId);
+    clock.schedule(length, returnPower, device);
+  }
+
+  function returnPower(device: Device): void {
+    device.powered = true;
+    if (devices.get(device.deviceId) !== device) return;
+    for (const slot of device.slots.values())
+      if (slot.moduleId === null || !runtimes.governs(device.deviceId, slot.moduleId)) startProgram(slot);
+    runtimes.powerOn(device.deviceId);
+  }
+
+  function log(slot: Slot, level: number, text: string): void {
+    if (slot.moduleId !== null) runtimes.log(slot.deviceId, slot.moduleId, level, text);
   }
 
   function isGone(slot: Slot): boolean {
@@ -202,7 +319,7 @@ export function createFleet(
   }
 
   function isReachable(deviceId: string, effects: Effects): boolean {
-    if (effects.offline) return false;
+    if (devices.get(deviceId)?.powered === false || isOffline(effects, clock.now())) return false;
     const { flapping } = effects;
     if (flapping === null) return true;
     const period = flapping.up + flapping.down;
@@ -221,6 +338,8 @@ export function createFleet(
     const wobble = 0.95 + slot.random() * 0.1;
     clock.schedule(options.reportInterval * wobble, tick, slot);
     const effects = runningEffects(slot);
+    if (!slot.running) return;
+    planCrash(slot);
     if (!isReachable(slot.deviceId, effects)) {
       lose(slot);
       return;
@@ -246,131 +365,7 @@ export function createFleet(
     const twin = links.getTwin(slot.session);
     if (!twin.ok) return;
     slot.unheard = false;
-    follow(slot, parsePointer(twin.value.desired["model"]));
-  }
-
-  function follow(slot: Slot, next: ModelPointer | null): void {
-    if (next !== null) slot.reporting = true;
-    const task = taskOf(slot, next);
-    slot.pointer = next;
-    switch (task) {
-      case "nothing":
-        if (slot.update !== null && next !== null) slot.update = { ...slot.update, pointer: next };
-        return;
-      case "remove":
-        slot.attempt += 1;
-        slot.active = null;
-        slot.update = null;
-        reportState(slot);
-        return;
-      case "adopt":
-        adopt(slot, next);
-        return;
-      case "start":
-        begin(slot, next);
-        return;
-    }
-  }
-
-  function adopt(slot: Slot, pointer: ModelPointer | null): void {
-    const { active, update } = slot;
-    if (pointer === null || active === null) return;
-    const renamed = active.release !== pointer.release || active.variant !== pointer.variant;
-    const settled = update?.state === "Running" && update.pointer.digest === pointer.digest;
-    if (!renamed && settled && update.pointer.release === pointer.release) return;
-    slot.attempt += 1;
-    slot.active = { ...activeOf(pointer, active.since) };
-    slot.update = { pointer, state: "Running", error: null, at: deviceTime(runningEffects(slot)) };
-    reportState(slot);
-  }
-
-  function begin(slot: Slot, pointer: ModelPointer | null): void {
-    if (pointer === null) return;
-    slot.attempt += 1;
-    enter(slot, pointer, "Downloading", null);
-    const effects = effectsOf(slot.deviceId, pointer);
-    const step = { slot, attempt: slot.attempt, download: null };
-    clock.schedule(options.stateDelay + (effects.slowDownload ?? 0), download, step);
-  }
-
-  function download({ slot, attempt }: Step): void {
-    const pointer = inFlight(slot, attempt);
-    if (pointer === null || failedAsTold(slot, pointer, "Downloading")) return;
-    const done = downloads
-      .fetch(pointer.url, pointer.digest)
-      .then((result) => downloaded({ slot, attempt, download: result }));
-    clock.track(done);
-  }
-
-  function downloaded(step: Step): void {
-    const pointer = inFlight(step.slot, step.attempt);
-    if (pointer === null || step.download === null) return;
-    if (!step.download.ok) {
-      fail(step.slot, pointer, step.download);
-      return;
-    }
-    enter(step.slot, pointer, "Checking", null);
-    clock.schedule(options.stateDelay, check, step);
-  }
-
-  function check(step: Step): void {
-    const { slot, attempt, download: file } = step;
-    const pointer = inFlight(slot, attempt);
-    if (pointer === null || file?.ok !== true || failedAsTold(slot, pointer, "Checking")) return;
-    if (file.digest !== pointer.digest) {
-      fail(slot, pointer, { code: "DigestMismatch", message: `the file has ${file.digest}` });
-      return;
-    }
-    enter(slot, pointer, "Loading", null);
-    clock.schedule(options.stateDelay, load, step);
-  }
-
-  function load(step: Step): void {
-    const { slot, attempt, download: file } = step;
-    const pointer = inFlight(slot, attempt);
-    if (pointer === null || file?.ok !== true || failedAsTold(slot, pointer, "Loading")) return;
-    if (!file.loadable) {
-      fail(slot, pointer, { code: "LoadFailed", message: "the file is no ONNX model" });
-      return;
-    }
-    enter(slot, pointer, "Probing", null);
-    clock.schedule(options.stateDelay, probe, step);
-  }
-
-  function probe({ slot, attempt }: Step): void {
-    const pointer = inFlight(slot, attempt);
-    if (pointer === null || failedAsTold(slot, pointer, "Probing")) return;
-    slot.active = activeOf(pointer, deviceTime(effectsOf(slot.deviceId, pointer)));
-    slot.windowSince = clock.now();
-    enter(slot, pointer, "Running", null);
-  }
-
-  /** The pointer as it is by now: its url may have been renewed on the way. */
-  function inFlight(slot: Slot, attempt: number): ModelPointer | null {
-    return slot.attempt === attempt && !isGone(slot) ? (slot.update?.pointer ?? null) : null;
-  }
-
-  function failedAsTold(slot: Slot, pointer: ModelPointer, state: UpdateState): boolean {
-    const { failAt } = effectsOf(slot.deviceId, pointer);
-    if (failAt?.state !== state) return false;
-    fail(slot, pointer, failAt);
-    return true;
-  }
-
-  /** The model that ran before goes on running. */
-  function fail(slot: Slot, pointer: ModelPointer, { code, message }: UpdateError): void {
-    enter(slot, pointer, "Failed", { code, message });
-  }
-
-  function enter(slot: Slot, pointer: ModelPointer, state: UpdateState, error: UpdateError | null): void {
-    const update: Update = { pointer, state, error, at: deviceTime(runningEffects(slot)) };
-    slot.update = update;
-    reportState(slot);
-  }
-
-  function abandon(slot: Slot): void {
-    slot.attempt += 1;
-    if (slot.update !== null && slot.update.state !== "Running") slot.update = null;
+    updates.follow(slot, parsePointer(twin.value.desired["model"]));
   }
 
   function reportState(slot: Slot): void {
@@ -384,14 +379,15 @@ export function createFleet(
     if (slot.session === null) return;
     const endedAt = deviceTime(effects);
     const seconds = (clock.now() - slot.windowSince) / 1000;
+    const wear = wearOf(effects, slot.activeSince, clock.now());
     const window =
       slot.active === null || seconds <= 0
         ? null
-        : windowOf(slot.active, effects, { seconds, endedAt }, slot.random);
+        : windowOf(slot.active, { effects, wear }, { seconds, endedAt }, slot.random);
     const inference: JsonObject = {
       ...stateReport(slot, effects, endedAt),
       window,
-      resources: resourcesOf(slot.active, slot.random) as JsonObject,
+      resources: resourcesOf(slot.active, wear, slot.random) as JsonObject,
       restarts: slot.restarts,
     };
     // A window that was not delivered goes on: nothing that happened is lost.
@@ -422,20 +418,21 @@ export function createFleet(
   function summary(): FleetSummary {
     const list = summaries();
     const releases: Record<string, number> = {};
-    const updates: Record<string, number> = {};
+    const states: Record<string, number> = {};
     for (const { release, update } of list) {
       if (release !== null) releases[release] = (releases[release] ?? 0) + 1;
-      if (update !== null) updates[update.state] = (updates[update.state] ?? 0) + 1;
+      if (update !== null) states[update.state] = (states[update.state] ?? 0) + 1;
     }
     const reachable = list.filter((one) => one.reachable).length;
-    return { devices: devices.size, slots: list.length, reachable, releases, updates };
+    return { devices: devices.size, slots: list.length, reachable, releases, updates: states };
   }
 
   return {
     start,
     behaviours: () => behaviours,
     setBehaviours: (next) => {
-      behaviours = next;
+      behaviours = next.map((one) => inForce(one, clock.now()));
+      runtimes.look();
     },
     summary,
     list: summaries,

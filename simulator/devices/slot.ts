@@ -3,7 +3,7 @@ import { isObject, type JsonValue } from "../base/json.ts";
 import type { Random } from "../base/random.ts";
 import type { Twin } from "../hub/twin.ts";
 import type { Session } from "../mqtt/device-link.ts";
-import type { Effects } from "./behaviour.ts";
+import type { Effects, Wear } from "./effects.ts";
 
 /** The model that a device runs. */
 export type Active = NonNullable<InferenceReport["active"]>;
@@ -36,6 +36,23 @@ export type Slot = {
   /** Since when the current window counts, in milliseconds. */
   windowSince: number;
   restarts: number;
+  /** Whether the program that runs models is up: where a deployment names the module, its container decides. */
+  running: boolean;
+  /** When the program started, and the model that it runs, in milliseconds. */
+  startedAt: number;
+  activeSince: number | null;
+  /** When the program is going to crash; `null`: nothing says that it will. */
+  crashAt: number | null;
+  /** How far the download of a digest has come, and how often the power failed on the way. */
+  fetching: Fetching | null;
+};
+
+export type Fetching = {
+  readonly digest: string;
+  readonly startedAt: number;
+  /** Milliseconds of downloading before `startedAt`. */
+  readonly before: number;
+  readonly powerLosses: number;
 };
 
 export function newSlot(deviceId: string, moduleId: string | null, random: Random): Slot {
@@ -53,6 +70,11 @@ export function newSlot(deviceId: string, moduleId: string | null, random: Rando
     attempt: 0,
     windowSince: 0,
     restarts: 0,
+    running: true,
+    startedAt: 0,
+    activeSince: null,
+    crashAt: null,
+    fetching: null,
   };
 }
 
@@ -107,27 +129,29 @@ export function activeOf(pointer: ModelPointer, since: string): Active {
   return { release, digest, variant, executionProvider, since };
 }
 
-const DEFAULT_LATENCY = { p50: 20, p95: 35, p99: 50 };
+const DEFAULT_JITTER = 0.05;
+const DEFAULT_LATENCY = { p50: 20, p95: 35, p99: 50, jitter: DEFAULT_JITTER };
 const DEFAULT_RATE = 30;
 const DEFAULT_ERROR_RATE = 0.0005;
-/** How far a window is off, either way: no two minutes are alike. */
-const JITTER = 0.05;
 
 /** The window that ends now. `seconds` is its length, `endedAt` is by the device's clock. */
 export function windowOf(
   active: Active,
-  effects: Effects,
+  { effects, wear }: { readonly effects: Effects; readonly wear: Wear },
   span: { readonly seconds: number; readonly endedAt: string },
   random: Random,
 ): NonNullable<InferenceReport["window"]> {
-  const wobble = 1 + (random() * 2 - 1) * JITTER;
-  const framesPerSecond = (effects.framesPerSecond ?? DEFAULT_RATE) * (1 + (random() * 2 - 1) * JITTER);
+  const { p50, p95, p99, jitter } = effects.latency ?? DEFAULT_LATENCY;
+  const factor = wear.slowdown * (1 + (random() * 2 - 1) * jitter);
+  // A device that is too hot gets through fewer frames, too.
+  const slow = wear.throttled ? (effects.heat?.slowdown ?? 1) : 1;
+  const uneven = () => (1 + (random() * 2 - 1) * DEFAULT_JITTER) / slow;
+  const framesPerSecond = (effects.framesPerSecond ?? DEFAULT_RATE) * uneven();
   const rate = effects.inferencesPerSecond ?? effects.framesPerSecond ?? DEFAULT_RATE;
-  const inferences = Math.round(rate * span.seconds * (1 + (random() * 2 - 1) * JITTER));
+  const inferences = Math.round(rate * span.seconds * uneven());
   // The part of an error that is left over comes up as often as it should, so that rare errors are not rounded away.
-  const expected = inferences * (effects.errorRate ?? DEFAULT_ERROR_RATE);
+  const expected = inferences * Math.min(1, (effects.errorRate ?? DEFAULT_ERROR_RATE) + wear.errorRate);
   const errors = Math.min(inferences, Math.floor(expected) + (random() < expected % 1 ? 1 : 0));
-  const { p50, p95, p99 } = effects.latency ?? DEFAULT_LATENCY;
   return {
     release: active.release,
     seconds: rounded(span.seconds),
@@ -135,9 +159,9 @@ export function windowOf(
     errors,
     framesPerSecond: rounded(framesPerSecond),
     latencyMilliseconds: {
-      p50: rounded(p50 * wobble),
-      p95: rounded(p95 * wobble),
-      p99: rounded(p99 * wobble),
+      p50: rounded(p50 * factor),
+      p95: rounded(p95 * factor),
+      p99: rounded(p99 * factor),
     },
     endedAt: span.endedAt,
   };
@@ -145,15 +169,22 @@ export function windowOf(
 
 export function resourcesOf(
   active: Active | null,
+  wear: Wear,
   random: Random,
 ): NonNullable<InferenceReport["resources"]> {
   const busy = active === null ? 5 : 35;
-  return {
+  const measured = {
     cpuPercent: rounded(busy + random() * 10),
     memoryPercent: rounded(40 + random() * 10),
     diskPercent: rounded(50 + random() * 2),
     gpuPercent: rounded(active === null ? 0 : 60 + random() * 20),
     gpuCelsius: rounded(45 + random() * 15),
+  };
+  const { diskPercent, celsius } = wear;
+  return {
+    ...measured,
+    ...(diskPercent !== null && { diskPercent: rounded(diskPercent) }),
+    ...(celsius !== null && { gpuCelsius: rounded(celsius) }),
   };
 }
 

@@ -36,6 +36,10 @@ function startHub(setup: SimulatorSetup = {}) {
   return { ...simulator, add, put, desired, status, results };
 }
 
+function container(image: string): JsonObject {
+  return { type: "docker", settings: { image } };
+}
+
 function base(modules: readonly string[] = ["inference"]): JsonObject {
   return {
     modulesContent: {
@@ -43,8 +47,8 @@ function base(modules: readonly string[] = ["inference"]): JsonObject {
         "properties.desired": {
           schemaVersion: "1.1",
           runtime: { type: "docker" },
-          systemModules: { edgeAgent: {}, edgeHub: {} },
-          modules: Object.fromEntries(modules.map((name) => [name, { settings: { image: `${name}:1` } }])),
+          systemModules: { edgeAgent: container("agent:1"), edgeHub: container("hub:1") },
+          modules: Object.fromEntries(modules.map((name) => [name, container(`${name}:1`)])),
         },
       },
       $edgeHub: { "properties.desired": { schemaVersion: "1.1", routes: {} } },
