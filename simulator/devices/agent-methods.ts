@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { gzipSync } from "node:zlib";
 import type { SimClock } from "../base/clock.ts";
-import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, parseJson } from "../base/json.ts";
 import type { MethodRequest } from "../hub/methods.ts";
 import {
   type LogQuestion,
@@ -66,7 +66,8 @@ export function answerMethod(request: MethodRequest, world: MethodWorld): Method
   const [, method] = Object.entries(METHODS).find(([known]) => known.toLowerCase() === name) ?? [];
   if (method === undefined)
     return refused(400, `Unknown command ${request.name}. Supported commands: ${SUPPORTED.join(", ")}`);
-  const payload = parsed(request.body);
+  const parsed = parseJson(request.body);
+  const payload = parsed.ok ? parsed.value : null;
   if (!isObject(payload)) return refused(400, "The payload must be an object with a schemaVersion");
   const wrong = problemOfSchema(payload["schemaVersion"]);
   return wrong === null ? method(payload, world) : refused(400, wrong);
@@ -193,12 +194,4 @@ function answered(payload: JsonValue): MethodAnswer {
 
 function refused(status: number, message: string): MethodAnswer {
   return { status, body: JSON.stringify({ message }) };
-}
-
-function parsed(body: string): JsonValue | undefined {
-  try {
-    return body === "" ? undefined : (JSON.parse(body) as JsonValue);
-  } catch {
-    return undefined;
-  }
 }

@@ -255,7 +255,8 @@ test.each([
     const states: string[] = [];
     const times: number[] = [];
     hub.twins.onWrite(({ twin }) => {
-      const { update } = twin?.reported.value["inference"] as unknown as InferenceReport;
+      const inference = twin?.reported.value["inference"] as unknown as InferenceReport | undefined;
+      const update = inference?.update;
       if (update === undefined || states.at(-1) === update.state) return;
       states.push(update.state);
       times.push(Date.parse(update.at));

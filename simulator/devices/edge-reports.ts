@@ -1,4 +1,4 @@
-import type { JsonObject, JsonValue } from "../base/json.ts";
+import { type JsonObject, type JsonValue, setKey } from "../base/json.ts";
 import { type Container, containerDocument, imageHash, missingDocument, timesOf } from "./containers.ts";
 import type { Manifest } from "./manifest.ts";
 
@@ -26,9 +26,10 @@ export type AgentView = {
 export function agentReport(view: AgentView, offset: number): JsonObject {
   const { wanted, containers } = view;
   const modules: Record<string, JsonValue> = {};
-  for (const [name, spec] of Object.entries(wanted?.modules ?? {})) modules[name] = missingDocument(spec);
+  for (const [name, spec] of Object.entries(wanted?.modules ?? {}))
+    setKey(modules, name, missingDocument(spec));
   for (const [name, container] of containers)
-    if (name !== EDGE_HUB) modules[name] = containerDocument(container, offset);
+    if (name !== EDGE_HUB) setKey(modules, name, containerDocument(container, offset));
   const hub = containers.get(EDGE_HUB);
   const edgeHub = hub === undefined ? NOT_THERE : containerDocument(hub, offset);
   return {

@@ -17,7 +17,7 @@ function startEdge(setup: SimulatorSetup = {}) {
   stopping.push(world.stop);
   const starts: string[] = [];
   /** Every value of a module's runtimeStatus, in the order of the reports. */
-  const statuses: Record<string, string[]> = {};
+  const statuses: Record<string, string[]> = Object.create(null);
   const patches: TwinNotice[] = [];
   world.hub.twins.onWrite(({ key, change }) => {
     if (key !== `${EDGE}/$edgeAgent` || change === null || change.reported === null) return;
@@ -221,6 +221,18 @@ test("a module that crashes again and again backs off longer each time, and fail
   expect(verdict().code).toBe(200);
 });
 
+test("a module may be named like something that every object has", async () => {
+  const { deploy, advance, reported, verdict } = startEdge();
+  const named = JSON.parse('{"__proto__": {}, "constructor": {}}') as Record<string, JsonObject>;
+  deploy(manifestOf(named));
+  await advance(5 * SECOND);
+  expect(verdict().code).toBe(200);
+  expect(Object.keys(reported("$edgeAgent")["modules"] as JsonObject).sort()).toEqual([
+    "__proto__",
+    "constructor",
+  ]);
+});
+
 test("restarts are forgotten after ten minutes of running well", async () => {
   const { deploy, advance, moduleReport, fleet } = startEdge({
     behaviours: [{ effects: { crashLoop: { every: "30s" } } }],
@@ -384,9 +396,9 @@ test("edgeHub says who is connected and since when", async () => {
   });
 });
 
-test("a program that takes the agent's identity has the modules to itself", async () => {
-  const { deploy, advance, reported, links, inference } = startEdge({
-    behaviours: [{ effects: { pullTime: "1h" } }],
+test("a program that takes the agent's identity has the modules to itself, until it leaves", async () => {
+  const { deploy, advance, reported, links, inference, verdict, call } = startEdge({
+    behaviours: [{ effects: { pullTime: "10m" } }],
   });
   await advance(5 * SECOND);
   const taken = links.connect(
@@ -400,4 +412,10 @@ test("a program that takes the agent's identity has the modules to itself", asyn
   await advance(5 * MINUTE);
   expect(reported("$edgeAgent")).toBe(before);
   expect(inference("inference")).toMatchObject({ contract: 1 });
+  expect(await call("ping")).toMatchObject({ refused: 404 });
+  if (taken.ok) links.close(taken.value);
+  await advance(SECOND);
+  expect(await call("ping")).toMatchObject({ status: 200 });
+  await advance(25 * MINUTE);
+  expect(verdict()).toMatchObject({ code: 200 });
 });

@@ -60,10 +60,15 @@ export function createEdgeRuntimes(hub: Hub, links: DeviceLinks, options: EdgeRu
     closed: (runtime, because) => {
       leaveAgent(runtime);
       runtime.agent.displaced = because === "displaced";
+      if (because === "cut") returnLater(runtime, runtime.agent);
       // Whoever has taken the identity looks after the modules now.
       if (because !== "displaced") return;
       runtime.plan += 1;
+      runtime.processed = null;
       for (const name of Object.keys(runtime.wanted?.modules ?? {})) options.start(runtime.deviceId, name);
+    },
+    vacant: (runtime) => {
+      clock.schedule(options.delay, comeBack, { runtime, link: runtime.agent });
     },
   };
   const hubListener: Listener<Runtime> = {
@@ -74,6 +79,10 @@ export function createEdgeRuntimes(hub: Hub, links: DeviceLinks, options: EdgeRu
     closed: (runtime, because) => {
       runtime.hub.session = null;
       runtime.hub.displaced = because === "displaced";
+      if (because === "cut") returnLater(runtime, runtime.hub);
+    },
+    vacant: (runtime) => {
+      clock.schedule(options.delay, comeBack, { runtime, link: runtime.hub });
     },
   };
 
@@ -87,6 +96,20 @@ export function createEdgeRuntimes(hub: Hub, links: DeviceLinks, options: EdgeRu
 
   function isGone(runtime: Runtime): boolean {
     return runtimes.get(runtime.deviceId) !== runtime;
+  }
+
+  /** They all come back at about one time, as after a real outage. */
+  function returnLater(runtime: Runtime, link: Link): void {
+    const delay = hub.faults.returnsIn(options.phaseOf(runtime.deviceId));
+    clock.schedule(delay, comeBack, { runtime, link });
+  }
+
+  /** After the client that had taken the identity; one that is back meanwhile keeps it. */
+  function comeBack({ runtime, link }: { readonly runtime: Runtime; readonly link: Link }): void {
+    const { deviceId } = runtime;
+    if (isGone(runtime) || links.isTaken({ deviceId, moduleId: link.moduleId })) return;
+    link.displaced = false;
+    look(runtime);
   }
 
   function beat(runtime: Runtime): void {

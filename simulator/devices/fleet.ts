@@ -13,7 +13,6 @@ import {
   newSlot,
   parsePointer,
   recallOf,
-  recallOf,
   resourcesOf,
   type Slot,
   stateReport,
@@ -195,6 +194,7 @@ export function createFleet(
     slot.windowSince = clock.now();
     const twin = hub.twins.get(twinKey(device.deviceId, moduleId));
     if (twin !== undefined) Object.assign(slot, recallOf(twin));
+    slot.activeSince = slot.active === null ? null : Date.parse(slot.active.since);
     device.slots.set(name, slot);
     if (moduleId !== null && slot.running) runtimes.client(device.deviceId, moduleId, true);
     connect(slot);
@@ -220,6 +220,7 @@ export function createFleet(
     if (isGone(slot) || slot.session !== null || links.isTaken(slot)) return;
     slot.displaced = false;
     connect(slot);
+  }
 
   /** The program comes up, with the model that is on its disk. */
   function startProgram(slot: Slot): void {

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, parseJson, setKey } from "../base/json.ts";
 
 // What the desired properties of `$edgeAgent` say, as the agent reads them.
 
@@ -62,7 +62,7 @@ export function readManifest(desired: JsonObject): ReadManifest {
   for (const [name, module] of Object.entries(isObject(written) ? written : {})) {
     if (!NAME_PATTERN.test(name))
       problems.push(`modules.${name} must be named with letters, digits, _ and -`);
-    modules[name] = readModule(module, `modules.${name}`, problems);
+    setKey(modules, name, readModule(module, `modules.${name}`, problems));
   }
   if (problems.length === 0) return { ok: true, manifest: { runtime, agent, hub, modules } };
   return { ok: false, code: 400, description: problems.join("; ").slice(0, LONGEST_DESCRIPTION) };
@@ -111,21 +111,14 @@ function joinOptions(settings: JsonObject, path: string, problems: string[]): st
   const stray = Object.keys(settings).find((key) => /^createOptions/.test(key) && !known.has(key));
   if (stray !== undefined) problems.push(`${path}.settings.${stray} follows a gap`);
   const text = pieces.join("");
-  if (text === "" || isObject(parsed(text))) return text;
+  const parsed = text === "" ? null : parseJson(text);
+  if (parsed === null || (parsed.ok && isObject(parsed.value))) return text;
   problems.push(`${path}.settings.createOptions must be the text of a JSON object`);
   return text;
 }
 
 function pieceName(index: number): string {
   return `createOptions${String(index).padStart(2, "0")}`;
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 /** Whether a container has to be made anew to become what `next` says; starting and stopping needs no new one. */

@@ -25,7 +25,19 @@ export const ANY_OBJECT = Type.Record(Type.String(), Type.Unknown());
 export const DURATION = Type.Union(
   [
     Type.Number(),
-    Type.String({ pattern: "^[-+]?([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$", examples: ["30s", "250ms", "1h30m"] }),
+    Type.String({
+      pattern: "^[-+]?([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$",
+      examples: ["30s", "250ms", "1h30m", "3d"],
+    }),
+  ],
+  { description: "milliseconds, or a text such as 30s" },
+);
+
+/** A length of time: it is not negative. */
+export const SPAN = Type.Union(
+  [
+    Type.Number({ minimum: 0 }),
+    Type.String({ pattern: "^[+]?([0-9]+(\\.[0-9]+)?(ms|s|m|h|d))+$", examples: ["30s", "3d"] }),
   ],
   { description: "milliseconds, or a text such as 30s" },
 );
