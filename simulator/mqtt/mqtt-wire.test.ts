@@ -93,6 +93,72 @@ test("a CONNECT is answered with the code for what is wrong with it", async () =
     ),
   ).toBe(5);
   expect(await returnCode(connectPacket({ ...connecting, level: 3 }))).toBe(1);
+  expect(await returnCode(connectPacket({ ...connecting, level: 5 }))).toBe(1);
+  for (const clientId of ["", "/", `${deviceId}/`, `${deviceId}/a/b`])
+    expect(await returnCode(connectPacket({ ...connecting, clientId }))).toBe(2);
+  expect(await withUser(`${hub}/${deviceId}/?api-version=soon`)).toBe(4);
+  for (const rest of [
+    "",
+    "&DeviceClientType=azure-iot-device%2F1.18.4%20(x)",
+    "&model-id=dtmi%3Aplant%3Acamera%3B1",
+  ]) {
+    const client = await rawClient();
+    const username = `${hub}/${deviceId}/?api-version=2021-04-12${rest}`;
+    client.send(connectPacket({ ...connecting, username }));
+    expect(await client.next()).toMatchObject({ type: CONNACK, body: Buffer.from([0, 0]) });
+  }
+});
+
+test("the model that a client says it has is stamped on what it sends", async () => {
+  const { deviceId, connecting } = newDevice();
+  const client = await rawClient();
+  const username = `${connecting.username}&model-id=dtmi%3Aplant%3Acamera%3B1`;
+  client.send(connectPacket({ ...connecting, username }));
+  await client.next();
+  client.send(publishPacket(`devices/${deviceId}/messages/events/`, "x", { qos: 1 }));
+  await client.next();
+  expect(telemetryOf(deviceId)).toMatchObject([{ annotations: { "dt-dataschema": "dtmi:plant:camera;1" } }]);
+});
+
+test("system properties and bare and empty ones come through as they were written", async () => {
+  const { client, deviceId } = await connected();
+  const bag = [
+    "%24.mid=m%201",
+    "$.cid=c-1",
+    "%24.uid=u",
+    "%24.to=%2Fx",
+    "%24.ct=application%2Fjson",
+    "%24.ce=utf-8",
+    "%24.ctime=2026-03-01T12%3A00%3A00Z",
+    "bare",
+    "empty=",
+    "a%20b=c%3Dd=e",
+  ].join("&");
+  client.send(publishPacket(`devices/${deviceId}/messages/events/${bag}`, '{"a":1}', { qos: 1 }));
+  await client.next();
+  expect(telemetryOf(deviceId)).toMatchObject([
+    {
+      body: { a: 1 },
+      properties: { bare: null, empty: "", "a b": "c=d=e" },
+      systemProperties: {
+        "message-id": "m 1",
+        "correlation-id": "c-1",
+        "user-id": "u",
+        to: "/x",
+        "content-type": "application/json",
+        "content-encoding": "utf-8",
+        "iothub-creation-time-utc": "2026-03-01T12:00:00Z",
+      },
+      annotations: { "iothub-connection-device-id": deviceId, "iothub-message-source": "Telemetry" },
+    },
+  ]);
+});
+
+test("a SUBSCRIBE with one filter that there is not ends the connection, whatever else is in it", async () => {
+  const { client } = await connected();
+  const filters = ["$iothub/twin/res/#", "$iothub/other/#"].flatMap((filter) => [filter, Buffer.from([0])]);
+  client.send(packet(0x82, Buffer.from([0, 9]), ...filters));
+  expect(await client.next()).toBeNull();
 });
 
 test("another device's signature is good for nothing", async () => {

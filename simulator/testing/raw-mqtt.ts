@@ -39,8 +39,10 @@ export function connectPacket(given: Connecting): Buffer {
   const { clientId, username, password, clean = true, keepAlive = 60, level = 4, will } = given;
   const flags = 0xc0 | (clean ? 0x02 : 0) | (will === undefined ? 0 : 0x04);
   const head = Buffer.from([level, flags, keepAlive >> 8, keepAlive & 0xff]);
+  // MQTT 5 has properties here, and none are meant.
+  const more = level === 5 ? [Buffer.from([0])] : [];
   const last = will === undefined ? [] : [will.topic, will.body];
-  return packet(0x10, level === 3 ? "MQIsdp" : "MQTT", head, clientId, ...last, username, password);
+  return packet(0x10, level === 3 ? "MQIsdp" : "MQTT", head, ...more, clientId, ...last, username, password);
 }
 
 export function publishPacket(
