@@ -72,7 +72,19 @@ async function verdictsOn(manifest: string): Promise<readonly VerifyReport[]> {
   const verdicts: VerifyReport[] = [];
   for (const variant of spec.variants)
     verdicts.push(
-      await verify({ model: await downloadOf(variant), golden, checks }, () => undefined, deps, never),
+      await verify(
+        {
+          tenant: "plant-a",
+          model: await downloadOf(variant),
+          golden,
+          parity: null,
+          variantParity: null,
+          checks,
+        },
+        () => undefined,
+        deps,
+        never,
+      ),
     );
   return verdicts;
 }

@@ -95,90 +95,296 @@ export const variantSchema = Type.Object(
   { description: "The bytes for some classes of devices." },
 );
 
+const MEMORY_PATTERN = "^[1-9][0-9]{0,11}(Ki|Mi|Gi)?$";
+
+/** Bounds on the difference between two sets of outputs; what is not given is not judged. */
+const differenceFields = {
+  maximumAbsoluteError: Type.Optional(
+    decimal({
+      description:
+        "Largest difference of any element. Together with maximumRelativeError as in numpy.allclose: an element may differ by absolute + relative * |expected|.",
+    }),
+  ),
+  maximumRelativeError: Type.Optional(
+    decimal({ description: "Largest difference of any element as a share of the expected value." }),
+  ),
+  minimumCosineSimilarity: Type.Optional(
+    decimal({
+      description:
+        "Smallest cosine of the angle between an output and the expected one, sample by sample, -1 to 1.",
+    }),
+  ),
+};
+
+const parityFields = {
+  minimumAgreement: Type.Optional(
+    decimal({
+      description: "Share of samples, 0 to 1, for which both models find the same class most probable.",
+    }),
+  ),
+  ...differenceFields,
+};
+
+const SHARE_RULES = (...names: readonly string[]) =>
+  names.map((name) =>
+    cel(
+      `!has(self.${name}) || (double(self.${name}) >= 0.0 && double(self.${name}) <= 1.0)`,
+      `${name} is a share from 0 to 1: write "0.95" for 95 %`,
+    ),
+  );
+
+const ERROR_RULES = ["maximumAbsoluteError", "maximumRelativeError"].map((name) =>
+  cel(`!has(self.${name}) || double(self.${name}) >= 0.0`, `${name} must not be negative`),
+);
+
+const COSINE_RULE = cel(
+  "!has(self.minimumCosineSimilarity) || (double(self.minimumCosineSimilarity) >= -1.0 && double(self.minimumCosineSimilarity) <= 1.0)",
+  "minimumCosineSimilarity is a cosine, from -1 to 1",
+);
+
+const PARITY_RULES = [
+  cel(
+    "has(self.minimumAgreement) || has(self.maximumAbsoluteError) || has(self.maximumRelativeError) || has(self.minimumCosineSimilarity)",
+    "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
+  ),
+  ...SHARE_RULES("minimumAgreement"),
+  ...ERROR_RULES,
+  COSINE_RULE,
+];
+
+const signatureSchema = Type.Object(
+  {
+    inputs: Type.Array(tensorSchema, { description: "All inputs of the model.", maxItems: 64 }),
+    outputs: Type.Array(tensorSchema, { description: "All outputs of the model.", maxItems: 64 }),
+  },
+  { description: "Inputs and outputs that the model must have, no more and no fewer." },
+);
+
+const goldenSchema = Type.Object(
+  {
+    blob: blobSchema,
+    digest: digest({ description: "sha256 of the golden set." }),
+    minimumAccuracy: Type.Optional(
+      decimal({
+        description:
+          "Share of samples whose most probable class is the label, 0 to 1. Needs an array `labels` in the set.",
+      }),
+    ),
+    topK: Type.Optional(
+      Type.Integer({
+        description: "How many of the most probable classes count for minimumTopKAccuracy. Default: 5.",
+        minimum: 2,
+        maximum: 1000,
+      }),
+    ),
+    minimumTopKAccuracy: Type.Optional(
+      decimal({
+        description: "Share of samples whose label is among the topK most probable classes, 0 to 1.",
+      }),
+    ),
+    minimumClassAccuracy: Type.Optional(
+      decimal({ description: "Smallest share of right samples of any one class, 0 to 1." }),
+    ),
+    ...differenceFields,
+    nonFinite: Type.Optional(
+      oneOf(["AsExpected", "Never"], {
+        description:
+          "NaN and infinity in outputs: right where the same is expected and infinitely wrong elsewhere (AsExpected, the default), or wrong everywhere (Never).",
+      }),
+    ),
+  },
+  {
+    description:
+      "Samples with known answers: a numpy .npz (arrays named like the inputs, and `labels`, or `output:<name>` for known outputs), or ONNX test data (test_data_set_N/input_*.pb and output_*.pb) as .tar, .tar.gz or .zip.",
+    "x-kubernetes-validations": [
+      cel(
+        "has(self.minimumAccuracy) || has(self.minimumTopKAccuracy) || has(self.minimumClassAccuracy) || has(self.maximumAbsoluteError) || has(self.maximumRelativeError) || has(self.minimumCosineSimilarity)",
+        "say what good means: minimumAccuracy, minimumTopKAccuracy or minimumClassAccuracy (labels known), maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity (outputs known)",
+      ),
+      cel("!has(self.topK) || has(self.minimumTopKAccuracy)", "topK needs minimumTopKAccuracy"),
+      ...SHARE_RULES("minimumAccuracy", "minimumTopKAccuracy", "minimumClassAccuracy"),
+      ...ERROR_RULES,
+      COSINE_RULE,
+    ],
+  },
+);
+
+const latencySchema = Type.Object(
+  {
+    p50: Type.Optional(
+      duration({ description: "50 of 100 runs must take no longer, on the verifier's CPU." }),
+    ),
+    p95: Type.Optional(
+      duration({ description: "95 of 100 runs must take no longer, on the verifier's CPU." }),
+    ),
+    p99: Type.Optional(
+      duration({ description: "99 of 100 runs must take no longer, on the verifier's CPU." }),
+    ),
+    warmup: Type.Integer({
+      description: "Runs before measuring.",
+      minimum: 0,
+      maximum: 10_000,
+      default: 10,
+    }),
+    samples: Type.Integer({
+      description: "Measured runs.",
+      minimum: 20,
+      maximum: 100_000,
+      default: 200,
+    }),
+    batchSize: Type.Integer({
+      description: "Size of a free first axis.",
+      minimum: 1,
+      maximum: 1024,
+      default: 1,
+    }),
+    threads: Type.Integer({
+      description: "Threads of ONNX Runtime, for every check of the release.",
+      minimum: 1,
+      maximum: 64,
+      default: 1,
+    }),
+  },
+  {
+    description: "A bound that catches a model which is far too slow; devices are judged by the canary.",
+    "x-kubernetes-validations": [
+      cel("has(self.p50) || has(self.p95) || has(self.p99)", "give a bound: p50, p95 or p99"),
+    ],
+  },
+);
+
+const throughputSchema = Type.Object(
+  {
+    minimumPerSecond: decimal({
+      description: "Inferences (runs times batch size) that one second must hold, on the verifier's CPU.",
+    }),
+    batchSize: Type.Integer({
+      description: "Size of a free first axis.",
+      minimum: 1,
+      maximum: 65_536,
+      default: 1,
+    }),
+    duration: duration({
+      description: "How long is measured, after a tenth of it as warm-up.",
+      default: "5s",
+    }),
+  },
+  {
+    description: "How many inferences a second the model must reach, run after run without a pause.",
+    "x-kubernetes-validations": [
+      cel("double(self.minimumPerSecond) > 0.0", "minimumPerSecond must be above 0"),
+    ],
+  },
+);
+
+const memorySchema = Type.Object(
+  {
+    maximum: Type.String({
+      description:
+        "Most resident memory that loading and running the model may add to that of the runtime alone, such as 512Mi.",
+      pattern: MEMORY_PATTERN,
+      maxLength: 16,
+    }),
+  },
+  { description: "What the model needs in memory at its peak." },
+);
+
+const determinismSchema = Type.Object(
+  {
+    runs: Type.Integer({
+      description: "How often the same input is run.",
+      minimum: 2,
+      maximum: 100,
+      default: 3,
+    }),
+    maximumAbsoluteError: Type.Optional(
+      decimal({ description: "Largest difference between two runs. Default: 0, bit for bit the same." }),
+    ),
+  },
+  {
+    description: "The same input must give the same outputs.",
+    "x-kubernetes-validations": [
+      cel(
+        "!has(self.maximumAbsoluteError) || double(self.maximumAbsoluteError) >= 0.0",
+        "maximumAbsoluteError must not be negative",
+      ),
+    ],
+  },
+);
+
+const paritySchema = Type.Object(
+  {
+    with: Type.String({
+      description:
+        "Name of a ModelRelease of this namespace, or `previous`: the newest older one of the same model that has passed. Compared variant by variant, by name.",
+      pattern: "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
+      maxLength: 253,
+    }),
+    ...parityFields,
+  },
+  {
+    description: "How alike this release and another one must be on the same inputs.",
+    "x-kubernetes-validations": PARITY_RULES,
+  },
+);
+
+const variantParitySchema = Type.Object(
+  {
+    reference: Type.String({
+      description: "Name of the variant that all others are held against.",
+      maxLength: 32,
+    }),
+    ...parityFields,
+  },
+  {
+    description: "How alike the variants of this release must be on the same inputs.",
+    "x-kubernetes-validations": PARITY_RULES,
+  },
+);
+
+const reverifySchema = Type.Object(
+  {
+    every: Type.Optional(duration({ description: "Time after a verdict; at least 1h." })),
+    schedule: Type.Optional(
+      Type.String({
+        description: 'Five cron fields, such as "0 14 * * 5" for each Friday at two.',
+        pattern: "^\\S+( \\S+){4}$",
+        maxLength: 100,
+      }),
+    ),
+    timeZone: Type.Optional(
+      Type.String({
+        description: "Time zone of the schedule, such as Europe/Berlin. Default: UTC.",
+        pattern: "^[A-Za-z0-9_+/-]+$",
+        maxLength: 64,
+      }),
+    ),
+  },
+  {
+    description:
+      "When a verified release is verified again. What is verified stays so until there is another verdict.",
+    "x-kubernetes-validations": [
+      cel("has(self.every) != has(self.schedule)", "give either every or schedule"),
+      cel("!has(self.timeZone) || has(self.schedule)", "timeZone needs schedule"),
+    ],
+  },
+);
+
 export const verificationSchema = Type.Object(
   {
     timeout: duration({
       description: "A verification that takes longer is Failed: the model hangs.",
       default: "5m",
     }),
-    signature: Type.Optional(
-      Type.Object(
-        {
-          inputs: Type.Array(tensorSchema, { description: "All inputs of the model.", maxItems: 64 }),
-          outputs: Type.Array(tensorSchema, { description: "All outputs of the model.", maxItems: 64 }),
-        },
-        { description: "Inputs and outputs that the model must have, no more and no fewer." },
-      ),
-    ),
-    golden: Type.Optional(
-      Type.Object(
-        {
-          blob: blobSchema,
-          digest: digest({ description: "sha256 of the golden set." }),
-          minimumAccuracy: Type.Optional(
-            decimal({
-              description:
-                "Share of samples whose most probable class is the label, 0 to 1. Needs an array `labels` in the set.",
-            }),
-          ),
-          maximumAbsoluteError: Type.Optional(
-            decimal({
-              description:
-                "Largest difference from the expected outputs. Needs one array `output:<name>` for each output compared.",
-            }),
-          ),
-        },
-        {
-          description:
-            "Samples with known answers, as a numpy .npz: arrays named like the inputs, and `labels`, or `output:<name>` for known outputs.",
-          "x-kubernetes-validations": [
-            cel(
-              "has(self.minimumAccuracy) || has(self.maximumAbsoluteError)",
-              "say what good means: minimumAccuracy (labels known), maximumAbsoluteError (outputs known), or both",
-            ),
-            cel(
-              "!has(self.minimumAccuracy) || (double(self.minimumAccuracy) >= 0.0 && double(self.minimumAccuracy) <= 1.0)",
-              'minimumAccuracy is a share from 0 to 1: write "0.95" for 95 %',
-            ),
-          ],
-        },
-      ),
-    ),
-    latency: Type.Optional(
-      Type.Object(
-        {
-          p95: duration({ description: "95 of 100 runs must take no longer, on the verifier's CPU." }),
-          warmup: Type.Integer({
-            description: "Runs before measuring.",
-            minimum: 0,
-            maximum: 10_000,
-            default: 10,
-          }),
-          samples: Type.Integer({
-            description: "Measured runs.",
-            minimum: 20,
-            maximum: 100_000,
-            default: 200,
-          }),
-          batchSize: Type.Integer({
-            description: "Size of a free first axis.",
-            minimum: 1,
-            maximum: 1024,
-            default: 1,
-          }),
-          threads: Type.Integer({
-            description: "Threads of ONNX Runtime.",
-            minimum: 1,
-            maximum: 64,
-            default: 1,
-          }),
-        },
-        {
-          description:
-            "A bound that catches a model which is far too slow; devices are judged by the canary.",
-        },
-      ),
-    ),
+    signature: Type.Optional(signatureSchema),
+    golden: Type.Optional(goldenSchema),
+    determinism: Type.Optional(determinismSchema),
+    parity: Type.Optional(paritySchema),
+    variantParity: Type.Optional(variantParitySchema),
+    latency: Type.Optional(latencySchema),
+    throughput: Type.Optional(throughputSchema),
+    memory: Type.Optional(memorySchema),
+    reverify: Type.Optional(reverifySchema),
   },
   { description: "What good means for this model." },
 );
@@ -228,6 +434,10 @@ export const modelReleaseSpecSchema = Type.Object(
         "self.variants.all(a, !has(a.deviceClasses) || self.variants.all(b, a.name >= b.name || !has(b.deviceClasses) || !sets.intersects(a.deviceClasses, b.deviceClasses)))",
         "a device class may be named by one variant only",
       ),
+      cel(
+        "!has(self.verification) || !has(self.verification.variantParity) || self.variants.exists(v, v.name == self.verification.variantParity.reference)",
+        "variantParity.reference must be the name of one of the variants",
+      ),
     ],
   },
 );
@@ -235,16 +445,44 @@ export const modelReleaseSpecSchema = Type.Object(
 export const VERDICTS = ["Pending", "Running", "Passed", "Failed", "Error"] as const;
 export const CHECK_OUTCOMES = ["Passed", "Failed", "Error", "Skipped"] as const;
 
+/** In the order in which they are made. */
+export const CHECK_NAMES = [
+  "Digest",
+  "Load",
+  "Signature",
+  "Golden",
+  "Determinism",
+  "Parity",
+  "VariantParity",
+  "Latency",
+  "Throughput",
+  "Memory",
+] as const;
+
 export const checkResultSchema = Type.Object(
   {
-    name: oneOf(["Digest", "Load", "Signature", "Golden", "Latency"], { description: "Which check." }),
+    name: oneOf(CHECK_NAMES, { description: "Which check." }),
     outcome: oneOf(CHECK_OUTCOMES, {
       description:
         "Passed and Failed are facts about the model; Error is a fact about us and is tried again.",
     }),
     measured: Type.Optional(Type.String({ description: "What was measured.", maxLength: 256 })),
     bound: Type.Optional(Type.String({ description: "What it was held against.", maxLength: 256 })),
+    method: Type.Optional(Type.String({ description: "How it was measured.", maxLength: 256 })),
     message: Type.Optional(Type.String({ description: "What was found, for people.", maxLength: 2048 })),
+    worst: Type.Optional(
+      Type.Object(
+        {
+          index: Type.Integer({ description: "Which sample or run, counted from 0.", minimum: 0 }),
+          where: Type.Optional(
+            Type.String({ description: "Which output and which element of it.", maxLength: 256 }),
+          ),
+          expected: Type.String({ description: "What it should have been.", maxLength: 128 }),
+          got: Type.String({ description: "What it was.", maxLength: 128 }),
+        },
+        { description: "The worst example." },
+      ),
+    ),
   },
   { description: "Result of one check." },
 );

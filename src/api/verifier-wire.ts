@@ -1,4 +1,4 @@
-import { Type } from "typebox";
+import { type TSchema, Type } from "typebox";
 import { checkResultSchema, verificationSchema } from "./model-release.ts";
 import { closed } from "./parse.ts";
 import { digest, type Of } from "./schema.ts";
@@ -11,11 +11,25 @@ const downloadSchema = Type.Object({
   sizeBytes: Type.Integer({ description: "Size of the file; no more is read.", minimum: 0 }),
 });
 
+const referenceSchema = Type.Object({
+  ...downloadSchema.properties,
+  name: Type.String({ description: "What the model is called, for messages.", maxLength: 300 }),
+});
+
+function orNull<S extends TSchema>(schema: S) {
+  return Type.Unsafe<Of<S> | null>({ anyOf: [schema, { type: "null" }] });
+}
+
 /** Body of `PUT /v1/verifications/{key}`. */
 export const verifyRequestSchema = closed(
   Type.Object({
+    /** Who asks, so that one namespace with many releases does not keep others waiting. */
+    tenant: Type.String({ maxLength: 253 }),
     model: downloadSchema,
-    golden: Type.Unsafe<Of<typeof downloadSchema> | null>({ anyOf: [downloadSchema, { type: "null" }] }),
+    golden: orNull(downloadSchema),
+    /** What the model is compared with; `null` where the checks do not ask for it. */
+    parity: orNull(referenceSchema),
+    variantParity: orNull(referenceSchema),
     checks: verificationSchema,
   }),
 );

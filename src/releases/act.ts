@@ -25,7 +25,13 @@ export function actOnRelease(deps: ActDeps, learn: (more: Partial<Learned>) => v
         learn({ failedAt: "store" });
         return urls;
       }
-      const request = { ...urls.value, checks: checksOf(seen.release) };
+      const request = {
+        tenant: seen.release.namespace,
+        ...urls.value,
+        parity: null,
+        variantParity: null,
+        checks: checksOf(seen.release),
+      };
       const begun = await deps.verifier.start(start.key as VerificationKey, request, signal);
       if (!begun.ok) return begun;
       started.push(start.variant.name);

@@ -21,6 +21,8 @@ export type KeyOf = (
   question: {
     readonly model: { readonly digest: string };
     readonly golden: { readonly digest: string } | null;
+    readonly parity: { readonly digest: string } | null;
+    readonly variantParity: { readonly digest: string } | null;
     readonly checks: Verification;
   },
   verifierVersion: string,
@@ -105,7 +107,7 @@ async function askVerifier(
   const version = await deps.version(signal);
   if (!version.ok) return version;
   const golden = release.spec.verification?.golden ?? null;
-  const question = { model: variant, golden, checks: checksOf(release) };
+  const question = { model: variant, golden, parity: null, variantParity: null, checks: checksOf(release) };
   const key = deps.keyOf(question, version.value);
   const report = await deps.verifier.look(key, signal);
   return report.ok ? ok({ key, report: report.value ?? { kind: "unknown" } }) : report;

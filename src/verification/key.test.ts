@@ -7,6 +7,9 @@ import type { VerifyRequest } from "./verification.ts";
 const MODEL = `sha256:${"1".repeat(64)}`;
 const GOLDEN = `sha256:${"2".repeat(64)}` as Digest;
 const REQUEST: VerifyRequest = {
+  tenant: "plant-a",
+  parity: null,
+  variantParity: null,
   model: { url: "https://store/models/a.onnx?sig=abc", digest: MODEL, sizeBytes: 10 },
   golden: { url: "https://store/models/a.npz?sig=abc", digest: GOLDEN, sizeBytes: 10 },
   checks: {
@@ -35,9 +38,17 @@ describe("the key of a request", () => {
       "fields in another order",
       {
         checks: { golden: checks.golden!, timeout: checks.timeout },
+        variantParity: null,
+        parity: null,
         golden: REQUEST.golden,
         model: REQUEST.model,
+        tenant: REQUEST.tenant,
       },
+    ],
+    ["another tenant", { ...REQUEST, tenant: "plant-b" }],
+    [
+      "another time to ask again",
+      { ...REQUEST, checks: { ...checks, reverify: { every: "24h" as Duration } } },
     ],
   ])("is the same with %s", (_what, request) => {
     expect(keyOf(request, "v1")).toBe(key);
@@ -49,6 +60,12 @@ describe("the key of a request", () => {
     [
       "another bound",
       { ...REQUEST, checks: { ...checks, golden: { ...checks.golden!, minimumAccuracy: "0.91" } } },
+      "v1",
+    ],
+    ["another model to compare with", { ...REQUEST, parity: { ...REQUEST.model, name: "v0" } }, "v1"],
+    [
+      "another variant to compare with",
+      { ...REQUEST, variantParity: { ...REQUEST.model, name: "fp32" } },
       "v1",
     ],
     ["another timeout", { ...REQUEST, checks: { ...checks, timeout: "6m" as Duration } }, "v1"],

@@ -5,19 +5,24 @@ import type { Download, VerificationKey, VerifyRequest } from "./verification.ts
 export type Question = Pick<VerifyRequest, "checks"> & {
   readonly model: Pick<Download, "digest">;
   readonly golden: Pick<Download, "digest"> | null;
+  readonly parity: Pick<Download, "digest"> | null;
+  readonly variantParity: Pick<Download, "digest"> | null;
 };
 
 /**
  * The identity of a verdict: 64 hexadecimal digits over the digests, the checks and the verifier's version. Where the
- * files lie is no part of it: a new SAS URL, or a blob that was moved, is not a new question.
+ * files lie, who asks, and when it is asked again are no part of it: a new SAS URL, or a blob that was moved, is not a
+ * new question.
  * @param verifierVersion as `Verifier.version` answers it.
  */
 export function keyOf(request: Question, verifierVersion: string): VerificationKey {
-  const { golden, ...checks } = request.checks;
+  const { golden, reverify: _when, ...checks } = request.checks;
   const { blob: _, ...goldenChecks } = golden ?? { blob: null };
   const identity = canonicalJson({
     model: request.model.digest,
     golden: request.golden?.digest ?? null,
+    parity: request.parity?.digest ?? null,
+    variantParity: request.variantParity?.digest ?? null,
     checks: { ...checks, golden: golden === undefined ? null : goldenChecks },
     verifierVersion,
   });

@@ -14,9 +14,17 @@ export type Download = {
   readonly sizeBytes: number;
 };
 
+/** A model that another one is compared with. */
+export type Reference = Download & { readonly name: string };
+
 export type VerifyRequest = {
+  /** Who asks: verifications of different tenants take turns. */
+  readonly tenant: string;
   readonly model: Download;
   readonly golden: Download | null;
+  /** `null` where the checks ask for no parity, or there is nothing to compare with. */
+  readonly parity: Reference | null;
+  readonly variantParity: Reference | null;
   readonly checks: Verification;
 };
 

@@ -18,6 +18,9 @@ const key = (name: string) => name as VerificationKey;
 const request = (digest: string): VerifyRequest => ({
   model: { url: "https://store/x", digest, sizeBytes: 1 },
   golden: null,
+  tenant: "plant-a",
+  parity: null,
+  variantParity: null,
   checks: { timeout: "1m" as VerifyRequest["checks"]["timeout"] },
 });
 

@@ -102,6 +102,7 @@ describe("a good model", () => {
       { minimumAccuracy: "0.95" },
     );
     const report = await verdictOn({
+      ...ALONE,
       model,
       golden,
       checks: {
@@ -128,7 +129,7 @@ describe("a good model", () => {
       bound: "accuracy ≥ 0.95",
     });
     expect(checks.find(({ name }) => name === "Latency")?.measured).toMatch(
-      /^p95 [0-9.e-]+ ms, p50 [0-9.e-]+ ms \(20 runs, batch 2 of golden samples, 1 thread\)$/,
+      /^p50 [0-9.e-]+ ms, p95 [0-9.e-]+ ms, p99 [0-9.e-]+ ms \(20 runs, batch 2 of golden samples, 1 thread\)$/,
     );
   });
 
@@ -153,6 +154,7 @@ describe("a good model", () => {
     );
     const model = bench.blobs.put(castModel("float16", "float32"));
     const there = await verdictOn({
+      ...ALONE,
       model,
       golden,
       checks: { timeout: duration("1m"), golden: goldenChecks },
@@ -167,6 +169,7 @@ describe("a good model", () => {
     );
     expect(
       await verdictOn({
+        ...ALONE,
         model: bench.blobs.put(castModel("float32", "float16")),
         golden: back.golden,
         checks: {
@@ -549,10 +552,14 @@ describe("the wire", () => {
 
   test.each<[string, unknown, RegExp]>([
     ["is not JSON", "{", /the body is not JSON/],
-    ["lacks fields", { model: {} }, /must have required properties golden, checks/],
+    [
+      "lacks fields",
+      { model: {} },
+      /must have required properties tenant, golden, parity, variantParity, checks/,
+    ],
     [
       "has a field that nobody knows",
-      { ...bodyFor(), checks: { timeout: "1m", throughput: {} } },
+      { ...bodyFor(), checks: { timeout: "1m", energy: {} } },
       /\/checks must not have additional properties/,
     ],
     [
@@ -691,17 +698,20 @@ function duration(written: string): Verification["timeout"] {
   return written as Verification["timeout"];
 }
 
+/** A model with nothing beside it. */
+const ALONE = { tenant: "plant-a", golden: null, parity: null, variantParity: null } as const;
+
 /** Never the same twice, so that no test is answered with the verdict of another one. */
 function requestFor(bytes: Uint8Array, checks: Partial<Verification> = {}): VerifyRequest {
   asked += 1;
   const timeout = duration(`${60_000 + asked}ms`);
-  return { model: bench.blobs.put(bytes), golden: null, checks: { timeout, ...checks } };
+  return { ...ALONE, model: bench.blobs.put(bytes), checks: { timeout, ...checks } };
 }
 
-function bodyFor(): { readonly model: Download; readonly golden: null; readonly checks: unknown } {
+function bodyFor(): typeof ALONE & { readonly model: Download; readonly checks: unknown } {
   const digest = `sha256:${"1".repeat(64)}`;
   const model = { url: "http://127.0.0.1/x?sig=abc", digest, sizeBytes: 1 };
-  return { model, golden: null, checks: { timeout: "1m" } };
+  return { ...ALONE, model, checks: { timeout: "1m" } };
 }
 
 function goldenSet(

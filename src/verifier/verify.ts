@@ -1,13 +1,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import type { CheckResult } from "../api/model-release.ts";
+import { CHECK_NAMES, type CheckResult } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { unreachable } from "../base/result.ts";
 import { type Clock, durationText, millisOf } from "../base/time.ts";
 import type { VerifyReport, VerifyRequest } from "../verification/verification.ts";
 import {
   type Bytes,
-  CHECKS,
   type CheckName,
   failed,
   type Judgement,
@@ -246,7 +245,7 @@ function errorReport(reason: Reason, message: string): VerifyReport {
 /** A failed report: the checks that come after are skipped, and say after what. */
 function report(done: readonly CheckResult[], judgement: Judgement, verifierVersion: string): VerifyReport {
   const { result, reason } = judgement;
-  const rest = CHECKS.slice(CHECKS.indexOf(result.name) + 1).map((name) =>
+  const rest = CHECK_NAMES.slice(CHECK_NAMES.indexOf(result.name) + 1).map((name) =>
     skipped(name, `not run, because ${result.name} failed`),
   );
   return {
