@@ -4,9 +4,10 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { seconds } from "../src/base/time.ts";
-import { nearestRank } from "../src/verifier/checks.ts";
+
 import { madeUpFeeds } from "../src/verifier/latency-input.ts";
 import { type ModelProcess, startModelProcess } from "../src/verifier/model-process.ts";
+import { nearestRank } from "../src/verifier/timing.ts";
 import { randomPerceptron } from "../test/builders/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 

@@ -7,7 +7,7 @@ import type { BlobReference, ModelReleaseSpec, Verification } from "../src/api/m
 import type { Duration } from "../src/base/time.ts";
 import { systemClock } from "../src/runtime/clock.ts";
 import type { Download, VerifyReport } from "../src/verification/verification.ts";
-import { DOWNLOAD_LIMITS } from "../src/verifier/download.ts";
+import { DOWNLOAD_LIMITS, downloader } from "../src/verifier/download.ts";
 import { verify } from "../src/verifier/verify.ts";
 import { type BlobServer, startBlobServer } from "../test/builders/blob-server.ts";
 
@@ -65,26 +65,28 @@ async function verdictsOn(manifest: string): Promise<readonly VerifyReport[]> {
   const deps = {
     workdir,
     memoryBytes: 512 * 2 ** 20,
-    downloads: DOWNLOAD_LIMITS,
+    fetch: downloader(DOWNLOAD_LIMITS, systemClock()),
     version: "test",
     clock: systemClock(),
   };
   const verdicts: VerifyReport[] = [];
   for (const variant of spec.variants)
     verdicts.push(
-      await verify(
-        {
-          tenant: "plant-a",
-          model: await downloadOf(variant),
-          golden,
-          parity: null,
-          variantParity: null,
-          checks,
-        },
-        () => undefined,
-        deps,
-        never,
-      ),
+      (
+        await verify(
+          {
+            tenant: "plant-a",
+            model: await downloadOf(variant),
+            golden,
+            parity: null,
+            variantParity: null,
+            checks,
+          },
+          () => undefined,
+          deps,
+          never,
+        )
+      ).report,
     );
   return verdicts;
 }

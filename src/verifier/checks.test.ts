@@ -1,27 +1,22 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Tensor } from "../api/model-release.ts";
+import type { Tensor, Verification } from "../api/model-release.ts";
+import type { Digest } from "../base/digest.ts";
 import type { Duration } from "../base/time.ts";
 import {
-  type Accuracy,
-  countCorrect,
+  judgeDeterminism,
   judgeDigests,
   judgeGolden,
   judgeLatency,
-  nearestRank,
+  judgeMemory,
+  judgeParity,
+  judgeThroughput,
   printable,
-  scoresOutput,
   signatureDifferences,
-  widenError,
 } from "./checks.ts";
-import type { TensorInfo, TensorValue } from "./tensor.ts";
-
-const floats = (shape: readonly number[], ...values: readonly number[]): TensorValue => ({
-  type: "float32",
-  shape,
-  data: Float32Array.from(values),
-});
-const start = (output = "y"): Accuracy => ({ output, samples: 0, correct: 0, worst: null });
+import type { Classification } from "./classification.ts";
+import type { Comparison } from "./comparison.ts";
+import type { TensorInfo } from "./tensor.ts";
 
 describe("a signature", () => {
   const want = (over: Partial<Tensor> = {}): Tensor => ({
@@ -64,120 +59,144 @@ describe("a signature", () => {
   });
 });
 
-describe("accuracy", () => {
-  test("counts samples whose first largest score is that of the label", () => {
-    const found = countCorrect(start(), floats([3, 2], 0.9, 0.1, 0.5, 0.5, 0.2, 0.8), [0, 0, 1]);
-    expect(found).toMatchObject({ samples: 3, correct: 3, worst: null });
+describe("a golden set", () => {
+  const wanted = (bounds: object): NonNullable<Verification["golden"]> => ({
+    blob: { container: "models", path: "golden.npz" },
+    digest: `sha256:${"0".repeat(64)}` as Digest,
+    ...bounds,
   });
-
-  test("remembers the surest mistake over several runs, by its number in the set", () => {
-    const first = countCorrect(start(), floats([2, 2], 0.6, 0.4, 0.9, 0.1), [1, 1]);
-    const both = countCorrect(first, floats([1, 2], 0.7, 0.3), [1]);
-    expect(both).toMatchObject({ samples: 3, correct: 0, worst: { index: 1, expected: 1, got: 0 } });
-  });
-
-  test("a score that is NaN never wins", () => {
-    expect(countCorrect(start(), floats([1, 3], Number.NaN, 0, 1), [2])).toMatchObject({ correct: 1 });
-    const none = countCorrect(start(), floats([1, 2], Number.NaN, Number.NaN), [0]);
-    expect(none).toMatchObject({ correct: 0, worst: { got: -1 } });
-    expect(
-      judgeGolden({ minimumAccuracy: 1 }, { accuracy: none, largestError: null }).result.message,
-    ).toContain("got only NaN");
-  });
-
-  test("is exact at its bound", () => {
-    const accuracy = { ...start(), samples: 20, correct: 19 };
-    expect(judgeGolden({ minimumAccuracy: "0.95" }, { accuracy, largestError: null }).reason).toBeNull();
-    expect(judgeGolden({ minimumAccuracy: "0.9501" }, { accuracy, largestError: null }).reason).toBe(
-      "AccuracyTooLow",
-    );
-  });
-
-  test.each<[string, readonly [string, TensorValue][], number, string | null]>([
-    [
-      "the first of matching shape",
-      [
-        ["label", floats([2], 0, 1)],
-        ["p", floats([2, 3], 0, 0, 0, 0, 0, 0)],
-      ],
-      2,
-      "p",
+  const classified = (over: Partial<Classification> = {}): Classification => ({
+    output: "y",
+    classes: 10,
+    samples: 20,
+    correct: 19,
+    topK: 5,
+    correctTopK: 20,
+    byClass: [
+      { label: 3, samples: 15, correct: 15 },
+      { label: 7, samples: 5, correct: 4 },
     ],
-    ["without an axis for one sample", [["p", floats([3], 0, 0, 0)]], 1, "p"],
-    ["with axes of 1 around it", [["p", floats([2, 3, 1, 1], 0, 0, 0, 0, 0, 0)]], 2, "p"],
-    ["none, where there is one number for each sample", [["p", floats([4, 1], 0, 0, 0, 0)]], 4, null],
-    ["none, where an output is a picture", [["p", floats([1, 2, 2], 0, 0, 0, 0)]], 1, null],
-  ])("takes the scores from %s", (_what, outputs, batch, name) => {
-    expect(scoresOutput(new Map(outputs), batch)?.output ?? null).toBe(name);
+    confused: [{ expected: 7, got: 3, samples: 1 }],
+    worst: { index: 11, expected: 7, got: 3, margin: 0.5 },
+    ...over,
+  });
+  const compared = (over: Partial<Comparison> = {}): Comparison => ({
+    samples: 2,
+    elements: 4,
+    beyond: 0,
+    nonFinite: 0,
+    largestAbsolute: 0,
+    largestRelative: 0,
+    worst: null,
+    lowestCosine: null,
+    ...over,
+  });
+  const off = compared({
+    beyond: 1,
+    largestAbsolute: 1,
+    largestRelative: 0.5,
+    worst: { output: "y", index: 1, element: 2, expected: "2", got: "3", absolute: 1, relative: 0.5 },
+    lowestCosine: { output: "y", index: 1, cosine: 0.9 },
+  });
+  const judge = (bounds: object, classification: Classification | null, comparison: Comparison | null) =>
+    judgeGolden(wanted(bounds), { samples: 20, classification, comparison });
+
+  test.each<[string, object, string | null]>([
+    ["accuracy", { minimumAccuracy: "0.95" }, null],
+    ["accuracy", { minimumAccuracy: "0.9501" }, "AccuracyTooLow"],
+    ["accuracy among the first five", { minimumTopKAccuracy: 1 }, null],
+    ["accuracy of the weakest class", { minimumClassAccuracy: "0.8" }, null],
+    ["accuracy of the weakest class", { minimumClassAccuracy: "0.81" }, "AccuracyTooLow"],
+  ])("is exact at the bound of the %s: %o", (_what, bounds, reason) => {
+    expect(judge(bounds, classified(), null).reason).toBe(reason);
+  });
+
+  test("says which sample the model was surest to get wrong, and which classes it takes for each other", () => {
+    expect(judge({ minimumAccuracy: 1 }, classified(), null).result).toMatchObject({
+      measured: "accuracy 0.95 (19 of 20)",
+      bound: "accuracy ≥ 1",
+      method: "20 golden samples",
+      worst: { index: 11, where: "y", expected: "class 7", got: "class 3" },
+      message: expect.stringContaining("most often taken for each other: 3 for 7 (1×)"),
+    });
+    const none = classified({ worst: { index: 0, expected: 1, got: -1, margin: 1 } });
+    expect(judge({ minimumAccuracy: 1 }, none, null).result.message).toContain("got only NaN");
+  });
+
+  test("says which element is furthest off", () => {
+    expect(judge({ maximumAbsoluteError: "0.5", maximumRelativeError: "0.1" }, null, off)).toMatchObject({
+      reason: "OutputsDiffer",
+      result: {
+        measured: "maximum absolute error 1, maximum relative error 0.5",
+        bound: "maximum absolute error ≤ 0.5 plus maximum relative error ≤ 0.1",
+        worst: { index: 1, where: 'output "y", element 2', expected: "2", got: "3" },
+      },
+    });
+    expect(judge({ maximumAbsoluteError: 1 }, null, { ...off, beyond: 0 }).reason).toBeNull();
+  });
+
+  test("holds the direction of outputs against a bound of its own", () => {
+    expect(judge({ minimumCosineSimilarity: "0.9" }, null, off).reason).toBeNull();
+    const judged = judge({ minimumCosineSimilarity: "0.91" }, null, off);
+    expect(judged.reason).toBe("OutputsDiffer");
+    expect(judged.result.message).toContain('sample 1 of output "y" points elsewhere');
+  });
+
+  test("may ask for finite values only", () => {
+    const comparison = compared({ nonFinite: 2 });
+    expect(judge({ maximumAbsoluteError: 1 }, null, comparison).reason).toBeNull();
+    expect(judge({ maximumAbsoluteError: 1, nonFinite: "Never" }, null, comparison).reason).toBe("NonFinite");
+  });
+
+  test("tells all that is bad; the first is the reason", () => {
+    const judged = judge({ minimumAccuracy: 1, maximumAbsoluteError: 0 }, classified(), off);
+    expect(judged.reason).toBe("AccuracyTooLow");
+    expect(judged.result.message).toContain("; 1 of 4 values are further off than allowed");
+    expect(judged.result.measured).toBe("accuracy 0.95 (19 of 20), maximum absolute error 1");
+  });
+
+  test("of another release agrees or does not, and where it differs most is told", () => {
+    const measured = { samples: 20, input: "20 golden samples", agreement: classified(), comparison: off };
+    const judged = judgeParity("Parity", { minimumAgreement: "0.96" }, measured, "plant-a/digits-1.0.0");
+    expect(judged).toMatchObject({
+      reason: "ParityTooLow",
+      result: {
+        measured: "agreement 0.95 (19 of 20)",
+        method: "20 golden samples, compared with plant-a/digits-1.0.0",
+        message: expect.stringContaining("they differ most in sample 11: class 7 there, class 3 here"),
+      },
+    });
+    expect(judgeParity("Parity", { minimumAgreement: "0.95" }, measured, "it").reason).toBeNull();
+    expect(judgeParity("Parity", { maximumAbsoluteError: 0 }, measured, "it").reason).toBe("ParityTooLow");
+    const without = { ...measured, agreement: null };
+    expect(judgeParity("Parity", { minimumAgreement: 0 }, without, "it").reason).toBe("NotComparable");
+  });
+
+  test("that is run twice gives the same, or the run that did not is told", () => {
+    expect(judgeDeterminism({ runs: 3 }, compared(), "3 runs").reason).toBeNull();
+    expect(judgeDeterminism({ runs: 3 }, off, "3 runs")).toMatchObject({
+      reason: "NotDeterministic",
+      result: { bound: "no difference", message: expect.stringContaining("run 1 answered 3") },
+    });
   });
 });
 
-describe("the maximum absolute error", () => {
-  const error = (expected: readonly number[], got: readonly number[]) =>
-    widenError(
-      null,
-      "y",
-      { expected: floats([expected.length], ...expected), got: floats([got.length], ...got) },
-      10,
-    );
+test.each<[number, string | null]>([
+  [1000, null],
+  [1001, "ThroughputTooLow"],
+])("a throughput of 1000/s held against %d/s", (minimumPerSecond, reason) => {
+  const measured = { inferences: 5000, milliseconds: 5000, input: "batch 1" };
+  const wanted = { minimumPerSecond, batchSize: 1, duration: "5s" as Duration };
+  expect(judgeThroughput(wanted, measured, 1).reason).toBe(reason);
+});
 
-  test.each<[string, number, number, number]>([
-    ["NaN where NaN is expected", Number.NaN, Number.NaN, 0],
-    ["infinity where it is expected", Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY, 0],
-    ["the other infinity", Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
-    ["a number instead of NaN", Number.NaN, 0, Number.POSITIVE_INFINITY],
-    ["NaN instead of a number", 0, Number.NaN, Number.POSITIVE_INFINITY],
-    ["infinity instead of a number", 0, Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY],
-    ["minus zero", 0, -0, 0],
-    ["a difference", 1, 3.5, 2.5],
-  ])("of %s", (_what, expected, got, size) => {
-    expect(error([expected], [got]).error).toBe(size);
-  });
-
-  test("says where it is", () => {
-    const expected = floats([2, 3], 0, 0, 0, 0, 0, 0);
-    const found = widenError(null, "y", { expected, got: floats([2, 3], 0, 0, 1, 0, 2, 0) }, 10);
-    expect(found).toMatchObject({ error: 2, index: 11, element: 1, expected: 0, got: 2 });
-  });
-
-  test("keeps the digits of large integers", () => {
-    const big = (value: bigint): TensorValue => ({
-      type: "int64",
-      shape: [1],
-      data: BigInt64Array.of(value),
-    });
-    expect(widenError(null, "y", { expected: big(2n ** 60n), got: big(2n ** 60n + 1n) }, 0).error).toBe(1);
-  });
-
-  test("is never less than what was there before, nor than any single one (property)", () => {
-    const value = fc.oneof(fc.double(), fc.constant(Number.NaN));
-    fc.assert(
-      fc.property(fc.array(fc.tuple(value, value), { minLength: 1, maxLength: 20 }), (pairs) => {
-        let largest = widenError(null, "y", { expected: floats([0]), got: floats([0]) }, 0);
-        for (const [expected, got] of pairs) {
-          const single = error([expected], [got]).error;
-          const next = widenError(
-            largest,
-            "y",
-            { expected: floats([1], expected), got: floats([1], got) },
-            0,
-          );
-          expect(next.error).toBe(Math.max(largest.error, single));
-          largest = next;
-        }
-      }),
-    );
-  });
-
-  test("and accuracy are both told where both are bad; the first is the reason", () => {
-    const judged = judgeGolden(
-      { minimumAccuracy: 1, maximumAbsoluteError: 0 },
-      { accuracy: { ...start(), samples: 2, correct: 1 }, largestError: error([0], [1]) },
-    );
-    expect(judged.reason).toBe("AccuracyTooLow");
-    expect(judged.result.message).toContain('less than 1; output "y" differs by up to 1');
-    expect(judged.result.measured).toBe("accuracy 0.5 (1 of 2), maximum absolute error 1");
-  });
+test.each<[number, number | null, string | null, string]>([
+  [100, 100, null, "Passed"],
+  [100, 101, "MemoryTooHigh", "Failed"],
+  [100, null, null, "Skipped"],
+])("memory: a bound of %d and %s bytes", (maximum, bytes, reason, outcome) => {
+  const judged = judgeMemory(maximum, bytes, "batch 1");
+  expect([judged.reason, judged.result.outcome]).toEqual([reason, outcome]);
 });
 
 describe("latency", () => {
@@ -188,37 +207,24 @@ describe("latency", () => {
     batchSize: 1,
     threads: 1,
   });
-  const runs = Array.from({ length: 100 }, (_, index) => 100 - index);
-
-  test("is the nearest rank", () => {
-    const sorted = Array.from({ length: 20 }, (_, index) => index + 1);
-    expect([0.5, 0.95, 0.99, 1].map((share) => nearestRank(sorted, share))).toEqual([10, 19, 20, 20]);
-    expect(nearestRank([7], 0.01)).toBe(7);
-  });
+  const runs = Float64Array.from({ length: 100 }, (_, index) => 100 - index);
 
   test("is exact at its bound", () => {
     expect(judgeLatency(wanted("95ms"), runs, "batch 1").reason).toBeNull();
     expect(judgeLatency(wanted("94ms"), runs, "batch 1").reason).toBe("LatencyTooHigh");
     expect(judgeLatency(wanted("94ms"), runs, "batch 1").result).toMatchObject({
-      measured: "p50 50 ms, p95 95 ms, p99 99 ms (100 runs, batch 1, 1 thread)",
+      measured: "p50 50 ms, p95 95 ms, p99 99 ms",
       bound: "p95 ≤ 94 ms",
+      method: "100 runs after 0 more, batch 1, 1 thread, no run left out (0 outliers)",
+      worst: { index: 0, expected: "p95 ≤ 94 ms", got: "100 ms" },
     });
   });
 
-  test("of the nearest rank is a sample that at least that share does not exceed (property)", () => {
-    fc.assert(
-      fc.property(
-        fc.array(fc.nat(), { minLength: 1 }),
-        fc.double({ min: 0.01, max: 1, noNaN: true }),
-        (values, share) => {
-          const sorted = values.sort((a, b) => a - b);
-          const value = nearestRank(sorted, share);
-          expect(sorted).toContain(value);
-          expect(sorted.filter((one) => one <= value).length).toBeGreaterThanOrEqual(share * sorted.length);
-          expect(sorted.filter((one) => one < value).length).toBeLessThan(share * sorted.length);
-        },
-      ),
+  test("close to its bound passes, and says that it is close", () => {
+    expect(judgeLatency(wanted("95ms"), runs, "batch 1").result.message).toBe(
+      "p95 is close to its bound: with 95 % confidence it lies between 90 ms and 100 ms",
     );
+    expect(judgeLatency(wanted("1s"), runs, "batch 1").result.message).toBeUndefined();
   });
 });
 

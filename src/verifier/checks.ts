@@ -2,50 +2,28 @@ import type { CheckResult, Tensor, Verification } from "../api/model-release.ts"
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { decimalText, numberOf } from "../base/decimal.ts";
 import { millisOf } from "../base/time.ts";
-import {
-  elementCount,
-  float16,
-  isNumericType,
-  numberAt,
-  type Signature,
-  type TensorInfo,
-  type TensorValue,
-  tensorText,
-} from "./tensor.ts";
+import { type Classification, classText, confusedText, shareText, weakestClass } from "./classification.ts";
+import { type Comparison, numberText } from "./comparison.ts";
+import type { GoldenMeasured, ParityMeasured } from "./model-messages.ts";
+import { type Signature, type TensorInfo, tensorText } from "./tensor.ts";
+import { atRate, latencyText, type Timing, timingOf } from "./timing.ts";
 
 // What the checks find, from what was measured: pure.
 
 export type CheckName = CheckResult["name"];
 
-/** A check's result, and why the model is refused where it is. */
-export type Judgement = { readonly result: CheckResult; readonly reason: Reason | null };
+/** A check's result, why the model is refused where it is, and what only the full report has. */
+export type Judgement = {
+  readonly result: CheckResult;
+  readonly reason: Reason | null;
+  readonly details?: object;
+};
 
 export type Bytes = { readonly what: string; readonly expected: string; readonly got: string };
 
-/** A sample that was classified wrongly; the worst is the one that the model was surest about. */
-export type Misclassified = { readonly index: number; readonly expected: number; readonly got: number };
-export type Accuracy = {
-  readonly output: string;
-  readonly samples: number;
-  readonly correct: number;
-  readonly worst: (Misclassified & { readonly margin: number }) | null;
-};
-/** The largest difference; `index` counts samples, `element` within the sample. */
-export type LargestError = {
-  readonly error: number;
-  readonly output: string;
-  readonly index: number;
-  readonly element: number;
-  readonly expected: number;
-  readonly got: number;
-};
-export type GoldenMeasured = {
-  readonly accuracy: Accuracy | null;
-  readonly largestError: LargestError | null;
-};
-
 const LONGEST_VALUE = 256;
 const LONGEST_MESSAGE = 2048;
+const LONGEST_EXAMPLE = 128;
 
 export function passed(
   name: CheckName,
@@ -77,7 +55,18 @@ function clipped(result: CheckResult): CheckResult {
     ...result,
     ...(result.measured === undefined ? {} : { measured: printable(result.measured, LONGEST_VALUE) }),
     ...(result.bound === undefined ? {} : { bound: printable(result.bound, LONGEST_VALUE) }),
+    ...(result.method === undefined ? {} : { method: printable(result.method, LONGEST_VALUE) }),
+    ...(result.worst === undefined ? {} : { worst: clippedExample(result.worst) }),
     ...(result.message === undefined ? {} : { message: printable(result.message) }),
+  };
+}
+
+function clippedExample(worst: NonNullable<CheckResult["worst"]>): NonNullable<CheckResult["worst"]> {
+  return {
+    ...worst,
+    ...(worst.where === undefined ? {} : { where: printable(worst.where, LONGEST_VALUE) }),
+    expected: printable(worst.expected, LONGEST_EXAMPLE),
+    got: printable(worst.got, LONGEST_EXAMPLE),
   };
 }
 
@@ -152,220 +141,375 @@ export function sideText(infos: readonly Pick<TensorInfo, "name" | "type" | "sha
   return infos.map((info) => `${info.name} ${tensorText(info)}`).join(", ");
 }
 
-/**
- * The first output that has one score for each class: after the axis of the samples, exactly one axis is longer than 1.
- * @param batchSize samples in this run; `stacked`: the outputs have no axis for them.
- */
-export function scoresOutput(
-  outputs: ReadonlyMap<string, TensorValue>,
-  batchSize: number,
-): { readonly output: string; readonly classes: number } | null {
-  for (const [output, tensor] of outputs) {
-    const long = tensor.shape.filter((size) => size !== 1);
-    const total = elementCount(tensor.shape);
-    const classes = total / batchSize;
-    const along = tensor.shape[0] === batchSize && tensor.shape.slice(1).some((size) => size === classes);
-    const alone = batchSize === 1 && long.length === 1;
-    if (Number.isInteger(classes) && classes > 1 && (along || alone)) return { output, classes };
-  }
-  return null;
-}
-
-/** Adds one run: `scores` has `classes` numbers for each of `labels`; NaN is never the largest. */
-export function countCorrect(had: Accuracy, scores: TensorValue, labels: readonly number[]): Accuracy {
-  const classes = scores.data.length / labels.length;
-  let { correct, worst } = had;
-  for (const [row, expected] of labels.entries()) {
-    const got = largestOf(scores, row * classes, classes);
-    if (got === expected) {
-      correct += 1;
-      continue;
-    }
-    const start = row * classes;
-    const certain = got < 0 ? Number.POSITIVE_INFINITY : numberAt(scores, start + got);
-    const difference = certain - numberAt(scores, start + expected);
-    const margin = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
-    if (worst === null || margin > worst.margin) worst = { index: had.samples + row, expected, got, margin };
-  }
-  return { ...had, samples: had.samples + labels.length, correct, worst };
-}
-
-/** Place of the first largest number; -1 where all are NaN. */
-function largestOf(tensor: TensorValue, start: number, count: number): number {
-  let place = -1;
-  let largest = Number.NEGATIVE_INFINITY;
-  for (let index = 0; index < count; index += 1) {
-    const value = numberAt(tensor, start + index);
-    if (Number.isNaN(value) || (place >= 0 && value <= largest)) continue;
-    place = index;
-    largest = value;
-  }
-  return place;
-}
-
-/**
- * Adds one run of one output. NaN where NaN is expected and infinity where the same infinity is expected are equal;
- * where only one of the two is not finite, the error is infinite.
- * @param from number of the run's first sample.
- */
-export function widenError(
-  had: LargestError | null,
-  output: string,
-  pair: { readonly expected: TensorValue; readonly got: TensorValue },
-  from: number,
-): LargestError {
-  const { expected, got } = pair;
-  const perSample = expected.data.length / Math.max(1, expected.shape[0] ?? 1);
-  let largest = had ?? { error: 0, output, index: from, element: 0, expected: 0, got: 0 };
-  for (let place = 0; place < expected.data.length; place += 1) {
-    const error = errorAt(expected, got, place);
-    if (error <= largest.error) continue;
-    largest = {
-      error,
-      output,
-      index: from + Math.floor(place / perSample),
-      element: place % perSample,
-      expected: numberAt(expected, place),
-      got: numberAt(got, place),
-    };
-  }
-  return largest;
-}
-
-function errorAt(expected: TensorValue, got: TensorValue, place: number): number {
-  const a = expected.data[place];
-  const b = got.data[place];
-  if (typeof a === "bigint" && typeof b === "bigint") return Number(a > b ? a - b : b - a);
-  const wanted = expected.type === "float16" ? float16(Number(a)) : Number(a);
-  const has = got.type === "float16" ? float16(Number(b)) : Number(b);
-  if (Object.is(wanted, has) || wanted === has) return 0;
-  const error = Math.abs(wanted - has);
-  return Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
-}
-
-type GoldenBounds = Pick<NonNullable<Verification["golden"]>, "minimumAccuracy" | "maximumAbsoluteError">;
-
-export function judgeGolden(bounds: GoldenBounds, measured: GoldenMeasured): Judgement {
-  const found = [
-    bounds.minimumAccuracy === undefined || measured.accuracy === null
-      ? null
-      : judgeAccuracy(numberOf(bounds.minimumAccuracy), measured.accuracy),
-    bounds.maximumAbsoluteError === undefined || measured.largestError === null
-      ? null
-      : judgeError(numberOf(bounds.maximumAbsoluteError), measured.largestError),
-  ].filter((one) => one !== null);
-  const facts = {
-    measured: found.map((one) => one.measured).join(", "),
-    bound: found.map((one) => one.bound).join(", "),
-  };
-  const refused = found.filter((one) => one.reason !== null);
-  const message = found
-    .map((one) => one.message)
-    .filter((text) => text !== "")
-    .join("; ");
-  const reason = refused[0]?.reason ?? null;
-  if (reason !== null) return failed("Golden", reason, { ...facts, message });
-  return passed("Golden", message === "" ? facts : { ...facts, message });
-}
-
-type Half = {
-  readonly measured: string;
-  readonly bound: string;
-  readonly message: string;
-  readonly reason: Reason | null;
+type Bounds = {
+  readonly [Name in
+    | "maximumAbsoluteError"
+    | "maximumRelativeError"
+    | "minimumCosineSimilarity"]?: NonNullable<Verification["golden"]>[Name];
 };
 
-function judgeAccuracy(bound: number, { samples, correct, worst, output }: Accuracy): Half {
-  const share = correct / samples;
-  const good = share >= bound;
+/** One bound of a check that may have several. */
+type Part = {
+  readonly measured: string;
+  readonly bound: string;
+  /** Empty where there is nothing to add. */
+  readonly message: string;
+  readonly reason: Reason | null;
+  readonly worst: CheckResult["worst"] | null;
+};
+
+/** The check as a whole: it fails for the reason of the first part that does. */
+function together(name: CheckName, parts: readonly Part[], method: string, details: object): Judgement {
+  const refused = parts.filter((part) => part.reason !== null);
+  const messages = (refused.length > 0 ? refused : parts)
+    .map(({ message }) => message)
+    .filter((text) => text !== "");
+  const worst = (refused[0] ?? parts.find((part) => part.worst !== null))?.worst ?? null;
+  const facts = {
+    measured: parts.map(({ measured }) => measured).join(", "),
+    bound: parts.map(({ bound }) => bound).join(", "),
+    method,
+    ...(messages.length === 0 ? {} : { message: messages.join("; ") }),
+    ...(worst === null ? {} : { worst }),
+  };
+  const reason = refused[0]?.reason ?? null;
+  const judgement = reason === null ? passed(name, facts) : failed(name, reason, { message: "", ...facts });
+  return { ...judgement, details };
+}
+
+export function judgeGolden(
+  wanted: NonNullable<Verification["golden"]>,
+  measured: GoldenMeasured,
+): Judgement {
+  const { samples, classification, comparison } = measured;
+  const parts = [
+    ...(classification === null ? [] : accuracyParts(wanted, classification)),
+    ...(comparison === null ? [] : differenceParts(wanted, comparison, REASONS.OutputsDiffer)),
+    ...(comparison === null || wanted.nonFinite !== "Never" ? [] : [finitePart(comparison)]),
+  ];
+  return together("Golden", parts, `${samples} golden samples`, measured);
+}
+
+function accuracyParts(wanted: NonNullable<Verification["golden"]>, found: Classification): readonly Part[] {
+  const { samples, correct, correctTopK, topK, worst, output } = found;
   const example =
     worst === null
-      ? ""
-      : `; the surest mistake is sample ${worst.index}: expected class ${worst.expected}, got ${worst.got < 0 ? "only NaN" : worst.got}`;
+      ? null
+      : { index: worst.index, where: output, expected: classText(worst.expected), got: classText(worst.got) };
+  const part = (
+    name: string,
+    count: { readonly samples: number; readonly correct: number },
+    bound: number,
+    failure: string,
+  ): Part => {
+    const share = count.correct / count.samples;
+    const good = share >= bound;
+    return {
+      measured: `${name} ${decimalText(share)} (${count.correct} of ${count.samples})`,
+      bound: `${name} ≥ ${decimalText(bound)}`,
+      message: good ? "" : `${failure}, which is ${shareText(share, bound)}`,
+      reason: good ? null : REASONS.AccuracyTooLow,
+      worst: good ? null : example,
+    };
+  };
+  const parts: Part[] = [];
+  if (wanted.minimumAccuracy !== undefined) {
+    const confused = confusedText(found);
+    const mistakes =
+      worst === null
+        ? ""
+        : `; the surest mistake is sample ${worst.index}: expected ${classText(worst.expected)}, got ${classText(worst.got)}; most often taken for each other: ${confused}`;
+    const one = part(
+      "accuracy",
+      { samples, correct },
+      numberOf(wanted.minimumAccuracy),
+      `${correct} of ${samples} samples are classified rightly by output "${output}"`,
+    );
+    parts.push(one.message === "" ? one : { ...one, message: `${one.message}${mistakes}` });
+  }
+  if (wanted.minimumTopKAccuracy !== undefined)
+    parts.push(
+      part(
+        `top-${topK} accuracy`,
+        { samples, correct: correctTopK },
+        numberOf(wanted.minimumTopKAccuracy),
+        `of ${samples} samples, ${correctTopK} have their label among the ${topK} most probable classes`,
+      ),
+    );
+  const weakest = weakestClass(found);
+  if (wanted.minimumClassAccuracy !== undefined && weakest !== null)
+    parts.push(
+      part(
+        `accuracy of class ${weakest.label}`,
+        weakest,
+        numberOf(wanted.minimumClassAccuracy),
+        `class ${weakest.label} is the weakest: ${weakest.correct} of its ${weakest.samples} samples are right`,
+      ),
+    );
+  return parts;
+}
+
+function differenceParts(bounds: Bounds, found: Comparison, reason: Reason): readonly Part[] {
+  const { maximumAbsoluteError: absolute, maximumRelativeError: relative } = bounds;
+  const parts: Part[] = [];
+  if (absolute !== undefined || relative !== undefined) {
+    const sizes = [
+      ...(absolute === undefined ? [] : [`maximum absolute error ${numberText(found.largestAbsolute)}`]),
+      ...(relative === undefined ? [] : [`maximum relative error ${numberText(found.largestRelative)}`]),
+    ];
+    const limits = [
+      ...(absolute === undefined ? [] : [`maximum absolute error ≤ ${decimalOf(absolute)}`]),
+      ...(relative === undefined ? [] : [`maximum relative error ≤ ${decimalOf(relative)}`]),
+    ];
+    const { worst, beyond, elements } = found;
+    const good = beyond === 0;
+    parts.push({
+      measured: sizes.join(", "),
+      bound: limits.join(absolute !== undefined && relative !== undefined ? " plus " : ", "),
+      message:
+        good || worst === null
+          ? ""
+          : `${beyond} of ${elements} values are further off than allowed; the worst is in output "${worst.output}": sample ${worst.index}, element ${worst.element}: expected ${worst.expected}, got ${worst.got}`,
+      reason: good ? null : reason,
+      worst:
+        worst === null
+          ? null
+          : {
+              index: worst.index,
+              where: `output "${worst.output}", element ${worst.element}`,
+              expected: worst.expected,
+              got: worst.got,
+            },
+    });
+  }
+  if (bounds.minimumCosineSimilarity !== undefined) {
+    const least = numberOf(bounds.minimumCosineSimilarity);
+    const lowest = found.lowestCosine;
+    const cosine = lowest?.cosine ?? 1;
+    const good = cosine >= least;
+    parts.push({
+      measured: `cosine similarity ${numberText(cosine)}`,
+      bound: `cosine similarity ≥ ${decimalOf(bounds.minimumCosineSimilarity)}`,
+      message:
+        good || lowest === null
+          ? ""
+          : `sample ${lowest.index} of output "${lowest.output}" points elsewhere: cosine similarity ${numberText(cosine)}, less than ${decimalOf(bounds.minimumCosineSimilarity)}`,
+      reason: good ? null : reason,
+      worst:
+        good || lowest === null
+          ? null
+          : {
+              index: lowest.index,
+              where: `output "${lowest.output}"`,
+              expected: `cosine ≥ ${least}`,
+              got: numberText(cosine),
+            },
+    });
+  }
+  return parts;
+}
+
+function finitePart({ nonFinite, elements }: Comparison): Part {
+  const good = nonFinite === 0;
   return {
-    measured: `accuracy ${decimalText(share)} (${correct} of ${samples})`,
-    bound: `accuracy ≥ ${decimalText(bound)}`,
-    message: good
-      ? ""
-      : `${correct} of ${samples} samples are classified rightly by output "${output}", which is ${shareText(share, bound)}${example}`,
-    reason: good ? null : REASONS.AccuracyTooLow,
+    measured: `${nonFinite} values that are NaN or infinite`,
+    bound: "all values finite",
+    message: good ? "" : `${nonFinite} of ${elements} values are NaN or infinite`,
+    reason: good ? null : REASONS.NonFinite,
+    worst: null,
   };
 }
 
-/** Two shares that differ must not look the same. */
-function shareText(share: number, bound: number): string {
-  const [a, b] = [decimalText(share), decimalText(bound)];
-  return a === b ? `${share}, less than ${bound}` : `${a}, less than ${b}`;
+function decimalOf(written: number | string): string {
+  return numberText(numberOf(written));
 }
 
-function judgeError(bound: number, largest: LargestError): Half {
-  const good = largest.error <= bound;
-  const { output, index, element, expected, got } = largest;
-  return {
-    measured: `maximum absolute error ${numberText(largest.error)}`,
-    bound: `maximum absolute error ≤ ${numberText(bound)}`,
-    message: good
-      ? ""
-      : `output "${output}" differs by up to ${numberText(largest.error)}, more than ${numberText(bound)}: sample ${index}, element ${element}: expected ${numberText(expected)}, got ${numberText(got)}`,
-    reason: good ? null : REASONS.OutputsDiffer,
-  };
-}
-
-function numberText(value: number): string {
-  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
-}
-
-const PERCENTILES = [
-  { name: "p50", share: 0.5 },
-  { name: "p95", share: 0.95 },
-  { name: "p99", share: 0.99 },
-] as const;
-
-/** @param runs milliseconds of each measured run. */
-export function judgeLatency(
-  wanted: NonNullable<Verification["latency"]>,
-  runs: ArrayLike<number>,
+export function judgeDeterminism(
+  wanted: NonNullable<Verification["determinism"]>,
+  comparison: Comparison,
   input: string,
 ): Judgement {
-  const sorted = Float64Array.from(runs).sort();
-  const bounds = PERCENTILES.flatMap(({ name, share }) => {
-    const bound = wanted[name];
-    return bound === undefined
+  const bound = numberOf(wanted.maximumAbsoluteError ?? 0);
+  const good = comparison.beyond === 0;
+  const { worst } = comparison;
+  const facts = {
+    measured: `maximum difference ${numberText(comparison.largestAbsolute)}`,
+    bound: bound === 0 ? "no difference" : `maximum difference ≤ ${numberText(bound)}`,
+    method: input,
+  };
+  if (good || worst === null) return { ...passed("Determinism", facts), details: comparison };
+  const example = {
+    index: worst.index,
+    where: `output "${worst.output}", element ${worst.element}`,
+    expected: worst.expected,
+    got: worst.got,
+  };
+  return {
+    ...failed("Determinism", REASONS.NotDeterministic, {
+      ...facts,
+      worst: example,
+      message: `the same input gave other outputs: run ${worst.index} answered ${worst.got} in output "${worst.output}", element ${worst.element}, the first run ${worst.expected}`,
+    }),
+    details: comparison,
+  };
+}
+
+/** @param other what the model is compared with, by name. */
+export function judgeParity(
+  name: "Parity" | "VariantParity",
+  wanted: Bounds & { readonly minimumAgreement?: NonNullable<Verification["parity"]>["minimumAgreement"] },
+  measured: ParityMeasured,
+  other: string,
+): Judgement {
+  const { agreement, comparison, input } = measured;
+  if (wanted.minimumAgreement !== undefined && agreement === null)
+    return failed(name, REASONS.NotComparable, {
+      message:
+        "minimumAgreement needs an output with one score for each class of each sample, in both models",
+    });
+  const parts = [
+    ...(wanted.minimumAgreement === undefined || agreement === null
       ? []
-      : [{ name, bound: millisOf(bound), measured: nearestRank(sorted, share) }];
+      : [agreementPart(numberOf(wanted.minimumAgreement), agreement, other)]),
+    ...differenceParts(wanted, comparison, REASONS.ParityTooLow),
+  ];
+  return together(name, parts, `${input}, compared with ${other}`, measured);
+}
+
+function agreementPart(bound: number, found: Classification, other: string): Part {
+  const { samples, correct, worst } = found;
+  const share = correct / samples;
+  const good = share >= bound;
+  return {
+    measured: `agreement ${decimalText(share)} (${correct} of ${samples})`,
+    bound: `agreement ≥ ${decimalText(bound)}`,
+    message:
+      good || worst === null
+        ? ""
+        : `for ${correct} of ${samples} samples it finds the same class as ${other}, which is ${shareText(share, bound)}; they differ most in sample ${worst.index}: ${classText(worst.expected)} there, ${classText(worst.got)} here`,
+    reason: good ? null : REASONS.ParityTooLow,
+    worst:
+      good || worst === null
+        ? null
+        : {
+            index: worst.index,
+            where: found.output,
+            expected: classText(worst.expected),
+            got: classText(worst.got),
+          },
+  };
+}
+
+const PERCENTILES = ["p50", "p95", "p99"] as const;
+
+/**
+ * @param runs milliseconds of each measured run.
+ * @param perSecond inferences that the release wants in a second: the full report then has the latencies of somebody
+ * who asks at that rate.
+ */
+export function judgeLatency(
+  wanted: NonNullable<Verification["latency"]>,
+  runs: Float64Array,
+  input: string,
+  perSecond: number | null = null,
+): Judgement {
+  const timing = timingOf(runs);
+  const details: { readonly timing: Timing; readonly atRate?: Timing & { readonly perSecond: number } } = {
+    timing,
+    ...(perSecond === null
+      ? {}
+      : { atRate: { perSecond, ...timingOf(atRate(runs, (1000 * wanted.batchSize) / perSecond)) } }),
+  };
+  const bounds = PERCENTILES.flatMap((name) => {
+    const bound = wanted[name];
+    return bound === undefined ? [] : [{ name, bound: millisOf(bound), ...timing[name] }];
   });
-  const measured = PERCENTILES.map(({ name, share }) => `${name} ${latencyText(nearestRank(sorted, share))}`);
   const threads = `${wanted.threads} thread${wanted.threads === 1 ? "" : "s"}`;
   const facts = {
-    measured: `${measured.join(", ")} (${sorted.length} runs, ${input}, ${threads})`,
+    measured: PERCENTILES.map((name) => `${name} ${latencyText(timing[name].value)}`).join(", "),
     bound: bounds.map(({ name, bound }) => `${name} ≤ ${latencyText(bound)}`).join(", "),
+    method: `${timing.runs} runs after ${wanted.warmup} more, ${input}, ${threads}, no run left out (${timing.outliers} outliers)`,
   };
-  const broken = bounds.filter(({ measured: value, bound }) => !(value <= bound));
-  if (broken.length === 0) return passed("Latency", facts);
-  return failed("Latency", REASONS.LatencyTooHigh, {
-    ...facts,
-    message: broken
+  const broken = bounds.filter(({ value, bound }) => !(value <= bound));
+  const unsure = bounds.filter(({ low, high, bound }) => low <= bound && bound < high);
+  if (broken.length === 0) {
+    const message = unsure
       .map(
-        ({ name, measured: value, bound }) =>
-          `${name.slice(1)} of 100 runs take up to ${latencyText(value)} on the verifier's CPU, more than ${latencyText(bound)}`,
+        ({ name, low, high }) =>
+          `${name} is close to its bound: with 95 % confidence it lies between ${latencyText(low)} and ${latencyText(high)}`,
       )
-      .join("; "),
-  });
+      .join("; ");
+    return { ...passed("Latency", message === "" ? facts : { ...facts, message }), details };
+  }
+  return {
+    ...failed("Latency", REASONS.LatencyTooHigh, {
+      ...facts,
+      message: broken
+        .map(
+          ({ name, value, bound, low, high }) =>
+            `${name.slice(1)} of 100 runs take up to ${latencyText(value)} on the verifier's CPU, more than ${latencyText(bound)} (95 % confidence: ${latencyText(low)} to ${latencyText(high)})`,
+        )
+        .join("; "),
+      worst: {
+        index: timing.most.run,
+        expected: bounds.map(({ name, bound }) => `${name} ≤ ${latencyText(bound)}`).join(", "),
+        got: latencyText(timing.most.value),
+      },
+    }),
+    details,
+  };
 }
 
-/** The smallest value that at least `share` of all values do not exceed; NaN where there are none. */
-export function nearestRank(sorted: ArrayLike<number>, share: number): number {
-  const rank = Math.max(1, Math.ceil(share * sorted.length));
-  return sorted[rank - 1] ?? Number.NaN;
+export function judgeThroughput(
+  wanted: NonNullable<Verification["throughput"]>,
+  measured: { readonly inferences: number; readonly milliseconds: number; readonly input: string },
+  threads: number,
+): Judgement {
+  const { inferences, milliseconds, input } = measured;
+  const bound = numberOf(wanted.minimumPerSecond);
+  const rate = (inferences * 1000) / milliseconds;
+  const facts = {
+    measured: `${rateText(rate)} inferences/s`,
+    bound: `≥ ${rateText(bound)} inferences/s`,
+    method: `${inferences} inferences in ${latencyText(milliseconds)}, ${input}, ${threads} thread${threads === 1 ? "" : "s"}, one run after the other`,
+  };
+  const details = { ...measured, perSecond: rate };
+  if (rate >= bound) return { ...passed("Throughput", facts), details };
+  return {
+    ...failed("Throughput", REASONS.ThroughputTooLow, {
+      ...facts,
+      message: `one second holds ${rateText(rate)} inferences on the verifier's CPU, less than ${rateText(bound)}`,
+    }),
+    details,
+  };
 }
 
-function latencyText(milliseconds: number): string {
-  return `${Number(milliseconds.toPrecision(3))} ms`;
+function rateText(perSecond: number): string {
+  return perSecond >= 100 ? String(Math.floor(perSecond)) : String(Number(perSecond.toPrecision(3)));
 }
 
-/** Outputs that ONNX Runtime for Node can hand out; asking it for others fails, and 4-bit integers abort the process. */
-export function fetchableOutputs(model: Signature): readonly string[] {
-  return model.outputs
-    .filter(({ type }) => isNumericType(type) || type === "string")
-    .map((output) => output.name);
+/** @param maximum bytes. */
+export function judgeMemory(maximum: number, bytes: number | null, input: string): Judgement {
+  const bound = `≤ ${mebibytesText(maximum)}`;
+  const method = `highest resident memory while it was loaded and run (${input}), less that of the runtime alone`;
+  if (bytes === null)
+    return {
+      result: { name: "Memory", outcome: "Skipped", bound, message: "this system does not tell" },
+      reason: null,
+    };
+  const facts = { measured: mebibytesText(bytes), bound, method };
+  const details = { bytes };
+  if (bytes <= maximum) return { ...passed("Memory", facts), details };
+  return {
+    ...failed("Memory", REASONS.MemoryTooHigh, {
+      ...facts,
+      message: `the model needs ${mebibytesText(bytes)} of memory at its peak, more than ${mebibytesText(maximum)}`,
+    }),
+    details,
+  };
+}
+
+/** One decimal, rounded up: what exceeds a bound must not look as if it did not. */
+function mebibytesText(bytes: number): string {
+  return `${Math.ceil((bytes / 2 ** 20) * 10) / 10} MiB`;
 }

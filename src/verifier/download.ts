@@ -22,6 +22,13 @@ export type DownloadLimits = {
   readonly pause: Millis;
 };
 
+/** Gets a file: it is at `path` then, with this digest, whether or not that is the one expected. */
+export type Fetch = (
+  from: Download,
+  to: string,
+  signal: AbortSignal,
+) => Promise<Result<{ readonly path: string; readonly digest: string }, DownloadFault>>;
+
 export const DOWNLOAD_LIMITS: DownloadLimits = {
   deadline: seconds(900),
   idle: seconds(30),
@@ -76,6 +83,14 @@ export async function download(
     clearTimeout(timer);
     await file?.close();
   }
+}
+
+/** Downloads each file to where it is wanted. */
+export function downloader(limits: DownloadLimits, clock: Clock): Fetch {
+  return async (from, to, signal) => {
+    const got = await download(from, to, limits, clock, signal);
+    return got.ok ? ok({ path: to, digest: got.value }) : got;
+  };
 }
 
 async function fetchInto(

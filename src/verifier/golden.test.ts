@@ -30,15 +30,20 @@ describe("samples are run", () => {
   test("64 at a time where the first axis is free, the last run with the rest", () => {
     const set = read({ x: array("<f4", 100, 4), labels: array("<i8", 100) }, model(info("x", "batch", 4)));
     if (!set.ok) throw new Error(set.error);
-    expect(set.value).toMatchObject({ samples: 100, batchSize: 64, free: true });
-    expect(set.value.feedsOf(64, 100)["x"]).toMatchObject({ shape: [36, 4], data: { length: 144 } });
-    expect(set.value.feedsOf(1, 2)["x"]?.data).toEqual(Float32Array.of(1, 2, 0, 1));
-    expect(set.value.labels?.slice(0, 4)).toEqual([0, 1, 2, 0]);
+    expect(set.value).toMatchObject({ samples: 100, runs: 2 });
+    const [first, last] = [set.value.runAt(0), set.value.runAt(1)];
+    expect(first.labels?.slice(0, 4)).toEqual([0, 1, 2, 0]);
+    expect(first.feeds["x"]?.data.slice(4, 8)).toEqual(Float32Array.of(1, 2, 0, 1));
+    expect(last).toMatchObject({ from: 64, samples: 36, labels: { length: 36 } });
+    expect(last.feeds["x"]).toMatchObject({ shape: [36, 4], data: { length: 144 } });
+    expect(set.value.feedsFor(130)).toMatchObject({ batchSize: 130, feeds: { x: { shape: [130, 4] } } });
   });
 
   test("as many at a time as a fixed first axis says", () => {
     const set = read({ x: array("<f4", 6, 4), labels: array("<i8", 6) }, model(info("x", 2, 4)));
-    expect(set).toMatchObject({ ok: true, value: { batchSize: 2, free: false } });
+    if (!set.ok) throw new Error(set.error);
+    expect(set.value).toMatchObject({ runs: 3 });
+    expect(set.value.feedsFor(130)).toMatchObject({ batchSize: 2, feeds: { x: { shape: [2, 4] } } });
     const odd = read({ x: array("<f4", 5, 4), labels: array("<i8", 5) }, model(info("x", 2, 4)));
     expect(odd).toMatchObject({ ok: false, error: expect.stringMatching(/5 samples are no multiple/) });
   });
@@ -54,8 +59,8 @@ describe("samples are run", () => {
       model(info("x", "batch", 4), info("state", 2, "batch", 5), info("rate")),
     );
     if (!set.ok) throw new Error(set.error);
-    expect(set.value).toMatchObject({ batchSize: 1, free: false });
-    const feeds = set.value.feedsOf(2, 3);
+    expect(set.value).toMatchObject({ runs: 3 });
+    const { feeds } = set.value.runAt(2);
     expect([feeds["x"]?.shape, feeds["state"]?.shape, feeds["rate"]?.shape]).toEqual([[1, 4], [2, 1, 5], []]);
     expect(feeds["rate"]?.data).toEqual(Float32Array.of(2));
   });

@@ -7,23 +7,32 @@ import {
   type TensorInfo,
   type TensorValue,
   tensorText,
+  tileRows,
+  type Value,
 } from "./tensor.ts";
+
+/** What the model is run with at once, and what is known of the answers. */
+export type GoldenRun = {
+  /** Number of its first sample, and how many it has. */
+  readonly from: number;
+  readonly samples: number;
+  readonly feeds: Readonly<Record<string, Value>>;
+  /** One class for each sample; `null` where the set has none. */
+  readonly labels: readonly number[] | null;
+  /** Known outputs, by name. */
+  readonly expected: ReadonlyMap<string, Value>;
+};
 
 /** Samples that fit a model, in the pieces in which it is run. */
 export type GoldenSet = {
   readonly samples: number;
-  /** Samples of one run. */
-  readonly batchSize: number;
-  /** Whether the model takes any number of samples at once. */
-  readonly free: boolean;
-  /** One class for each sample; `null` where the set has none. */
-  readonly labels: readonly number[] | null;
-  /** Names of the outputs whose values are known. */
-  readonly known: readonly string[];
-  /** What to feed for the samples `from` to `to`; `to - from` is at most `batchSize`. */
-  readonly feedsOf: (from: number, to: number) => Readonly<Record<string, TensorValue>>;
-  /** What output `name` should be for these samples. */
-  readonly expectedOf: (name: string, from: number, to: number) => TensorValue;
+  readonly runs: number;
+  readonly runAt: (index: number) => GoldenRun;
+  /** An input for measuring: of `batchSize` samples where the model takes any number, else of as many as it takes. */
+  readonly feedsFor: (batchSize: number) => {
+    readonly feeds: Readonly<Record<string, Value>>;
+    readonly batchSize: number;
+  };
 };
 
 /** What the set is asked for: labels, outputs, or both. */
@@ -78,17 +87,32 @@ export function readGoldenSet(
     const rows = rowsOf(arrays.value.get(name) ?? EMPTY, from, to);
     return layout === "stacked" ? { ...rows, shape: rows.shape.slice(1) } : rows;
   };
+  const feedsOf = (from: number, to: number) =>
+    Object.fromEntries([...layouts].map(([name, layout]) => [name, slice(name, from, to, layout)] as const));
+  const known = wants.outputs ? knownOutputs(arrays.value) : [];
+  const { size, free } = batch.value;
   return ok({
     samples,
-    batchSize: batch.value.size,
-    free: batch.value.free,
-    labels: labels.value,
-    known: wants.outputs ? knownOutputs(arrays.value) : [],
-    feedsOf: (from, to) =>
-      Object.fromEntries(
-        [...layouts].map(([name, layout]) => [name, slice(name, from, to, layout)] as const),
-      ),
-    expectedOf: (name, from, to) => slice(`${OUTPUT}${name}`, from, to, "along"),
+    runs: Math.ceil(samples / size),
+    runAt: (index) => {
+      const from = index * size;
+      const to = Math.min(from + size, samples);
+      return {
+        from,
+        samples: to - from,
+        feeds: feedsOf(from, to),
+        labels: labels.value?.slice(from, to) ?? null,
+        expected: new Map(known.map((name) => [name, slice(`${OUTPUT}${name}`, from, to, "along")] as const)),
+      };
+    },
+    feedsFor: (batchSize) => {
+      const feeds = feedsOf(0, size);
+      if (!free) return { feeds, batchSize: size };
+      const tiled = Object.entries(feeds).map(
+        ([name, tensor]) => [name, tileRows(tensor, batchSize)] as const,
+      );
+      return { feeds: Object.fromEntries(tiled), batchSize };
+    },
   });
 }
 
@@ -110,9 +134,9 @@ function strangersIn(arrays: ReadonlyMap<string, TensorValue>, model: Signature)
 
 function unmetWants(arrays: ReadonlyMap<string, TensorValue>, wants: GoldenWants): string | null {
   if (wants.labels && !arrays.has(LABELS))
-    return "minimumAccuracy needs an array `labels`, and the golden set has none";
+    return "a bound on accuracy needs an array `labels`, and the golden set has none";
   if (wants.outputs && knownOutputs(arrays).length === 0)
-    return "maximumAbsoluteError needs an array `output:<name>`, and the golden set has none";
+    return "a bound on errors or cosine needs an array `output:<name>`, and the golden set has none";
   return null;
 }
 

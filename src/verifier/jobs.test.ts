@@ -46,7 +46,7 @@ function bench(over: Partial<JobDeps> = {}): JobsBench {
         begin("Load");
         running.set(name, (report) => {
           running.delete(name);
-          resolve(report);
+          resolve({ report, full: null });
         });
         signal.addEventListener("abort", () => {
           stopped.push(name);
@@ -112,7 +112,7 @@ describe("a job", () => {
       verify: (asked) =>
         asked.model.digest === "a"
           ? Promise.reject(Object.assign(new Error("https://store/x?sig=abc"), { code: "ENOSPC" }))
-          : Promise.resolve(PASSED),
+          : Promise.resolve({ report: PASSED, full: null }),
     });
     start("a");
     start("b");

@@ -1,20 +1,24 @@
 import { REASONS } from "../api/reasons.ts";
 import { type Clock, elapsed, type Instant } from "../base/time.ts";
 import type { Log } from "../telemetry/telemetry.ts";
+import type { FullReport } from "../verification/full-report.ts";
 import type { VerificationKey, VerifyReport, VerifyRequest } from "../verification/verification.ts";
+import type { Verified } from "./verify.ts";
 
 /** One verification, from start to verdict; `begin` is told each check. It never rejects for a reason that is not a bug. */
 export type Verify = (
   request: VerifyRequest,
   begin: (check: string) => void,
   signal: AbortSignal,
-) => Promise<VerifyReport>;
+) => Promise<Verified>;
 
 export type Jobs = {
   /** Idempotent: a key that waits, runs or has a verdict is left alone; one that ended in an error starts anew. */
   readonly start: (key: VerificationKey, request: VerifyRequest) => "accepted" | "full" | "draining";
   /** `null`: never asked, cancelled, or forgotten. */
   readonly look: (key: VerificationKey) => VerifyReport | null;
+  /** Everything that led to a verdict; `null` where there is none. */
+  readonly fullReport: (key: VerificationKey) => FullReport | null;
   /** Resolves once nothing of it is left. */
   readonly cancel: (key: VerificationKey) => Promise<void>;
   readonly counts: () => { readonly waiting: number; readonly running: number; readonly finished: number };
@@ -51,7 +55,7 @@ const WAITING = "Waiting";
 export function createJobs({ verify, waiting, remembered, clock, log }: JobDeps): Jobs {
   const queue: Job[] = [];
   // The order of a Map is that of insertion: the first is the one that was looked at longest ago.
-  const finished = new Map<VerificationKey, VerifyReport>();
+  const finished = new Map<VerificationKey, Verified>();
   let current: Job | null = null;
   let draining = false;
   let worker: Promise<void> | null = null;
@@ -61,9 +65,9 @@ export function createJobs({ verify, waiting, remembered, clock, log }: JobDeps)
       (job) => job.key === key && !job.abort.signal.aborted,
     );
 
-  function remember(key: VerificationKey, report: VerifyReport): void {
+  function remember(key: VerificationKey, verified: Verified): void {
     finished.delete(key);
-    finished.set(key, report);
+    finished.set(key, verified);
     for (const oldest of finished.keys()) {
       if (finished.size <= remembered) break;
       finished.delete(oldest);
@@ -74,18 +78,18 @@ export function createJobs({ verify, waiting, remembered, clock, log }: JobDeps)
     for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
       current = job;
       const started = clock.now();
-      const report = await run(job);
+      const verified = await run(job);
       current = null;
       if (!job.abort.signal.aborted) {
-        remember(job.key, report);
-        logEnd(job.key, report, started);
+        remember(job.key, verified);
+        logEnd(job.key, verified.report, started);
       }
       job.leave();
     }
     worker = null;
   }
 
-  async function run(job: Job): Promise<VerifyReport> {
+  async function run(job: Job): Promise<Verified> {
     log.info("verification started", { key: job.key, model: job.request.model.digest });
     try {
       return await verify(
@@ -98,7 +102,8 @@ export function createJobs({ verify, waiting, remembered, clock, log }: JobDeps)
     } catch (thrown) {
       log.error("verification could not be carried out", thrown, { key: job.key });
       const code = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "unexpected";
-      return { kind: "error", reason: REASONS.VerificationError, message: `the verifier failed: ${code}` };
+      const message = `the verifier failed: ${code}`;
+      return { report: { kind: "error", reason: REASONS.VerificationError, message }, full: null };
     }
   }
 
@@ -115,7 +120,7 @@ export function createJobs({ verify, waiting, remembered, clock, log }: JobDeps)
     if (draining) return "draining";
     if (find(key) !== undefined) return "accepted";
     const had = finished.get(key);
-    if (had !== undefined && had.kind !== "error") return "accepted";
+    if (had !== undefined && had.report.kind !== "error") return "accepted";
     if (queue.length >= waiting) return "full";
     finished.delete(key);
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -139,11 +144,12 @@ export function createJobs({ verify, waiting, remembered, clock, log }: JobDeps)
     look: (key) => {
       const job = find(key);
       if (job !== undefined) return { kind: "running", check: job.check };
-      const report = finished.get(key);
-      if (report === undefined) return null;
-      remember(key, report);
-      return report;
+      const verified = finished.get(key);
+      if (verified === undefined) return null;
+      remember(key, verified);
+      return verified.report;
     },
+    fullReport: (key) => finished.get(key)?.full ?? null,
     counts: () => ({
       waiting: queue.length,
       running: current === null ? 0 : 1,

@@ -2,34 +2,65 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { parseAnswer } from "./model-messages.ts";
 
+const CLASSIFICATION = {
+  output: "y",
+  classes: 2,
+  samples: 2,
+  correct: 1,
+  topK: 5,
+  correctTopK: 2,
+  byClass: [{ label: 0, samples: 2, correct: 1 }],
+  confused: [{ expected: 0, got: -1, samples: 1 }],
+  worst: { index: 0, expected: 0, got: -1, margin: Number.POSITIVE_INFINITY },
+};
+const COMPARISON = {
+  samples: 2,
+  elements: 4,
+  beyond: 1,
+  nonFinite: 0,
+  largestAbsolute: Number.POSITIVE_INFINITY,
+  largestRelative: 0,
+  worst: {
+    output: "y",
+    index: 0,
+    element: 1,
+    expected: "NaN",
+    got: "0",
+    absolute: Number.POSITIVE_INFINITY,
+    relative: Number.POSITIVE_INFINITY,
+  },
+  lowestCosine: { output: "y", index: 0, cosine: 0.5 },
+};
+
 test.each<[string, unknown]>([
   ["ready", { kind: "ready", runtimeVersion: "1.30.0" }],
   [
     "loaded",
-    { kind: "loaded", signature: { inputs: [{ name: "x", type: "float32", shape: ["n", 4] }], outputs: [] } },
+    {
+      kind: "loaded",
+      signature: { inputs: [{ name: "x", type: "float32", shape: ["n", 4] }], outputs: [] },
+      file: { irVersion: 8, producer: "", opsets: [{ domain: "", version: 17 }] },
+    },
   ],
   [
     "golden",
     {
       kind: "golden",
-      measured: {
-        accuracy: {
-          output: "y",
-          samples: 2,
-          correct: 1,
-          worst: { index: 0, expected: 1, got: 0, margin: 0.5 },
-        },
-        largestError: {
-          error: Number.POSITIVE_INFINITY,
-          output: "y",
-          index: 0,
-          element: 0,
-          expected: Number.NaN,
-          got: 0,
-        },
-      },
+      measured: { samples: 2, classification: CLASSIFICATION, comparison: COMPARISON },
     },
   ],
+  ["golden", { kind: "golden", measured: { samples: 2, classification: null, comparison: null } }],
+  ["determinism", { kind: "determinism", comparison: COMPARISON, input: "3 runs" }],
+  ["remembered", { kind: "remembered" }],
+  [
+    "parity",
+    {
+      kind: "parity",
+      measured: { samples: 2, input: "64 made-up samples", agreement: null, comparison: COMPARISON },
+    },
+  ],
+  ["throughput", { kind: "throughput", inferences: 5, milliseconds: 2.5, input: "batch 1" }],
+  ["memory", { kind: "memory", bytes: null, input: "batch 1" }],
   ["latency", { kind: "latency", runs: Float64Array.of(1, 2), input: "batch 1" }],
   ["refused", { kind: "refused", because: "load", message: "no" }],
   ["broken", { kind: "broken", message: "no" }],
@@ -44,9 +75,15 @@ test.each<[string, unknown]>([
     "with more right than there are",
     {
       kind: "golden",
-      measured: { accuracy: { output: "y", samples: 1, correct: 2, worst: null }, largestError: null },
+      measured: { samples: 1, classification: { ...CLASSIFICATION, correct: 3 }, comparison: null },
     },
   ],
+  [
+    "with half a comparison",
+    { kind: "determinism", comparison: { ...COMPARISON, worst: { output: "y" } }, input: "" },
+  ],
+  ["with memory below nothing", { kind: "memory", bytes: -1, input: "" }],
+  ["of a kind that every object has", { kind: "toString" }],
   ["with no runs", { kind: "latency", runs: new Float64Array(), input: "" }],
   ["with runs that took less than no time", { kind: "latency", runs: Float64Array.of(-1), input: "" }],
   ["with runs that are no numbers", { kind: "latency", runs: Float64Array.of(Number.NaN), input: "" }],
@@ -57,7 +94,16 @@ test.each<[string, unknown]>([
 });
 
 test("anything else is refused without an exception (property)", () => {
-  const kind = fc.constantFrom("ready", "loaded", "golden", "latency", "refused", "broken");
+  const kind = fc.constantFrom(
+    "ready",
+    "loaded",
+    "golden",
+    "parity",
+    "latency",
+    "memory",
+    "refused",
+    "broken",
+  );
   const message = fc.oneof(
     fc.anything(),
     fc.record({

@@ -1,137 +1,211 @@
 import { err, ok, type Result } from "../base/result.ts";
-import type { GoldenMeasured } from "./checks.ts";
+import type { ModelFacts } from "../verification/full-report.ts";
+import type { Classification } from "./classification.ts";
+import type { Comparison, Tolerance } from "./comparison.ts";
 import type { GoldenWants } from "./golden.ts";
 import type { Signature, TensorInfo } from "./tensor.ts";
 
 // What the sidecar and the child process of a model say to each other. The child has run somebody's model when it
 // answers: its answers are checked like anything else that comes from outside.
 
+/** Where samples come from: a golden set, or made up (`null`). */
+export type Samples = { readonly path: string; readonly limit: number } | null;
+
 export type Question =
   | { readonly kind: "load"; readonly path: string; readonly threads: number }
-  | { readonly kind: "golden"; readonly path: string; readonly wants: GoldenWants; readonly limit: number }
+  | {
+      readonly kind: "golden";
+      readonly path: string;
+      readonly wants: GoldenWants;
+      readonly limit: number;
+      readonly topK: number;
+      readonly tolerance: Tolerance;
+    }
+  /** Runs one input so many times and compares each answer with the first. */
+  | { readonly kind: "determinism"; readonly runs: number; readonly tolerance: Tolerance }
+  /** Runs the loaded model on the samples and keeps its answers, then lets the model go. */
+  | { readonly kind: "remember"; readonly samples: Samples; readonly limit: number }
+  /** Runs the loaded model on the same samples and compares with what was remembered. */
+  | { readonly kind: "compare"; readonly tolerance: Tolerance }
   | {
       readonly kind: "latency";
       readonly warmup: number;
       readonly samples: number;
       readonly batchSize: number;
+    }
+  | { readonly kind: "throughput"; readonly milliseconds: number; readonly batchSize: number }
+  /** Loads and runs the model a few times in a process that has done nothing else, and tells what that took. */
+  | {
+      readonly kind: "memory";
+      readonly path: string;
+      readonly threads: number;
+      readonly batchSize: number;
+      readonly signature: Signature;
+      readonly samples: Samples;
     };
+
+export type GoldenMeasured = {
+  readonly samples: number;
+  readonly classification: Classification | null;
+  readonly comparison: Comparison | null;
+};
+
+export type ParityMeasured = {
+  readonly samples: number;
+  /** What was fed. */
+  readonly input: string;
+  /** Classes of the first model are the labels; `null` where no output has scores. */
+  readonly agreement: Classification | null;
+  readonly comparison: Comparison;
+};
+
+/** What the file says of itself. */
+export type FileFacts = Pick<ModelFacts, "irVersion" | "producer" | "opsets">;
 
 export type Answer =
   | { readonly kind: "ready"; readonly runtimeVersion: string }
-  | { readonly kind: "loaded"; readonly signature: Signature }
+  | { readonly kind: "loaded"; readonly signature: Signature; readonly file: FileFacts }
   | { readonly kind: "golden"; readonly measured: GoldenMeasured }
+  | { readonly kind: "determinism"; readonly comparison: Comparison; readonly input: string }
+  | { readonly kind: "remembered" }
+  | { readonly kind: "parity"; readonly measured: ParityMeasured }
   /** Milliseconds of each run, and what was fed. */
   | { readonly kind: "latency"; readonly runs: Float64Array; readonly input: string }
+  | {
+      readonly kind: "throughput";
+      readonly inferences: number;
+      readonly milliseconds: number;
+      readonly input: string;
+    }
+  /** Bytes that the model added to the resident memory of the process, at most. `null`: it cannot be told here. */
+  | { readonly kind: "memory"; readonly bytes: number | null; readonly input: string }
   /** The model or the golden set is refused: a fact about the release. */
   | { readonly kind: "refused"; readonly because: Refusal; readonly message: string }
   /** The child itself could not do its work: a fact about us. */
   | { readonly kind: "broken"; readonly message: string };
 
-const REFUSALS = ["load", "golden", "run", "memory"] as const;
+const REFUSALS = ["load", "golden", "run", "memory", "compare"] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
 const MOST_TENSORS = 10_000;
 const MOST_RUNS = 1_000_000;
+const MOST_CLASSES = 1_000_000;
 const LONGEST_TEXT = 16_384;
-
-type Shape = Readonly<Record<string, unknown>>;
 
 /** Any message of the child, or a sentence that says what is wrong with it. */
 export function parseAnswer(message: unknown): Result<Answer, string> {
   if (!isRecord(message)) return err("it is no object");
-  const answer = answerOf(message);
-  return answer === null ? err(`its fields are not those of an answer`) : ok(answer);
+  const kind = message["kind"];
+  const is =
+    typeof kind === "string" && Object.hasOwn(ANSWERS, kind) ? ANSWERS[kind as Answer["kind"]] : null;
+  return is?.(message) === true ? ok(message as Answer) : err("its fields are not those of an answer");
 }
 
-function answerOf(message: Shape): Answer | null {
-  switch (message["kind"]) {
-    case "ready":
-      return isText(message["runtimeVersion"])
-        ? { kind: "ready", runtimeVersion: message["runtimeVersion"] }
-        : null;
-    case "loaded":
-      return isSignature(message["signature"]) ? { kind: "loaded", signature: message["signature"] } : null;
-    case "golden":
-      return isMeasured(message["measured"]) ? { kind: "golden", measured: message["measured"] } : null;
-    case "latency":
-      return isRuns(message["runs"]) && isText(message["input"])
-        ? { kind: "latency", runs: message["runs"], input: message["input"] }
-        : null;
-    case "refused": {
-      const because = REFUSALS.find((one) => one === message["because"]);
-      return because !== undefined && isText(message["message"])
-        ? { kind: "refused", because, message: message["message"] }
-        : null;
-    }
-    case "broken":
-      return isText(message["message"]) ? { kind: "broken", message: message["message"] } : null;
-    default:
-      return null;
-  }
-}
+type Is = (value: unknown) => boolean;
+type Shape = Readonly<Record<string, unknown>>;
 
-function isRecord(value: unknown): value is Shape {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
+const isRecord = (value: unknown): value is Shape =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+const isText: Is = (value) => typeof value === "string" && value.length <= LONGEST_TEXT;
+const isCount: Is = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
+const isInteger: Is = (value) => Number.isSafeInteger(value);
+const isNumber: Is = (value) => typeof value === "number";
+const isTime: Is = (value) => typeof value === "number" && value >= 0 && Number.isFinite(value);
+const orNull =
+  (is: Is): Is =>
+  (value) =>
+    value === null || is(value);
+const listOf =
+  (is: Is, most: number): Is =>
+  (value) =>
+    Array.isArray(value) && value.length <= most && value.every(is);
+const fields =
+  (shape: Readonly<Record<string, Is>>): Is =>
+  (value) =>
+    isRecord(value) && Object.entries(shape).every(([name, is]) => is(value[name]));
 
-function isText(value: unknown): value is string {
-  return typeof value === "string" && value.length <= LONGEST_TEXT;
-}
+const isTensorInfo = fields({
+  name: isText,
+  type: isText,
+  shape: listOf((axis) => isText(axis) || isCount(axis), 64),
+}) satisfies (value: TensorInfo) => boolean;
+const isSignature = fields({
+  inputs: listOf(isTensorInfo, MOST_TENSORS),
+  outputs: listOf(isTensorInfo, MOST_TENSORS),
+});
 
-function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && Number(value) >= 0;
-}
+const classificationFields = fields({
+  output: isText,
+  classes: isCount,
+  samples: isCount,
+  correct: isCount,
+  topK: isCount,
+  correctTopK: isCount,
+  byClass: listOf(fields({ label: isCount, samples: isCount, correct: isCount }), MOST_CLASSES),
+  confused: listOf(fields({ expected: isCount, got: isInteger, samples: isCount }), 10),
+  worst: orNull(fields({ index: isCount, expected: isCount, got: isInteger, margin: isNumber })),
+});
+/** Counts that cannot be are no measurement. */
+const isClassification: Is = (value) => {
+  if (!classificationFields(value)) return false;
+  const { samples, correct, correctTopK } = value as Classification;
+  return samples > 0 && correct <= samples && correctTopK <= samples;
+};
 
-function isSignature(value: unknown): value is Signature {
-  return isRecord(value) && isSide(value["inputs"]) && isSide(value["outputs"]);
-}
+const isComparison = fields({
+  samples: isCount,
+  elements: isCount,
+  beyond: isCount,
+  nonFinite: isCount,
+  largestAbsolute: isNumber,
+  largestRelative: isNumber,
+  worst: orNull(
+    fields({
+      output: isText,
+      index: isCount,
+      element: isCount,
+      expected: isText,
+      got: isText,
+      absolute: isNumber,
+      relative: isNumber,
+    }),
+  ),
+  lowestCosine: orNull(fields({ output: isText, index: isCount, cosine: isNumber })),
+});
 
-function isSide(value: unknown): value is readonly TensorInfo[] {
-  return Array.isArray(value) && value.length <= MOST_TENSORS && value.every(isTensorInfo);
-}
+const isRuns: Is = (value) =>
+  value instanceof Float64Array && value.length > 0 && value.length <= MOST_RUNS && value.every(isTime);
 
-function isTensorInfo(value: unknown): value is TensorInfo {
-  return (
-    isRecord(value) &&
-    isText(value["name"]) &&
-    isText(value["type"]) &&
-    Array.isArray(value["shape"]) &&
-    value["shape"].every((axis) => isText(axis) || isCount(axis))
-  );
-}
-
-function isMeasured(value: unknown): value is GoldenMeasured {
-  if (!isRecord(value)) return false;
-  const { accuracy, largestError } = value;
-  return (
-    (accuracy === null || isAccuracy(accuracy)) && (largestError === null || isLargestError(largestError))
-  );
-}
-
-function isAccuracy(value: unknown): boolean {
-  if (!isRecord(value) || !isText(value["output"])) return false;
-  const { samples, correct, worst } = value;
-  if (!isCount(samples) || !isCount(correct) || correct > samples || samples === 0) return false;
-  return worst === null || (isRecord(worst) && hasNumbers(worst, ["index", "expected", "got", "margin"]));
-}
-
-function isLargestError(value: unknown): boolean {
-  return (
-    isRecord(value) &&
-    isText(value["output"]) &&
-    hasNumbers(value, ["error", "index", "element", "expected", "got"])
-  );
-}
-
-function hasNumbers(value: Shape, names: readonly string[]): boolean {
-  return names.every((name) => typeof value[name] === "number");
-}
-
-function isRuns(value: unknown): value is Float64Array {
-  return (
-    value instanceof Float64Array &&
-    value.length > 0 &&
-    value.length <= MOST_RUNS &&
-    value.every((run) => run >= 0 && Number.isFinite(run))
-  );
-}
+const ANSWERS: Readonly<Record<Answer["kind"], Is>> = {
+  ready: fields({ runtimeVersion: isText }),
+  loaded: fields({
+    signature: isSignature,
+    file: fields({
+      irVersion: isCount,
+      producer: isText,
+      opsets: listOf(fields({ domain: isText, version: isInteger }), MOST_TENSORS),
+    }),
+  }),
+  golden: fields({
+    measured: fields({
+      samples: isCount,
+      classification: orNull(isClassification),
+      comparison: orNull(isComparison),
+    }),
+  }),
+  determinism: fields({ comparison: isComparison, input: isText }),
+  remembered: fields({}),
+  parity: fields({
+    measured: fields({
+      samples: isCount,
+      input: isText,
+      agreement: orNull(isClassification),
+      comparison: isComparison,
+    }),
+  }),
+  latency: fields({ runs: isRuns, input: isText }),
+  throughput: fields({ inferences: isCount, milliseconds: isTime, input: isText }),
+  memory: fields({ bytes: orNull(isCount), input: isText }),
+  refused: fields({ because: (value) => REFUSALS.some((one) => one === value), message: isText }),
+  broken: fields({ message: isText }),
+};

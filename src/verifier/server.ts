@@ -22,7 +22,7 @@ type Reply = {
   readonly headers?: Readonly<Record<string, string>>;
 };
 
-const KEY = /^\/v1\/verifications\/([A-Za-z0-9._-]{1,128})$/;
+const KEY = /^\/v1\/verifications\/([A-Za-z0-9._-]{1,128})(\/report)?$/;
 const LARGEST_BODY = 1_048_576;
 const SOCKET_MODE = 0o660;
 const REQUEST_TIMEOUT = 10_000;
@@ -96,8 +96,14 @@ async function serve(request: IncomingMessage, deps: ServerDeps): Promise<Reply>
       : notAllowed("GET");
   if (url === "/v1/version")
     return method === "GET" ? { status: 200, body: { version: deps.version } } : notAllowed("GET");
-  const key = KEY.exec(url)?.[1] as VerificationKey | undefined;
-  if (key === undefined) return problem(404, "there is no such path");
+  const [, found, rest] = KEY.exec(url) ?? [];
+  if (found === undefined) return problem(404, "there is no such path");
+  const key = found as VerificationKey;
+  if (rest === "/report") {
+    const full = method === "GET" ? deps.jobs.fullReport(key) : null;
+    if (method !== "GET") return notAllowed("GET");
+    return full === null ? problem(404, "there is no verdict") : { status: 200, body: full };
+  }
   switch (method) {
     case "GET": {
       const report = deps.jobs.look(key);

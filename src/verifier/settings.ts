@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { bytesOf } from "../base/quantity.ts";
 
 export type Settings = {
   readonly socket: string;
@@ -11,7 +12,6 @@ export type ParsedSettings =
   | { readonly kind: "help"; readonly text: string }
   | { readonly kind: "mistakes"; readonly mistakes: readonly string[] };
 
-const UNITS: Readonly<Record<string, number>> = { Mi: 2 ** 20, Gi: 2 ** 30 };
 const LEAST_MEMORY = 128 * 2 ** 20;
 /** Of a Unix socket's path, on every system that we run on. */
 const LONGEST_SOCKET = 100;
@@ -68,12 +68,6 @@ export function parseSettings(args: readonly string[]): ParsedSettings {
     );
   if (mistakes.length > 0 || memoryBytes === null) return { kind: "mistakes", mistakes };
   return { kind: "settings", settings: { socket, workdir, memoryBytes } };
-}
-
-function bytesOf(written: string): number | null {
-  const [, amount, unit] = /^([0-9]{1,6})(Mi|Gi)$/.exec(written) ?? [];
-  const factor = UNITS[unit ?? ""];
-  return amount === undefined || factor === undefined ? null : Number(amount) * factor;
 }
 
 function helpText(): string {

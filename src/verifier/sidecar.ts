@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
 import { type Clock, seconds } from "../base/time.ts";
 import type { Log } from "../telemetry/telemetry.ts";
-import { DOWNLOAD_LIMITS, type DownloadLimits } from "./download.ts";
+import { DOWNLOAD_LIMITS, type DownloadLimits, downloader } from "./download.ts";
 import { createJobs } from "./jobs.ts";
 import { hasDataLimit, startModelProcess } from "./model-process.ts";
 import { startServer } from "./server.ts";
@@ -40,7 +40,7 @@ export async function startSidecar(settings: Settings, deps: SidecarDeps): Promi
   const verifyDeps = {
     workdir: settings.workdir,
     memoryBytes: settings.memoryBytes,
-    downloads: deps.downloads ?? DOWNLOAD_LIMITS,
+    fetch: downloader(deps.downloads ?? DOWNLOAD_LIMITS, clock),
     version,
     clock,
   };

@@ -63,6 +63,20 @@ export type TensorValue = {
   readonly data: NumericArray;
 };
 
+/** Values of element type string, in C order. */
+export type TextTensor = {
+  readonly type: "string";
+  readonly shape: readonly number[];
+  readonly data: readonly string[];
+};
+
+/** Whatever a model can be fed with here, or answers. */
+export type Value = TensorValue | TextTensor;
+
+export function isText(value: Value): value is TextTensor {
+  return value.type === "string";
+}
+
 export function isNumericType(type: string): type is NumericType {
   return Object.hasOwn(ARRAYS, type);
 }
@@ -72,21 +86,28 @@ export function elementCount(shape: readonly number[]): number {
   return shape.reduce((product, size) => product * size, 1);
 }
 
-/** Rows `from` to `to` of the first axis, without copying. */
-export function rowsOf(tensor: TensorValue, from: number, to: number): TensorValue {
+/** Rows `from` to `to` of the first axis, without copying numbers. */
+export function rowsOf<V extends Value>(tensor: V, from: number, to: number): V;
+export function rowsOf(tensor: Value, from: number, to: number): Value {
   const rest = tensor.shape.slice(1);
   const row = elementCount(rest);
-  return { ...tensor, shape: [to - from, ...rest], data: tensor.data.subarray(from * row, to * row) };
+  const shape = [to - from, ...rest];
+  return isText(tensor)
+    ? { ...tensor, shape, data: tensor.data.slice(from * row, to * row) }
+    : { ...tensor, shape, data: tensor.data.subarray(from * row, to * row) };
 }
 
 /** `count` rows: those of `tensor`, from the start again where they do not suffice. */
-export function tileRows(tensor: TensorValue, count: number): TensorValue {
+export function tileRows(tensor: Value, count: number): Value {
   const rest = tensor.shape.slice(1);
-  const row = elementCount(rest);
-  const data = new ARRAYS[tensor.type](count * row);
-  for (let index = 0; index < data.length; index += 1)
-    data[index] = tensor.data[index % tensor.data.length] ?? 0;
-  return { ...tensor, shape: [count, ...rest], data };
+  const length = count * elementCount(rest);
+  const shape = [count, ...rest];
+  const from = (index: number) => index % Math.max(1, tensor.data.length);
+  if (isText(tensor))
+    return { ...tensor, shape, data: Array.from({ length }, (_, index) => tensor.data[from(index)] ?? "") };
+  const data = new ARRAYS[tensor.type](length);
+  for (let index = 0; index < data.length; index += 1) data[index] = tensor.data[from(index)] ?? 0;
+  return { ...tensor, shape, data };
 }
 
 /** One element as a number; integers beyond 2^53 are rounded. */

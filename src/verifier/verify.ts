@@ -1,26 +1,34 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { CHECK_NAMES, type CheckResult } from "../api/model-release.ts";
+import type { CheckResult, Verification } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
-import { unreachable } from "../base/result.ts";
-import { type Clock, durationText, millisOf } from "../base/time.ts";
-import type { VerifyReport, VerifyRequest } from "../verification/verification.ts";
+import { type Decimal, numberOf } from "../base/decimal.ts";
+import { bytesOf } from "../base/quantity.ts";
+import { ok, type Result, unreachable } from "../base/result.ts";
+import { type Clock, durationText, type Instant, millisOf, timestampOf } from "../base/time.ts";
+import type { CheckReport, FullReport, ModelFacts } from "../verification/full-report.ts";
+import type { Reference, VerifyReport, VerifyRequest } from "../verification/verification.ts";
 import {
   type Bytes,
   type CheckName,
   failed,
   type Judgement,
+  judgeDeterminism,
   judgeDigests,
   judgeGolden,
   judgeLatency,
+  judgeMemory,
+  judgeParity,
   judgeSignature,
+  judgeThroughput,
   passed,
   printable,
   sideText,
   skipped,
 } from "./checks.ts";
-import { type DownloadLimits, download } from "./download.ts";
-import type { Answer, Refusal } from "./model-messages.ts";
+import type { Tolerance } from "./comparison.ts";
+import type { Fetch } from "./download.ts";
+import type { Answer, Question, Refusal, Samples } from "./model-messages.ts";
 import { type ModelProcess, type ProcessEnd, startModelProcess } from "./model-process.ts";
 import type { Signature } from "./tensor.ts";
 
@@ -28,23 +36,32 @@ export type VerifyDeps = {
   /** Private to the sidecar; every verification has a directory in it while it runs. */
   readonly workdir: string;
   readonly memoryBytes: number;
-  readonly downloads: DownloadLimits;
+  readonly fetch: Fetch;
   /** Goes into every verdict. */
   readonly version: string;
   readonly clock: Clock;
 };
 
+/** The verdict, and everything that led to it: `null` where there is no verdict. */
+export type Verified = { readonly report: VerifyReport; readonly full: FullReport | null };
+
 /** Directories of verifications, so that those of an earlier life can be told from anything else. */
 export const WORK_PREFIX = "verification-";
 
 /** A check that was begun ends as a judgement, or as a fact about us. */
-type Step<T> =
-  | { readonly kind: "went"; readonly judgement: Judgement; readonly value: T }
-  | { readonly kind: "refused"; readonly judgement: Judgement }
+type Step =
+  | { readonly kind: "judged"; readonly judgement: Judgement }
+  /** It cannot be made; the rest goes on. */
+  | { readonly kind: "skipped"; readonly because: string }
   | { readonly kind: "error"; readonly reason: Reason; readonly message: string };
 
+type Asked<Name extends keyof Verification> = NonNullable<Verification[Name]>;
+type Check = { readonly name: CheckName; readonly run: () => Promise<Step> };
+
+const DEFAULT_TOP_K = 5;
+
 /**
- * Runs all checks of one request, in order, and stops at the first that fails. It downloads into a directory of its
+ * Runs all checks of one request, in order, and stops at the first that fails. It keeps its files in a directory of its
  * own and leaves neither file nor process behind.
  * @param begin is told the name of each check when it starts.
  */
@@ -53,135 +70,325 @@ export async function verify(
   begin: (check: string) => void,
   deps: VerifyDeps,
   signal: AbortSignal,
-): Promise<VerifyReport> {
-  const { model, golden, checks } = request;
-  const done: CheckResult[] = [];
-  const finish = (judgement: Judgement) => report([...done, judgement.result], judgement, deps.version);
-  const tooLarge = oversized(request, deps.memoryBytes);
-  if (tooLarge !== null) {
-    done.push(skipped("Digest", "not downloaded: the file is too large to be loaded"));
-    return finish(tooLarge);
-  }
-
+): Promise<Verified> {
+  const startedAt = deps.clock.now();
   const directory = await mkdtemp(join(deps.workdir, WORK_PREFIX));
-  let child: ModelProcess | null = null;
+  const run: Run = { request, deps, directory, signal, files: new Map(), child: null, model: null };
+  const done: CheckReport[] = [];
   try {
-    begin("Digest");
-    const modelFile = join(directory, "model.onnx");
-    const goldenFile = join(directory, "golden.npz");
-    const files: Bytes[] = [];
-    for (const [what, from, to] of [
-      ["model", model, modelFile],
-      ["golden set", golden, goldenFile],
-    ] as const) {
-      if (from === null) continue;
-      const got = await download(from, to, deps.downloads, deps.clock, signal);
-      if (!got.ok) return errorReport(got.error.reason, `downloading the ${what}: ${got.error.message}`);
-      files.push({ what, expected: from.digest, got: got.value });
-    }
-    const digests = judgeDigests(files);
-    if (digests.reason !== null) return finish(digests);
-    done.push(digests.result);
-
-    begin("Load");
-    const limits = {
-      memoryBytes: deps.memoryBytes,
-      deadline: millisOf(checks.timeout),
-      threads: checks.latency?.threads ?? 1,
-    };
-    const started = await startModelProcess(limits, signal);
-    if (!started.ok) return errorReport(REASONS.VerificationError, endText(started.error));
-    child = started.value;
-    const context = { child, request, deps, goldenFile };
-
-    const loading = await load(context, modelFile);
-    if (loading.kind === "error") return errorReport(loading.reason, loading.message);
-    if (loading.kind === "refused") return finish(loading.judgement);
-    done.push(loading.judgement.result);
-
-    for (const [name, run] of [
-      ["Signature", () => signatureOf(request, loading.value)],
-      ["Golden", () => goldenOf(context)],
-      ["Latency", () => latencyOf(context)],
-    ] as const) {
+    for (const { name, run: check } of checksOf(run)) {
       begin(name);
-      const step = await run();
-      if (step === null) {
-        done.push(skipped(name, "the release does not ask for it"));
+      const before = deps.clock.now();
+      const step = await check();
+      const took = deps.clock.now() - before;
+      if (step.kind === "error") return broken(step.reason, step.message);
+      if (step.kind === "skipped") {
+        done.push({ ...skipped(name, step.because), took });
         continue;
       }
-      if (step.kind === "error") return errorReport(step.reason, step.message);
-      if (step.kind === "refused") return finish(step.judgement);
-      done.push(step.judgement.result);
+      const { result, reason, details } = step.judgement;
+      done.push({ ...result, took, ...(details === undefined ? {} : { details }) });
+      if (reason !== null) return verdict(run, startedAt, done, { reason, result });
     }
-    return { kind: "passed", checks: done, verifierVersion: deps.version };
+    return verdict(run, startedAt, done, null);
   } finally {
-    await child?.end();
+    await run.child?.end();
     await rm(directory, { recursive: true, force: true });
   }
 }
 
-function oversized({ model, golden }: VerifyRequest, memoryBytes: number): Judgement | null {
-  const over = (bytes: number) => `${bytes} bytes, more than the ${memoryBytes} bytes of memory it may use`;
+type Run = {
+  readonly request: VerifyRequest;
+  readonly deps: VerifyDeps;
+  readonly directory: string;
+  readonly signal: AbortSignal;
+  /** Where the files are. */
+  readonly files: Map<"model" | "golden", string>;
+  /** The process that has the model loaded, from Load on. */
+  child: ModelProcess | null;
+  model: ModelFacts | null;
+};
+
+/** What the release asks for, in order. */
+function checksOf(run: Run): readonly Check[] {
+  const { checks, parity, variantParity } = run.request;
+  const whenAsked = <T>(wanted: T | undefined, name: CheckName, check: (asked: T) => Promise<Step>) =>
+    wanted === undefined ? [] : [{ name, run: () => check(wanted) }];
+  return [
+    { name: "Digest", run: () => digest(run) },
+    { name: "Load", run: () => load(run) },
+    ...whenAsked(checks.signature, "Signature", (wanted) => signatureOf(run, wanted)),
+    ...whenAsked(checks.golden, "Golden", (wanted) => goldenOf(run, wanted)),
+    ...whenAsked(checks.determinism, "Determinism", (wanted) => determinismOf(run, wanted)),
+    ...whenAsked(checks.parity, "Parity", (wanted) => parityOf(run, "Parity", wanted, parity)),
+    ...whenAsked(checks.variantParity, "VariantParity", (wanted) =>
+      parityOf(run, "VariantParity", wanted, variantParity),
+    ),
+    ...whenAsked(checks.latency, "Latency", (wanted) => latencyOf(run, wanted)),
+    ...whenAsked(checks.throughput, "Throughput", (wanted) => throughputOf(run, wanted)),
+    ...whenAsked(checks.memory, "Memory", (wanted) => memoryOf(run, wanted)),
+  ];
+}
+
+async function digest(run: Run): Promise<Step> {
+  const { model, golden } = run.request;
+  const tooLarge = oversized(run.request, run.deps.memoryBytes);
+  if (tooLarge !== null) return tooLarge;
+  const files: Bytes[] = [];
+  for (const [what, from, name] of [
+    ["model", model, "model.onnx"],
+    ["golden", golden, "golden"],
+  ] as const) {
+    if (from === null) continue;
+    const shown = what === "golden" ? "golden set" : what;
+    const got = await run.deps.fetch(from, join(run.directory, name), run.signal);
+    if (!got.ok) return error(got.error.reason, `downloading the ${shown}: ${got.error.message}`);
+    run.files.set(what, got.value.path);
+    files.push({ what: shown, expected: from.digest, got: got.value.digest });
+  }
+  return judged(judgeDigests(files));
+}
+
+function oversized({ model, golden }: VerifyRequest, memoryBytes: number): Step | null {
+  const over = (bytes: number) =>
+    `${bytes} bytes, more than the ${memoryBytes} bytes of memory it may use; it was not downloaded`;
   if (model.sizeBytes > memoryBytes)
-    return failed("Load", REASONS.OutOfMemory, { message: `the model is ${over(model.sizeBytes)}` });
+    return judged(
+      failed("Digest", REASONS.OutOfMemory, { message: `the model is ${over(model.sizeBytes)}` }),
+    );
   if (golden !== null && golden.sizeBytes > memoryBytes)
-    return failed("Load", REASONS.GoldenUnreadable, {
-      message: `the golden set is ${over(golden.sizeBytes)}`,
-    });
+    return judged(
+      failed("Digest", REASONS.GoldenUnreadable, { message: `the golden set is ${over(golden.sizeBytes)}` }),
+    );
   return null;
 }
 
-type Context = {
-  readonly child: ModelProcess;
-  readonly request: VerifyRequest;
-  readonly deps: VerifyDeps;
-  readonly goldenFile: string;
+function threadsOf({ checks }: VerifyRequest): number {
+  return checks.latency?.threads ?? 1;
+}
+
+function startProcess({ request, deps, signal }: Run): Promise<Result<ModelProcess, ProcessEnd>> {
+  const deadline = millisOf(request.checks.timeout);
+  return startModelProcess({ memoryBytes: deps.memoryBytes, deadline, threads: threadsOf(request) }, signal);
+}
+
+async function load(run: Run): Promise<Step> {
+  const started = await startProcess(run);
+  if (!started.ok) return error(REASONS.VerificationError, endText(started.error));
+  run.child = started.value;
+  const path = fileOf(run, "model");
+  const loaded = await ask(run, run.child, "Load", { kind: "load", path, threads: threadsOf(run.request) });
+  if (!loaded.ok) return loaded.error;
+  const { signature, file } = loaded.value;
+  const { digest: sha256, sizeBytes } = run.request.model;
+  run.model = { digest: sha256, sizeBytes, ...file, ...signature };
+  const opsets = file.opsets.map(({ domain, version }) => `${domain === "" ? "" : `${domain} `}${version}`);
+  return judged({
+    ...passed("Load", {
+      measured: `${sideText(signature.inputs)} → ${sideText(signature.outputs)}`,
+      method: `opset ${opsets.join(", ")}, IR version ${file.irVersion}`,
+    }),
+    details: file,
+  });
+}
+
+/** Only checks behind one that was passed ask for what that one has found. */
+function fileOf(run: Run, what: "model" | "golden"): string {
+  const path = run.files.get(what);
+  if (path === undefined) throw new Error(`the ${what} was not downloaded`);
+  return path;
+}
+
+function childOf({ child }: Run): ModelProcess {
+  if (child === null) throw new Error("the model was not loaded");
+  return child;
+}
+
+function signatureFound({ model }: Run): Signature {
+  if (model === null) throw new Error("the model was not loaded");
+  return { inputs: model.inputs, outputs: model.outputs };
+}
+
+function signatureOf(run: Run, wanted: Asked<"signature">): Promise<Step> {
+  return Promise.resolve(judged(judgeSignature(wanted, signatureFound(run))));
+}
+
+async function goldenOf(run: Run, bounds: Asked<"golden">): Promise<Step> {
+  const { maximumAbsoluteError, maximumRelativeError, minimumCosineSimilarity } = bounds;
+  const labels = [bounds.minimumAccuracy, bounds.minimumTopKAccuracy, bounds.minimumClassAccuracy];
+  const outputs = [maximumAbsoluteError, maximumRelativeError, minimumCosineSimilarity];
+  const answered = await ask(run, childOf(run), "Golden", {
+    kind: "golden",
+    path: fileOf(run, "golden"),
+    wants: {
+      labels: labels.some((bound) => bound !== undefined),
+      outputs: outputs.some((bound) => bound !== undefined),
+    },
+    limit: run.deps.memoryBytes,
+    topK: bounds.topK ?? DEFAULT_TOP_K,
+    tolerance: toleranceOf(bounds),
+  });
+  return answered.ok ? judged(judgeGolden(bounds, answered.value.measured)) : answered.error;
+}
+
+function toleranceOf(bounds: {
+  readonly maximumAbsoluteError?: Decimal;
+  readonly maximumRelativeError?: Decimal;
+  readonly nonFinite?: string;
+}): Tolerance {
+  const { maximumAbsoluteError: absolute, maximumRelativeError: relative } = bounds;
+  return {
+    absolute: absolute === undefined ? null : numberOf(absolute),
+    relative: relative === undefined ? null : numberOf(relative),
+    finiteOnly: bounds.nonFinite === "Never",
+  };
+}
+
+async function determinismOf(run: Run, wanted: Asked<"determinism">): Promise<Step> {
+  const tolerance = toleranceOf({ maximumAbsoluteError: wanted.maximumAbsoluteError ?? 0 });
+  const answered = await ask(run, childOf(run), "Determinism", {
+    kind: "determinism",
+    runs: wanted.runs,
+    tolerance,
+  });
+  if (!answered.ok) return answered.error;
+  return judged(judgeDeterminism(wanted, answered.value.comparison, answered.value.input));
+}
+
+/** In a process of its own, which has two models: what it takes is not what the model takes. */
+async function parityOf(
+  run: Run,
+  name: "Parity" | "VariantParity",
+  wanted: Asked<"parity"> | Asked<"variantParity">,
+  reference: Reference | null,
+): Promise<Step> {
+  if (reference === null) return { kind: "skipped", because: "there is nothing to compare with" };
+  const lacking = (message: string) =>
+    error(REASONS.ReferenceUnavailable, `${reference.name}, to compare with: ${message}`);
+  if (reference.sizeBytes > run.deps.memoryBytes) return lacking("it is larger than the memory it may use");
+  const got = await run.deps.fetch(reference, join(run.directory, `${name}.onnx`), run.signal);
+  if (!got.ok) return lacking(got.error.message);
+  if (got.value.digest !== reference.digest)
+    return lacking(`its file is ${got.value.digest}, it should be ${reference.digest}`);
+  const started = await startProcess(run);
+  if (!started.ok) return error(REASONS.VerificationError, endText(started.error));
+  const child = started.value;
+  try {
+    const threads = threadsOf(run.request);
+    const limit = run.deps.memoryBytes;
+    const first = [
+      { kind: "load", path: got.value.path, threads },
+      { kind: "remember", samples: samplesOf(run), limit },
+    ] as const;
+    for (const question of first) {
+      const answered = await child.ask(question);
+      if (!answered.ok) return lacking(`it could not be run: ${endText(answered.error)}`);
+      if (answered.value.kind === "refused" || answered.value.kind === "broken")
+        return lacking(`it could not be run: ${answered.value.message}`);
+    }
+    const loaded = await ask(run, child, name, { kind: "load", path: fileOf(run, "model"), threads });
+    if (!loaded.ok) return loaded.error;
+    const compared = await ask(run, child, name, { kind: "compare", tolerance: toleranceOf(wanted) });
+    return compared.ok
+      ? judged(judgeParity(name, wanted, compared.value.measured, reference.name))
+      : compared.error;
+  } finally {
+    await child.end();
+  }
+}
+
+function samplesOf(run: Run): Samples {
+  const path = run.files.get("golden");
+  return path === undefined ? null : { path, limit: run.deps.memoryBytes };
+}
+
+async function latencyOf(run: Run, wanted: Asked<"latency">): Promise<Step> {
+  const { throughput } = run.request.checks;
+  const { warmup, samples, batchSize } = wanted;
+  const answered = await ask(run, childOf(run), "Latency", { kind: "latency", warmup, samples, batchSize });
+  if (!answered.ok) return answered.error;
+  const rate = throughput === undefined ? null : numberOf(throughput.minimumPerSecond);
+  return judged(judgeLatency(wanted, answered.value.runs, answered.value.input, rate));
+}
+
+async function throughputOf(run: Run, wanted: Asked<"throughput">): Promise<Step> {
+  const answered = await ask(run, childOf(run), "Throughput", {
+    kind: "throughput",
+    milliseconds: millisOf(wanted.duration),
+    batchSize: wanted.batchSize,
+  });
+  if (!answered.ok) return answered.error;
+  return judged(judgeThroughput(wanted, answered.value, threadsOf(run.request)));
+}
+
+/** In a process of its own, which has done nothing else. */
+async function memoryOf(run: Run, wanted: Asked<"memory">): Promise<Step> {
+  const maximum = bytesOf(wanted.maximum);
+  if (maximum === null) return error(REASONS.VerificationError, `"${wanted.maximum}" is no size`);
+  await run.child?.end();
+  run.child = null;
+  const started = await startProcess(run);
+  if (!started.ok) return error(REASONS.VerificationError, endText(started.error));
+  try {
+    const answered = await ask(run, started.value, "Memory", {
+      kind: "memory",
+      path: fileOf(run, "model"),
+      threads: threadsOf(run.request),
+      batchSize: run.request.checks.latency?.batchSize ?? 1,
+      signature: signatureFound(run),
+      samples: samplesOf(run),
+    });
+    if (!answered.ok) return answered.error;
+    return judged(judgeMemory(maximum, answered.value.bytes, answered.value.input));
+  } finally {
+    await started.value.end();
+  }
+}
+
+/** The kind of answer that each question has. */
+type Kinds = {
+  readonly load: "loaded";
+  readonly golden: "golden";
+  readonly determinism: "determinism";
+  readonly remember: "remembered";
+  readonly compare: "parity";
+  readonly latency: "latency";
+  readonly throughput: "throughput";
+  readonly memory: "memory";
+};
+const KINDS: Kinds = {
+  load: "loaded",
+  golden: "golden",
+  determinism: "determinism",
+  remember: "remembered",
+  compare: "parity",
+  latency: "latency",
+  throughput: "throughput",
+  memory: "memory",
 };
 
-async function load({ child, request }: Context, path: string): Promise<Step<Signature>> {
-  const threads = request.checks.latency?.threads ?? 1;
-  const answer = await child.ask({ kind: "load", path, threads });
-  if (!answer.ok) return ended("Load", answer.error, request);
-  if (answer.value.kind !== "loaded") return unexpected("Load", answer.value);
-  const { signature } = answer.value;
-  const measured = `${sideText(signature.inputs)} → ${sideText(signature.outputs)}`;
-  return { kind: "went", judgement: passed("Load", { measured }), value: signature };
+/** Asks, and says what it means where the answer is another one than was asked for, or none. */
+async function ask<Q extends Question>(
+  run: Run,
+  child: ModelProcess,
+  name: CheckName,
+  question: Q,
+): Promise<
+  | { readonly ok: true; readonly value: Extract<Answer, { readonly kind: Kinds[Q["kind"]] }> }
+  | { readonly ok: false; readonly error: Step }
+> {
+  const answer = await child.ask(question);
+  if (!answer.ok) return { ok: false, error: ended(name, answer.error, run.request) };
+  if (answer.value.kind !== KINDS[question.kind]) return { ok: false, error: unexpected(name, answer.value) };
+  return ok(answer.value as Extract<Answer, { readonly kind: Kinds[Q["kind"]] }>);
 }
 
-function signatureOf({ checks }: VerifyRequest, signature: Signature): Promise<Step<null> | null> {
-  return Promise.resolve(
-    checks.signature === undefined ? null : judged(judgeSignature(checks.signature, signature)),
-  );
+function judged(judgement: Judgement): Step {
+  return { kind: "judged", judgement };
 }
 
-async function goldenOf({ child, request, deps, goldenFile }: Context): Promise<Step<null> | null> {
-  const bounds = request.checks.golden;
-  if (bounds === undefined) return null;
-  const wants = {
-    labels: bounds.minimumAccuracy !== undefined,
-    outputs: bounds.maximumAbsoluteError !== undefined,
-  };
-  const answer = await child.ask({ kind: "golden", path: goldenFile, wants, limit: deps.memoryBytes });
-  if (!answer.ok) return ended("Golden", answer.error, request);
-  if (answer.value.kind !== "golden") return unexpected("Golden", answer.value);
-  return judged(judgeGolden(bounds, answer.value.measured));
-}
-
-async function latencyOf({ child, request }: Context): Promise<Step<null> | null> {
-  const wanted = request.checks.latency;
-  if (wanted === undefined) return null;
-  const { warmup, samples, batchSize } = wanted;
-  const answer = await child.ask({ kind: "latency", warmup, samples, batchSize });
-  if (!answer.ok) return ended("Latency", answer.error, request);
-  if (answer.value.kind !== "latency") return unexpected("Latency", answer.value);
-  return judged(judgeLatency(wanted, answer.value.runs, answer.value.input));
-}
-
-function judged(judgement: Judgement): Step<null> {
-  return judgement.reason === null
-    ? { kind: "went", judgement, value: null }
-    : { kind: "refused", judgement };
+function error(reason: Reason, message: string): Step {
+  return { kind: "error", reason, message };
 }
 
 const REASON_OF: Readonly<Record<Refusal, Reason>> = {
@@ -189,46 +396,44 @@ const REASON_OF: Readonly<Record<Refusal, Reason>> = {
   golden: REASONS.GoldenUnreadable,
   run: REASONS.RunFailed,
   memory: REASONS.OutOfMemory,
+  compare: REASONS.NotComparable,
 };
 
 /** What the child said instead of an answer to the question. */
-function unexpected(name: CheckName, answer: Answer): Step<never> {
+function unexpected(name: CheckName, answer: Answer): Step {
   if (answer.kind === "refused") {
     const message =
       answer.because === "memory" ? `the model needs too much memory: ${answer.message}` : answer.message;
-    return { kind: "refused", judgement: failed(name, REASON_OF[answer.because], { message }) };
+    return judged(failed(name, REASON_OF[answer.because], { message }));
   }
   const message = answer.kind === "broken" ? answer.message : `${answer.kind} is no answer`;
-  return { kind: "error", reason: REASONS.VerificationError, message: printable(`${name}: ${message}`) };
+  return error(REASONS.VerificationError, printable(`${name}: ${message}`));
 }
 
 /** What it means that the child ended in the middle of a check. */
-function ended(name: CheckName, end: ProcessEnd, { checks }: VerifyRequest): Step<never> {
+function ended(name: CheckName, end: ProcessEnd, { checks }: VerifyRequest): Step {
   const during = `in check ${name}`;
   switch (end.kind) {
     case "timedOut":
-      return {
-        kind: "refused",
-        judgement: failed(name, REASONS.TimedOut, {
+      return judged(
+        failed(name, REASONS.TimedOut, {
           bound: durationText(millisOf(checks.timeout)),
           message: `the model was not done after ${checks.timeout}, ${during}, and was stopped`,
         }),
-      };
+      );
     case "outOfMemory":
-      return {
-        kind: "refused",
-        judgement: failed(name, REASONS.OutOfMemory, {
+      return judged(
+        failed(name, REASONS.OutOfMemory, {
           message: `the model needs too much memory ${during}: ${end.message}`,
         }),
-      };
+      );
     case "crashed":
-      return {
-        kind: "refused",
-        judgement: failed(name, REASONS.Crashed, { message: `the model crashed ${during}: ${end.message}` }),
-      };
+      return judged(
+        failed(name, REASONS.Crashed, { message: `the model crashed ${during}: ${end.message}` }),
+      );
     case "lost":
     case "cancelled":
-      return { kind: "error", reason: REASONS.VerificationError, message: endText(end) };
+      return error(REASONS.VerificationError, endText(end));
     default:
       return unreachable(end);
   }
@@ -238,21 +443,48 @@ function endText(end: ProcessEnd): string {
   return "message" in end ? end.message : `the verification was stopped (${end.kind})`;
 }
 
-function errorReport(reason: Reason, message: string): VerifyReport {
-  return { kind: "error", reason, message: printable(message) };
+function broken(reason: Reason, message: string): Verified {
+  return { report: { kind: "error", reason, message: printable(message) }, full: null };
 }
 
-/** A failed report: the checks that come after are skipped, and say after what. */
-function report(done: readonly CheckResult[], judgement: Judgement, verifierVersion: string): VerifyReport {
-  const { result, reason } = judgement;
-  const rest = CHECK_NAMES.slice(CHECK_NAMES.indexOf(result.name) + 1).map((name) =>
-    skipped(name, `not run, because ${result.name} failed`),
-  );
+/** The verdict once the checks are over. After one that failed the rest is skipped, and says after what. */
+function verdict(
+  run: Run,
+  startedAt: Instant,
+  done: readonly CheckReport[],
+  refusal: { readonly reason: Reason; readonly result: CheckResult } | null,
+): Verified {
+  const rest = checksOf(run)
+    .slice(done.length)
+    .map(
+      ({ name }): CheckReport => ({
+        ...skipped(name, `not run, because ${refusal?.result.name} failed`),
+        took: 0,
+      }),
+    );
+  const all: readonly CheckReport[] = [...done, ...rest];
+  const checks = all.map(({ took: _took, details: _details, ...result }) => result);
+  const message =
+    refusal === null ? "passed every check" : (refusal.result.message ?? `${refusal.result.name} failed`);
+  const { model } = run;
+  const { version: verifierVersion, clock } = run.deps;
+  const { golden } = run.request;
   return {
-    kind: "failed",
-    reason: reason ?? REASONS.VerificationFailed,
-    message: result.message ?? `${result.name} failed`,
-    checks: [...done, ...rest],
-    verifierVersion,
+    report:
+      refusal === null
+        ? { kind: "passed", checks, verifierVersion }
+        : { kind: "failed", reason: refusal.reason, message, checks, verifierVersion },
+    full: {
+      format: "edgefleet.dev/verification-report/v1",
+      verdict: refusal === null ? "Passed" : "Failed",
+      ...(refusal === null ? {} : { reason: refusal.reason }),
+      message,
+      verifierVersion,
+      startedAt: timestampOf(startedAt),
+      finishedAt: timestampOf(clock.now()),
+      model,
+      golden: golden === null ? null : { digest: golden.digest, sizeBytes: golden.sizeBytes },
+      checks: all,
+    },
   };
 }

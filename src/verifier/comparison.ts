@@ -1,0 +1,214 @@
+import {
+  elementCount,
+  float16,
+  isText,
+  numberAt,
+  type TensorValue,
+  tensorText,
+  type Value,
+} from "./tensor.ts";
+
+// How far outputs are from the expected ones: pure, and added up run by run.
+
+/** What an element may be off by: `|got - expected| <= absolute + relative * |expected|`, as numpy.allclose has it. */
+export type Tolerance = {
+  /** `null`: not judged by it; infinite where both are. */
+  readonly absolute: number | null;
+  readonly relative: number | null;
+  /** Whether NaN and infinity are wrong even where they are expected. */
+  readonly finiteOnly: boolean;
+};
+
+/** One element; `index` counts samples, `element` counts within the sample. Values as text: some are no numbers. */
+export type Difference = {
+  readonly output: string;
+  readonly index: number;
+  readonly element: number;
+  readonly expected: string;
+  readonly got: string;
+  readonly absolute: number;
+  readonly relative: number;
+};
+
+export type Comparison = {
+  readonly samples: number;
+  readonly elements: number;
+  /** Elements further off than the tolerance. */
+  readonly beyond: number;
+  /** Elements that are NaN or infinite in what the model answered. */
+  readonly nonFinite: number;
+  readonly largestAbsolute: number;
+  readonly largestRelative: number;
+  /** The element furthest beyond the tolerance, or furthest off at all where none is; `null`: all are equal. */
+  readonly worst: Difference | null;
+  /** The sample and output whose direction differs most; `null`: there was none with two numbers or more. */
+  readonly lowestCosine: { readonly output: string; readonly index: number; readonly cosine: number } | null;
+};
+
+export type Comparing = {
+  /**
+   * Adds one run.
+   * @param from number of its first sample. @param samples how many it has, along the first axis.
+   * @returns what is wrong where the two cannot be compared.
+   */
+  readonly add: (
+    run: { readonly from: number; readonly samples: number },
+    output: string,
+    expected: Value,
+    got: Value | undefined,
+  ) => string | null;
+  readonly found: () => Comparison;
+};
+
+export function createComparing(tolerance: Tolerance): Comparing {
+  const { finiteOnly } = tolerance;
+  const judged = tolerance.absolute !== null || tolerance.relative !== null;
+  const absolute = tolerance.absolute ?? 0;
+  const relative = tolerance.relative ?? 0;
+  let samples = 0;
+  let elements = 0;
+  let beyond = 0;
+  let nonFinite = 0;
+  let largestAbsolute = 0;
+  let largestRelative = 0;
+  let worst: (Difference & { readonly excess: number }) | null = null;
+  let lowestCosine: Comparison["lowestCosine"] = null;
+
+  function note(
+    place: { readonly output: string; readonly index: number; readonly element: number },
+    pair: { readonly expected: string; readonly got: string },
+    off: { readonly absolute: number; readonly relative: number; readonly excess: number },
+  ): void {
+    if (judged && off.excess > 0) beyond += 1;
+    largestAbsolute = Math.max(largestAbsolute, off.absolute);
+    largestRelative = Math.max(largestRelative, off.relative);
+    const size = judged ? off.excess : off.absolute;
+    if (off.absolute > 0 && (worst === null || size > worst.excess))
+      worst = { ...place, ...pair, absolute: off.absolute, relative: off.relative, excess: size };
+  }
+
+  function addNumbers(
+    { from, perSample }: { readonly from: number; readonly perSample: number },
+    output: string,
+    expected: TensorValue,
+    got: TensorValue,
+  ): void {
+    for (let at = 0; at < expected.data.length; at += 1) {
+      const has = numberAt(got, at);
+      const finite = Number.isFinite(has);
+      if (!finite) nonFinite += 1;
+      const off = errorAt(expected, got, at);
+      if (off === 0 && (finite || !finiteOnly)) continue;
+      const size = Math.abs(numberAt(expected, at));
+      const error = !finite && finiteOnly ? Number.POSITIVE_INFINITY : off;
+      const allowed = absolute + (relative === 0 ? 0 : relative * size);
+      note(
+        { output, index: from + Math.floor(at / perSample), element: at % perSample },
+        { expected: elementText(expected, at), got: elementText(got, at) },
+        {
+          absolute: error,
+          relative: error === Number.POSITIVE_INFINITY ? error : error / size,
+          excess: error === Number.POSITIVE_INFINITY ? error : error - allowed,
+        },
+      );
+    }
+    if (perSample < 2) return;
+    for (let row = 0; row * perSample < expected.data.length; row += 1) {
+      const cosine = cosineOf(expected, got, row * perSample, perSample);
+      if (lowestCosine === null || cosine < lowestCosine.cosine)
+        lowestCosine = { output, index: from + row, cosine };
+    }
+  }
+
+  return {
+    add: ({ from, samples: count }, output, expected, got) => {
+      if (got === undefined) return `the model answers no output "${output}" that can be read`;
+      if (isText(expected) !== isText(got) || expected.data.length !== got.data.length)
+        return `output "${output}" should be ${tensorText(expected)} for ${count} samples, the model answers ${tensorText(got)}`;
+      samples = Math.max(samples, from + count);
+      elements += expected.data.length;
+      const perSample = Math.max(1, elementCount(expected.shape) / Math.max(1, count));
+      if (!isText(expected) && !isText(got)) {
+        addNumbers({ from, perSample }, output, expected, got);
+        return null;
+      }
+      for (const [at, wanted] of (expected.data as readonly string[]).entries()) {
+        const has = String(got.data[at]);
+        if (has === wanted) continue;
+        const off = Number.POSITIVE_INFINITY;
+        note(
+          { output, index: from + Math.floor(at / perSample), element: at % perSample },
+          { expected: JSON.stringify(wanted), got: JSON.stringify(has) },
+          { absolute: off, relative: off, excess: off },
+        );
+      }
+      return null;
+    },
+    found: () => {
+      if (worst === null)
+        return {
+          samples,
+          elements,
+          beyond,
+          nonFinite,
+          largestAbsolute,
+          largestRelative,
+          worst,
+          lowestCosine,
+        };
+      const { excess: _, ...difference } = worst;
+      return {
+        ...{ samples, elements, beyond, nonFinite, largestAbsolute, largestRelative, lowestCosine },
+        worst: difference,
+      };
+    },
+  };
+}
+
+/** NaN equals NaN and an infinity the same infinity; where only one of two is not finite, the error is infinite. */
+function errorAt(expected: TensorValue, got: TensorValue, at: number): number {
+  const a = expected.data[at];
+  const b = got.data[at];
+  if (typeof a === "bigint" && typeof b === "bigint") return Number(a > b ? a - b : b - a);
+  const wanted = expected.type === "float16" ? float16(Number(a)) : Number(a);
+  const has = got.type === "float16" ? float16(Number(b)) : Number(b);
+  if (Object.is(wanted, has) || wanted === has) return 0;
+  const error = Math.abs(wanted - has);
+  return Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
+}
+
+/** 1 for two that are zero or equal throughout, -1 where one is not finite and the other is. */
+function cosineOf(expected: TensorValue, got: TensorValue, start: number, count: number): number {
+  let dot = 0;
+  let a = 0;
+  let b = 0;
+  let differs = false;
+  for (let at = start; at < start + count; at += 1) {
+    if (errorAt(expected, got, at) === 0) {
+      const both = numberAt(expected, at);
+      if (!Number.isFinite(both)) continue;
+      dot += both * both;
+      a += both * both;
+      b += both * both;
+      continue;
+    }
+    differs = true;
+    const [wanted, has] = [numberAt(expected, at), numberAt(got, at)];
+    dot += wanted * has;
+    a += wanted * wanted;
+    b += has * has;
+  }
+  if (!differs) return 1;
+  const cosine = dot / (Math.sqrt(a) * Math.sqrt(b));
+  if (Number.isFinite(cosine)) return Math.max(-1, Math.min(1, cosine));
+  return Number.isFinite(a) && Number.isFinite(b) ? 0 : -1;
+}
+
+function elementText(tensor: TensorValue, at: number): string {
+  const element = tensor.data[at];
+  return typeof element === "bigint" ? String(element) : numberText(numberAt(tensor, at));
+}
+
+export function numberText(value: number): string {
+  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
+}

@@ -1,0 +1,175 @@
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { npzFile } from "../../test/builders/npz.ts";
+import {
+  linearClassifier,
+  modelFile,
+  node,
+  randomPerceptron,
+  tensorInfo,
+} from "../../test/builders/onnx-model.ts";
+import type { CheckResult, Verification } from "../api/model-release.ts";
+import { digestOf } from "../base/digest.ts";
+import { ok } from "../base/result.ts";
+import type { Duration } from "../base/time.ts";
+import { systemClock } from "../runtime/clock.ts";
+import type { VerifyRequest } from "../verification/verification.ts";
+import { type Verified, verify } from "./verify.ts";
+
+// Checks that compare or measure, in real child processes; files come from memory.
+
+const MIB = 2 ** 20;
+const files = new Map<string, Uint8Array>();
+let workdir: string;
+beforeAll(async () => {
+  workdir = await mkdtemp(join(tmpdir(), "verify-test-"));
+});
+afterAll(() => rm(workdir, { recursive: true, force: true }));
+
+function fileOf(bytes: Uint8Array) {
+  const digest = digestOf(bytes);
+  files.set(digest, bytes);
+  return { url: "memory:", digest, sizeBytes: bytes.length };
+}
+
+function verdictOn(
+  model: Uint8Array,
+  checks: Partial<Verification>,
+  more: Partial<VerifyRequest> = {},
+): Promise<Verified> {
+  const request = {
+    tenant: "plant-a",
+    model: fileOf(model),
+    golden: null,
+    parity: null,
+    variantParity: null,
+    checks: { timeout: "1m" as Duration, ...checks },
+    ...more,
+  };
+  const deps = {
+    workdir,
+    memoryBytes: 512 * MIB,
+    fetch: async (from: { readonly digest: string }, to: string) => {
+      await writeFile(to, files.get(from.digest) ?? "");
+      return ok({ path: to, digest: from.digest });
+    },
+    version: "test",
+    clock: systemClock(),
+  };
+  return verify(request, () => undefined, deps, new AbortController().signal);
+}
+
+const perceptron = (seed: number) => randomPerceptron([4, 8, 3], seed);
+const reference = (bytes: Uint8Array) => ({ ...fileOf(bytes), name: "digits-1.0.0" });
+const named = ({ full }: Verified, name: CheckResult["name"]) =>
+  full?.checks.find((check) => check.name === name);
+
+test("a model that answers the same input in the same way is deterministic", async () => {
+  const verified = await verdictOn(perceptron(1), { determinism: { runs: 3 } });
+  expect(named(verified, "Determinism")).toMatchObject({
+    outcome: "Passed",
+    measured: "maximum difference 0",
+  });
+});
+
+test("a model that throws dice is not", async () => {
+  const dice = modelFile({
+    nodes: [node("RandomUniformLike", ["x"], ["y"])],
+    inputs: [tensorInfo("x", ["n", 4])],
+    outputs: [tensorInfo("y", ["n", 4])],
+  });
+  const verified = await verdictOn(dice, { determinism: { runs: 3 } });
+  expect(verified.report).toMatchObject({ kind: "failed", reason: "NotDeterministic" });
+  expect(named(verified, "Determinism")?.worst).toMatchObject({
+    where: expect.stringContaining('output "y"'),
+  });
+});
+
+test("a model is in parity with itself, on made-up samples as on golden ones", async () => {
+  const parity = { with: "previous", minimumAgreement: 1, maximumAbsoluteError: 0 };
+  const made = await verdictOn(perceptron(1), { parity }, { parity: reference(perceptron(1)) });
+  expect(named(made, "Parity")).toMatchObject({
+    outcome: "Passed",
+    measured: "agreement 1 (64 of 64), maximum absolute error 0",
+    method: "64 made-up samples, compared with digits-1.0.0",
+  });
+  const golden = fileOf(npzFile({ x: { descr: "<f4", shape: [5, 4], values: Array(20).fill(0.5) } }));
+  const real = await verdictOn(perceptron(1), { parity }, { golden, parity: reference(perceptron(1)) });
+  expect(named(real, "Parity")?.method).toBe("5 golden samples, compared with digits-1.0.0");
+});
+
+test("a model is not in parity with another one, and the sample that differs most is told", async () => {
+  const verified = await verdictOn(
+    perceptron(1),
+    { parity: { with: "digits-1.0.0", maximumAbsoluteError: "0.0001" } },
+    { parity: reference(perceptron(2)) },
+  );
+  expect(verified.report).toMatchObject({ kind: "failed", reason: "ParityTooLow" });
+  expect(named(verified, "Parity")?.worst).toMatchObject({ index: expect.any(Number) });
+});
+
+test("models that take different inputs cannot be compared", async () => {
+  const other = linearClassifier({ weights: [[1, 0]], bias: [0, 0] });
+  const verified = await verdictOn(
+    perceptron(1),
+    { variantParity: { reference: "fp32", minimumAgreement: 1 } },
+    { variantParity: reference(other) },
+  );
+  expect(verified.report).toMatchObject({ kind: "failed", reason: "NotComparable" });
+});
+
+test("a reference that does not load is no fault of the model", async () => {
+  const verified = await verdictOn(
+    perceptron(1),
+    { parity: { with: "previous", minimumAgreement: 1 } },
+    { parity: reference(Buffer.from("no model")) },
+  );
+  expect(verified).toMatchObject({ report: { kind: "error", reason: "ReferenceUnavailable" }, full: null });
+});
+
+test("with nothing to compare with, parity is skipped and the rest goes on", async () => {
+  const verified = await verdictOn(perceptron(1), { parity: { with: "previous", minimumAgreement: 1 } });
+  expect(verified.report.kind).toBe("passed");
+  expect(named(verified, "Parity")).toMatchObject({ outcome: "Skipped" });
+});
+
+test("throughput counts inferences, not runs", async () => {
+  const throughput = { minimumPerSecond: 1, batchSize: 16, duration: "200ms" as Duration };
+  const verified = await verdictOn(perceptron(1), { throughput });
+  const details = named(verified, "Throughput")!.details as { readonly inferences: number };
+  expect(details.inferences % 16).toBe(0);
+  const refused = await verdictOn(perceptron(1), { throughput: { ...throughput, minimumPerSecond: 1e12 } });
+  expect(refused.report).toMatchObject({ kind: "failed", reason: "ThroughputTooLow" });
+});
+
+test("memory is that of the model: a large one is found to be large, a small one small", async () => {
+  // 1024 × 4096 weights and as many again: 32 MiB of floats.
+  const large = randomPerceptron([1024, 4096, 1024]);
+  const found = await verdictOn(large, { memory: { maximum: "1Gi" } });
+  const { bytes } = named(found, "Memory")!.details as { readonly bytes: number };
+  expect(bytes).toBeGreaterThan(32 * MIB);
+  expect(bytes).toBeLessThan(200 * MIB);
+  const small = await verdictOn(perceptron(1), { memory: { maximum: "16Mi" } });
+  expect(named(small, "Memory")).toMatchObject({ outcome: "Passed" });
+  const refused = await verdictOn(large, { memory: { maximum: "32Mi" } });
+  expect(refused.report).toMatchObject({ kind: "failed", reason: "MemoryTooHigh" });
+});
+
+test("the full report has the file's facts, times and figures; the short one has none of the figures", async () => {
+  const verified = await verdictOn(perceptron(1), {
+    latency: { p99: "1m" as Duration, warmup: 1, samples: 20, batchSize: 1, threads: 1 },
+    throughput: { minimumPerSecond: 1, batchSize: 1, duration: "100ms" as Duration },
+  });
+  expect(verified.full).toMatchObject({
+    format: "edgefleet.dev/verification-report/v1",
+    verdict: "Passed",
+    model: { digest: digestOf(perceptron(1)), opsets: [{ domain: "" }], inputs: [{ name: "x" }] },
+  });
+  expect(named(verified, "Latency")?.details).toMatchObject({
+    timing: { runs: 20, p99: { value: expect.any(Number) } },
+    atRate: { perSecond: 1 },
+  });
+  expect(JSON.stringify(verified.report)).not.toContain("details");
+});
