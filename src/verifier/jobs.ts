@@ -1,7 +1,7 @@
 import { REASONS } from "../api/reasons.ts";
+import type { FullReport } from "../api/verification-report.ts";
 import { type Clock, elapsed, type Instant } from "../base/time.ts";
 import type { Log } from "../telemetry/telemetry.ts";
-import type { FullReport } from "../verification/full-report.ts";
 import type { VerificationKey, VerifyReport, VerifyRequest } from "../verification/verification.ts";
 import type { Verified } from "./verify.ts";
 

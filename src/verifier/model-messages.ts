@@ -1,5 +1,5 @@
+import type { ModelFacts } from "../api/verification-report.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import type { ModelFacts } from "../verification/full-report.ts";
 import type { Classification } from "./classification.ts";
 import type { Comparison, Tolerance } from "./comparison.ts";
 import type { GoldenWants } from "./golden.ts";

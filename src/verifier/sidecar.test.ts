@@ -279,7 +279,7 @@ describe("a bad model is Failed, with the reason", () => {
       kind: "failed",
       reason: "AccuracyTooLow",
       message:
-        '3 of 4 samples are classified rightly by output "probabilities", which is 0.75, less than 0.8; the surest mistake is sample 3: expected class 2, got 0',
+        '3 of 4 samples are classified rightly by output "probabilities", which is 0.75, less than 0.8; the surest mistake is sample 3: expected class 2, got class 0; most often taken for each other: 0 for 2 (1×)',
     });
   });
 

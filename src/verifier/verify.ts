@@ -2,11 +2,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { CheckResult, Verification } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
+import type { CheckReport, FullReport, ModelFacts } from "../api/verification-report.ts";
 import { type Decimal, numberOf } from "../base/decimal.ts";
 import { bytesOf } from "../base/quantity.ts";
 import { ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, durationText, type Instant, millisOf, timestampOf } from "../base/time.ts";
-import type { CheckReport, FullReport, ModelFacts } from "../verification/full-report.ts";
 import type { Reference, VerifyReport, VerifyRequest } from "../verification/verification.ts";
 import {
   type Bytes,

@@ -1,4 +1,4 @@
-import type { CheckResult } from "../api/model-release.ts";
+import type { CheckResult } from "./model-release.ts";
 
 // Everything a verification has found out: what `kubectl` shows is a part of it.
 
