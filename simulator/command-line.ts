@@ -204,6 +204,15 @@ const FLAGS: Readonly<Record<string, Flag>> = {
       draft.options.equalPriorityLayers = value;
     },
   ),
+  "repush-on-delete": toggle(
+    "deleting a deployment sends what is applied once more, under a new version",
+    (draft) => {
+      draft.options.repushOnDelete = true;
+    },
+  ),
+  "clear-module-tags": toggle("a deployment that writes to a module's twin clears its tags", (draft) => {
+    draft.options.clearModuleTags = true;
+  }),
   "session-subscriptions": choice(
     SESSION_SUBSCRIPTIONS,
     "subscriptions that a lasting MQTT session keeps (default all)",

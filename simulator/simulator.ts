@@ -59,6 +59,8 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
   connectionLag: 300_000,
   untargetedLayer: "remove",
   equalPriorityLayers: "newestOnly",
+  repushOnDelete: false,
+  clearModuleTags: false,
   autoStart: true,
   chargeDevices: false,
   reportInterval: 60_000,

@@ -1,10 +1,19 @@
-import { isObject, type JsonObject, type JsonValue, NOTHING, sameJson, setKey } from "../base/json.ts";
+import {
+  isObject,
+  type JsonObject,
+  type JsonValue,
+  NOTHING,
+  sameJson,
+  setKey,
+  withValueAt,
+} from "../base/json.ts";
 import { parseTargetCondition, type TargetCondition } from "./conditions.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
+import { checkId } from "./identity.ts";
 import { createListeners, type Kept } from "./kept.ts";
 import { checkEtag, type IfMatch } from "./preconditions.ts";
 import { parseQuery } from "./query.ts";
-import { checkPatch } from "./twin.ts";
+import { checkPatch, checkSize } from "./twin.ts";
 
 export type ConfigurationKind = "device" | "module" | "standard" | "layered";
 
@@ -262,21 +271,44 @@ export function parseModulesContent(
   if (!isObject(agent)) return invalidContent("modulesContent needs a $edgeAgent key (it may be empty)");
   const settings: Record<string, readonly Setting[]> = {};
   for (const [module, content] of Object.entries(modules)) {
+    const named = checkId(module, "moduleId");
+    if (!named.ok) return invalidContent(named.refusal.message);
     if (!isObject(content)) return invalidContent(`modulesContent.${module} must be an object`);
     const parsed = parseSettings(content, `modulesContent.${module}`);
     if (!parsed.ok) return parsed;
+    const sized = checkSize("properties.desired", wholeOf(parsed.value));
+    if (!sized.ok) return invalidContent(`modulesContent.${module}: ${sized.refusal.message}`);
     setKey(settings, module, parsed.value);
   }
   const whole = agent["properties.desired"];
   if (whole === undefined) return checkLayer(settings);
-  if (!isObject(whole) || !isObject(whole["systemModules"]) || !isObject(whole["runtime"]))
+  const complete =
+    isObject(whole) &&
+    typeof whole["schemaVersion"] === "string" &&
+    isObject(whole["systemModules"]) &&
+    isObject(whole["runtime"]);
+  if (!complete)
     return invalidContent("$edgeAgent properties.desired needs schemaVersion, runtime and systemModules");
   const hub = modules["$edgeHub"];
   if (!isObject(hub) || !isObject(hub["properties.desired"]))
     return invalidContent("a standard deployment needs $edgeHub with properties.desired");
-  const named = isObject(whole["modules"]) ? Object.keys(whole["modules"]).length : 0;
-  if (named > MOST_MODULES) return invalidContent(`at most ${MOST_MODULES} modules are allowed`);
-  return ok({ kind: "standard", settings });
+  const named = checkModuleNames(isObject(whole["modules"]) ? Object.keys(whole["modules"]) : []);
+  return named.ok ? ok({ kind: "standard", settings }) : named;
+}
+
+/** The desired properties as these settings alone make them. */
+function wholeOf(settings: readonly Setting[]): JsonObject {
+  return settings.reduce((whole, { path, value }) => withValueAt(whole, path, value), NOTHING);
+}
+
+/** Each becomes an identity on every device. */
+function checkModuleNames(names: readonly string[]): Answer<void> {
+  if (names.length > MOST_MODULES) return invalidContent(`at most ${MOST_MODULES} modules are allowed`);
+  for (const name of names) {
+    const named = checkId(name, "moduleId");
+    if (!named.ok) return invalidContent(named.refusal.message);
+  }
+  return ok(undefined);
 }
 
 function checkLayer(
@@ -285,7 +317,17 @@ function checkLayer(
   for (const { path } of settings["$edgeAgent"] ?? [])
     if (path[0] === "systemModules" || path[0] === "runtime")
       return invalidContent("a layered deployment must not define systemModules or runtime");
-  return ok({ kind: "layered", settings });
+  const named = checkModuleNames(namedModules(settings["$edgeAgent"] ?? []));
+  return named.ok ? ok({ kind: "layered", settings }) : named;
+}
+
+function namedModules(settings: readonly Setting[]): readonly string[] {
+  const names = settings.flatMap(({ path: [first, name], value }) => {
+    if (first !== "modules") return [];
+    if (name !== undefined) return [name];
+    return isObject(value) ? Object.keys(value) : [];
+  });
+  return [...new Set(names)];
 }
 
 function parseSettings(content: JsonObject, where: string): Answer<readonly Setting[]> {

@@ -34,6 +34,10 @@ export type EvaluationOptions = {
   readonly untargetedLayer: "remove" | "keep";
   /** Of layers with one priority: `newestOnly` applies the youngest alone, `perPath` lets the youngest win path by path. */
   readonly equalPriorityLayers: EqualPriorityLayers;
+  /** Whether the deletion of a deployment sends what is applied once more to the devices that it targeted. */
+  readonly repushOnDelete: boolean;
+  /** Whether a deployment that writes to a module's twin clears the tags of it. */
+  readonly clearModuleTags: boolean;
 };
 
 export type Evaluation = {
@@ -79,6 +83,9 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
   const edgePlans = new Map<string, EdgePlan>();
   const pathPlans = new Map<string, Plan>();
 
+  /** Configurations of the last run: one that is gone has been deleted since. */
+  let known: ReadonlySet<string> = new Set();
+
   configurations.onChange(() => {
     edgePlans.clear();
     pathPlans.clear();
@@ -97,10 +104,36 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
       ranked.map((one) => [one.id, { targeted: 0, applied: 0, successful: 0, failed: 0 }]),
     );
     let writes = 0;
-    for (const identity of registry.devices()) writes += evaluateDevice(identity, ranked, tallies);
+    const deleted = [...known].filter((id) => configurations.get(id) === undefined);
+    known = new Set(ranked.map(({ id }) => id));
+    for (const identity of registry.devices()) {
+      const targeted = options.repushOnDelete && wasTargeted(identity.deviceId, deleted);
+      writes += evaluateDevice(identity, ranked, tallies);
+      if (targeted) writes += pushAgain(identity.deviceId);
+    }
     for (const one of ranked) {
       const tally = tallies.get(one.id);
       if (tally !== undefined) configurations.setResults(one.id, resultsOf(one, tally));
+    }
+    return writes;
+  }
+
+  function wasTargeted(device: string, ids: readonly string[]): boolean {
+    const status = twins.get(twinKey(device, "$edgeAgent"))?.configurations ?? {};
+    return ids.some((id) => Object.hasOwn(status, id));
+  }
+
+  /** The same content under a new version, for every module that a deployment has set something on. */
+  function pushAgain(device: string): number {
+    let writes = 0;
+    for (const { moduleId } of registry.modulesOf(device)) {
+      const key = twinKey(device, moduleId);
+      const memory = memories.get(key);
+      const isSet = memory !== undefined && (memory.whole.length > 0 || memory.owned.length > 0);
+      const written = isSet ? twins.patch(key, { tags: null, desired: NOTHING }, null) : null;
+      if (memory === undefined || written?.ok !== true) continue;
+      memories.set(key, { ...memory, section: written.value.desired });
+      writes += 1;
     }
     return writes;
   }
@@ -213,7 +246,8 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
     const kept = lost.filter((old) => untargeted === "keep" && isThere(old));
     const wanted = wantedOf(had, plan, memory, { lost, kept });
     const differs = !sameJson(had, wanted);
-    const written = differs ? twins.patch(key, { tags: null, desired: mergePatch(had, wanted) }, null) : null;
+    const tags = options.clearModuleTags && twin.moduleId !== null ? mergePatch(twin.tags, NOTHING) : null;
+    const written = differs ? twins.patch(key, { tags, desired: mergePatch(had, wanted) }, null) : null;
     // What does not fit into the twin is not applied: the configuration stays Targeted there.
     const status = written?.ok === false ? asTargeted(plan.status) : plan.status;
     twins.setConfigurations(key, status);
