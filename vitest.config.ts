@@ -26,6 +26,16 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: "sdk",
+          include: ["test/sdk/**/*.test.ts"],
+          testTimeout: 60_000,
+          hookTimeout: 300_000, // on a new machine Python's packages are fetched
+          maxConcurrency: 100, // these tests wait more than they work
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: "e2e",
           include: ["test/e2e/**/*.test.ts"],
           globalSetup: ["test/envtest/setup.ts"],

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { addCounts, type Counts, countsOf, countsText } from "./test-counts.ts";
 
-const PROJECTS = ["unit", "envtest", "e2e"] as const;
+const PROJECTS = ["unit", "sdk", "envtest", "e2e"] as const;
 const CHECKS = [
   { name: "types", command: ["tsc", "-p", "."] },
   { name: "lint", command: ["biome", "ci", "--colors=off", "."] },
