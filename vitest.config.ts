@@ -30,7 +30,7 @@ export default defineConfig({
           include: ["test/sdk/**/*.test.ts"],
           testTimeout: 60_000,
           hookTimeout: 300_000, // on a new machine Python's packages are fetched
-          maxConcurrency: 100, // these tests wait more than they work
+          maxConcurrency: 32, // these tests wait more than they work
         },
       },
       {

@@ -242,9 +242,8 @@ export const DEVICE_SCENARIOS: readonly Scenario<DeviceStage>[] = [
     offered: hasToken,
     play: async ({ register }) => {
       const { keys, client } = await register();
-      const device = await client({ kind: "token", key: keys.primaryKey, seconds: 3 });
+      const device = await client({ kind: "token", key: keys.primaryKey, seconds: 10 });
       await device.open();
-      await device.report({ here: true });
       await eventually(() => device.heard.lost);
       expect(await whyNot(device)).toBeInstanceOf(Error);
       const fresh = await client({ kind: "token", key: keys.primaryKey, seconds: 600 });

@@ -28,7 +28,7 @@ export async function nodeDevice(
     ...(credential.kind === "certificate" ? { cert: credential.cert, key: credential.key } : {}),
     ...(renewed === undefined
       ? {}
-      : { tokenRenewal: { tokenValidTimeInSeconds: renewed, tokenRenewalMarginInSeconds: renewed - 3 } }),
+      : { tokenRenewal: { tokenValidTimeInSeconds: renewed, tokenRenewalMarginInSeconds: 2 } }),
   } as never);
   client.setRetryPolicy({ shouldRetry: () => comesBack, nextRetryTimeout: () => (comesBack ? 50 : 0) });
   const heard = { desired: [] as Json[], messages: [] as Message[], lost: false };

@@ -29,7 +29,7 @@ function setupsOf(transport: NodeTransport): readonly DeviceSetup[] {
           name: `${module ? "a module" : "a device"} over ${transport} with a ${credential}`,
           module,
           credential,
-          renewedToken: credential === "SAS key" ? 5 : null,
+          renewedToken: credential === "SAS key" ? 10 : null,
           connect: (who, brought, options) => nodeDevice(hub, transport, who, brought, options),
         }),
       ),

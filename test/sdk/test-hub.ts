@@ -84,9 +84,9 @@ export function bearerToken(): string {
   return `${part({ alg: "none" })}.${part({ exp: Math.floor(Date.now() / 1000) + 3600 })}.`;
 }
 
-/** Waits until something is so; twenty seconds at most, and then says what it was that did not come. */
+/** Waits until something is so; half a minute at most, and then says what it was that did not come. */
 export async function eventually(isSo: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = Date.now() + 20_000; !(await isSo()); ) {
+  for (const end = Date.now() + 30_000; !(await isSo()); ) {
     if (Date.now() > end) throw new Error(`it did not come to this: ${isSo}`);
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
