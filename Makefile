@@ -22,7 +22,7 @@ $(INSTALLED): package-lock.json
 check: $(INSTALLED) ## types, lint, generated files, unit tests, unused code: quick
 	$(NPM) run --silent check
 
-test: $(INSTALLED) ## check, then a real API server, then end to end; the last line counts the tests
+test: $(INSTALLED) ## check, the vendor's SDKs, a real API server, end to end; the last line counts the tests
 	@$(NPM) run --silent test -- $(ARGS)
 
 demo: $(INSTALLED) ## the whole product on this machine: good, slow and broken releases meet 200 devices
