@@ -37,7 +37,7 @@ export const DEVICE_SCENARIOS: readonly Scenario<DeviceStage>[] = [
   },
   {
     title: "it hears of every change of its desired properties, in order, each as it was written",
-    play: async ({ service, connected }) => {
+    play: async ({ service, setup, connected }) => {
       const { who, device } = await connected();
       await device.listenToDesired();
       for (let step = 1; step <= 8; step++)
@@ -47,7 +47,10 @@ export const DEVICE_SCENARIOS: readonly Scenario<DeviceStage>[] = [
           "*",
         );
       await eventually(() => device.heard.desired.length === 8);
-      expect(device.heard.desired).toEqual(
+      const heard = [...device.heard.desired];
+      // A client whose SDK calls back from several threads goes by the version.
+      if (!setup.inOrder) heard.sort((a, b) => Number(a["$version"]) - Number(b["$version"]));
+      expect(heard).toEqual(
         Array.from({ length: 8 }, (_, at) => ({
           step: at + 1,
           gone: at % 2 === 0 ? { step: at + 1 } : null,
@@ -153,7 +156,7 @@ export const DEVICE_SCENARIOS: readonly Scenario<DeviceStage>[] = [
   {
     title: "messages from the cloud wait for it, and come one by one, with properties",
     offered: ({ module }) => !module,
-    play: async ({ hub, service, register }) => {
+    play: async ({ hub, service, setup, register }) => {
       const { who, client } = await register();
       const properties = { key: "a & b", empty: "" };
       await hub.sendMessage(who.deviceId, {
@@ -168,9 +171,13 @@ export const DEVICE_SCENARIOS: readonly Scenario<DeviceStage>[] = [
       await device.listenToMessages();
       await hub.sendMessage(who.deviceId, { body: "three" });
       await eventually(() => device.heard.messages.length === 3);
-      expect(device.heard.messages.map(({ body }) => body)).toEqual(["one", "zwei ü", "three"]);
-      expect(device.heard.messages[0]).toMatchObject({ messageId: "m-1", correlationId: "c-1" });
-      expect(device.heard.messages[0]?.properties).toMatchObject({ key: "a & b" });
+      const bodies = device.heard.messages.map(({ body }) => body);
+      expect(setup.inOrder ? bodies : bodies.sort()).toEqual(
+        setup.inOrder ? ["one", "zwei ü", "three"] : ["one", "three", "zwei ü"],
+      );
+      const one = device.heard.messages.find(({ body }) => body === "one");
+      expect(one).toMatchObject({ messageId: "m-1", correlationId: "c-1" });
+      expect(one?.properties).toMatchObject({ key: "a & b" });
       await eventually(async () => (await service.get(who))["cloudToDeviceMessageCount"] === 0);
     },
   },

@@ -101,6 +101,7 @@ export function nodeService({ endpoint }: TestHub, credential: ServiceCredential
 
 function authenticationOf(registered: Parameters<Service["create"]>[1]): Json | undefined {
   if (registered === null) return undefined;
+  if (registered === "authority") return { type: "certificateAuthority" };
   if ("primaryKey" in registered) return sas(registered);
   return { type: "selfSigned", x509Thumbprint: { ...registered, secondaryThumbprint: "" } };
 }

@@ -8,8 +8,8 @@ export type Who = { readonly deviceId: string; readonly moduleId: string | null 
 
 export type Keys = { readonly primaryKey: string; readonly secondaryKey: string };
 
-/** What an identity proves itself with, as the service registers it. `null`: the hub makes keys. */
-export type Registered = Keys | { readonly primaryThumbprint: string } | null;
+/** What an identity proves itself with, as the service registers it. `null`: keys that the hub makes. */
+export type Registered = Keys | { readonly primaryThumbprint: string } | "authority" | null;
 
 /** What a client brings to prove who it is. `seconds` is how long a token is good for; a key makes its own tokens. */
 export type Credential =

@@ -21,21 +21,26 @@ afterAll(async () => {
   await hub?.stop();
 });
 
+const CREDENTIALS: readonly CredentialKind[] = [
+  "SAS key",
+  "SAS token",
+  "X.509 thumbprint",
+  "X.509 authority",
+];
+
 const services = {
   policy: () => pythonService(python, null),
   "bearer token": () => pythonService(python, bearerToken()),
 } as const satisfies Readonly<Record<string, () => Promise<Service>>>;
 
 function setupsOf(transport: PythonTransport): readonly DeviceSetup[] {
-  // Certificates are not asked for on the port of WebSockets.
-  const credentials: readonly CredentialKind[] =
-    transport === "MQTT" ? ["SAS key", "SAS token", "X.509 thumbprint"] : ["SAS key", "SAS token"];
   return [false, true].flatMap((module) =>
-    credentials.map(
+    CREDENTIALS.map(
       (credential): DeviceSetup => ({
         name: `${module ? "a module" : "a device"} over ${transport} with a ${credential}`,
         module,
         credential,
+        inOrder: false,
         // It renews two minutes before the end.
         renewedToken: credential === "SAS key" ? 128 : null,
         connect: (who, brought, options) => pythonDevice({ hub, python }, transport, who, brought, options),

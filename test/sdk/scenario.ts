@@ -1,9 +1,9 @@
 import { randomBytes } from "node:crypto";
-import { deviceCertificate } from "../../simulator/testing/device-client.ts";
+import { deviceCertificate } from "../../simulator/testing/device-certificates.ts";
 import type { ConnectOptions, Credential, Device, Keys, Registered, Service, Who } from "./ports.ts";
 import type { TestHub } from "./test-hub.ts";
 
-export type CredentialKind = "SAS key" | "SAS token" | "X.509 thumbprint";
+export type CredentialKind = "SAS key" | "SAS token" | "X.509 thumbprint" | "X.509 authority";
 
 /** One way in which a device may be connected: a column of the matrix. */
 export type DeviceSetup = {
@@ -12,6 +12,8 @@ export type DeviceSetup = {
   readonly credential: CredentialKind;
   /** Seconds that a token is good for that the SDK renews soon; `null`: this client cannot renew. */
   readonly renewedToken: number | null;
+  /** Whether the SDK calls back in the order in which the hub wrote, or from threads that race. */
+  readonly inOrder: boolean;
   readonly connect: (who: Who, credential: Credential, options: ConnectOptions) => Promise<Device>;
 };
 
@@ -63,7 +65,7 @@ export async function playDevice(
   const register = async (): Promise<Identity> => {
     const who: Who = { deviceId: uniqueName("cam"), moduleId: setup.module ? "inference" : null };
     const keys = newKeys();
-    const { registered, credential } = await credentialOf(setup.credential, who, keys);
+    const { registered, credential } = await credentialOf(setup.credential, hub, who, keys);
     if (who.moduleId !== null) await service.create({ ...who, moduleId: null }, null);
     await service.create(who, registered);
     const client = async (brought = credential, options: ConnectOptions = { comesBack: false }) => {
@@ -98,6 +100,7 @@ function uniqueName(what: string): string {
 
 async function credentialOf(
   kind: CredentialKind,
+  hub: TestHub,
   who: Who,
   keys: Keys,
 ): Promise<{ readonly registered: Registered; readonly credential: Credential }> {
@@ -106,6 +109,11 @@ async function credentialOf(
       return { registered: keys, credential: { kind: "key", key: keys.primaryKey } };
     case "SAS token":
       return { registered: keys, credential: { kind: "token", key: keys.primaryKey, seconds: 3600 } };
+    case "X.509 authority": {
+      const name = who.moduleId === null ? who.deviceId : `${who.deviceId}/${who.moduleId}`;
+      const { cert, key } = await deviceCertificate(name, { by: hub.authority });
+      return { registered: "authority", credential: { kind: "certificate", cert, key } };
+    }
     case "X.509 thumbprint": {
       const { cert, key, thumbprint } = await deviceCertificate(who.deviceId);
       return {

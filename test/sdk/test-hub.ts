@@ -1,6 +1,7 @@
 import { createHmac } from "node:crypto";
 import { createSimulator, type Endpoint } from "../../simulator/simulator.ts";
 import { controlCall } from "../../simulator/testing/control-client.ts";
+import { type Authority, newAuthority } from "../../simulator/testing/device-certificates.ts";
 import type { Message, Who } from "./ports.ts";
 
 /** An event as the feed has it. */
@@ -14,6 +15,8 @@ export type FeedEvent = {
 /** A hub without devices of its own, and what no SDK does: the event feed, messages from the cloud, broken lines. */
 export type TestHub = {
   readonly endpoint: Endpoint & { readonly proxyPort: number };
+  /** Whose certificates of devices the hub takes. */
+  readonly authority: Authority;
   readonly telemetryOf: (deviceId: string) => Promise<readonly FeedEvent[]>;
   /** What became of the connections of a device and of its modules. */
   readonly connectionsOf: (deviceId: string) => Promise<readonly ("connected" | "disconnected")[]>;
@@ -24,7 +27,9 @@ export type TestHub = {
 };
 
 export async function startHub(): Promise<TestHub> {
+  const authority = await newAuthority("plant");
   const simulator = createSimulator({
+    deviceAuthorities: [authority.pem],
     tier: "S3",
     throttling: false,
     autoStart: false,
@@ -48,6 +53,7 @@ export async function startHub(): Promise<TestHub> {
     );
   return {
     endpoint: { ...endpoint, proxyPort: endpoint.proxyPort ?? 0 },
+    authority,
     telemetryOf: (deviceId) => eventsOf("Telemetry", deviceId),
     connectionsOf,
     sendMessage: async (deviceId, message) => {

@@ -82,7 +82,12 @@ class Service:
     def create(self, who, registered, iotEdge):
         device, module = who["deviceId"], who["moduleId"]
         registered = registered or {"primaryKey": "", "secondaryKey": ""}
-        if "primaryKey" in registered:
+        if registered == "authority":
+            if module is None:
+                made = self.registry.create_device_with_certificate_authority(device, "enabled", iotEdge)
+            else:
+                made = self.registry.create_module_with_certificate_authority(device, module, None)
+        elif "primaryKey" in registered:
             keys = (registered["primaryKey"], registered["secondaryKey"])
             if module is None:
                 made = self.registry.create_device_with_sas(device, *keys, "enabled", iotEdge)
@@ -110,6 +115,9 @@ class Service:
         if proof.type == "sas":
             keys = (proof.symmetric_key.primary_key, proof.symmetric_key.secondary_key)
             return document(self.registry.update_device_with_sas(deviceId, device.etag, *keys, status))
+        if proof.type == "certificateAuthority":
+            after = self.registry.update_device_with_certificate_authority(deviceId, device.etag, status)
+            return document(after)
         prints = (proof.x509_thumbprint.primary_thumbprint, proof.x509_thumbprint.secondary_thumbprint)
         return document(self.registry.update_device_with_x509(deviceId, device.etag, *prints, status))
 
