@@ -1,6 +1,7 @@
 import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
 import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
+import { controlCall } from "../testing/control-client.ts";
 import { deviceClient } from "../testing/device-client.ts";
 import { connectRegistry, problemOf, type Registry, rawCall, redirect } from "../testing/service-client.ts";
 
@@ -369,4 +370,39 @@ test("devices.jobs takes SELECT * only, and says deviceJob", async () => {
     "SELECT * FROM devices WHERE jobId = 'all'",
   ])
     expect((await problemOf(registry.createQuery(text).next(""))).response?.statusCode, text).toBe(400);
+});
+
+test("jobs have counters, a budget and faults of their own, and their work counts for the day's messages", async () => {
+  const { simulator, registry, jobs, hub, endpoint } = await startHub();
+  await addDevices(registry, 3);
+  await jobs.scheduleTwinUpdate("all", "*", PATCH, new Date(0), 60);
+  await simulator.advance(1000);
+  await statusOfJob(jobs, "all");
+  const { classes, operations } = hub.counters.report();
+  expect(classes["job"]?.total).toBe(2);
+  expect(operations["job.create"]?.results).toEqual({ "200": 1 });
+  expect(hub.quota.report().classes.jobDevice).toBe(3);
+
+  const struck = controlCall(endpoint, "POST", "faults", {
+    kind: "status",
+    status: 503,
+    operations: ["job.get"],
+    until: 1,
+  });
+  expect((await struck).status).toBe(200);
+  expect((await problemOf(jobs.getJob("all"))).response?.statusCode).toBe(503);
+
+  for (let index = 0; index < 99; index++) await statusOfJob(jobs, "all");
+  expect((await problemOf(jobs.getJob("all"))).response?.statusCode).toBe(429);
+});
+
+test("a job on a hub whose messages of the day are used up reaches no device", async () => {
+  const { simulator, registry, jobs } = await startHub({ dailyQuota: 2 });
+  await addDevices(registry, 4);
+  await jobs.scheduleTwinUpdate("all", "*", PATCH, new Date(0), 60);
+  await simulator.advance(1000);
+  expect((await statusOfJob(jobs, "all")).deviceJobStatistics).toMatchObject({
+    succeededCount: 2,
+    failedCount: 2,
+  });
 });

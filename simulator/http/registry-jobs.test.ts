@@ -1,3 +1,6 @@
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import {
   BlobServiceClient,
   type ContainerClient,
@@ -25,7 +28,9 @@ afterEach(async () => {
   await Promise.all(running.splice(0).map((simulator) => simulator.stop()));
 });
 
-async function startHub(options: Partial<SimulatorOptions> & { readonly clock?: "virtual" } = {}) {
+async function startHub(
+  options: Partial<SimulatorOptions> & { readonly clock?: "virtual"; readonly state?: string } = {},
+) {
   const simulator = createSimulator({ tier: "S3", autoStart: false, ...options });
   running.push(simulator);
   const endpoint = await simulator.start();
@@ -83,6 +88,7 @@ async function listed(registry: Registry): Promise<readonly RegistryJob[]> {
 test("a whole registry moves to another hub, keys, twins, modules and parents with it", async () => {
   const { registry, simulator } = await startHub();
   const { client, uri } = await newContainer();
+  await registry.create({ deviceId: "before-its-parent" });
   const edge = (await registry.create({ deviceId: "z-edge", capabilities: { iotEdge: true } } as never))
     .responseBody as unknown as { readonly deviceScope: string };
   const child = { deviceId: "a-child", capabilities: { iotEdge: true }, parentScopes: [edge.deviceScope] };
@@ -93,6 +99,8 @@ test("a whole registry moves to another hub, keys, twins, modules and parents wi
     statusReason: "broken",
     deviceScope: below.deviceScope,
   } as never);
+  const early = JSON.parse(JSON.stringify((await registry.get("before-its-parent")).responseBody));
+  await registry.update({ ...early, deviceScope: edge.deviceScope });
   await registry.addModule({ deviceId: "a-leaf", moduleId: "probe" } as never);
   await registry.updateTwin(
     "a-leaf",
@@ -106,7 +114,7 @@ test("a whole registry moves to another hub, keys, twins, modules and parents wi
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line));
-  expect(lines.length).toBe(8);
+  expect(lines.length).toBe(9);
   expect(lines.find((line) => line.id === "a-leaf" && line.moduleId === undefined)).toMatchObject({
     status: "disabled",
     tags: { site: "a" },
@@ -118,7 +126,7 @@ test("a whole registry moves to another hub, keys, twins, modules and parents wi
   expect(imported).toMatchObject({ status: "completed", type: "import" });
   expect(await textOf(client, "importErrors.log")).toBe("");
   const there = other.simulator.hub;
-  expect(there.registry.count()).toBe(3);
+  expect(there.registry.count()).toBe(4);
   for (const identity of simulator.hub.registry.devices()) {
     const copy = there.registry.get(identity.deviceId, null);
     const { etag: _etag, generationId: _generation, statusUpdatedTime: _time, ...same } = identity;
@@ -211,6 +219,34 @@ test("one job runs at a time; the second finds the quota used up, until the firs
   expect(await textOf(client, "devices.txt")).toContain("cam-1");
   await registry.cancelJob(second.jobId);
   expect((await listed(registry)).map((job) => job.status)).toEqual(["cancelled", "completed"]);
+});
+
+test("a restart with a state keeps what ended, fails what was under way, and holds no access in its file", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "registry-jobs-"));
+  const state = join(directory, "hub.state");
+  const { client, uri } = await newContainer();
+  const before = await startHub({ clock: "virtual", state });
+  await before.registry.create({ deviceId: "cam-1" });
+  const done = (await before.registry.exportDevicesToBlob(uri, false)) as unknown as RegistryJob;
+  await before.simulator.advance(0);
+  const underWay = (await before.registry.importDevicesFromBlob(uri, uri)) as unknown as RegistryJob;
+  await before.simulator.stop();
+  expect(await textOf(client, "devices.txt")).toContain("cam-1");
+  const signature = new URL(uri).searchParams.get("sig")!;
+  for (const name of await readdir(directory)) {
+    const bytes = await readFile(join(directory, name), "latin1");
+    expect(bytes).not.toContain(signature);
+    expect(bytes).not.toContain(encodeURIComponent(signature));
+  }
+
+  const { registry } = await startHub({ state });
+  expect(await registry.getJob(done.jobId)).toMatchObject({ status: "completed", progress: 100 });
+  expect(await registry.getJob(underWay.jobId)).toMatchObject({
+    status: "failed",
+    failureReason: expect.stringContaining("restarted"),
+  });
+  await ended(registry, await registry.exportDevicesToBlob(uri, false));
+  await rm(directory, { recursive: true });
 });
 
 test("of two jobs that come at once one is refused", async () => {

@@ -5,7 +5,8 @@ import { type Answer, ok, refuse } from "./errors.ts";
 import type { Row } from "./expression.ts";
 import type { Identity } from "./identity.ts";
 import { type DeviceJob, deviceJobDocument, deviceJobRow } from "./job.ts";
-import { aggregate, parseQuery, project, type Query } from "./query.ts";
+import { parseQuery, type Query } from "./query.ts";
+import { aggregate, project } from "./query-rows.ts";
 import type { Twin, TwinKey } from "./twin.ts";
 
 export type QueryPage = {

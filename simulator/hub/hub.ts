@@ -154,6 +154,12 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
         : Number.POSITIVE_INFINITY,
     },
   );
+  const registryJobs = createRegistryJobs({
+    clock,
+    blobs: blobContainers,
+    bulk,
+    exportLines: (excludeKeys) => exportLines(registry, twins, excludeKeys),
+  });
   const evaluation = createEvaluation({ registry, twins, configurations, countRows: index.count }, options);
 
   function activityOf(key: TwinKey): Activity {
@@ -225,6 +231,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
       evaluation.kept,
       ...messages.kept,
       ...jobs.kept,
+      registryJobs.kept,
       connections.kept,
     ],
     numbers: (): HubNumbers => ({
@@ -252,6 +259,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
           if (twin !== undefined) index.resume(key, { identity, twin });
         }
       jobs.resume();
+      registryJobs.resume();
       // Nobody's connection has outlived the process.
       for (const key of connections.open()) noteConnection(key, false);
     },
@@ -281,12 +289,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     methods,
     invoke,
     jobs,
-    registryJobs: createRegistryJobs({
-      clock,
-      blobs: blobContainers,
-      bulk,
-      exportLines: (excludeKeys) => exportLines(registry, twins, excludeKeys),
-    }),
+    registryJobs,
     messages,
     inputs: createModuleInputs(),
     telemetry: createTelemetry({ events, counters, throttle, quota }, options),

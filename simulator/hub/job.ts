@@ -105,7 +105,7 @@ function parseCondition(written: unknown): Answer<string> {
     );
   const query = parseQuery(text);
   if (!query.ok) return query;
-  if (query.value.aggregates || query.value.source === "devices.jobs")
+  if (query.value.source === "devices.jobs")
     return refuse("ArgumentInvalid", "queryCondition must select devices or modules of devices");
   return ok(written);
 }

@@ -268,7 +268,6 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
   }
 
   function end(run: Run, status: JobStatus, failureReason: string | null): void {
-    run.pending.length = 0;
     const at = running.indexOf(run);
     if (at >= 0) running.splice(at, 1);
     change(run, { status, failureReason, endAt: clock.now() });

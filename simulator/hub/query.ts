@@ -1,4 +1,3 @@
-import { type JsonObject, type JsonValue, setKey } from "../base/json.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import {
   type Comparison,
@@ -13,9 +12,9 @@ import { type Cursor, caught, createCursor, type Parsed, tokenize } from "./lexe
 
 export type Source = "devices" | "devices.modules" | "devices.jobs";
 
-type Aggregate = "COUNT" | "SUM" | "AVG" | "MIN" | "MAX";
+export type Aggregate = "COUNT" | "SUM" | "AVG" | "MIN" | "MAX";
 
-type Column =
+export type Column =
   | { readonly kind: "value"; readonly name: string; readonly read: Evaluate; readonly text: string }
   | {
       readonly kind: "aggregate";
@@ -359,81 +358,4 @@ function skipCollection(cursor: QueryCursor): void {
   const opens = cursor.peek(1);
   if (opens.kind !== "symbol" || opens.text !== ".") return;
   if (cursor.take("MODULES") || cursor.take("JOBS")) cursor.expect(".");
-}
-
-/** A projected row; attributes that a twin does not have are absent. */
-export function project(query: Query, row: Row): JsonObject {
-  const projected: Record<string, JsonValue> = {};
-  for (const column of query.columns ?? []) {
-    const value = column.read(row);
-    if (value !== undefined) setKey(projected, column.name, value);
-  }
-  return projected;
-}
-
-/** One row per group, or a single one where nothing is grouped by. */
-export function aggregate(query: Query, rows: Iterable<Row>): readonly JsonObject[] {
-  const groups = new Map<string, { readonly first: Row; readonly tallies: Tally[] }>();
-  const columns = query.columns ?? [];
-  const empty = () => columns.map(() => ({ count: 0, sum: 0, least: undefined, most: undefined }));
-  for (const row of rows) {
-    if (!query.matches(row)) continue;
-    const values = query.groupBy.map((part) => part.read(row));
-    if (values.includes(undefined)) continue;
-    const key = JSON.stringify(values);
-    const group = groups.get(key) ?? { first: row, tallies: empty() };
-    groups.set(key, group);
-    columns.forEach((column, index) => {
-      const tally = group.tallies[index];
-      const value = column.read(row);
-      if (tally !== undefined && column.kind === "aggregate" && value !== undefined) addTo(tally, value);
-    });
-  }
-  if (groups.size === 0 && query.groupBy.length === 0)
-    return [rowOfGroup(columns, { first: { valueAt: () => undefined }, tallies: empty() })];
-  return [...groups.values()].map((group) => rowOfGroup(columns, group));
-}
-
-type Tally = {
-  count: number;
-  sum: number;
-  least: JsonValue | undefined;
-  most: JsonValue | undefined;
-};
-
-function addTo(tally: Tally, value: JsonValue): void {
-  tally.count += 1;
-  if (typeof value === "number") tally.sum += value;
-  if (typeof value !== "number" && typeof value !== "string") return;
-  if (tally.least === undefined || value < (tally.least as typeof value)) tally.least = value;
-  if (tally.most === undefined || value > (tally.most as typeof value)) tally.most = value;
-}
-
-function rowOfGroup(
-  columns: readonly Column[],
-  group: { readonly first: Row; readonly tallies: readonly Tally[] },
-): JsonObject {
-  const row: Record<string, JsonValue> = {};
-  columns.forEach((column, index) => {
-    const tally = group.tallies[index];
-    const value = column.kind === "value" ? column.read(group.first) : tallied(column.aggregate, tally);
-    if (value !== undefined) setKey(row, column.name, value);
-  });
-  return row;
-}
-
-function tallied(kind: Aggregate, tally: Tally | undefined): JsonValue | undefined {
-  if (tally === undefined) return undefined;
-  switch (kind) {
-    case "COUNT":
-      return tally.count;
-    case "SUM":
-      return tally.sum;
-    case "AVG":
-      return tally.count === 0 ? undefined : tally.sum / tally.count;
-    case "MIN":
-      return tally.least;
-    case "MAX":
-      return tally.most;
-  }
 }

@@ -4,6 +4,7 @@ import { isObject, type JsonObject, parseJson } from "../base/json.ts";
 import { type BlobContainers, redactedUri } from "./blob-container.ts";
 import type { Bulk } from "./bulk.ts";
 import { type Answer, codeOf, ok, type Refusal, refuse } from "./errors.ts";
+import { createListeners, type Kept } from "./kept.ts";
 
 /** A job that writes all identities to a blob, or reads entries from one: plain data. Times are milliseconds. */
 export type RegistryJob = {
@@ -27,6 +28,9 @@ export type RegistryJobs = {
   readonly get: (jobId: string) => RegistryJob | undefined;
   readonly list: () => readonly RegistryJob[];
   readonly cancel: (jobId: string) => Answer<void>;
+  readonly kept: Kept;
+  /** What was under way when the process ended has failed: the access to its containers was held nowhere. */
+  readonly resume: () => void;
 };
 
 export type RegistryJobsHub = {
@@ -54,6 +58,7 @@ const BATCH = 100;
 export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
   const { clock, blobs } = hub;
   const jobs = new Map<string, RegistryJob>();
+  const keepers = createListeners();
   const stops = new Map<string, AbortController>();
   /** Also while a new job is looked at: of two that come at once the second is refused. */
   let busy = false;
@@ -91,6 +96,7 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
 
   function note(job: RegistryJob): RegistryJob {
     jobs.set(job.jobId, job);
+    keepers.tell(job.jobId);
     return job;
   }
 
@@ -121,7 +127,7 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
   async function runImport(jobId: string, draft: Draft, signal: AbortSignal): Promise<Answer<void>> {
     const text = await blobs.read(draft.input, draft.inputBlob, signal);
     if (!text.ok) return text;
-    const lines = text.value.replace(/^\uFEFF/, "").split(/\r?\n/);
+    const lines = text.value.split(/\r?\n/);
     const errors: string[] = [];
     for (const [index, line] of lines.entries()) {
       if (signal.aborted) break;
@@ -160,7 +166,11 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
 
   function forgetOld(): void {
     const before = clock.now() - HELD;
-    for (const [jobId, job] of jobs) if (job.endAt !== null && job.endAt < before) jobs.delete(jobId);
+    for (const [jobId, job] of jobs) {
+      if (job.endAt === null || job.endAt >= before) continue;
+      jobs.delete(jobId);
+      keepers.tell(jobId);
+    }
   }
 
   return {
@@ -178,6 +188,16 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
       change(jobId, { status: "cancelled", endAt: clock.now() });
       stops.get(jobId)?.abort();
       return ok(undefined);
+    },
+    kept: {
+      kind: "registryJob",
+      record: (jobId) => jobs.get(jobId),
+      restore: (jobId, record) => jobs.set(jobId, record as RegistryJob),
+      onChange: keepers.add,
+    },
+    resume() {
+      const failureReason = "The hub was restarted while the job was under way";
+      for (const jobId of jobs.keys()) change(jobId, { status: "failed", failureReason, endAt: clock.now() });
     },
   };
 }
