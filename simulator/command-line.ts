@@ -9,6 +9,8 @@ export type Command = {
   readonly virtualClock: boolean;
   /** File of behaviours, YAML or JSON. */
   readonly behavioursFile: string | null;
+  /** A scenario that begins with the simulator, as YAML or JSON. */
+  readonly scenarioFile: string | null;
   /** Where to write the authority's certificate. */
   readonly caFile: string | null;
   /** PEM files of authorities whose certificates devices may bring. */
@@ -26,6 +28,7 @@ type Draft = {
   options: { -readonly [Name in keyof SimulatorOptions]?: SimulatorOptions[Name] };
   virtualClock: boolean;
   behavioursFile: string | null;
+  scenarioFile: string | null;
   caFile: string | null;
   readonly deviceCaFiles: string[];
   stateFile: string | null;
@@ -236,6 +239,13 @@ const FLAGS: Readonly<Record<string, Flag>> = {
   behaviours: text("FILE", "how devices behave: rules as YAML or JSON", (draft, written) => {
     draft.behavioursFile = written;
   }),
+  scenario: text(
+    "FILE",
+    "faults, behaviours and more by the clock: steps as YAML or JSON",
+    (draft, written) => {
+      draft.scenarioFile = written;
+    },
+  ),
   download: choice(["real", "skip"], "whether devices really fetch models (default real)", (draft, value) => {
     draft.options.download = value;
   }),
@@ -266,6 +276,7 @@ export function parseCommandLine(args: readonly string[]): ParsedCommandLine {
     options: {},
     virtualClock: false,
     behavioursFile: null,
+    scenarioFile: null,
     caFile: null,
     deviceCaFiles: [],
     stateFile: null,

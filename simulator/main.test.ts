@@ -84,6 +84,7 @@ test("flags become options", () => {
     command: {
       virtualClock: true,
       behavioursFile: null,
+      scenarioFile: null,
       caFile: null,
       deviceCaFiles: ["a.pem", "b.pem"],
       stateFile: null,

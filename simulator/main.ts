@@ -4,7 +4,8 @@ import type { JsonValue } from "./base/json.ts";
 import { type Command, helpText, parseCommandLine } from "./command-line.ts";
 import { parseBehaviours } from "./devices/behaviour.ts";
 import { parseAuthorities } from "./mqtt/device-certificates.ts";
-import { createSimulator } from "./simulator.ts";
+import { parseScenario, type Scenario } from "./scenario/parse-scenario.ts";
+import { createSimulator, DEFAULT_OPTIONS } from "./simulator.ts";
 
 // The simulator as a program: flags in, one line of JSON out when it is ready, then it serves until it is told to stop.
 
@@ -23,6 +24,20 @@ function readBehaviours({ behavioursFile, options }: Command): JsonValue {
   } catch (problem) {
     return complain([
       `--behaviours ${behavioursFile}: ${problem instanceof Error ? problem.message : String(problem)}`,
+    ]);
+  }
+}
+
+function readScenario({ scenarioFile, options }: Command): Scenario | null {
+  if (scenarioFile === null) return null;
+  try {
+    const parsed = parseScenario(readFileSync(scenarioFile, "utf8"), options.seed ?? DEFAULT_OPTIONS.seed);
+    return parsed.ok
+      ? parsed.scenario
+      : complain(parsed.problems.map((problem) => `${scenarioFile}: ${problem}`));
+  } catch (problem) {
+    return complain([
+      `--scenario ${scenarioFile}: ${problem instanceof Error ? problem.message : String(problem)}`,
     ]);
   }
 }
@@ -47,6 +62,7 @@ function readAuthorities({ deviceCaFiles }: Command): readonly string[] {
 
 async function run(command: Command): Promise<void> {
   const behaviours = readBehaviours(command);
+  const scenario = readScenario(command);
   const deviceAuthorities = readAuthorities(command);
   const clock = command.virtualClock ? "virtual" : "real";
   const simulator = createSimulator({
@@ -62,6 +78,7 @@ async function run(command: Command): Promise<void> {
   const { caFile } = command;
   if (caFile !== null) writeFileSync(caFile, ca);
   console.log(JSON.stringify({ ...endpoint, ...(caFile === null ? { ca } : { caFile }) }));
+  if (scenario !== null) simulator.scenarios.start(scenario);
   let stopping = false;
   for (const signal of ["SIGTERM", "SIGINT"] as const)
     process.on(signal, () => {

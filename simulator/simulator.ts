@@ -13,6 +13,7 @@ import { connectionStringOf } from "./hub/sas.ts";
 import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront, type MqttOptions } from "./mqtt/mqtt.ts";
+import { createScenarios, type Scenarios } from "./scenario/run-scenario.ts";
 import { keepHub, virtualTimeOf } from "./state/hub-state.ts";
 import { openStateFile, type StateFile } from "./state/state-file.ts";
 
@@ -92,6 +93,7 @@ export type Simulator = {
   /** Connections of devices over MQTT that are open. */
   readonly mqttConnections: () => number;
   readonly fleet: Fleet;
+  readonly scenarios: Scenarios;
   readonly clock: SimClock;
   /** Moves a virtual clock by milliseconds; with the machine's it rejects. */
   readonly advance: (milliseconds: number) => Promise<void>;
@@ -126,13 +128,14 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   fleet.setBehaviours(rules);
   if (options.autoStart) fleet.start();
   hub.start();
+  const scenarios = createScenarios({ hub, fleet });
   let server: Server | null = null;
   let mqtt: MqttFront | null = null;
   let proxy: ConnectProxy | null = null;
 
   async function start(): Promise<Endpoint> {
     const certificate = await createServerCertificate(options.hostName, await authorityOf(file));
-    const control = createControlApi({ hub, fleet, manual, seed: options.seed }, options.address);
+    const control = createControlApi({ hub, fleet, manual, seed: options.seed, scenarios }, options.address);
     server = createServer(hub, certificate, control);
     const front = await createMqttFront({ hub, links, certificate, authorities }, options);
     mqtt = front;
@@ -181,7 +184,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   }
 
   const mqttConnections = () => mqtt?.connections() ?? 0;
-  return { start, stop, hub, links, mqttConnections, fleet, clock, advance };
+  return { start, stop, hub, links, mqttConnections, fleet, scenarios, clock, advance };
 }
 
 /** A virtual clock goes on where it stood. */

@@ -3,10 +3,10 @@ import { join } from "node:path";
 import { isMap, parseAllDocuments, visit } from "yaml";
 import type { Digest } from "../../src/base/digest.ts";
 
-/** Paths of all manifests below `examples`, relative to it, sorted. */
+/** Paths of all manifests below `examples`, relative to it, sorted. Scenarios of the simulator are none. */
 export async function manifestsBelow(examples: string): Promise<readonly string[]> {
   const entries = await readdir(examples, { recursive: true });
-  return entries.filter((path) => path.endsWith(".yaml")).sort();
+  return entries.filter((path) => path.endsWith(".yaml") && !path.startsWith("scenarios")).sort();
 }
 
 /** Writes digests into all manifests below `examples`, as `withDigests` has them; returns those that changed. */

@@ -39,10 +39,15 @@ async function handle(
   if (operation === null) return notPossible(request.method, methodsOf(found.route));
   if (request.body === null) return refused(413, ["the body is larger than 1 MiB"]);
   const query = readQuery(url.searchParams, operation.query ?? {});
-  const body = parseBody(request.body);
+  const body = parseBody(operation.yaml ? "" : request.body);
   const problems = [...(query.ok ? [] : query.problems), ...(body.ok ? [] : [`the body is ${body.problem}`])];
   if (!query.ok || !body.ok) return refused(400, problems);
-  return await operation.handle(parts, { body: body.value, query: query.query, id: found.id });
+  return await operation.handle(parts, {
+    body: body.value,
+    text: request.body,
+    query: query.query,
+    id: found.id,
+  });
 }
 
 /** What there is, for people: one line for each operation. */

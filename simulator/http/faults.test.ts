@@ -1,4 +1,6 @@
 import { request } from "node:https";
+import type { Duplex } from "node:stream";
+import { connect as tlsConnect } from "node:tls";
 import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
 import { createManualClock } from "../base/clock.ts";
@@ -270,6 +272,56 @@ test("a region that is a black hole answers nobody but the control API, and ends
   expect((await sim("GET", "health"))["status"]).toBe("ok");
   await sim("DELETE", "faults/region");
   expect((await registry.get("cam-1")).responseBody.deviceId).toBe("cam-1");
+});
+
+test("who asks for a hub by its name that cannot be reached gets no TLS handshake", async () => {
+  const { endpoint, fault } = await startHub();
+  const shake = (servername: string) =>
+    new Promise<string>((resolve) => {
+      const { port, ca } = endpoint;
+      const socket = tlsConnect({ host: "127.0.0.1", port, ca, servername });
+      const finish = (how: string) => {
+        socket.destroy();
+        resolve(how);
+      };
+      socket.setTimeout(150, () => finish("silence"));
+      socket.once("secureConnect", () => finish("shaken"));
+      socket.once("error", () => finish("broken"));
+    });
+  expect(await shake(endpoint.hostName)).toBe("shaken");
+  await fault({ id: "region", kind: "regionalOutage" });
+  expect(await shake(endpoint.hostName)).toBe("broken");
+  await fault({ id: "region", kind: "regionalOutage", variant: "blackHole" });
+  expect(await shake(endpoint.hostName)).toBe("silence");
+  expect(await shake("localhost")).toBe("shaken");
+});
+
+test("a restart breaks WebSockets too, and takes no new ones", async () => {
+  const { endpoint, fault } = await startHub();
+  const upgrade = () =>
+    new Promise<Duplex | string>((resolve) => {
+      const headers = {
+        Connection: "Upgrade",
+        Upgrade: "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Protocol": "mqtt",
+        "Sec-WebSocket-Key": "c2ltdWxhdG9yIHNpbXVsYQ==",
+      };
+      const { port, ca } = endpoint;
+      const call = request({ host: "127.0.0.1", port, ca, path: "/$iothub/websocket", headers });
+      call.once("upgrade", (_response, upgraded: Duplex) => resolve(upgraded));
+      call.once("error", (problem: NodeJS.ErrnoException) => resolve(problem.code ?? "error"));
+      call.end();
+    });
+  const socket = await upgrade();
+  if (typeof socket === "string") throw new Error(socket);
+  socket.on("error", () => {});
+  const broken = new Promise((resolve) => {
+    socket.once("close", resolve);
+  });
+  await fault({ kind: "restart", milliseconds: "20s" });
+  await broken;
+  expect(await upgrade()).toBe("ECONNRESET");
 });
 
 test("simulated devices are cut off with their region, and come back one after another when it does", async () => {

@@ -29,8 +29,12 @@ export type CountersReport = {
   readonly evaluation: { readonly runs: number; readonly twinWrites: number };
 };
 
+type RequestListener = (operation: OperationClass, name: string, result: Result) => void;
+
 export type Counters = {
   readonly request: (operation: OperationClass, name: string, result: Result, cost: number) => void;
+  /** Told of every request that was counted. */
+  readonly onRequest: (listener: RequestListener) => void;
   readonly write: (what: "identity" | "twin" | "configuration") => void;
   readonly device: (what: keyof CountersReport["devices"]) => void;
   readonly evaluated: (twinWrites: number) => void;
@@ -41,6 +45,7 @@ export type Counters = {
 type Tally = { total: number; readonly results: Record<string, number> };
 
 export function createCounters(now: () => number): Counters {
+  const listeners: RequestListener[] = [];
   let state = fresh();
 
   function fresh() {
@@ -65,6 +70,10 @@ export function createCounters(now: () => number): Counters {
     request(operation, name, result, cost) {
       add(state.classes, operation, result, cost);
       add(state.operations, name, result, cost);
+      for (const listener of listeners) listener(operation, name, result);
+    },
+    onRequest: (listener) => {
+      listeners.push(listener);
     },
     write: (what) => {
       state.writes[what] += 1;

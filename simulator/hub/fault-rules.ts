@@ -63,14 +63,14 @@ export type ParsedFault =
   | { readonly ok: true; readonly rule: FaultRule }
   | { readonly ok: false; readonly problems: readonly string[] };
 
-/** Every mistake is reported at once. Durations count from `now`, milliseconds since the epoch. */
+/** Every mistake is reported at once, below `path`. Durations count from `now`, milliseconds since the epoch. */
 export function parseFault(
   body: JsonValue | undefined,
-  about: { readonly now: number; readonly id: () => string },
+  about: { readonly now: number; readonly id: () => string; readonly path?: string },
 ): ParsedFault {
   if (!isObject(body)) return { ok: false, problems: ["a fault must be an object"] };
   const problems: string[] = [];
-  const rule = readFault(readFields(body, "", problems), body, about);
+  const rule = readFault(readFields(body, about.path ?? "", problems), body, about);
   return rule !== null && problems.length === 0 ? { ok: true, rule } : { ok: false, problems };
 }
 

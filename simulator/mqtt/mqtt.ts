@@ -160,7 +160,6 @@ export async function createMqttFront(
   });
   hub.faults.onPut((rule) => {
     if (!seversAll(rule)) return;
-    for (const stream of streams) stream.destroy();
     for (const socket of sockets) socket.resetAndDestroy();
   });
   // A handshake that fails is the client's trouble, and the socket is gone by then.

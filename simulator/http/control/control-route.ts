@@ -3,6 +3,7 @@ import type { ManualClock } from "../../base/clock.ts";
 import type { JsonValue } from "../../base/json.ts";
 import type { Fleet } from "../../devices/fleet.ts";
 import type { Hub } from "../../hub/hub.ts";
+import type { Scenarios } from "../../scenario/run-scenario.ts";
 import { type HttpReply, JSON_HEADERS } from "../http-message.ts";
 import type { Query, QueryParameter } from "./query-parameters.ts";
 
@@ -13,11 +14,14 @@ export type ControlParts = {
   /** `null`: the clock is the machine's. */
   readonly manual: ManualClock | null;
   readonly seed: number;
+  readonly scenarios: Scenarios;
 };
 
 export type Asked = {
   /** `undefined`: the request has no body. */
   readonly body: JsonValue | undefined;
+  /** The body as it came. */
+  readonly text: string;
   readonly query: Query;
   /** What stands for `{id}` in the path, decoded; empty where the path has none. */
   readonly id: string;
@@ -30,6 +34,8 @@ export type ControlOperation = {
   readonly query?: Readonly<Record<string, QueryParameter>>;
   /** What the body looks like. It is for the document: the handler has the better words for mistakes. */
   readonly body?: TSchema;
+  /** The handler reads the text of the body by itself; it may be YAML. */
+  readonly yaml?: true;
   /** Bodies that are possible, for the document. */
   readonly examples?: Readonly<Record<string, JsonValue>>;
   /** What comes with 200; `null`: 204 and no body. */

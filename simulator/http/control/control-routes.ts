@@ -4,6 +4,7 @@ import { FAULT_ROUTES } from "./fault-routes.ts";
 import { FLEET_ROUTES } from "./fleet-routes.ts";
 import { MESSAGE_ROUTES } from "./message-routes.ts";
 import { openApiDocument } from "./openapi.ts";
+import { SCENARIO_ROUTES } from "./scenario-routes.ts";
 import { WORLD_ROUTES } from "./world-routes.ts";
 
 /** Everything under /sim that answers in JSON. */
@@ -12,6 +13,7 @@ export const CONTROL_ROUTES: readonly ControlRoute[] = [
   ...FAULT_ROUTES,
   ...FLEET_ROUTES,
   ...MESSAGE_ROUTES,
+  ...SCENARIO_ROUTES,
   {
     path: "/sim/openapi.json",
     methods: {

@@ -4,12 +4,13 @@ import { isObject } from "../../base/json.ts";
 import { ACKS, DEFAULT_LIFETIME, OUTCOMES } from "../../hub/cloud-messages.ts";
 import { EVENT_SOURCES } from "../../hub/event-feed.ts";
 import type { Hub } from "../../hub/hub.ts";
-import { isBasic } from "../../hub/tier.ts";
+import { readContent } from "../../hub/message-content.ts";
+import { sendCloudMessage } from "../../hub/send-message.ts";
 import { twinKey } from "../../hub/twin.ts";
 import type { HttpReply } from "../http-message.ts";
 import { type Asked, answered, type ControlRoute, refused } from "./control-route.ts";
 import { ANY_OBJECT, ANYTHING, COUNT, DURATION, nullable, object, oneOf, TIME } from "./control-schema.ts";
-import { MESSAGE_SCHEMA, needed, readContent } from "./message-fields.ts";
+import { MESSAGE_SCHEMA, needed } from "./message-fields.ts";
 import type { Query, QueryParameter } from "./query-parameters.ts";
 
 // What goes between the cloud and devices beside the service API: events of devices, and messages to them.
@@ -141,15 +142,8 @@ function sendMessage(hub: Hub, { body }: Asked): HttpReply {
   const ack = fields.oneOf("ack", ACKS, "none") ?? "none";
   fields.done();
   if (problems.length > 0) return refused(400, problems);
-  if (hub.registry.get(device, null)?.enabled !== true)
-    return refused(404, [`there is no device ${device} that is enabled`]);
-  if (isBasic(hub.options.tier)) return refused(403, [`tier ${hub.options.tier} has no messages to devices`]);
-  if (hub.quota.spent()) return refused(403, ["the daily quota of messages is used up until midnight UTC"]);
-  if (hub.options.throttling && !hub.throttle.take("cloudMessage", 1))
-    return refused(429, ["too many messages to devices; try again later"]);
-  const sent = hub.messages.send(device, { ...content, lifetime, ack });
+  const sent = sendCloudMessage(hub, device, { ...content, lifetime, ack });
   if (!sent.ok) return refused(sent.refusal.status, [sent.refusal.message]);
-  hub.quota.charge("cloudMessage", sent.value.body.length);
   return answered({ sequenceNumber: sent.value.sequenceNumber, pending: hub.messages.pending(device) });
 }
 

@@ -10,6 +10,7 @@ import { createControlApi } from "../control-api.ts";
 import { CONTROL_METHODS } from "./control-route.ts";
 import { CONTROL_ROUTES } from "./control-routes.ts";
 
+const ROOT = join(import.meta.dirname, "../../..");
 const running: Simulator[] = [];
 afterEach(async () => {
   await Promise.all(running.splice(0).map((simulator) => simulator.stop()));
@@ -20,9 +21,9 @@ function startApi() {
   const manual = createManualClock(Date.parse("2026-03-01T12:00:00Z"));
   const simulator = createSimulator({ clock: manual, download: "skip" });
   running.push(simulator);
-  const { hub, fleet } = simulator;
+  const { hub, fleet, scenarios } = simulator;
   hub.registry.putDevice("cam-1", {}, null);
-  const control = createControlApi({ hub, fleet, manual, seed: 1 }, DEFAULT_OPTIONS.address);
+  const control = createControlApi({ hub, fleet, manual, seed: 1, scenarios }, DEFAULT_OPTIONS.address);
   return async (
     method: string,
     url: string,
@@ -130,7 +131,9 @@ test("every call that the manual shows is one that is possible", async () => {
   const manual = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
   const calls = [...manual.matchAll(/^curl .*?"?\$hub(\/sim[^\s"]*)"?(.*)$/gm)].map(
     ([line, url = "", rest = ""]) => {
-      const data = /-d '([^']*)'/.exec(rest)?.[1];
+      const file = /--data-binary @(\S+)/.exec(rest)?.[1];
+      const data =
+        file === undefined ? /-d '([^']*)'/.exec(rest)?.[1] : readFileSync(join(ROOT, file), "utf8");
       const method = /-X ([A-Z]+)/.exec(line)?.[1] ?? (data === undefined ? "GET" : "POST");
       return { url, method, data };
     },

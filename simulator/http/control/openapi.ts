@@ -49,7 +49,7 @@ function pathItem(route: ControlRoute): JsonObject {
 }
 
 function operationItem(route: ControlRoute, method: string, operation: ControlOperation): JsonObject {
-  const { summary, query = {}, body, examples = {}, answer } = operation;
+  const { summary, query = {}, body, yaml, examples = {}, answer } = operation;
   const success =
     answer === null
       ? { "204": { description: "Done" } }
@@ -73,13 +73,22 @@ function operationItem(route: ControlRoute, method: string, operation: ControlOp
     })),
     ...(body === undefined
       ? {}
-      : { requestBody: { required: true, content: json(plain(body), Object.fromEntries(named)) } }),
+      : {
+          requestBody: {
+            required: true,
+            content: contentOf(plain(body), Object.fromEntries(named), yaml === true),
+          },
+        }),
     responses: { ...success, ...Object.fromEntries(refusals) },
   };
 }
 
 function json(schema: JsonValue, examples?: JsonObject): JsonObject {
   return { "application/json": { schema, ...(examples === undefined ? {} : { examples }) } };
+}
+
+function contentOf(schema: JsonObject, examples: JsonObject, yaml: boolean): JsonObject {
+  return { ...json(schema, examples), ...(yaml ? { "application/yaml": { schema } } : {}) };
 }
 
 /** A schema without what the library keeps in it for itself. */
