@@ -97,15 +97,18 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
       if (!from.ok) return from;
       catchUp();
       if (query.value.source === "devices.jobs") {
-        const rows = documentsOf(query.value, options.deviceJobs());
-        return ok(pageOf(rows, "deviceJob", text, from.value, page.size));
+        const found: DeviceJob[] = [];
+        for (const deviceJob of options.deviceJobs())
+          if (query.value.matches(deviceJobRow(deviceJob))) found.push(deviceJob);
+        const { rows, continuation } = pageOf(found, text, from.value, page.size);
+        return ok({ rows: rows.map(deviceJobDocument), itemType: "deviceJob", continuation });
       }
       const table = tables[query.value.source];
       const itemType = query.value.columns === null ? "twin" : "raw";
       if (query.value.aggregates) {
         const groups = aggregate(query.value, table.rows());
         const top = query.value.top === null ? groups : groups.slice(0, query.value.top);
-        return ok(pageOf(top, "raw", text, from.value, page.size));
+        return ok({ ...pageOf(top, text, from.value, page.size), itemType: "raw" });
       }
       const keys = table.keys();
       const limit = query.value.top === null ? Number.POSITIVE_INFINITY : query.value.top - from.value.given;
@@ -154,25 +157,16 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
   };
 }
 
-function documentsOf(query: Query, deviceJobs: Iterable<DeviceJob>): readonly JsonObject[] {
-  const documents: JsonObject[] = [];
-  for (const deviceJob of deviceJobs) {
-    const document = deviceJobDocument(deviceJob);
-    if (query.matches(deviceJobRow(document))) documents.push(document);
-  }
-  return documents;
-}
-
-function pageOf(
-  all: readonly JsonObject[],
-  itemType: QueryPage["itemType"],
+/** The next of rows that are all known at once. */
+function pageOf<T>(
+  all: readonly T[],
   text: string,
   from: Place,
   size: number,
-): QueryPage {
+): { readonly rows: readonly T[]; readonly continuation: string | null } {
   const rows = all.slice(from.given, from.given + size);
   const given = from.given + rows.length;
-  return { rows, itemType, continuation: given < all.length ? writeContinuation(text, null, given) : null };
+  return { rows, continuation: given < all.length ? writeContinuation(text, null, given) : null };
 }
 
 function hasMore(query: Query, table: Table, keys: readonly TwinKey[], from: number): boolean {

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, valueAt } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, valueAt } from "../base/json.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
 import type { Row } from "./expression.ts";
 import { parseMethodCall } from "./methods.ts";
@@ -165,28 +165,63 @@ export function jobDocument(job: Job, statistics: JobStatistics): JsonObject {
   };
 }
 
-/** As queries of `devices.jobs` answer with it. */
+/** As queries of `devices.jobs` answer with it; attributes without a value are left out. */
 export function deviceJobDocument(deviceJob: DeviceJob): JsonObject {
-  const { jobId, deviceId, moduleId, type, status, startAt, endAt, response, error } = deviceJob;
-  return {
-    deviceId,
-    ...(moduleId === null ? {} : { moduleId }),
-    jobId,
-    jobType: type,
-    status,
-    ...(startAt === null ? {} : { startTimeUtc: time(startAt) }),
-    ...(endAt === null ? {} : { endTimeUtc: time(endAt) }),
-    createdDateTimeUtc: time(deviceJob.createdAt),
-    lastUpdatedDateTimeUtc: time(deviceJob.updatedAt),
-    outcome: response === null ? {} : { deviceMethodResponse: response },
-    ...(error === null ? {} : { error }),
-  };
+  const document: Record<string, JsonValue> = {};
+  for (const name of DEVICE_JOB_ATTRIBUTES) {
+    const value = attributeOf(name, deviceJob);
+    if (value !== undefined) document[name] = value;
+  }
+  return document;
 }
 
-/** The same for conditions; the documentation's own example says `createdTimeUtc`. */
-export function deviceJobRow(document: JsonObject): Row {
-  return {
-    valueAt: ([root = "", ...rest]) =>
-      valueAt(document, [root === "createdTimeUtc" ? "createdDateTimeUtc" : root, ...rest]),
-  };
+/** The same for conditions: nothing is built that is not looked at. */
+export function deviceJobRow(deviceJob: DeviceJob): Row {
+  return { valueAt: ([root = "", ...rest]) => valueAt(attributeOf(root, deviceJob), rest) };
+}
+
+const DEVICE_JOB_ATTRIBUTES = [
+  "deviceId",
+  "moduleId",
+  "jobId",
+  "jobType",
+  "status",
+  "startTimeUtc",
+  "endTimeUtc",
+  "createdDateTimeUtc",
+  "lastUpdatedDateTimeUtc",
+  "outcome",
+  "error",
+] as const;
+
+function attributeOf(name: string, deviceJob: DeviceJob): JsonValue | undefined {
+  const { startAt, endAt, response } = deviceJob;
+  switch (name) {
+    case "deviceId":
+      return deviceJob.deviceId;
+    case "moduleId":
+      return deviceJob.moduleId ?? undefined;
+    case "jobId":
+      return deviceJob.jobId;
+    case "jobType":
+      return deviceJob.type;
+    case "status":
+      return deviceJob.status;
+    case "startTimeUtc":
+      return startAt === null ? undefined : time(startAt);
+    case "endTimeUtc":
+      return endAt === null ? undefined : time(endAt);
+    case "createdDateTimeUtc":
+    // An example of the documentation has the shorter name.
+    case "createdTimeUtc":
+      return time(deviceJob.createdAt);
+    case "lastUpdatedDateTimeUtc":
+      return time(deviceJob.updatedAt);
+    case "outcome":
+      return response === null ? {} : { deviceMethodResponse: response };
+    case "error":
+      return deviceJob.error ?? undefined;
+    default:
+      return undefined;
+  }
 }
