@@ -7,7 +7,7 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test demo dev run generate bench test-scale build image
+.PHONY: help install check test demo dev run generate bench fuzz test-scale build image
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
@@ -39,6 +39,9 @@ generate: $(INSTALLED) ## write crds/ from src/api
 
 bench: $(INSTALLED) ## timed figures, never asserted in tests, in one table; ARGS="--only NAME" for one of them
 	@$(NPM) run --silent bench -- $(ARGS)
+
+fuzz: $(INSTALLED) ## 100,000 cases of nonsense against the simulator, half an hour; SIMULATOR_FUZZ=N for another number
+	@$(NPM) run --silent test:fuzz
 
 test-scale: $(INSTALLED) ## a whole rollout through 10,000 devices, twenty minutes or more; EDGEFLEET_SCALE=N for another size
 	@$(NPM) run --silent test:scale
