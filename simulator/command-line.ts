@@ -1,4 +1,8 @@
+import { dirname, resolve } from "node:path";
+import { parse, stringify } from "yaml";
 import { parseDuration } from "./base/duration.ts";
+import { isObject, type JsonObject, type JsonValue } from "./base/json.ts";
+import { nearest } from "./base/nearest.ts";
 import { SHAPINGS, type Shaping } from "./hub/throttle.ts";
 import { maximumUnits, TIERS, type Tier } from "./hub/tier.ts";
 import { SESSION_SUBSCRIPTIONS } from "./mqtt/session-memory.ts";
@@ -17,10 +21,19 @@ export type Command = {
   readonly deviceCaFiles: readonly string[];
   /** What the hub holds is kept in this file; `null`: in memory. */
   readonly stateFile: string | null;
+  /** What a configuration file says in place; `null`: nothing. */
+  readonly inline: Inline;
+  /** Every flag that was given, by the name that it has in a configuration file. */
+  readonly written: Readonly<Record<string, JsonValue>>;
 };
 
+/** Parts of a configuration file that are more than a flag. */
+const INLINE = ["behaviours", "scenario", "faults", "devices", "configurations"] as const;
+export type Inline = Readonly<Record<(typeof INLINE)[number], JsonValue>>;
+
 export type ParsedCommandLine =
-  | { readonly kind: "help" }
+  | { readonly kind: "help" | "version" }
+  | { readonly kind: "printConfig"; readonly text: string }
   | { readonly kind: "run"; readonly command: Command }
   | { readonly kind: "wrong"; readonly problems: readonly string[] };
 
@@ -32,12 +45,16 @@ type Draft = {
   caFile: string | null;
   readonly deviceCaFiles: string[];
   stateFile: string | null;
+  inline: { -readonly [Name in keyof Inline]: JsonValue };
+  readonly written: Record<string, JsonValue>;
 };
 
 type Flag = {
   /** What stands for the value in the help; `null`: a switch without one. */
   readonly value: string | null;
   readonly help: string;
+  /** It may be given again, and each value counts. */
+  readonly repeats?: true;
   /** Answers with what is wrong, or null. */
   readonly apply: (draft: Draft, written: string) => string | null;
 };
@@ -147,13 +164,16 @@ const FLAGS: Readonly<Record<string, Flag>> = {
   "ca-out": text("FILE", "write the certificate of the simulator's authority here", (draft, written) => {
     draft.caFile = written;
   }),
-  "device-ca": text(
-    "FILE",
-    "PEM of authorities that sign certificates of devices, at most 25; may be given again",
-    (draft, written) => {
-      draft.deviceCaFiles.push(written);
-    },
-  ),
+  "device-ca": {
+    ...text(
+      "FILE",
+      "PEM of authorities that sign certificates of devices, at most 25; may be given again",
+      (draft, written) => {
+        draft.deviceCaFiles.push(written);
+      },
+    ),
+    repeats: true,
+  },
   tier: choice<Tier>(TIERS, "tier whose budgets and limits hold (default S1)", (draft, value) => {
     draft.options.tier = value;
   }),
@@ -269,10 +289,48 @@ const FLAGS: Readonly<Record<string, Flag>> = {
   seed: integer("seed", "seed of everything that is random", [0, 4_294_967_295]),
 };
 
-/** Understands flags as `--name value` and `--name=value`; every mistake is reported. */
-export function parseCommandLine(args: readonly string[]): ParsedCommandLine {
+/** Flags by subject, as the help shows them. One that is in no group fails the test of the help. */
+const GROUPS: Readonly<Record<string, readonly string[]>> = {
+  "Where it serves": ["port", "mqtt-port", "proxy-port", "address", "host-name", "ca-out", "device-ca"],
+  "Size and budgets": [
+    ...["tier", "units", "no-throttling", "shaping", "retry-after", "daily-quota", "no-quota"],
+    ...["charge-devices", "maximum-devices", "maximum-page-size"],
+  ],
+  "What a hub is slow at": ["query-staleness", "evaluation-interval", "evaluation-delay", "connection-lag"],
+  "What nobody knows for certain of the real hub": [
+    ...["untargeted-layer", "equal-priority-layers", "repush-on-delete", "clear-module-tags"],
+    "session-subscriptions",
+  ],
+  "Simulated devices": [
+    ...["no-devices", "agent-modules", "report-interval", "state-delay", "behaviours", "download"],
+    ...["real-downloads", "download-timeout"],
+  ],
+  "What lasts, time and chance": ["state", "virtual-clock", "seed", "scenario"],
+};
+
+export type ReadFile = (path: string) => string;
+
+/**
+ * Understands flags as `--name value` and `--name=value`, and the file that `--config` names: the same names in camel
+ * case. Flags win over the file; every mistake of both is reported.
+ */
+export function parseCommandLine(args: readonly string[], readFile: ReadFile): ParsedCommandLine {
   if (args.includes("--help") || args.includes("-h")) return { kind: "help" };
-  const draft: Draft = {
+  if (args.includes("--version")) return { kind: "version" };
+  const draft = emptyDraft();
+  const problems: string[] = [];
+  const { given, config, printConfig } = splitArguments(args, problems);
+  if (config !== null) applyFile(draft, config, { readFile, given, problems });
+  for (const { name, value } of given) applyFlag(draft, { name, shown: `--${name}`, value }, problems);
+  const { tier = DEFAULT_OPTIONS.tier, units = DEFAULT_OPTIONS.units } = draft.options;
+  if (units > maximumUnits(tier))
+    problems.push(`--units of tier ${tier} must be a whole number from 1 to ${maximumUnits(tier)}`);
+  if (problems.length > 0) return { kind: "wrong", problems };
+  return printConfig ? { kind: "printConfig", text: configText(draft) } : { kind: "run", command: draft };
+}
+
+function emptyDraft(): Draft {
+  return {
     options: {},
     virtualClock: false,
     behavioursFile: null,
@@ -280,40 +338,164 @@ export function parseCommandLine(args: readonly string[]): ParsedCommandLine {
     caFile: null,
     deviceCaFiles: [],
     stateFile: null,
+    inline: { behaviours: null, scenario: null, faults: [], devices: [], configurations: [] },
+    written: {},
   };
-  const problems: string[] = [];
+}
+
+/** `null`: a switch that stands there without a value. */
+type Given = { readonly name: string; readonly value: string | null };
+
+function splitArguments(args: readonly string[], problems: string[]) {
+  const given: Given[] = [];
+  let config: string | null = null;
+  let printConfig = false;
   for (let at = 0; at < args.length; at++) {
     const arg = args[at] ?? "";
     const [, name = "", inline] = /^--([a-z-]+)(?:=([\s\S]*))?$/.exec(arg) ?? [];
     const flag = FLAGS[name];
-    if (flag === undefined) {
-      problems.push(`${arg} is not known`);
-      continue;
-    }
-    if (flag.value === null) {
-      const problem = inline === undefined ? flag.apply(draft, "") : "takes no value";
-      if (problem !== null) problems.push(`--${name} ${problem}`);
-      continue;
-    }
+    const takesValue = name === "config" || (flag !== undefined && flag.value !== null);
     const next = args[at + 1];
-    const written = inline ?? (next?.startsWith("--") === true ? undefined : next);
-    if (inline === undefined && written !== undefined) at += 1;
-    const problem = written === undefined ? `needs a value: ${flag.value}` : flag.apply(draft, written);
-    if (problem !== null) problems.push(`--${name} ${problem}`);
+    const value = inline ?? (takesValue && next?.startsWith("--") !== true ? next : undefined);
+    if (takesValue && inline === undefined && value !== undefined) at += 1;
+    if (name === "print-config" && inline === undefined) printConfig = true;
+    else if (takesValue && value === undefined)
+      problems.push(`--${name} needs a value: ${flag?.value ?? "FILE"}`);
+    else if (name === "config") config = value ?? null;
+    else if (flag !== undefined) given.push({ name, value: value ?? null });
+    else problems.push(`${arg} is not known${suggestion(name, ALL_FLAGS, "--")}`);
   }
-  const { tier = DEFAULT_OPTIONS.tier, units = DEFAULT_OPTIONS.units } = draft.options;
-  if (units > maximumUnits(tier))
-    problems.push(`--units of tier ${tier} must be a whole number from 1 to ${maximumUnits(tier)}`);
-  return problems.length === 0 ? { kind: "run", command: draft } : { kind: "wrong", problems };
+  return { given, config, printConfig };
 }
 
+export const FLAG_NAMES: readonly string[] = Object.keys(FLAGS);
+const ALL_FLAGS = [...FLAG_NAMES, "config", "print-config", "help", "version"];
+
+function suggestion(written: string, names: readonly string[], prefix: string): string {
+  const near = nearest(written, names);
+  return near === null ? "" : `; did you mean ${prefix}${near}?`;
+}
+
+function applyFlag(
+  draft: Draft,
+  { name, shown, value }: Given & { readonly shown: string },
+  problems: string[],
+): void {
+  const flag = FLAGS[name];
+  if (flag === undefined) return;
+  if (flag.value === null && value !== null) {
+    problems.push(`${shown} takes no value`);
+    return;
+  }
+  const problem = flag.apply(draft, value ?? "");
+  if (problem !== null) problems.push(`${shown} ${problem}`);
+  const kept = flag.value === "FILE" ? resolve(value ?? "") : (value ?? true);
+  const key = camelCase(name);
+  const before = draft.written[key];
+  draft.written[key] = flag.repeats === true ? [...(Array.isArray(before) ? before : []), kept] : kept;
+}
+
+/** What is given as a flag too is checked, and then left to the flag. */
+function applyFile(
+  draft: Draft,
+  path: string,
+  about: { readonly readFile: ReadFile; readonly given: readonly Given[]; readonly problems: string[] },
+): void {
+  const { given, problems } = about;
+  const read = readConfig(path, about.readFile);
+  if (typeof read === "string") {
+    problems.push(`--config ${path}: ${read}`);
+    return;
+  }
+  const flags = new Map(Object.keys(FLAGS).map((name) => [camelCase(name), name]));
+  const overruled = new Set(given.map(({ name }) => name));
+  for (const [key, value] of Object.entries(read)) {
+    const name = flags.get(key);
+    const inline = INLINE.find((one) => one === key);
+    if (inline !== undefined && (name === undefined || typeof value === "object")) {
+      if (name === undefined || !overruled.has(name)) draft.inline[inline] = value;
+      continue;
+    }
+    const shown = `${path}: ${key}`;
+    if (name === undefined)
+      problems.push(`${shown} is not known${suggestion(key, [...flags.keys(), ...INLINE], "")}`);
+    else applySetting(overruled.has(name) ? emptyDraft() : draft, { name, shown, value, path }, problems);
+  }
+}
+
+function applySetting(
+  draft: Draft,
+  setting: {
+    readonly name: string;
+    readonly shown: string;
+    readonly value: JsonValue;
+    readonly path: string;
+  },
+  problems: string[],
+): void {
+  const { name, shown, value, path } = setting;
+  const flag = FLAGS[name];
+  if (flag?.value === null) {
+    if (typeof value !== "boolean") problems.push(`${shown} must be true or false`);
+    else if (value) applyFlag(draft, { name, shown, value: null }, problems);
+    return;
+  }
+  const values = Array.isArray(value) ? (value as readonly JsonValue[]) : [value];
+  if (values.some((one) => typeof one !== "string" && typeof one !== "number")) {
+    problems.push(`${shown} must be a text or a number`);
+    return;
+  }
+  // A list is what a flag has between commas, or what is given by repeating it.
+  const texts =
+    flag?.value === "FILE" ? values.map((one) => resolve(dirname(path), String(one))) : [values.join(",")];
+  for (const one of texts) applyFlag(draft, { name, shown, value: one }, problems);
+}
+
+/** A text says what is wrong. */
+function readConfig(path: string, readFile: ReadFile): JsonObject | string {
+  try {
+    const read: JsonValue = parse(readFile(path)) ?? {};
+    return isObject(read) ? read : "must be an object of settings";
+  } catch (problem) {
+    return problem instanceof Error ? problem.message : String(problem);
+  }
+}
+
+function camelCase(name: string): string {
+  return name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+}
+
+/** What the help says of a value that nobody gave; `null` where that is nothing, or words. */
+function fallbackOf({ value, help }: Flag): JsonValue {
+  if (value === null) return false;
+  const written = /\(default ([^ ):]+)\)$/.exec(help)?.[1] ?? "none";
+  if (written === "none") return null;
+  return written;
+}
+
+/** All that holds, as a configuration file that would bring it about. */
+function configText({ written, inline }: Draft): string {
+  const settings: Record<string, JsonValue> = {};
+  for (const [name, flag] of Object.entries(FLAGS)) {
+    const value = written[camelCase(name)] ?? fallbackOf(flag);
+    const isNumber = typeof value === "string" && /^[0-9]+$/.test(value);
+    if (value !== null) settings[camelCase(name)] = isNumber ? Number(value) : value;
+  }
+  for (const name of INLINE) {
+    const value = inline[name];
+    if (value !== null && !(Array.isArray(value) && value.length === 0)) settings[name] = value;
+  }
+  return stringify(settings);
+}
 export function helpText(): string {
-  const lines = Object.entries(FLAGS).map(([name, { value, help }]) => {
-    const left = `  --${name}${value === null ? "" : ` ${value}`}`;
-    return left.length > 30 ? `${left}\n${" ".repeat(32)}${help}` : `${left.padEnd(32)}${help}`;
-  });
+  const row = (left: string, help: string) =>
+    left.length > 30 ? `${left}\n${" ".repeat(32)}${help}` : `${left.padEnd(32)}${help}`;
+  const rowOf = (name: string) => {
+    const { value = null, help = "" } = FLAGS[name] ?? {};
+    return row(`  --${name}${value === null ? "" : ` ${value}`}`, help);
+  };
   return [
-    "usage: simulator/main.ts [flags]",
+    "usage: edgefleet-simulator [flags]",
     "",
     "An Azure IoT Hub on this machine: the service API over HTTPS, automatic device management, throttling, MQTT for",
     "real devices, and thousands of simulated ones that keep the device contract. Tests steer it through /sim on the",
@@ -322,7 +504,19 @@ export function helpText(): string {
     "",
     "Prints one line of JSON when it is ready: {port, mqttPort, proxyPort, hostName, caFile or ca, connectionString}.",
     "",
-    ...lines,
+    "examples:",
+    "  edgefleet-simulator --port 8443 --mqtt-port 8883 --ca-out ca.crt",
+    "  edgefleet-simulator --config simulator.yaml --state hub.state",
+    "  edgefleet-simulator --port 8443 --no-devices --tier S3 --query-staleness 5s",
+    "",
+    ...Object.entries(GROUPS).flatMap(([title, names]) => [`${title}:`, ...names.map(rowOf), ""]),
+    "The program:",
+    row("  --config FILE", "settings as YAML or JSON: names of flags in camel case; flags win over it"),
+    row("  --print-config", "print what holds, as a configuration file, and end"),
+    row("  --version", "print the version and end"),
+    row("  --help", "print this and end"),
+    "",
+    "exit status: 0 it was told to stop, 1 it cannot start or serve, 2 the flags or a file of settings are wrong",
     "",
   ].join("\n");
 }

@@ -4,6 +4,7 @@ import type { JsonValue } from "./base/json.ts";
 import { type Behaviour, parseBehaviours } from "./devices/behaviour.ts";
 import { createDownloads, type DownloadsOptions } from "./devices/downloads.ts";
 import { createFleet, type Fleet, type FleetOptions } from "./devices/fleet.ts";
+import { type FirstStart, makeFirst } from "./first-start.ts";
 import { type ConnectProxy, createConnectProxy } from "./http/connect-proxy.ts";
 import { createControlApi } from "./http/control-api.ts";
 import { createServer, type Server } from "./http/server.ts";
@@ -106,13 +107,22 @@ export type SimulatorSetup = Partial<SimulatorOptions> & {
   readonly state?: string | null;
   /** Told when the state cannot be written, and `null` when it can again. */
   readonly onStateTrouble?: (problem: string | null) => void;
+  /** What a hub that is new (without a state, or with a new one) begins with; mistakes throw. */
+  readonly first?: FirstStart;
   /** Rules as a file of behaviours has them; rules with mistakes throw. */
   readonly behaviours?: JsonValue;
 };
 
 /** A simulated IoT Hub and its devices. The same options and the same seed give the same run. */
 export function createSimulator(setup: SimulatorSetup = {}): Simulator {
-  const { clock: chosen = "real", behaviours = [], state = null, onStateTrouble = warn, ...given } = setup;
+  const {
+    clock: chosen = "real",
+    behaviours = [],
+    state = null,
+    onStateTrouble = warn,
+    first,
+    ...given
+  } = setup;
   const options: SimulatorOptions = { ...DEFAULT_OPTIONS, ...given };
   const authorities = authoritiesOf(options.deviceAuthorities);
   const rules = rulesOf(behaviours, options.seed);
@@ -121,6 +131,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const clock = manual ?? createRealClock();
   const hub = createHub(options, clock);
   const release = file === null ? () => {} : keepState(hub, file, onStateTrouble);
+  if (first !== undefined && file?.isNew !== false) begin(hub, first, release);
   const links = createDeviceLinks(hub, options);
   const downloads = createDownloads(options);
   const stopping = new AbortController();
@@ -206,6 +217,16 @@ function keepState(hub: Hub, file: StateFile, onTrouble: (problem: string | null
     file.close();
     throw new Error(`the state cannot be restored: ${problem instanceof Error ? problem.message : problem}`);
   }
+}
+
+function begin(hub: Hub, first: FirstStart, release: () => void): void {
+  const problems = makeFirst(hub, first);
+  if (problems.length === 0) {
+    hub.keeping.commit();
+    return;
+  }
+  release();
+  throw new Error(problems.join("\n"));
 }
 
 /** Clients that trust the authority of one life trust that of the next. */
