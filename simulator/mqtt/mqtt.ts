@@ -150,7 +150,8 @@ export async function createMqttFront(
     (socket) => serveStream(socket, socket),
   );
   // Connections are let in by hand: a hub that cannot be reached refuses them, or leaves them without an answer.
-  const door = createNetServer((socket) => {
+  // Without delay: the answer to CONNECT would wait for the client's acknowledgement of the handshake's last words.
+  const door = createNetServer({ noDelay: true }, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
     const unreachable = hub.faults.unreachable();
