@@ -8,6 +8,7 @@ import { type FirstStart, makeFirst } from "./first-start.ts";
 import { type ConnectProxy, createConnectProxy } from "./http/connect-proxy.ts";
 import { createControlApi } from "./http/control-api.ts";
 import { createServer, type Server } from "./http/server.ts";
+import { createStatusPage } from "./http/status-page.ts";
 import { acceptWebSocket } from "./http/websocket.ts";
 import { createHub, type Hub, type HubOptions } from "./hub/hub.ts";
 import { connectionStringOf } from "./hub/sas.ts";
@@ -146,8 +147,9 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
 
   async function start(): Promise<Endpoint> {
     const certificate = await createServerCertificate(options.hostName, await authorityOf(file));
+    const page = createStatusPage(options);
     const control = createControlApi({ hub, fleet, manual, seed: options.seed, scenarios }, options.address);
-    server = createServer(hub, certificate, control);
+    server = createServer(hub, certificate, (request) => page(request) ?? control(request));
     const front = await createMqttFront({ hub, links, certificate, authorities }, options);
     mqtt = front;
     server.onUpgrade((request, socket, head) => {

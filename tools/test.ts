@@ -4,6 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { browserInstallation } from "./browser.ts";
 import { addCounts, type Counts, countsOf, countsText } from "./test-counts.ts";
 
 const PROJECTS = ["unit", "sdk", "envtest", "e2e"] as const;
@@ -30,6 +31,8 @@ if (values.help) {
   const problems: string[] = [];
   for (const { name, command } of CHECKS)
     if ((await run(name, command)) !== 0) problems.push(`check failed: ${name}`);
+  // The tests that need a browser say what to do where this did not help.
+  for (const command of browserInstallation()) await run("browser", command);
   let total: Counts = { passed: 0, failed: 0, skipped: 0 };
   for (const project of values.project) {
     const { counts, problem } = await runProject(project);

@@ -2,6 +2,7 @@ import { type ParsedJson, parseJson } from "../base/json.ts";
 import { type ControlParts, refused } from "./control/control-route.ts";
 import { CONTROL_ROUTES, methodsOf, operationOf, routeOf } from "./control/control-routes.ts";
 import { readQuery } from "./control/query-parameters.ts";
+import { createRoster } from "./control/roster.ts";
 import { type HttpReply, urlOf } from "./http-message.ts";
 import { originProblem } from "./origin.ts";
 import type { ControlApi, ReceivedRequest } from "./server.ts";
@@ -9,7 +10,8 @@ import type { ControlApi, ReceivedRequest } from "./server.ts";
 // The simulator's own API under /sim, on the port of the hub: what a test does to the world. It asks for no key; the
 // simulator is meant for loopback and test networks. Pages of other origins are kept out all the same.
 
-export function createControlApi(parts: ControlParts, address: string): ControlApi {
+export function createControlApi(given: Omit<ControlParts, "roster">, address: string): ControlApi {
+  const parts = { ...given, roster: createRoster(given.hub) };
   const place = { address, hostName: parts.hub.options.hostName };
   return (request) => {
     const url = urlOf(request);

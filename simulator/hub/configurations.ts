@@ -49,6 +49,8 @@ export type Configurations = {
   readonly list: () => readonly Configuration[];
   readonly put: (id: string, body: JsonObject, ifMatch: IfMatch) => Answer<Configuration>;
   readonly remove: (id: string, ifMatch: IfMatch) => Answer<void>;
+  /** As of the last evaluation; `undefined` before the first. */
+  readonly resultsOf: (id: string) => MetricResults | undefined;
   readonly setResults: (id: string, results: MetricResults) => void;
   readonly document: (configuration: Configuration) => JsonObject;
   readonly onChange: (listener: () => void) => void;
@@ -131,6 +133,7 @@ export function createConfigurations(options: {
     list: () => [...configurations.values()],
     put,
     remove,
+    resultsOf: (id) => results.get(id),
     setResults: (id, counted) => {
       if (!configurations.has(id)) return;
       results.set(id, counted);

@@ -65,6 +65,8 @@ export type EventFeed = {
   readonly newest: () => number;
   /** Goes on after that number; what had one up to it is held no longer. */
   readonly resume: (newest: number) => void;
+  /** The newest events, oldest of them first. */
+  readonly tail: (query: Omit<FeedQuery, "from">) => readonly FeedEvent[];
 };
 
 type Held = {
@@ -146,6 +148,14 @@ export function createEventFeed(hub: { readonly hostName: string; readonly now: 
     }));
   }
 
+  /** In their order. */
+  function heldOf({ from, source, deviceId }: Omit<FeedQuery, "limit">): readonly Held[] {
+    return sourcesOf(source)
+      .flatMap((name) => rings[name].held())
+      .filter((held) => held.sequenceNumber >= from && (deviceId === null || held.deviceId === deviceId))
+      .sort((a, b) => a.sequenceNumber - b.sequenceNumber);
+  }
+
   return {
     telemetry: (message) =>
       add("Telemetry", message, message.body.length, () => ({
@@ -201,12 +211,10 @@ export function createEventFeed(hub: { readonly hostName: string; readonly now: 
       );
     },
 
-    read({ from, limit, source, deviceId }) {
-      const sources = source === null ? EVENT_SOURCES : [source];
-      const wanted = sources
-        .flatMap((name) => rings[name].held())
-        .filter((held) => held.sequenceNumber >= from && (deviceId === null || held.deviceId === deviceId))
-        .sort((a, b) => a.sequenceNumber - b.sequenceNumber);
+    read(query) {
+      const { limit, source } = query;
+      const sources = sourcesOf(source);
+      const wanted = heldOf(query);
       const page = wanted.slice(0, limit);
       const last = page.at(-1)?.sequenceNumber;
       return {
@@ -222,7 +230,17 @@ export function createEventFeed(hub: { readonly hostName: string; readonly now: 
       made = newest;
       for (const ring of Object.values(rings)) ring.resume(newest + 1);
     },
+    tail: (query) =>
+      query.limit <= 0
+        ? []
+        : heldOf({ ...query, from: 1 })
+            .slice(-query.limit)
+            .map((held) => held.show()),
   };
+}
+
+function sourcesOf(source: EventSource | null): readonly EventSource[] {
+  return source === null ? EVENT_SOURCES : [source];
 }
 
 type Ring = {

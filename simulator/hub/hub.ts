@@ -89,8 +89,12 @@ export type Hub = {
   /** Runs an evaluation now; answers how many twins it wrote. */
   readonly evaluate: () => number;
   readonly activityOf: (key: TwinKey) => Activity;
+  /** Whether it is connected at this moment: no real hub tells that without delay. */
+  readonly isConnected: (key: TwinKey) => boolean;
   /** Told by whoever serves a device's link. */
   readonly noteConnection: (key: TwinKey, connected: boolean) => void;
+  /** The listener is told of every connection that begins or ends. */
+  readonly onConnection: (listener: (key: TwinKey) => void) => void;
   readonly start: () => void;
   /** What outlives the process where a state is kept. */
   readonly keeping: Keeping;
@@ -119,6 +123,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
   const configurations = createConfigurations({ now, maximum: options.tier === "F1" ? 10 : 100 });
   const counters = createCounters(clock.now);
   const connections = createConnections(clock.now, options.connectionLag);
+  const connectionListeners: ((key: TwinKey) => void)[] = [];
   const messages = createCloudMessages(now, (deviceId) => registry.get(deviceId, null)?.generationId ?? "");
   const events = createEventFeed({ hostName: options.hostName, now });
   const throttle = createThrottle(options, clock.now);
@@ -267,6 +272,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
 
   function noteConnection(key: TwinKey, connected: boolean): void {
     connections.note(key, connected);
+    for (const listener of connectionListeners) listener(key);
     events.connection(key, connected);
   }
 
@@ -296,7 +302,11 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     events,
     evaluate,
     activityOf,
+    isConnected: connections.isConnected,
     noteConnection,
+    onConnection: (listener) => {
+      connectionListeners.push(listener);
+    },
     // An evaluation that was due in an earlier life is late, not lost.
     start: () =>
       evaluateIn(
@@ -331,6 +341,7 @@ function createConnections(now: () => number, lag: number) {
     forget: (key: TwinKey): void => {
       if (links.delete(key)) keepers.tell(key);
     },
+    isConnected: (key: TwinKey): boolean => links.get(key)?.connected === true,
     activityOf: (key: TwinKey): Activity => {
       const link = links.get(key);
       if (link === undefined || (!link.before && link.at > now() - lag)) return NO_ACTIVITY;

@@ -6,6 +6,7 @@ import type { Hub } from "../../hub/hub.ts";
 import type { Scenarios } from "../../scenario/run-scenario.ts";
 import { type HttpReply, JSON_HEADERS } from "../http-message.ts";
 import type { Query, QueryParameter } from "./query-parameters.ts";
+import type { Roster } from "./roster.ts";
 
 /** What the control API acts on. */
 export type ControlParts = {
@@ -15,6 +16,7 @@ export type ControlParts = {
   readonly manual: ManualClock | null;
   readonly seed: number;
   readonly scenarios: Scenarios;
+  readonly roster: Roster;
 };
 
 export type Asked = {

@@ -1,15 +1,19 @@
 import { Type } from "typebox";
 import { answered, type ControlMethod, type ControlOperation, type ControlRoute } from "./control-route.ts";
+import { DEVICE_ROUTES } from "./device-routes.ts";
 import { FAULT_ROUTES } from "./fault-routes.ts";
 import { FLEET_ROUTES } from "./fleet-routes.ts";
 import { MESSAGE_ROUTES } from "./message-routes.ts";
 import { openApiDocument } from "./openapi.ts";
+import { OVERVIEW_ROUTES } from "./overview-routes.ts";
 import { SCENARIO_ROUTES } from "./scenario-routes.ts";
 import { WORLD_ROUTES } from "./world-routes.ts";
 
 /** Everything under /sim that answers in JSON. */
 export const CONTROL_ROUTES: readonly ControlRoute[] = [
   ...WORLD_ROUTES,
+  ...OVERVIEW_ROUTES,
+  ...DEVICE_ROUTES,
   ...FAULT_ROUTES,
   ...FLEET_ROUTES,
   ...MESSAGE_ROUTES,

@@ -11,6 +11,8 @@ import { CONTROL_METHODS } from "./control-route.ts";
 import { CONTROL_ROUTES } from "./control-routes.ts";
 
 const ROOT = join(import.meta.dirname, "../../..");
+const MANUAL = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
+
 const running: Simulator[] = [];
 afterEach(async () => {
   await Promise.all(running.splice(0).map((simulator) => simulator.stop()));
@@ -66,7 +68,10 @@ test("every path and method that answers is in the document, and every one in th
         );
     }
   const listed = await call("GET", "/sim");
-  for (const path of Object.keys(paths)) expect(listed.text).toContain(` ${path} `);
+  for (const path of Object.keys(paths)) {
+    expect(listed.text).toContain(` ${path} `);
+    expect(MANUAL).toContain(`\`${path.replace("{id}", "<id>")}\``);
+  }
 });
 
 test("the document refers to nothing that is not in it, and names each operation once", async () => {
@@ -128,8 +133,7 @@ function mutantsOf(value: JsonValue): readonly JsonValue[] {
 
 test("every call that the manual shows is one that is possible", async () => {
   const call = startApi();
-  const manual = readFileSync(join(import.meta.dirname, "../../README.md"), "utf8");
-  const calls = [...manual.matchAll(/^curl .*?"?\$hub(\/sim[^\s"]*)"?(.*)$/gm)].map(
+  const calls = [...MANUAL.matchAll(/^curl .*?"?\$hub(\/sim[^\s"]*)"?(.*)$/gm)].map(
     ([line, url = "", rest = ""]) => {
       const file = /--data-binary @(\S+)/.exec(rest)?.[1];
       const data =
