@@ -10,6 +10,10 @@ export type ModelFacts = {
   /** Empty where the file names none. */
   readonly producer: string;
   readonly opsets: readonly { readonly domain: string; readonly version: number }[];
+  readonly operators: readonly { readonly domain: string; readonly name: string; readonly count: number }[];
+  readonly nodes: number;
+  /** Elements of all initializers. */
+  readonly parameters: number;
   readonly inputs: readonly TensorFacts[];
   readonly outputs: readonly TensorFacts[];
 };

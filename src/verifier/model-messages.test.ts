@@ -39,7 +39,14 @@ test.each<[string, unknown]>([
     {
       kind: "loaded",
       signature: { inputs: [{ name: "x", type: "float32", shape: ["n", 4] }], outputs: [] },
-      file: { irVersion: 8, producer: "", opsets: [{ domain: "", version: 17 }] },
+      file: {
+        irVersion: 8,
+        producer: "",
+        opsets: [{ domain: "", version: 17 }],
+        operators: [{ domain: "", name: "Relu", count: 1 }],
+        nodes: 1,
+        parameters: 0,
+      },
     },
   ],
   [

@@ -60,7 +60,10 @@ export type ParityMeasured = {
 };
 
 /** What the file says of itself. */
-export type FileFacts = Pick<ModelFacts, "irVersion" | "producer" | "opsets">;
+export type FileFacts = Pick<
+  ModelFacts,
+  "irVersion" | "producer" | "opsets" | "operators" | "nodes" | "parameters"
+>;
 
 export type Answer =
   | { readonly kind: "ready"; readonly runtimeVersion: string }
@@ -84,7 +87,7 @@ export type Answer =
   /** The child itself could not do its work: a fact about us. */
   | { readonly kind: "broken"; readonly message: string };
 
-const REFUSALS = ["load", "golden", "run", "memory", "compare"] as const;
+const REFUSALS = ["load", "operator", "opset", "external", "golden", "run", "memory", "compare"] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
 const MOST_TENSORS = 10_000;
@@ -184,6 +187,9 @@ const ANSWERS: Readonly<Record<Answer["kind"], Is>> = {
       irVersion: isCount,
       producer: isText,
       opsets: listOf(fields({ domain: isText, version: isInteger }), MOST_TENSORS),
+      operators: listOf(fields({ domain: isText, name: isText, count: isCount }), MOST_TENSORS),
+      nodes: isCount,
+      parameters: isNumber,
     }),
   }),
   golden: fields({

@@ -1,5 +1,6 @@
-import { readFile } from "node:fs/promises";
+import { open } from "node:fs/promises";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
+import { bytesInFile } from "./byte-source.ts";
 import type { GoldenSet } from "./golden.ts";
 import {
   chooseInput,
@@ -14,7 +15,14 @@ import {
 } from "./measure.ts";
 import type { Answer, Question } from "./model-messages.ts";
 import { type OnnxFile, readOnnxFile } from "./onnx-file.ts";
-import { type Model, messageOf, type No, openModel, runtimeVersion } from "./onnx-session.ts";
+import {
+  type Model,
+  messageOf,
+  type No,
+  openModel,
+  runtimeVersion,
+  unknownOperators,
+} from "./onnx-session.ts";
 import { markMemory } from "./own-memory.ts";
 
 // The program of the child process: one model, from load to the last measurement. `run` and `create` block the event
@@ -56,8 +64,9 @@ async function attempt(question: Question): Promise<Result<Answer, No>> {
       const loaded = await load(question.path, question.threads);
       if (!loaded.ok) return loaded;
       model = loaded.value.model;
-      const { irVersion, producer, opsets } = loaded.value.file;
-      return ok({ kind: "loaded", signature: model.signature, file: { irVersion, producer, opsets } });
+      const { irVersion, producer, opsets, operators, nodes, parameters } = loaded.value.file;
+      const file = { irVersion, producer, opsets, operators, nodes, parameters };
+      return ok({ kind: "loaded", signature: model.signature, file });
     }
     case "golden": {
       const measured = await measureGolden(theModel(), question);
@@ -98,16 +107,38 @@ async function load(
   path: string,
   threads: number,
 ): Promise<Result<{ readonly model: Model; readonly file: OnnxFile }, No>> {
-  const file = readOnnxFile(await readFile(path));
+  const file = await readHeader(path);
   if (!file.ok) return err({ because: "load", message: file.error });
   const [external] = file.value.externalTensors;
   if (external !== undefined)
     return err({
-      because: "load",
+      because: "external",
       message: `tensor "${external}" is kept in another file; a release is one file: save the model without external data`,
     });
   const opened = await openModel(path, threads);
-  return opened.ok ? ok({ model: opened.value, file: file.value }) : opened;
+  if (opened.ok) return ok({ model: opened.value, file: file.value });
+  const unknown =
+    opened.error.because === "operator"
+      ? await unknownOperators(file.value.operators, file.value.opsets)
+      : [];
+  if (unknown.length === 0) return opened;
+  const names = unknown.map(
+    ({ domain, name, count }) => `${domain === "" ? "" : `${domain}.`}${name} (${count}×)`,
+  );
+  return err({
+    because: "operator",
+    message: `ONNX Runtime does not know ${names.join(", ")}: ${opened.error.message}`,
+  });
+}
+
+/** A window of the file is in memory at a time: the model may be as large as the memory it may use. */
+async function readHeader(path: string): Promise<Result<OnnxFile, string>> {
+  const file = await open(path);
+  try {
+    return readOnnxFile(bytesInFile(file.fd, (await file.stat()).size));
+  } finally {
+    await file.close();
+  }
 }
 
 /** A graph that hands its only input on: what ONNX Runtime itself takes once it runs anything at all. */

@@ -36,7 +36,40 @@ describe("a model file", () => {
         inputs: [{ name: "x", type: "float32", shape: ["batch", 4] }],
         outputs: [{ name: "probabilities", type: "float32", shape: ["batch", 3] }],
         externalTensors: [],
+        operators: [
+          { domain: "", name: "MatMul", count: 1 },
+          { domain: "", name: "Add", count: 1 },
+          { domain: "", name: "Softmax", count: 1 },
+        ],
+        nodes: 3,
+        parameters: 15,
       },
+    });
+  });
+
+  test("counts operators, and leaves out the functions that it brings itself", () => {
+    const own = message()
+      .text(1, "Twice")
+      .text(10, "acme")
+      .message(7, node("Add", ["a", "a"], ["b"]));
+    const graph = modelFile({
+      nodes: [
+        node("Twice", ["x"], ["t"]).text(7, "acme"),
+        node("Twice", ["t"], ["u"]).text(7, "other"),
+        node("Relu", ["u"], ["v"]),
+        node("Relu", ["v"], ["y"]),
+      ],
+      inputs: [tensorInfo("x", [1])],
+      outputs: [tensorInfo("y", [1])],
+    });
+    const read = readOnnxFile(Buffer.concat([graph, message().message(25, own).encode()]));
+    expect(read.ok && read.value).toMatchObject({
+      nodes: 5,
+      operators: [
+        { domain: "", name: "Relu", count: 2 },
+        { domain: "other", name: "Twice", count: 1 },
+        { domain: "", name: "Add", count: 1 },
+      ],
     });
   });
 

@@ -1,5 +1,6 @@
 import { Buffer } from "node:buffer";
 import { err, ok, type Result } from "../base/result.ts";
+import { type ByteSource, bytesIn } from "./byte-source.ts";
 import { ONNX_ELEMENT_TYPES, type TensorInfo } from "./tensor.ts";
 
 // A walk over the protobuf of an ONNX file (onnx/onnx: onnx/onnx.proto) that looks at what must be known before ONNX
@@ -14,13 +15,22 @@ export type OnnxFile = {
   readonly outputs: readonly TensorInfo[];
   /** Tensors whose data is in another file, at any depth; at most ten of them. */
   readonly externalTensors: readonly string[];
+  /** Operators of all graphs and functions, and how often each occurs; at most a thousand of them. */
+  readonly operators: readonly Operator[];
+  readonly nodes: number;
+  /** Elements of the initializers of all graphs. */
+  readonly parameters: number;
 };
+
+/** The domain of ONNX's own operators is empty. */
+export type Operator = { readonly domain: string; readonly name: string; readonly count: number };
 
 /** protobuf itself gives up at 100 levels; a file that is deeper would be refused anyway. */
 const DEEPEST = 100;
 const LONGEST_TEXT = 256;
 const MOST_LISTED = 10;
 const MOST_VALUES = 10_000;
+const MOST_OPERATORS = 1000;
 /** protobuf's own limit. */
 const LARGEST_FILE = 2 ** 31 - 1;
 
@@ -60,7 +70,11 @@ type Frame = {
   readonly graphs: number;
   readonly value: Value | null;
   name: string;
+  domain: string;
   external: boolean;
+  /** Of a tensor: whether it is an initializer of a graph, and its elements so far, the product of its axes. */
+  inGraph: boolean;
+  elements: number;
 };
 
 type Walk = {
@@ -72,15 +86,21 @@ type Walk = {
   readonly inputs: Value[];
   readonly outputs: Value[];
   readonly externalTensors: string[];
+  readonly operators: Map<string, { domain: string; name: string; count: number }>;
+  /** Functions that the file brings itself: no operators. */
+  readonly functions: Set<string>;
+  nodes: number;
+  parameters: number;
 };
 
 /**
- * Reads the header of an ONNX file.
+ * Reads the header of an ONNX file; the data of its tensors is passed over.
  * @param bytes the whole file.
  * @returns what it declares, or a sentence that says why it is no ONNX model. It never throws.
  */
-export function readOnnxFile(bytes: Uint8Array): Result<OnnxFile, string> {
-  const other = otherFormat(bytes);
+export function readOnnxFile(bytes: Uint8Array | ByteSource): Result<OnnxFile, string> {
+  const source = bytes instanceof Uint8Array ? bytesIn(bytes) : bytes;
+  const other = otherFormat(source);
   if (other !== null) return err(`not an ONNX model: ${other}`);
   const walk: Walk = {
     irVersion: null,
@@ -91,8 +111,12 @@ export function readOnnxFile(bytes: Uint8Array): Result<OnnxFile, string> {
     inputs: [],
     outputs: [],
     externalTensors: [],
+    operators: new Map(),
+    functions: new Set(),
+    nodes: 0,
+    parameters: 0,
   };
-  const broken = walkMessage(bytes, walk);
+  const broken = walkMessage(source, walk);
   if (broken !== null) return err(`not an ONNX model: ${broken}`);
   if (walk.irVersion === null || walk.irVersion < 1)
     return err("not an ONNX model: it has no IR version; is it another kind of protobuf?");
@@ -105,14 +129,20 @@ export function readOnnxFile(bytes: Uint8Array): Result<OnnxFile, string> {
     inputs: walk.inputs.map(tensorInfoOf),
     outputs: walk.outputs.map(tensorInfoOf),
     externalTensors: walk.externalTensors,
+    operators: [...walk.operators]
+      .filter(([key]) => !walk.functions.has(key))
+      .map(([, operator]) => operator)
+      .sort((a, b) => b.count - a.count),
+    nodes: walk.nodes,
+    parameters: walk.parameters,
   });
 }
 
 /** Formats that people mix up with ONNX, told by their first bytes. */
-function otherFormat(bytes: Uint8Array): string | null {
+function otherFormat(bytes: ByteSource): string | null {
   if (bytes.length === 0) return "the file is empty";
   if (bytes.length > LARGEST_FILE) return "it is larger than 2 GiB, the most that protobuf allows";
-  const start = Buffer.from(bytes.subarray(0, 64)).toString("latin1");
+  const start = Buffer.from(bytes.slice(0, 64)).toString("latin1");
   if (start.startsWith("PK\u0003\u0004")) return "it is a zip archive (a PyTorch or Keras checkpoint?)";
   if (start.startsWith("\u0089HDF")) return "it is an HDF5 file (a Keras model?)";
   if (start.startsWith("\u001f\u008b")) return "it is compressed with gzip";
@@ -127,7 +157,7 @@ function otherFormat(bytes: Uint8Array): string | null {
 }
 
 /** `null`, or what is broken. */
-function walkMessage(bytes: Uint8Array, walk: Walk): string | null {
+function walkMessage(bytes: ByteSource, walk: Walk): string | null {
   const cursor = { at: 0 };
   const stack: Frame[] = [frame("model", bytes.length, 0, null)];
   for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
@@ -153,7 +183,7 @@ function walkMessage(bytes: Uint8Array, walk: Walk): string | null {
       if (length === null || length > top.end - cursor.at) return brokenAt(cursor.at);
       const child = childOf(top, field, cursor.at + length, walk);
       if (child === null) {
-        takeBytes(top, field, bytes.subarray(cursor.at, cursor.at + length), walk);
+        takeBytes(top, field, { bytes, from: cursor.at, to: cursor.at + length }, walk);
         cursor.at += length;
         continue;
       }
@@ -170,7 +200,7 @@ function brokenAt(position: number): string {
 }
 
 function frame(type: MessageType, end: number, graphs: number, value: Value | null): Frame {
-  return { type, end, graphs, value, name: "", external: false };
+  return { type, end, graphs, value, name: "", domain: "", external: false, inGraph: false, elements: 1 };
 }
 
 /** The message that starts here, or `null` for a field that is none. */
@@ -200,7 +230,9 @@ function childOf(parent: Frame, field: number, end: number, walk: Walk): Frame |
     walk.values += 1;
     parent.value.shape?.push("");
   }
-  return frame(type, end, parent.graphs, parent.value);
+  const child = frame(type, end, parent.graphs, parent.value);
+  child.inGraph = parent.type === "graph";
+  return child;
 }
 
 function takeNumber(top: Frame, field: number, value: number, walk: Walk): void {
@@ -208,14 +240,22 @@ function takeNumber(top: Frame, field: number, value: number, walk: Walk): void 
   if (top.type === "model" && field === 1) walk.irVersion = value;
   else if (top.type === "opset" && field === 2 && opset !== undefined) opset.version = value;
   else if (top.type === "tensor" && field === 14 && value === 1) top.external = true;
+  else if (top.type === "tensor" && field === 1) top.elements *= value;
   else if (top.type === "tensorType" && field === 1 && top.value !== null) top.value.elementType = value;
   else if (top.type === "axis" && field === 1) top.value?.shape?.splice(-1, 1, value);
 }
 
-function takeBytes(top: Frame, field: number, bytes: Uint8Array, walk: Walk): void {
+type Span = { readonly bytes: ByteSource; readonly from: number; readonly to: number };
+
+function takeBytes(top: Frame, field: number, bytes: Span, walk: Walk): void {
   const opset = walk.opsets.at(-1);
   if (top.type === "model" && field === 2) walk.producer = textOf(bytes);
   else if (top.type === "opset" && field === 1 && opset !== undefined) opset.domain = textOf(bytes);
+  else if (top.type === "node" && field === 4) top.name = textOf(bytes);
+  else if (top.type === "node" && field === 7) top.domain = textOf(bytes);
+  else if (top.type === "function" && field === 1) top.name = textOf(bytes);
+  else if (top.type === "function" && field === 10) top.domain = textOf(bytes);
+  else if (top.type === "tensor" && field === 1) top.elements *= productOf(bytes);
   else if (top.type === "tensor" && field === 8) top.name = textOf(bytes);
   else if (top.type === "tensor" && field === 13) top.external = true;
   else if ((top.type === "input" || top.type === "output") && field === 1 && top.value !== null)
@@ -224,21 +264,42 @@ function takeBytes(top: Frame, field: number, bytes: Uint8Array, walk: Walk): vo
 }
 
 function close(done: Frame, walk: Walk): void {
+  if (done.type === "node") countOperator(done, walk);
+  if (done.type === "function" && walk.functions.size < MOST_OPERATORS)
+    walk.functions.add(`${done.domain}/${done.name}`);
+  if (done.type === "tensor" && done.inGraph) walk.parameters += done.elements;
   if (done.type === "tensor" && done.external && walk.externalTensors.length < MOST_LISTED)
     walk.externalTensors.push(done.name);
 }
 
-function textOf(bytes: Uint8Array): string {
-  return Buffer.from(bytes.subarray(0, LONGEST_TEXT)).toString("utf8");
+function countOperator({ name, domain }: Frame, walk: Walk): void {
+  walk.nodes += 1;
+  const known = walk.operators.get(`${domain}/${name}`);
+  if (known !== undefined) known.count += 1;
+  else if (walk.operators.size < MOST_OPERATORS)
+    walk.operators.set(`${domain}/${name}`, { domain, name, count: 1 });
+}
+
+function textOf({ bytes, from, to }: Span): string {
+  return Buffer.from(bytes.slice(from, Math.min(to, from + LONGEST_TEXT))).toString("utf8");
+}
+
+/** Of axes that are packed into one field. */
+function productOf({ bytes, from, to }: Span): number {
+  const cursor = { at: from };
+  const end = Math.min(to, from + LONGEST_TEXT);
+  let product = 1;
+  while (cursor.at < end) product *= readVarint(bytes, cursor, end) ?? 1;
+  return product;
 }
 
 /** Values above 2^53 lose their last digits, which nothing here looks at. `null`: cut off, or longer than ten bytes. */
-function readVarint(bytes: Uint8Array, cursor: { at: number }, end: number): number | null {
+function readVarint(bytes: ByteSource, cursor: { at: number }, end: number): number | null {
   let value = 0;
   let scale = 1;
   for (let count = 0; count < 10; count += 1) {
     if (cursor.at >= end) return null;
-    const byte = bytes[cursor.at] ?? 0;
+    const byte = bytes.at(cursor.at);
     cursor.at += 1;
     value += (byte & 0x7f) * scale;
     if (byte < 0x80) return value;

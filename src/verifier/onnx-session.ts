@@ -1,6 +1,8 @@
 import { err, ok, type Result } from "../base/result.ts";
 import { sideText } from "./checks.ts";
 import type { Refusal } from "./model-messages.ts";
+import type { Operator } from "./onnx-file.ts";
+import { nested, number, text } from "./protobuf.ts";
 import { isNumericType, type Signature, type Value } from "./tensor.ts";
 
 // A model in ONNX Runtime. The only file that loads the runtime.
@@ -58,13 +60,7 @@ export async function openModel(source: string | Uint8Array, threads: number): P
       ? ort.InferenceSession.create(source, options)
       : ort.InferenceSession.create(source, options),
   );
-  if (!created.ok) {
-    const { because, message } = created.error;
-    return err({
-      because,
-      message: typeof source === "string" ? message.replaceAll(source, "the file") : message,
-    });
-  }
+  if (!created.ok) return err(refusalOf(created.error.message, source));
   const session = created.value;
   const signature = { inputs: infosOf(session.inputMetadata), outputs: infosOf(session.outputMetadata) };
   const outputs = fetchableOutputs(signature);
@@ -85,6 +81,52 @@ export async function openModel(source: string | Uint8Array, threads: number): P
     },
     release: () => session.release(),
   });
+}
+
+const UNKNOWN_OPERATOR = /No Op registered for|No opset import for domain|is not a registered function\/op/;
+const NO_KERNEL = /Could not find an implementation for/;
+const OPSET =
+  /Unsupported model IR version|official support for domain|is under development and support for this/;
+
+/** Texts of ONNX Runtime 1.30, without the place in its sources that some of them begin with. */
+function refusalOf(thrown: string, source: string | Uint8Array): No {
+  const named = typeof source === "string" ? thrown.replaceAll(source, "the file") : thrown;
+  const message = named
+    .replace(/^Load model from the file failed: ?/, "")
+    .replace(/^\/onnxruntime_src\/.*?\) (?=[A-Z])/s, "");
+  if (OPSET.test(message)) return { because: "opset", message };
+  const operator = UNKNOWN_OPERATOR.test(message) || NO_KERNEL.test(message);
+  return { because: operator ? "operator" : "load", message };
+}
+
+/**
+ * Those that ONNX Runtime has never heard of: it names only the first it meets. Each is asked for alone, in a model of
+ * one node without inputs, which nothing but an unknown operator makes it refuse for being unknown.
+ */
+export async function unknownOperators(
+  operators: readonly Operator[],
+  opsets: readonly { readonly domain: string; readonly version: number }[],
+): Promise<readonly Operator[]> {
+  const unknown: Operator[] = [];
+  for (const operator of operators) {
+    const created = await vendor("load", () => ort.InferenceSession.create(loneOperator(operator, opsets)));
+    if (created.ok) await created.value.release();
+    else if (UNKNOWN_OPERATOR.test(created.error.message)) unknown.push(operator);
+  }
+  return unknown;
+}
+
+/** onnx.proto: ModelProto {ir_version 1, graph 7, opset_import 8}; GraphProto {node 1, name 2, output 12}. */
+function loneOperator(
+  { domain, name }: Operator,
+  opsets: readonly { readonly domain: string; readonly version: number }[],
+): Uint8Array {
+  const node = [text(2, "y"), text(4, name), ...(domain === "" ? [] : [text(7, domain)])];
+  const graph = [nested(1, node), text(2, "lone"), nested(12, [text(1, "y")])];
+  const imports = opsets.map((opset) =>
+    nested(8, [...(opset.domain === "" ? [] : [text(1, opset.domain)]), number(2, opset.version)]),
+  );
+  return Buffer.concat([number(1, 8), nested(7, graph), ...imports]);
 }
 
 function infosOf(metadata: Session["inputMetadata"]): Signature["inputs"] {

@@ -186,7 +186,7 @@ async function load(run: Run): Promise<Step> {
   return judged({
     ...passed("Load", {
       measured: `${sideText(signature.inputs)} → ${sideText(signature.outputs)}`,
-      method: `opset ${opsets.join(", ")}, IR version ${file.irVersion}`,
+      method: `opset ${opsets.join(", ")}, IR version ${file.irVersion}, ${file.nodes} nodes of ${file.operators.length} operators, ${file.parameters} parameters`,
     }),
     details: file,
   });
@@ -393,6 +393,9 @@ function error(reason: Reason, message: string): Step {
 
 const REASON_OF: Readonly<Record<Refusal, Reason>> = {
   load: REASONS.LoadFailed,
+  operator: REASONS.OperatorUnsupported,
+  opset: REASONS.OpsetUnsupported,
+  external: REASONS.ExternalData,
   golden: REASONS.GoldenUnreadable,
   run: REASONS.RunFailed,
   memory: REASONS.OutOfMemory,
