@@ -147,6 +147,7 @@ test("a basic tier has identities, and no twins, queries, methods, modules, conf
   const { registry, client, sim } = await startHub({ tier: "B1" });
   await registry.create({ deviceId: "cam-1" });
   expect((await registry.list()).responseBody).toHaveLength(1);
+  expect(await registry.listJobs()).toMatchObject({ responseBody: [] });
   for (const missing of [
     () => registry.getTwin("cam-1"),
     () => registry.updateTwin("cam-1", { tags: { n: 1 } }, "*"),

@@ -216,6 +216,25 @@ test("what devices do is struck where it is named, and nothing of theirs by a fa
   expect(await codeOf()).toBe(0);
 });
 
+test("a device's report is refused with a status, or its line breaks in the midst of it", async () => {
+  const { simulator, fault, sim } = await startHub();
+  const { hub, links } = simulator;
+  expect(hub.registry.putDevice("cam-1", {}, null).ok).toBe(true);
+  const ends: string[] = [];
+  const listener = { desired: () => {}, closed: (_: null, because: string) => ends.push(because) };
+  const connected = links.connect({ deviceId: "cam-1", moduleId: null }, listener, null);
+  if (!connected.ok) throw new Error("refused");
+  const session = connected.value;
+  await fault({ kind: "status", status: 429, operations: ["device.report"], devices: "cam-*", until: 1 });
+  expect(links.getTwin(session).ok).toBe(true);
+  expect(links.report(session, { a: 1 })).toMatchObject({ ok: false, refusal: { status: 429 } });
+  expect(links.report(session, { a: 1 }).ok).toBe(true);
+  await fault({ kind: "reset", operations: ["device.getTwin"], until: 1 });
+  expect(links.getTwin(session)).toMatchObject({ ok: false, refusal: { status: 503 } });
+  expect(ends).toEqual(["cut"]);
+  expect(await sim("GET", "counters")).toMatchObject({ devices: { refused: 2, reports: 1, twinReads: 1 } });
+});
+
 test("a hub whose clock is ahead takes no token, and one that is behind stamps what it writes with the past", async () => {
   const { registry, endpoint, fault, sim } = await startHub();
   await registry.create({ deviceId: "cam-1" });

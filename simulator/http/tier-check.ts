@@ -7,6 +7,8 @@ const STANDARD_ONLY = ["query", "twinRead", "twinWrite", "configuration", "metho
 /** Whether the tier has what is asked for. `body` is the text of the request: an edge device is one by what is sent. */
 export function isInTier(tier: Tier, { operation, name }: Operation, body: string): boolean {
   if (!isBasic(tier)) return true;
+  // Import and export of identities are jobs that basic tiers have too.
+  if (name.startsWith("registryJob.")) return true;
   if (STANDARD_ONLY.includes(operation) || name.startsWith("module.")) return false;
   return operation !== "identity" || !hasEdgeDevice(body);
 }
