@@ -113,7 +113,10 @@ function endedUpdate({ state, error, at }: Update, digest: JsonValue | undefined
  * - `start`: other bytes, or another try where the download had failed and there is a new url
  * - `remove`: there is to be no model
  */
-export function taskOf(slot: Slot, next: ModelPointer | null): "nothing" | "adopt" | "start" | "remove" {
+export function taskOf(
+  slot: Pick<Slot, "active" | "update">,
+  next: ModelPointer | null,
+): "nothing" | "adopt" | "start" | "remove" {
   if (next === null) return slot.active === null && slot.update === null ? "nothing" : "remove";
   if (slot.active?.digest === next.digest) return "adopt";
   const { update } = slot;
@@ -189,7 +192,7 @@ export function resourcesOf(
 }
 
 /** Update and active model as the contract writes them; null where there is none, so that a merge takes it away. */
-export function stateReport(slot: Slot, effects: Effects, heartbeatAt: string) {
+export function stateReport(slot: Pick<Slot, "active" | "update">, effects: Effects, heartbeatAt: string) {
   const { active, update } = slot;
   return {
     contract: 1,
