@@ -105,6 +105,16 @@ test("bulk updates compare etags entry by entry and answer partial failure with 
   expect(await statusOf(registry.get("b"))).toBe(404);
 });
 
+test("a status may be written with a capital letter, as the SDK of Java does", async () => {
+  const { registry } = await startHub();
+  const json = { "Content-Type": "application/json; charset=utf-8" };
+  const body = (status: string) => ({ deviceId: "cam-1", status });
+  await call(registry, "PUT", "/devices/cam-1?api-version=2021-04-12", json, body("Disabled"));
+  expect((await registry.get("cam-1")).responseBody.status).toBe("disabled");
+  const wrong = call(registry, "PUT", "/devices/cam-2?api-version=2021-04-12", json, body("off"));
+  expect(await statusOf(wrong)).toBe(400);
+});
+
 test("an edge device comes with its system modules and a scope", async () => {
   const { registry } = await startHub();
   const created = (await registry.create({ deviceId: "edge-1", capabilities: { iotEdge: true } } as never))
