@@ -126,6 +126,20 @@ test("a message that was under way when the connection ended comes again to the 
   expect(simulator.hub.messages.pending("cam-1")).toBe(0);
 });
 
+test("the minute of a message begins when it is sent, not when the one before was", async () => {
+  const client = await subscribed();
+  await send({ body: "one", expiresIn: "1h" });
+  await send({ body: "two", expiresIn: "1h" });
+  const first = await received(client);
+  await simulator.advance(30_000);
+  acknowledge(client, first);
+  expect((await received(client)).text).toBe("two");
+  await simulator.advance(59_999);
+  await nothingMore(client);
+  await simulator.advance(1);
+  expect((await received(client)).text).toBe("two");
+});
+
 test("quality 0 is done when it is sent", async () => {
   const client = await subscribed(0);
   await send({ body: "one", messageId: "m-1", ack: "positive" });

@@ -47,6 +47,18 @@ test("a client that is back within the moment keeps the identity, and gives it b
   expect(isSimulated()).toBe(true);
 });
 
+test("who has come back and leaves by itself is not called again", () => {
+  const calls: string[] = [];
+  const polite: Listener<string> = { ...client, vacant: (subject) => calls.push(subject) };
+  const polites = () => simulator.links.connect(who, polite, "polite");
+  polites();
+  simulator.links.close(connected());
+  expect(calls).toEqual(["polite"]);
+  const back = polites();
+  if (back.ok) simulator.links.close(back.value);
+  expect(calls).toEqual(["polite"]);
+});
+
 test("a device that is disabled under a client is simulated again once it is enabled", async () => {
   connected();
   const any = { any: true, etag: "*" } as const;
