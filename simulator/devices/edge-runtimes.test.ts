@@ -165,6 +165,15 @@ test("a slow pull is reported as cancelled until it is done, and a module runs o
   expect(inference("inference")).toMatchObject({ contract: 1 });
 });
 
+test("a module that a manifest names is silent before the agent has even heard of it", async () => {
+  const { deploy, advance, inference } = startEdge({ stateDelay: 20 * SECOND });
+  deploy(manifestOf({ inference: {} }));
+  await advance(15 * SECOND);
+  expect(inference("inference")).toBeUndefined();
+  await advance(3 * MINUTE);
+  expect(inference("inference")).toMatchObject({ contract: 1 });
+});
+
 test("an image that cannot be pulled fails alone, is tried again, and runs once the registry is back", async () => {
   const { deploy, advance, verdict, moduleReport, fleet } = startEdge({
     behaviours: [{ effects: { pullFails: { image: "bad:*", message: "no such image" } } }],
