@@ -33,7 +33,7 @@ function textOf(body: JsonValue): string {
   return text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT - 1)}…` : text;
 }
 
-/** The operation, and which sections of a twin it wrote with the names that are in them: `updateTwin: reported inference`. */
+/** The operation, and which sections of a twin it wrote with the names that are in them: `updateTwin · reported inference`. */
 function textOfNotice(operation: JsonValue | undefined, body: JsonValue): string {
   const written = isObject(body) ? body : {};
   const properties = isObject(written["properties"]) ? written["properties"] : {};
@@ -47,5 +47,5 @@ function textOfNotice(operation: JsonValue | undefined, body: JsonValue): string
       ? [[name, ...Object.keys(section).filter((key) => !key.startsWith("$"))].join(" ")]
       : [],
   );
-  return textOf([String(operation ?? ""), ...told].filter((part) => part !== "").join(": "));
+  return textOf([String(operation ?? ""), ...told].filter((part) => part !== "").join(" · "));
 }
