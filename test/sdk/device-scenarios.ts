@@ -1,4 +1,5 @@
 import { expect } from "vitest";
+import { deviceCertificate, newAuthority } from "../../simulator/testing/device-certificates.ts";
 import type { Device, Json, Refused, Unauthorized } from "./ports.ts";
 import { type DeviceSetup, type DeviceStage, newKeys, type Scenario } from "./scenario.ts";
 import { eventually } from "./test-hub.ts";
@@ -264,6 +265,19 @@ export const DEVICE_SCENARIOS: readonly Scenario<DeviceStage>[] = [
       const { client } = await register();
       const wrong = await client({ kind: "token", key: newKeys().primaryKey, seconds: 600 });
       expect(await whyNot(wrong)).toMatchObject({ unauthorized: true });
+    },
+  },
+  {
+    title: "a certificate that somebody else made for its name is refused",
+    offered: ({ credential }) => credential.startsWith("X.509"),
+    play: async ({ setup, register }) => {
+      const { who, client } = await register();
+      const name = who.moduleId === null ? who.deviceId : `${who.deviceId}/${who.moduleId}`;
+      const stranger = setup.credential === "X.509 authority" ? { by: await newAuthority("plant") } : {};
+      const { cert, key } = await deviceCertificate(name, stranger);
+      const wrong = await client({ kind: "certificate", cert, key });
+      expect(await whyNot(wrong)).toMatchObject({ unauthorized: true });
+      await (await client()).open();
     },
   },
   {
