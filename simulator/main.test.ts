@@ -13,7 +13,11 @@ let directory = "";
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "simulator-"));
 });
-afterAll(() => rm(directory, { recursive: true, force: true }));
+const children = new Set<ChildProcess>();
+afterAll(async () => {
+  for (const child of children) child.kill("SIGKILL");
+  await rm(directory, { recursive: true, force: true });
+});
 
 function run(...args: readonly string[]) {
   const child: ChildProcess = spawn(process.execPath, [join(import.meta.dirname, "main.ts"), ...args], {
@@ -26,7 +30,9 @@ function run(...args: readonly string[]) {
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     output.err += text;
   });
+  children.add(child);
   const exit = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)));
+  void exit.then(() => children.delete(child));
   return { child, output, exit };
 }
 
