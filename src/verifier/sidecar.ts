@@ -1,15 +1,15 @@
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
-import { findPackageJSON } from "node:module";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
-import { type Clock, seconds } from "../base/time.ts";
+import type { Clock } from "../base/time.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import { DOWNLOAD_LIMITS, type DownloadLimits, downloader } from "./download.ts";
 import { createJobs } from "./jobs.ts";
-import { hasDataLimit, startModelProcess } from "./model-process.ts";
+import { hasDataLimit } from "./model-process.ts";
 import { startServer } from "./server.ts";
 import type { Settings } from "./settings.ts";
 import { verify, WORK_PREFIX } from "./verify.ts";
+import { verifierVersion } from "./version.ts";
 
 export type SidecarDeps = {
   readonly clock: Clock;
@@ -34,9 +34,9 @@ export async function startSidecar(settings: Settings, deps: SidecarDeps): Promi
   const { clock, log } = deps;
   const tidied = await tidy(settings.workdir, log);
   if (!tidied.ok) return tidied;
-  const runtimeVersion = await tryRuntime(settings.memoryBytes);
-  if (!runtimeVersion.ok) return runtimeVersion;
-  const version = `edgefleet-verifier/${await ownVersion()} onnxruntime/${runtimeVersion.value}`;
+  const told = await verifierVersion(settings.memoryBytes, new AbortController().signal);
+  if (!told.ok) return told;
+  const version = told.value;
   const verifyDeps = {
     workdir: settings.workdir,
     memoryBytes: settings.memoryBytes,
@@ -78,24 +78,4 @@ async function tidy(workdir: string, log: Log): Promise<Result<void, string>> {
     const code = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "unknown error";
     return err(`cannot use ${workdir}: ${code}`);
   }
-}
-
-/** The version of ONNX Runtime, from a child that has loaded it: a machine where it does not load is noticed now. */
-async function tryRuntime(memoryBytes: number): Promise<Result<string, string>> {
-  const limits = { memoryBytes, deadline: seconds(30), threads: 1 };
-  const started = await startModelProcess(limits, new AbortController().signal);
-  if (!started.ok)
-    return err(
-      `cannot run ONNX Runtime: ${"message" in started.error ? started.error.message : started.error.kind}`,
-    );
-  await started.value.end();
-  return ok(started.value.runtimeVersion);
-}
-
-async function ownVersion(): Promise<string> {
-  const path = findPackageJSON(import.meta.url);
-  const manifest: unknown = path === undefined ? null : JSON.parse(await readFile(path, "utf8"));
-  const version =
-    typeof manifest === "object" && manifest !== null && "version" in manifest ? manifest.version : null;
-  return typeof version === "string" ? version : "unknown";
 }
