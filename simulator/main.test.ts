@@ -156,6 +156,8 @@ devices: {count: 3, prefix: cam-}
       },
     });
     expect(parsed).not.toHaveProperty("command.options.autoStart");
+    const overruled = parse(["--config", "/etc/sim/a.yaml", "--device-ca", "c.pem"], FILE);
+    expect(overruled).toHaveProperty("command.deviceCaFiles", ["c.pem"]);
   });
 
   test("is told all its mistakes at once, those of the flags with them", () => {
