@@ -6,7 +6,14 @@ import { parseArgs } from "node:util";
 import { say } from "./shared/command.ts";
 import { type Section, tableOf } from "./shared/figures.ts";
 
-const PROGRAMS = ["plan", "verifier-latency", "hub-writes", "cold-start", "steady-state"] as const;
+const PROGRAMS = [
+  "plan",
+  "verifier-latency",
+  "hub-writes",
+  "cold-start",
+  "steady-state",
+  "simulator",
+] as const;
 const HELP = `make bench (node bench/all.ts)        every benchmark with its default sizes, one after the other: one table
 
   --only NAME   one of ${PROGRAMS.join(", ")}; may be given several times
