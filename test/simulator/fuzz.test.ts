@@ -71,6 +71,10 @@ afterEach(async () => {
   await until(() => simulator.mqttConnections() === 0);
   const called = await healthy.ask("POST", "/twins/d/methods", { methodName: "ping" });
   expect([called.status, called.code]).toEqual([404, "DeviceNotOnline"]);
+  // The identity that the nonsense came from is let in again.
+  const heard = await tellOverTls(endpoint.mqttPort, endpoint.ca, [mqttPackets[0] ?? PINGREQ]);
+  expect(Buffer.from(heard, "latin1")).toEqual(Buffer.from([0x20, 2, 0, 0]));
+  await until(() => simulator.mqttConnections() === 0);
   const { events } = simulator.hub.events.read({
     from: 1,
     limit: 1000,
