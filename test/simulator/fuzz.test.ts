@@ -59,7 +59,7 @@ afterAll(async () => {
   asker.close();
   process.off("warning", note);
   await simulator.stop();
-});
+}, 60_000);
 
 afterEach(async () => {
   simulator.hub.faults.clear();
