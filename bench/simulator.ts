@@ -224,7 +224,7 @@ async function measure(
   tell("messages of devices, quality 1", rate(messages, sent));
   tell("RSS after all that", `${rss(pid)} MiB`, "goal < 1024 MiB");
 
-  say(`everybody reports each minute, for ${IDLE_SECONDS} s`);
+  say(`each connection reports once, in ${IDLE_SECONDS} s`);
   const before = cpuSeconds(pid);
   for (let past = 0; past < IDLE_SECONDS; past += 1) {
     await new Promise((resolve) => setTimeout(resolve, 1000));
@@ -233,7 +233,7 @@ async function measure(
     }
   }
   tell(
-    "CPU at rest, everybody reporting each minute",
+    "CPU at rest, each connection reporting once a minute",
     `${(((cpuSeconds(pid) - before) / IDLE_SECONDS) * 100).toFixed(0)} % of a core`,
   );
   tell("RSS at rest", `${rss(pid)} MiB`, "goal < 1024 MiB");
