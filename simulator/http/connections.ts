@@ -17,12 +17,16 @@ export type Connections = {
 
 export function createConnections(): Connections {
   const sockets = new Map<string, { readonly socket: Socket; noted: boolean }>();
+  // A port is used again while the connection that had it is not yet closed here: the map knows the younger only.
+  const open = new Set<Socket>();
   const keyOf = ({ remoteAddress, remotePort }: Peer) => `${remoteAddress} ${remotePort}`;
   return {
     add: (socket) => {
       const key = keyOf(socket);
       sockets.set(key, { socket, noted: false });
+      open.add(socket);
       socket.once("close", () => {
+        open.delete(socket);
         if (sockets.get(key)?.socket === socket) sockets.delete(key);
       });
     },
@@ -37,7 +41,7 @@ export function createConnections(): Connections {
       for (const { socket, noted } of sockets.values()) if (noted) socket.resetAndDestroy();
     },
     destroyAll: () => {
-      for (const { socket } of sockets.values()) socket.destroy();
+      for (const socket of open) socket.destroy();
     },
   };
 }

@@ -80,6 +80,7 @@ afterEach(async () => {
   if (!identity.ok) throw new Error(identity.refusal.message);
   // No connection stays, nobody can be called any more, and every session that began has ended.
   await until(() => simulator.mqttConnections() === 0);
+  await until(() => openSockets() <= KEPT_ALIVE);
   const called = await healthy.ask("POST", "/twins/d/methods", { methodName: "ping" });
   expect([called.status, called.code]).toEqual([404, "DeviceNotOnline"]);
   // The identity that the nonsense came from is let in again.
@@ -99,9 +100,17 @@ afterEach(async () => {
   expect(warnings).toEqual([]);
 });
 
+/** Both ends of what the two clients over HTTPS keep open. */
+const KEPT_ALIVE = 30;
+
+function openSockets(): number {
+  return process.getActiveResourcesInfo().filter((resource) => resource === "TCPSocketWrap").length;
+}
+
 async function until(happened: () => boolean): Promise<void> {
   for (const end = Date.now() + 15_000; !happened(); await new Promise((resolve) => setTimeout(resolve, 5)))
-    if (Date.now() > end) throw new Error(`connections are left: ${simulator.mqttConnections()}`);
+    if (Date.now() > end)
+      throw new Error(`left: ${simulator.mqttConnections()} of MQTT, ${openSockets()} sockets`);
 }
 
 /** `share` of all cases, twenty at a time, and after each twenty a healthy client is served. */
