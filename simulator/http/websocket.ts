@@ -29,7 +29,10 @@ export function acceptWebSocket(request: IncomingMessage, socket: Duplex, head: 
     version === "13" &&
     protocols.includes(PROTOCOL);
   if (!proper || key === undefined) {
-    socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+    // Nobody reads what the client goes on to say: left alone, the socket would never hear that the client has gone.
+    socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", () =>
+      socket.destroy(),
+    );
     return null;
   }
   const accepted = createHash("sha1").update(`${key}${HANDSHAKE_SECRET}`).digest("base64");
