@@ -25,6 +25,7 @@ ENV NODE_ENV=production
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
+# The verifier should be another user than the operator, of the same group: docker run --user 65533:65532.
 USER 65532:65532
 ENTRYPOINT ["node", "--max-semi-space-size=4"]
 CMD ["dist/src/operator.js"]

@@ -7,6 +7,7 @@ import { seconds } from "../src/base/time.ts";
 
 import { madeUpFeeds } from "../src/verifier/latency-input.ts";
 import { type ModelProcess, startModelProcess } from "../src/verifier/model-process.ts";
+import { buildSandbox } from "../src/verifier/sandbox.ts";
 import { nearestRank } from "../src/verifier/timing.ts";
 import { randomPerceptron } from "../test/builders/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
@@ -70,11 +71,12 @@ async function compare(model: Uint8Array): Promise<{ readonly bare: Rounds; read
   await writeFile(path, model);
   const started = await startModelProcess(
     { memoryBytes: 2 ** 31, deadline: seconds(600), threads: 1 },
+    await (await buildSandbox()).prepare(directory),
     new AbortController().signal,
   );
   if (!started.ok) throw new Error(`the child did not start: ${JSON.stringify(started.error)}`);
   const child = started.value;
-  const loaded = await child.ask({ kind: "load", path, threads: 1 });
+  const loaded = await child.ask({ kind: "load", path: "../model.onnx", threads: 1 });
   if (!loaded.ok || loaded.value.kind !== "loaded") throw new Error("the child did not load the model");
   const feeds = madeUpFeeds(loaded.value.signature.inputs, 1);
   if (!feeds.ok) throw new Error(feeds.error);

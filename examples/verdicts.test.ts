@@ -8,6 +8,7 @@ import type { Duration } from "../src/base/time.ts";
 import { systemClock } from "../src/runtime/clock.ts";
 import type { Download, VerifyReport } from "../src/verification/verification.ts";
 import { DOWNLOAD_LIMITS, downloader } from "../src/verifier/download.ts";
+import { buildSandbox } from "../src/verifier/sandbox.ts";
 import { verify } from "../src/verifier/verify.ts";
 import { type BlobServer, startBlobServer } from "../test/builders/blob-server.ts";
 
@@ -65,6 +66,7 @@ async function verdictsOn(manifest: string): Promise<readonly VerifyReport[]> {
   const deps = {
     workdir,
     memoryBytes: 512 * 2 ** 20,
+    sandbox: await buildSandbox(),
     fetch: downloader(DOWNLOAD_LIMITS, systemClock()),
     version: "test",
     clock: systemClock(),

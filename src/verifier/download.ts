@@ -62,7 +62,7 @@ export async function download(
   const started = clock.now();
   let file: FileHandle | null = null;
   try {
-    file = await open(to, "wx", 0o600);
+    file = await open(to, "wx", 0o640);
     const progress: Progress = { bytes: 0, hash: createHash("sha256"), etag: null };
     let pause: number = limits.pause;
     for (let attempt = 1; ; attempt += 1) {

@@ -1,11 +1,13 @@
-import { type ChildProcess, fork } from "node:child_process";
-import { existsSync } from "node:fs";
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Socket } from "node:net";
 import { platform } from "node:os";
 import { fileURLToPath } from "node:url";
 import { err, ok, type Result } from "../base/result.ts";
 import { type Millis, seconds } from "../base/time.ts";
+import { frameOf, frameReader } from "./channel.ts";
 import { oomKills, preferAsVictim, residentBytes } from "./memory.ts";
 import { type Answer, parseAnswer, type Question } from "./model-messages.ts";
+import type { Cell } from "./sandbox.ts";
 
 // The parent's side of the child process in which a model runs: what it may use, and how it ends.
 
@@ -34,27 +36,14 @@ export type ModelProcess = {
   readonly end: () => Promise<void>;
 };
 
-/** Data that Node and ONNX Runtime reserve before there is a model: measured at 575 MiB on Linux, with 2 threads. */
-const OWN_DATA = 768 * 2 ** 20;
-const DATA_PER_THREAD = 16 * 2 ** 20;
-/** A child that outlives the sidecar ends itself: processor seconds beyond those of the deadline. */
-const SPARE_CPU_SECONDS = 60;
 const START_DEADLINE = seconds(60);
 const WATCH_EVERY = platform() === "linux" ? 50 : 250;
 const KEPT_STDERR = 4096;
-const SHELL = "/bin/sh";
-// Limits are set by a shell because Node has no setrlimit; `exec` makes the shell become the child. Sizes in KiB, none
-// of it is text from outside. No core file: a crashed model would leave one as large as itself.
-const LIMIT_AND_RUN = [
-  "ulimit -c 0",
-  'ulimit -d "$0" 2>/dev/null',
-  // First SIGXCPU, which names itself, then SIGKILL.
-  'ulimit -S -t "$1" 2>/dev/null',
-  'ulimit -H -t "$(($1 + 5))" 2>/dev/null',
-  "shift",
-  'exec "$@"',
-].join("; ");
-
+/** ONNX Runtime itself logs what is fatal alone. */
+const MOST_STDERR = 2 ** 20;
+/** A million classes fit in. */
+const LONGEST_ANSWER = 64 * 2 ** 20;
+const CLOSE_DEADLINE = seconds(1);
 /**
  * Nothing of ours. Freed memory goes back to the system; ONNX Runtime neither reports to its makers over the network nor
  * leaves the log files of that behind in the temporary directory.
@@ -65,30 +54,36 @@ const MODULE = fileURLToPath(
   new URL(import.meta.url.endsWith(".ts") ? "./onnx-child.ts" : "./onnx-child.js", import.meta.url),
 );
 
-/** Whether the kernel refuses allocations beyond the limit; elsewhere only the watch over resident memory holds it. */
-export function hasDataLimit(): boolean {
-  return platform() === "linux" && existsSync(SHELL);
-}
-
 /**
  * Starts a child process for one model and waits until it has loaded ONNX Runtime.
  * @param signal ends the child when it aborts.
+ * @param program the module that the child runs.
  */
 export async function startModelProcess(
   limits: ProcessLimits,
+  cell: Cell,
   signal: AbortSignal,
+  program = MODULE,
 ): Promise<Result<ModelProcess, ProcessEnd>> {
   if (signal.aborted) return err({ kind: "cancelled" });
   const killsBefore = oomKills();
-  const child = forkChild(limits);
+  const child = spawnChild(cell.command(program, limits), cell.cwd);
+  const channel = child.stdio[3] as Socket;
   const end = Promise.withResolvers<ProcessEnd>();
   let cause: ProcessEnd | null = null;
   let pending: ((answer: Result<Answer, ProcessEnd>) => void) | null = null;
   let stderr = "";
+  let written = 0;
 
   const stop = (why: ProcessEnd) => {
     cause ??= why;
-    child.kill("SIGKILL");
+    killAll(child);
+  };
+  /** Nothing that it still says is listened to. */
+  const shut = (message: string) => {
+    stop({ kind: "crashed", message });
+    channel.destroy();
+    child.stderr?.destroy();
   };
   const nextAnswer = () =>
     new Promise<Result<Answer, ProcessEnd>>((resolve) => {
@@ -97,13 +92,31 @@ export async function startModelProcess(
 
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
     stderr = (stderr + text).slice(-KEPT_STDERR);
+    written += text.length;
+    if (written > MOST_STDERR) shut(`it wrote more than ${mebibytes(MOST_STDERR)} to its standard error`);
   });
-  child.on("message", (message) => {
+  const read = frameReader(LONGEST_ANSWER, (message) => {
+    if (cause !== null) return;
     const answer = parseAnswer(message);
-    if (!answer.ok)
-      return stop({ kind: "crashed", message: `the child's answer is not valid: ${answer.error}` });
-    pending?.(ok(answer.value));
+    if (!answer.ok) return shut(`the child's answer is not valid: ${answer.error}`);
+    if (pending === null) return shut("the child answered what it was not asked");
+    pending(answer);
     pending = null;
+  });
+  channel.on("data", (piece: Buffer) => {
+    const wrong = read(piece);
+    if (wrong !== null) shut(`the child's answer is not valid: ${wrong}`);
+  });
+  // A pipe that breaks is told by the end of the child.
+  channel.on("error", () => undefined);
+  child.on("exit", () => {
+    killAll(child);
+    // Somebody else may hold its pipes open.
+    const closing = setTimeout(() => {
+      channel.destroy();
+      child.stderr?.destroy();
+    }, CLOSE_DEADLINE);
+    child.once("close", () => clearTimeout(closing));
   });
   child.on("error", (failure: NodeJS.ErrnoException) => {
     end.resolve(
@@ -157,7 +170,7 @@ export async function startModelProcess(
     ask: async (question) => {
       const answer = nextAnswer();
       // A child that is gone is noticed by `gone`.
-      child.send(question, () => undefined);
+      channel.write(frameOf(question));
       return Promise.race([answer, gone.then((why) => err(why))]);
     },
     end: async () => {
@@ -167,23 +180,24 @@ export async function startModelProcess(
   });
 }
 
-function forkChild(limits: ProcessLimits): ChildProcess {
-  const runtime = [process.execPath, "--disable-warning=ExperimentalWarning"];
-  const dataKibibytes = Math.ceil((limits.memoryBytes + OWN_DATA + limits.threads * DATA_PER_THREAD) / 1024);
-  const cpuSeconds = Math.ceil((limits.deadline / 1000) * Math.max(2, limits.threads)) + SPARE_CPU_SECONDS;
-  const command = hasDataLimit()
-    ? [SHELL, "-c", LIMIT_AND_RUN, String(dataKibibytes), String(cpuSeconds), ...runtime]
-    : runtime;
-  const [execPath = process.execPath, ...execArgv] = command;
-  return fork(MODULE, [], {
-    execPath,
-    execArgv,
+function spawnChild([file, ...args]: readonly [string, ...string[]], cwd: string): ChildProcess {
+  return spawn(file, args, {
+    cwd,
     env: CHILD_ENVIRONMENT,
-    serialization: "advanced",
-    // Its own process group: a Ctrl-C for the sidecar is not one for the model.
+    // Its own process group: a Ctrl-C for the sidecar is not one for the model, and what it starts ends with it.
     detached: true,
-    stdio: ["ignore", "ignore", "pipe", "ipc"],
+    stdio: ["ignore", "ignore", "pipe", "pipe"],
   });
+}
+
+/** Of the whole group; whoever is left of it when the first process has ended, too. */
+function killAll({ pid }: ChildProcess): void {
+  if (pid === undefined) return;
+  try {
+    process.kill(-pid, "SIGKILL");
+  } catch {
+    // Nobody is left.
+  }
 }
 
 function endOf(exit: {

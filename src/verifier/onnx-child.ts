@@ -1,6 +1,8 @@
 import { open } from "node:fs/promises";
+import { Socket } from "node:net";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { bytesInFile } from "./byte-source.ts";
+import { frameOf, frameReader } from "./channel.ts";
 import type { GoldenSet } from "./golden.ts";
 import {
   chooseInput,
@@ -35,18 +37,20 @@ let model: Model | null = null;
 let golden: GoldenSet | null = null;
 let remembered: Remembered | null = null;
 
-process.on("message", (question: Question) => {
-  answer(question).then(send, (thrown: unknown) => {
+const channel = new Socket({ fd: 3 });
+const read = frameReader(Number.MAX_SAFE_INTEGER, (question) => {
+  answer(question as Question).then(send, (thrown: unknown) => {
     const message = messageOf(thrown);
     send(OUT_OF_MEMORY.test(message) ? refused({ because: "memory", message }) : { kind: "broken", message });
   });
 });
+channel.on("data", read);
 // A sidecar that is gone needs no answers.
-process.on("disconnect", () => process.exit(0));
+channel.on("close", () => process.exit(0)).on("error", () => process.exit(0));
 send({ kind: "ready", runtimeVersion });
 
 function send(message: Answer): void {
-  process.send?.(message);
+  channel.write(frameOf(message));
 }
 
 function refused({ because, message }: No): Answer {

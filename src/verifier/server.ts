@@ -8,8 +8,14 @@ import { err, ok, type Result } from "../base/result.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import type { VerificationKey, VerifyRequest } from "../verification/verification.ts";
 import type { Jobs } from "./jobs.ts";
+import type { Walls } from "./sandbox.ts";
 
-export type ServerDeps = { readonly jobs: Jobs; readonly version: string; readonly log: Log };
+export type ServerDeps = {
+  readonly jobs: Jobs;
+  readonly version: string;
+  readonly walls: Walls;
+  readonly log: Log;
+};
 
 export type Server = {
   /** Resolves once no connection is left and the socket file is gone. */
@@ -95,7 +101,9 @@ async function serve(request: IncomingMessage, deps: ServerDeps): Promise<Reply>
       ? { status: 200, body: { status: "ok", ...deps.jobs.counts() } }
       : notAllowed("GET");
   if (url === "/v1/version")
-    return method === "GET" ? { status: 200, body: { version: deps.version } } : notAllowed("GET");
+    return method === "GET"
+      ? { status: 200, body: { version: deps.version, walls: deps.walls } }
+      : notAllowed("GET");
   const [, found, rest] = KEY.exec(url) ?? [];
   if (found === undefined) return problem(404, "there is no such path");
   const key = found as VerificationKey;

@@ -431,8 +431,6 @@ describe.runIf(platform() === "linux")("the process of a model", () => {
       .filter((one) => one !== "");
     expect(variables.map((one) => one.split("=")[0]).sort()).toEqual([
       "MALLOC_TRIM_THRESHOLD_",
-      "NODE_CHANNEL_FD",
-      "NODE_CHANNEL_SERIALIZATION_MODE",
       "ORT_DISABLE_TELEMETRY",
       "PWD",
     ]);

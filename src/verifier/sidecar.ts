@@ -5,7 +5,7 @@ import type { Clock } from "../base/time.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import { DOWNLOAD_LIMITS, type DownloadLimits, downloader } from "./download.ts";
 import { createJobs } from "./jobs.ts";
-import { hasDataLimit } from "./model-process.ts";
+import { buildSandbox } from "./sandbox.ts";
 import { startServer } from "./server.ts";
 import type { Settings } from "./settings.ts";
 import { verify, WORK_PREFIX } from "./verify.ts";
@@ -34,12 +34,14 @@ export async function startSidecar(settings: Settings, deps: SidecarDeps): Promi
   const { clock, log } = deps;
   const tidied = await tidy(settings.workdir, log);
   if (!tidied.ok) return tidied;
-  const told = await verifierVersion(settings.memoryBytes, new AbortController().signal);
+  const sandbox = await buildSandbox();
+  const told = await verifierVersion({ ...settings, sandbox }, new AbortController().signal);
   if (!told.ok) return told;
   const version = told.value;
   const verifyDeps = {
     workdir: settings.workdir,
     memoryBytes: settings.memoryBytes,
+    sandbox,
     fetch: downloader(deps.downloads ?? DOWNLOAD_LIMITS, clock),
     version,
     clock,
@@ -51,10 +53,18 @@ export async function startSidecar(settings: Settings, deps: SidecarDeps): Promi
     clock,
     log,
   });
-  const server = await startServer(settings.socket, { jobs, version, log });
+  const server = await startServer(settings.socket, { jobs, version, walls: sandbox.walls, log });
   if (!server.ok) return server;
-  if (!hasDataLimit()) log.warn("allocations have no limit here; only resident memory is watched");
-  log.info("verifier is ready", { socket: settings.socket, version, memoryBytes: settings.memoryBytes });
+  if (sandbox.lacking.length > 0)
+    log.warn("models run without some of the walls", { lacking: sandbox.lacking.join("; ") });
+  log.info("verifier is ready", {
+    socket: settings.socket,
+    version,
+    memoryBytes: settings.memoryBytes,
+    walls: Object.entries(sandbox.walls)
+      .flatMap(([wall, there]) => (there ? [wall] : []))
+      .join(", "),
+  });
   return ok({
     version,
     stop: async () => {

@@ -16,6 +16,7 @@ import { ok } from "../base/result.ts";
 import type { Duration } from "../base/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { VerifyRequest } from "../verification/verification.ts";
+import { buildSandbox, type Sandbox } from "./sandbox.ts";
 import { type Verified, verify } from "./verify.ts";
 
 // Checks that compare or measure, in real child processes; files come from memory.
@@ -23,7 +24,9 @@ import { type Verified, verify } from "./verify.ts";
 const MIB = 2 ** 20;
 const files = new Map<string, Uint8Array>();
 let workdir: string;
+let sandbox: Sandbox;
 beforeAll(async () => {
+  sandbox = await buildSandbox();
   workdir = await mkdtemp(join(tmpdir(), "verify-test-"));
 });
 afterAll(() => rm(workdir, { recursive: true, force: true }));
@@ -51,6 +54,7 @@ function verdictOn(
   const deps = {
     workdir,
     memoryBytes: 512 * MIB,
+    sandbox,
     fetch: async (from: { readonly digest: string }, to: string) => {
       await writeFile(to, files.get(from.digest) ?? "");
       return ok({ path: to, digest: from.digest });

@@ -1,5 +1,5 @@
 import { mkdtemp, rm } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative as relativePath } from "node:path";
 import type { CheckResult, Verification } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import type { CheckReport, FullReport, ModelFacts } from "../api/verification-report.ts";
@@ -30,12 +30,14 @@ import type { Tolerance } from "./comparison.ts";
 import type { Fetch } from "./download.ts";
 import type { Answer, Question, Refusal, Samples } from "./model-messages.ts";
 import { type ModelProcess, type ProcessEnd, startModelProcess } from "./model-process.ts";
+import type { Cell, Sandbox } from "./sandbox.ts";
 import type { Signature } from "./tensor.ts";
 
 export type VerifyDeps = {
   /** Private to the sidecar; every verification has a directory in it while it runs. */
   readonly workdir: string;
   readonly memoryBytes: number;
+  readonly sandbox: Sandbox;
   readonly fetch: Fetch;
   /** Goes into every verdict. */
   readonly version: string;
@@ -73,9 +75,11 @@ export async function verify(
 ): Promise<Verified> {
   const startedAt = deps.clock.now();
   const directory = await mkdtemp(join(deps.workdir, WORK_PREFIX));
-  const run: Run = { request, deps, directory, signal, files: new Map(), child: null, model: null };
+  let run: Run | null = null;
   const done: CheckReport[] = [];
   try {
+    const cell = await deps.sandbox.prepare(directory);
+    run = { request, deps, directory, cell, signal, files: new Map(), child: null, model: null };
     for (const { name, run: check } of checksOf(run)) {
       begin(name);
       const before = deps.clock.now();
@@ -92,7 +96,8 @@ export async function verify(
     }
     return verdict(run, startedAt, done, null);
   } finally {
-    await run.child?.end();
+    await run?.child?.end();
+    await run?.cell.sweep();
     await rm(directory, { recursive: true, force: true });
   }
 }
@@ -102,7 +107,8 @@ type Run = {
   readonly deps: VerifyDeps;
   readonly directory: string;
   readonly signal: AbortSignal;
-  /** Where the files are. */
+  readonly cell: Cell;
+  /** Where the child finds the files. */
   readonly files: Map<"model" | "golden", string>;
   /** The process that has the model loaded, from Load on. */
   child: ModelProcess | null;
@@ -143,7 +149,7 @@ async function digest(run: Run): Promise<Step> {
     const shown = what === "golden" ? "golden set" : what;
     const got = await run.deps.fetch(from, join(run.directory, name), run.signal);
     if (!got.ok) return error(got.error.reason, `downloading the ${shown}: ${got.error.message}`);
-    run.files.set(what, got.value.path);
+    run.files.set(what, relativePath(run.cell.cwd, got.value.path));
     files.push({ what: shown, expected: from.digest, got: got.value.digest });
   }
   return judged(judgeDigests(files));
@@ -167,9 +173,10 @@ function threadsOf({ checks }: VerifyRequest): number {
   return checks.latency?.threads ?? 1;
 }
 
-function startProcess({ request, deps, signal }: Run): Promise<Result<ModelProcess, ProcessEnd>> {
-  const deadline = millisOf(request.checks.timeout);
-  return startModelProcess({ memoryBytes: deps.memoryBytes, deadline, threads: threadsOf(request) }, signal);
+function startProcess({ request, deps, cell, signal }: Run): Promise<Result<ModelProcess, ProcessEnd>> {
+  const { memoryBytes } = deps;
+  const limits = { memoryBytes, deadline: millisOf(request.checks.timeout), threads: threadsOf(request) };
+  return startModelProcess(limits, cell, signal);
 }
 
 async function load(run: Run): Promise<Step> {
@@ -277,7 +284,7 @@ async function parityOf(
     const threads = threadsOf(run.request);
     const limit = run.deps.memoryBytes;
     const first = [
-      { kind: "load", path: got.value.path, threads },
+      { kind: "load", path: relativePath(run.cell.cwd, got.value.path), threads },
       { kind: "remember", samples: samplesOf(run), limit },
     ] as const;
     for (const question of first) {
