@@ -5,6 +5,7 @@ import { isObject, type JsonObject, type JsonValue } from "./base/json.ts";
 import { nearest } from "./base/nearest.ts";
 import { SHAPINGS, type Shaping } from "./hub/throttle.ts";
 import { maximumUnits, TIERS, type Tier } from "./hub/tier.ts";
+import { DEFAULT_UNSURE, parseUnsure, UNSURE, UNSURE_TOPICS } from "./hub/unsure.ts";
 import { SESSION_SUBSCRIPTIONS } from "./mqtt/session-memory.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
 
@@ -206,6 +207,14 @@ const FLAGS: Readonly<Record<string, Flag>> = {
   }),
   "maximum-devices": integer("maximumDevices", "identities the hub holds at most", [1, 1_000_000]),
   "maximum-page-size": integer("maximumPageSize", "rows of a query's page at most", [1, 10_000]),
+  "default-page-size": integer(
+    "defaultPageSize",
+    "rows of a page where nobody asks for a number",
+    [1, 10_000],
+  ),
+  "maximum-labels": wholeNumber("N", "labels of a configuration (default: any number)", (draft, value) => {
+    draft.options.maximumLabels = value;
+  }),
   "query-staleness": duration("queryStaleness", "time until queries see a write", 0),
   "evaluation-interval": duration("evaluationInterval", "time between evaluations of the configurations"),
   "evaluation-delay": duration(
@@ -243,6 +252,17 @@ const FLAGS: Readonly<Record<string, Flag>> = {
       draft.options.sessionSubscriptions = value;
     },
   ),
+  unsure: {
+    value: "TOPIC=BEHAVIOUR",
+    help: "what the hub does about a topic below; may be given again",
+    repeats: true,
+    apply: ({ options }, written) => {
+      const chosen = parseUnsure(written);
+      if (typeof chosen === "string") return chosen;
+      options.unsure = { ...DEFAULT_UNSURE, ...options.unsure, ...chosen };
+      return null;
+    },
+  },
   "connection-lag": duration("connectionLag", "time by which connectionState is late", 0),
   "no-devices": toggle("identities only: no simulated devices", (draft) => {
     draft.options.autoStart = false;
@@ -294,12 +314,12 @@ const GROUPS: Readonly<Record<string, readonly string[]>> = {
   "Where it serves": ["port", "mqtt-port", "proxy-port", "address", "host-name", "ca-out", "device-ca"],
   "Size and budgets": [
     ...["tier", "units", "no-throttling", "shaping", "retry-after", "daily-quota", "no-quota"],
-    ...["charge-devices", "maximum-devices", "maximum-page-size"],
+    ...["charge-devices", "maximum-devices"],
   ],
   "What a hub is slow at": ["query-staleness", "evaluation-interval", "evaluation-delay", "connection-lag"],
   "What nobody knows for certain of the real hub": [
     ...["untargeted-layer", "equal-priority-layers", "repush-on-delete", "clear-module-tags"],
-    "session-subscriptions",
+    ...["session-subscriptions", "default-page-size", "maximum-page-size", "maximum-labels", "unsure"],
   ],
   "Simulated devices": [
     ...["no-devices", "agent-modules", "report-interval", "state-delay", "behaviours", "download"],
@@ -510,6 +530,11 @@ export function helpText(): string {
     "  edgefleet-simulator --port 8443 --no-devices --tier S3 --query-staleness 5s",
     "",
     ...Object.entries(GROUPS).flatMap(([title, names]) => [`${title}:`, ...names.map(rowOf), ""]),
+    "Topics of --unsure; the first behaviour is the default:",
+    ...UNSURE_TOPICS.map((topic) =>
+      row(`  ${topic}=${UNSURE[topic].behaviours.join("|")}`, UNSURE[topic].about),
+    ),
+    "",
     "The program:",
     row("  --config FILE", "settings as YAML or JSON: names of flags in camel case; flags win over it"),
     row("  --print-config", "print what holds, as a configuration file, and end"),

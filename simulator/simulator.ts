@@ -12,6 +12,7 @@ import { createStatusPage } from "./http/status-page.ts";
 import { acceptWebSocket } from "./http/websocket.ts";
 import { createHub, type Hub, type HubOptions } from "./hub/hub.ts";
 import { connectionStringOf } from "./hub/sas.ts";
+import { DEFAULT_UNSURE, type Unsure } from "./hub/unsure.ts";
 import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront, type MqttOptions } from "./mqtt/mqtt.ts";
@@ -56,6 +57,9 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
   dailyQuota: null,
   maximumDevices: 1_000_000,
   maximumPageSize: 1000,
+  defaultPageSize: 100,
+  maximumLabels: null,
+  unsure: DEFAULT_UNSURE,
   queryStaleness: 0,
   evaluationInterval: 300_000,
   evaluationDelay: 0,
@@ -101,7 +105,9 @@ export type Simulator = {
   readonly advance: (milliseconds: number) => Promise<void>;
 };
 
-export type SimulatorSetup = Partial<SimulatorOptions> & {
+export type SimulatorSetup = Partial<Omit<SimulatorOptions, "unsure">> & {
+  /** Topics in which the hub is to be otherwise than by default. */
+  readonly unsure?: Partial<Unsure>;
   /** Default `real`, the machine's. A virtual clock stands still until `advance`; `virtual` starts at the machine's time. */
   readonly clock?: "real" | "virtual" | ManualClock;
   /** File that everything the hub holds is kept in; one that cannot be used throws. `null`: in memory alone. */
@@ -122,9 +128,14 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     state = null,
     onStateTrouble = warn,
     first,
+    unsure = {},
     ...given
   } = setup;
-  const options: SimulatorOptions = { ...DEFAULT_OPTIONS, ...given };
+  const options: SimulatorOptions = {
+    ...DEFAULT_OPTIONS,
+    ...given,
+    unsure: { ...DEFAULT_UNSURE, ...unsure },
+  };
   const authorities = authoritiesOf(options.deviceAuthorities);
   const rules = rulesOf(behaviours, options.seed);
   const file = state === null ? null : openState(state);

@@ -4,7 +4,16 @@ import { configurationEtag, metricProblem, parseModulesContent } from "../hub/co
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { HttpReply } from "./http-message.ts";
-import { type Asked, empty, NO_CONTENT, type Operation, reply, topOf, withObject } from "./room.ts";
+import {
+  type Asked,
+  empty,
+  NO_CONTENT,
+  type Operation,
+  putStatus,
+  reply,
+  topOf,
+  withObject,
+} from "./room.ts";
 
 /** `/configurations` */
 export function routeConfigurations(asked: Asked, segments: readonly string[]): Operation | null {
@@ -32,7 +41,11 @@ export function routeConfigurations(asked: Asked, segments: readonly string[]): 
       reply(hub.configurations.list().slice(0, topOf(url)).map(hub.configurations.document)),
     );
   }
-  if (id === "testQueries" && method === "POST") return looks("test", withObject(asked, testQueries));
+  if (id === "testQueries" && method === "POST")
+    return looks(
+      "test",
+      withObject(asked, (body) => testQueries(hub, body)),
+    );
   switch (method) {
     case "GET":
       return looks("get", () => {
@@ -49,9 +62,8 @@ export function routeConfigurations(asked: Asked, segments: readonly string[]): 
         withObject(asked, (body) => {
           const written = hub.configurations.put(id, body, ifMatch);
           if (!written.ok) return written;
-          return reply(hub.configurations.document(written.value), {
-            ETag: `"${configurationEtag(written.value)}"`,
-          });
+          const etag = { ETag: `"${configurationEtag(written.value)}"` };
+          return reply(hub.configurations.document(written.value), etag, putStatus(asked));
         }),
       );
     case "DELETE":
@@ -61,14 +73,15 @@ export function routeConfigurations(asked: Asked, segments: readonly string[]): 
   }
 }
 
-function testQueries(body: JsonObject): Answer<HttpReply> {
+function testQueries({ options: { unsure } }: Hub, body: JsonObject): Answer<HttpReply> {
   const condition = parseTargetCondition(
     typeof body["targetCondition"] === "string" ? body["targetCondition"] : "",
+    unsure,
   );
   const metrics = isObject(body["customMetricQueries"]) ? body["customMetricQueries"] : {};
   const errors: Record<string, string> = {};
   for (const [name, text] of Object.entries(metrics)) {
-    const problem = metricProblem(text);
+    const problem = metricProblem(text, unsure);
     if (problem !== null) setKey(errors, name, problem);
   }
   return reply({
@@ -98,7 +111,7 @@ function applyContent(hub: Hub, device: string, body: JsonObject): Answer<HttpRe
   const modules = body["modulesContent"];
   if (!isObject(modules)) return refuse("InvalidConfigurationContent", "modulesContent must be an object");
   if (!identity.iotEdge) return refuse("InvalidOperation", `${device} is not an IoT Edge device`);
-  const content = parseModulesContent(modules);
+  const content = parseModulesContent(modules, hub.options.unsure.arrays);
   if (!content.ok) return content;
   hub.evaluation.applyOnce(device, content.value.settings);
   return ok(NO_CONTENT);

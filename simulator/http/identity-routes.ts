@@ -7,7 +7,17 @@ import { twinKey } from "../hub/twin.ts";
 import { routeContent } from "./configuration-routes.ts";
 import { type HttpReply, JSON_HEADERS } from "./http-message.ts";
 import { routeQuery } from "./query-routes.ts";
-import { type Asked, changes, empty, type Operation, reads, reply, topOf, withObject } from "./room.ts";
+import {
+  type Asked,
+  changes,
+  empty,
+  type Operation,
+  putStatus,
+  reads,
+  reply,
+  topOf,
+  withObject,
+} from "./room.ts";
 
 /** `/devices` */
 export function routeDevices(asked: Asked, segments: readonly string[]): Operation | null {
@@ -70,7 +80,7 @@ function routeModule(asked: Asked, device: string, module: string): Operation | 
         ifMatch === null ? "module.create" : "module.update",
         withObject(asked, (body) => {
           const written = hub.registry.putModule(device, module, body, ifMatch);
-          return written.ok ? replyIdentity(hub, written.value) : written;
+          return written.ok ? replyIdentity(hub, written.value, putStatus(asked)) : written;
         }),
       );
     case "DELETE":
@@ -80,9 +90,9 @@ function routeModule(asked: Asked, device: string, module: string): Operation | 
   }
 }
 
-function replyIdentity(hub: Hub, identity: Identity): Answer<HttpReply> {
+function replyIdentity(hub: Hub, identity: Identity, status = 200): Answer<HttpReply> {
   const activity = hub.activityOf(twinKey(identity.deviceId, identity.moduleId));
-  return reply(identityDocument(identity, activity), { ETag: `"${identity.etag}"` });
+  return reply(identityDocument(identity, activity), { ETag: `"${identity.etag}"` }, status);
 }
 
 function listDevices({ hub, url }: Asked): Operation {

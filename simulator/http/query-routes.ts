@@ -1,10 +1,9 @@
 import { isObject, type JsonObject } from "../base/json.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
+import type { HubOptions } from "../hub/hub.ts";
 import type { HttpReply, HttpRequest } from "./http-message.ts";
 import { headerOf } from "./http-message.ts";
 import { type Asked, type Operation, reply } from "./room.ts";
-
-const DEFAULT_PAGE = 100;
 
 /** `POST /devices/query` */
 export function routeQuery({ hub, request, body }: Asked): Operation {
@@ -18,7 +17,7 @@ export function routeQuery({ hub, request, body }: Asked): Operation {
     run: () => {
       const text = isObject(body) ? body["query"] : undefined;
       if (typeof text !== "string") return refuse("ArgumentNull", "The body needs a query");
-      const asked = pageAskedFor(request, hub.options.maximumPageSize);
+      const asked = pageAskedFor(request, hub.options);
       if (!asked.ok) return asked;
       const page = hub.index.query(text, asked.value);
       return page.ok ? replyPage(page.value.rows, page.value.itemType, page.value.continuation) : page;
@@ -26,12 +25,14 @@ export function routeQuery({ hub, request, body }: Asked): Operation {
   };
 }
 
+type PageSizes = Pick<HubOptions, "defaultPageSize" | "maximumPageSize">;
+
 /** The page that the headers of a request ask for. */
 export function pageAskedFor(
   request: HttpRequest,
-  maximum: number,
+  sizes: PageSizes,
 ): Answer<{ readonly size: number; readonly continuation: string | null }> {
-  const size = pageSizeOf(headerOf(request, "x-ms-max-item-count"), maximum);
+  const size = pageSizeOf(headerOf(request, "x-ms-max-item-count"), sizes);
   if (!size.ok) return size;
   return ok({ size: size.value, continuation: headerOf(request, "x-ms-continuation") ?? null });
 }
@@ -48,8 +49,11 @@ export function replyPage(
   });
 }
 
-function pageSizeOf(header: string | undefined, maximum: number): Answer<number> {
-  if (header === undefined) return ok(Math.min(DEFAULT_PAGE, maximum));
+function pageSizeOf(
+  header: string | undefined,
+  { defaultPageSize, maximumPageSize: maximum }: PageSizes,
+): Answer<number> {
+  if (header === undefined) return ok(Math.min(defaultPageSize, maximum));
   const size = Number(header);
   if (!Number.isInteger(size) || size < 1)
     return refuse("ArgumentInvalid", `x-ms-max-item-count must be a whole number above 0, not ${header}`);

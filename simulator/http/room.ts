@@ -18,6 +18,9 @@ export type Operation = {
   readonly run: () => Answer<HttpReply> | Promise<Answer<HttpReply>>;
 };
 
+/** `conditional`: it names the etag that it expects. */
+export type RoutedOperation = Operation & { readonly conditional: boolean };
+
 /** A request, read as far as all routes read it. */
 export type Asked = {
   readonly hub: Hub;
@@ -43,8 +46,17 @@ export function changes(base: Identifying, name: string, run: Operation["run"]):
 
 const LIST_LIMIT = 1000;
 
-export function reply(body: JsonValue, headers: Readonly<Record<string, string>> = {}): Answer<HttpReply> {
-  return ok({ status: 200, headers: { ...JSON_HEADERS, ...headers }, body: JSON.stringify(body) });
+export function reply(
+  body: JsonValue,
+  headers: Readonly<Record<string, string>> = {},
+  status = 200,
+): Answer<HttpReply> {
+  return ok({ status, headers: { ...JSON_HEADERS, ...headers }, body: JSON.stringify(body) });
+}
+
+/** Status of the answer to a PUT of a module or a configuration. */
+export function putStatus({ hub, ifMatch }: Asked): number {
+  return ifMatch === null ? Number(hub.options.unsure["created-status"]) : 200;
 }
 
 export const NO_CONTENT: HttpReply = { status: 204, headers: {}, body: null };

@@ -54,7 +54,7 @@ function listJobs({ hub, request, url }: Asked): Answer<HttpReply> {
   if (!type.ok) return type;
   const status = filterOf(url, "jobStatus", JOB_STATUSES);
   if (!status.ok) return status;
-  const page = pageAskedFor(request, hub.options.maximumPageSize);
+  const page = pageAskedFor(request, hub.options);
   if (!page.ok) return page;
   const from = Number(page.value.continuation ?? 0);
   if (!Number.isInteger(from) || from < 0)

@@ -7,7 +7,6 @@ import { askingForCertificates, type ServerCertificate } from "../base/certifica
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import { type Strike, seversAll } from "../hub/faults.ts";
 import type { Hub } from "../hub/hub.ts";
-import { parseIfMatch } from "../hub/preconditions.ts";
 import { authorize } from "../hub/sas.ts";
 import { createConnections } from "./connections.ts";
 import { deliver, send } from "./delivery.ts";
@@ -117,8 +116,7 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     if (!allowed.ok) return finish(response, routed.ok ? routed.value : null, failure(allowed));
     if (!routed.ok) return send(response, failure(routed));
     const operation = routed.value;
-    const ifMatch = parseIfMatch(headerOf(request, "if-match"));
-    const struck = hub.faults.strike({ ...operation, conditional: ifMatch !== null && !ifMatch.any });
+    const struck = hub.faults.strike(operation);
     const suffering = { hub, request, operation, response, reset };
     const early = await suffer(
       struck.filter(({ rule }) => rule.when === "before"),

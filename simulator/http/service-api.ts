@@ -6,7 +6,7 @@ import { routeConfigurations } from "./configuration-routes.ts";
 import { type HttpRequest, headerOf, urlOf } from "./http-message.ts";
 import { routeDevices } from "./identity-routes.ts";
 import { routeJobs } from "./job-routes.ts";
-import type { Asked, Operation, Room } from "./room.ts";
+import type { Asked, Room, RoutedOperation } from "./room.ts";
 import { routeStatistics } from "./statistics-routes.ts";
 import { routeTwins } from "./twin-routes.ts";
 
@@ -22,7 +22,7 @@ const ROOMS: Readonly<Record<string, Room>> = {
 };
 
 /** Finds out what is asked for. A refusal means that nothing here answers to that. */
-export function routeServiceRequest(hub: Hub, request: HttpRequest): Answer<Operation> {
+export function routeServiceRequest(hub: Hub, request: HttpRequest): Answer<RoutedOperation> {
   const url = urlOf(request);
   if (url === null) return refuse("ArgumentInvalid", "The target of the request is not a path");
   const version = url.searchParams.get("api-version");
@@ -33,17 +33,20 @@ export function routeServiceRequest(hub: Hub, request: HttpRequest): Answer<Oper
     return refuse("ArgumentInvalid", "The path is not encoded as it must be, or has a slash in an id");
   const body = parseBody(request);
   if (!body.ok) return body;
+  const ifMatch = parseIfMatch(headerOf(request, "if-match"), hub.options.unsure["unquoted-etags"]);
+  if (!ifMatch.ok) return ifMatch;
   const asked: Asked = {
     hub,
     request,
     url,
-    ifMatch: parseIfMatch(headerOf(request, "if-match")),
+    ifMatch: ifMatch.value,
     body: body.value,
     method: request.method,
   };
   const [room, ...rest] = segments;
   const found = room === undefined ? null : (ownValue(ROOMS, room)?.(asked, rest) ?? null);
-  if (found !== null) return ok(found);
+  const conditional = ifMatch.value !== null && !ifMatch.value.any;
+  if (found !== null) return ok({ ...found, conditional });
   return refuse("ResourceNotFound", `${request.method} ${url.pathname} is not served by this simulator`);
 }
 

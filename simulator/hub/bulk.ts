@@ -4,6 +4,7 @@ import type { IfMatch } from "./preconditions.ts";
 import type { Registry } from "./registry.ts";
 import { twinKey } from "./twin.ts";
 import { parseTwinChange, type Twins } from "./twins.ts";
+import type { Unsure } from "./unsure.ts";
 
 export type BulkError = {
   readonly deviceId: string;
@@ -35,13 +36,13 @@ const BULK_ENTRIES = 100;
 const DONE: Answer<Outcome> = ok({ withoutTwin: null });
 
 /** Entries of bulk requests and of import jobs, as the API calls them: ExportImportDevice. */
-export function createBulk(registry: Registry, twins: Twins): Bulk {
+export function createBulk(registry: Registry, twins: Twins, spelling: Unsure["bulk-etags"]): Bulk {
   function entryOf(entry: JsonObject, fallback: string): Answer<Outcome> {
     const device = String(entry["id"]);
     const module = typeof entry["moduleId"] === "string" ? entry["moduleId"] : null;
     const mode = String(entry["importMode"] ?? fallback).toLowerCase();
     const isTwin = mode.startsWith("updatetwin");
-    const match = matchOf(mode, isTwin ? entry["twinETag"] : (entry["eTag"] ?? entry["etag"]));
+    const match = matchOf(mode, isTwin ? entry["twinETag"] : etagOf(entry));
     if (!match.ok) return match;
     const ifMatch = match.value;
     const { id: _id, ...body } = entry;
@@ -79,6 +80,11 @@ export function createBulk(registry: Registry, twins: Twins): Bulk {
       default:
         return refuse("ArgumentInvalid", `importMode ${String(entry["importMode"])} is not known`);
     }
+  }
+
+  function etagOf({ eTag, etag }: JsonObject): JsonValue | undefined {
+    if (spelling === "either") return eTag ?? etag;
+    return spelling === "eTag" ? eTag : etag;
   }
 
   /** Writes what an entry says of the twin; the refusal where that cannot be: the identity stands all the same. */

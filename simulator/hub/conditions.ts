@@ -1,6 +1,7 @@
 import { type Answer, ok, refuse } from "./errors.ts";
-import { type Comparison, compile, type Expression, type Row } from "./expression.ts";
+import { type Comparison, compile, type Expression, functionNamed, type Row } from "./expression.ts";
 import { type Cursor, caught, createCursor, type Parsed, tokenize } from "./lexer.ts";
+import { DEFAULT_UNSURE, type Unsure } from "./unsure.ts";
 
 /** Which twins a configuration is for, compiled. */
 export type TargetCondition = {
@@ -22,8 +23,11 @@ const MODULES = /^\s*from\s+devices\.modules(?:\s+where\s+(?<rest>[\s\S]*))?$/i;
  * AND, OR, NOT and parentheses. IN, double quotes and desired properties are refused. Empty text targets nothing and
  * `*` everything.
  */
-export function parseTargetCondition(text: string): Answer<TargetCondition> {
-  const parsed = parseCondition(text);
+export function parseTargetCondition(
+  text: string,
+  unsure: Pick<Unsure, "condition-functions"> = DEFAULT_UNSURE,
+): Answer<TargetCondition> {
+  const parsed = parseCondition(text, unsure["condition-functions"] === "accepted");
   if (parsed.ok) return ok(parsed.value);
   return refuse(
     "InvalidConfigurationTargetCondition",
@@ -31,7 +35,7 @@ export function parseTargetCondition(text: string): Answer<TargetCondition> {
   );
 }
 
-function parseCondition(text: string): Parsed<TargetCondition> {
+function parseCondition(text: string, functions: boolean): Parsed<TargetCondition> {
   const module = MODULES.exec(text);
   const subject = module === null ? "devices" : "modules";
   const where = (module === null ? text : (module.groups?.["rest"] ?? "*")).trim();
@@ -46,7 +50,7 @@ function parseCondition(text: string): Parsed<TargetCondition> {
   if (!tokens.ok) return tokens;
   const expression = caught(() => {
     const cursor = createCursor(tokens.value);
-    const whole = parseOr(cursor, subject);
+    const whole = parseOr(cursor, { subject, functions });
     if (cursor.peek().kind !== "end") cursor.fail("AND, OR or the end");
     return whole;
   });
@@ -55,36 +59,56 @@ function parseCondition(text: string): Parsed<TargetCondition> {
   return { ok: true, value: { text, subject, matches: (row) => evaluate(row) === true } };
 }
 
-type Subject = TargetCondition["subject"];
+/** `functions`: whether there are others than IS_DEFINED. */
+type Grammar = { readonly subject: TargetCondition["subject"]; readonly functions: boolean };
 
-function parseOr(cursor: Cursor, subject: Subject): Expression {
-  let left = parseAnd(cursor, subject);
-  while (cursor.take("OR")) left = { kind: "or", left, right: parseAnd(cursor, subject) };
+function parseOr(cursor: Cursor, grammar: Grammar): Expression {
+  let left = parseAnd(cursor, grammar);
+  while (cursor.take("OR")) left = { kind: "or", left, right: parseAnd(cursor, grammar) };
   return left;
 }
 
-function parseAnd(cursor: Cursor, subject: Subject): Expression {
-  let left = parseNot(cursor, subject);
-  while (cursor.take("AND")) left = { kind: "and", left, right: parseNot(cursor, subject) };
+function parseAnd(cursor: Cursor, grammar: Grammar): Expression {
+  let left = parseNot(cursor, grammar);
+  while (cursor.take("AND")) left = { kind: "and", left, right: parseNot(cursor, grammar) };
   return left;
 }
 
-function parseNot(cursor: Cursor, subject: Subject): Expression {
-  if (cursor.take("NOT")) return { kind: "not", inner: cursor.within(() => parseNot(cursor, subject)) };
+function parseNot(cursor: Cursor, grammar: Grammar): Expression {
+  if (cursor.take("NOT")) return { kind: "not", inner: cursor.within(() => parseNot(cursor, grammar)) };
   if (cursor.take("(")) {
-    const inner = cursor.within(() => parseOr(cursor, subject));
+    const inner = cursor.within(() => parseOr(cursor, grammar));
     cursor.expect(")");
     return inner;
   }
   if (cursor.take("IS_DEFINED")) {
     cursor.expect("(");
-    const path = parsePath(cursor, subject);
+    const path = parsePath(cursor, grammar);
     cursor.expect(")");
     return { kind: "call", name: "IS_DEFINED", args: [path] };
   }
-  const left = parseOperand(cursor, subject);
+  const called = grammar.functions ? parseCall(cursor, grammar) : null;
+  if (called !== null) return called;
+  const left = parseOperand(cursor, grammar);
   const operator = parseOperator(cursor);
-  return { kind: "compare", operator, left, right: parseOperand(cursor, subject) };
+  return { kind: "compare", operator, left, right: parseOperand(cursor, grammar) };
+}
+
+/** A function that queries have; `null` where none is called. */
+function parseCall(cursor: Cursor, grammar: Grammar): Expression | null {
+  const token = cursor.peek();
+  const opens = cursor.peek(1);
+  if (token.kind !== "name" || opens.kind !== "symbol" || opens.text !== "(") return null;
+  const called = functionNamed(token.text);
+  if (called === null) return cursor.fail("a function that exists");
+  cursor.next();
+  cursor.next();
+  const args = [parseOperand(cursor, grammar)];
+  while (cursor.take(",")) args.push(parseOperand(cursor, grammar));
+  cursor.expect(")");
+  if (args.length !== called.takes)
+    throw new SyntaxError(`Line 1:${token.at}: ${called.name} takes ${called.takes} arguments`);
+  return { kind: "call", name: called.name, args };
 }
 
 const OPERATORS: readonly (readonly [string, Comparison])[] = [
@@ -102,7 +126,7 @@ function parseOperator(cursor: Cursor): Comparison {
   return cursor.fail("one of = != <> < <= > >=");
 }
 
-function parseOperand(cursor: Cursor, subject: Subject): Expression {
+function parseOperand(cursor: Cursor, grammar: Grammar): Expression {
   const token = cursor.peek();
   if (token.kind === "string") {
     if (!VALUE.test(token.text))
@@ -119,10 +143,10 @@ function parseOperand(cursor: Cursor, subject: Subject): Expression {
   if (negative) cursor.fail("a number");
   if (cursor.take("TRUE")) return { kind: "literal", value: true };
   if (cursor.take("FALSE")) return { kind: "literal", value: false };
-  return parsePath(cursor, subject);
+  return parsePath(cursor, grammar);
 }
 
-function parsePath(cursor: Cursor, subject: Subject): Expression {
+function parsePath(cursor: Cursor, grammar: Grammar): Expression {
   const root = cursor.peek();
   if (root.kind !== "name") return cursor.fail("deviceId, tags or properties.reported");
   cursor.next();
@@ -135,7 +159,7 @@ function parsePath(cursor: Cursor, subject: Subject): Expression {
   const single = path.length === 1;
   const allowed =
     (path[0] === "deviceId" && single) ||
-    (path[0] === "moduleId" && single && subject === "modules") ||
+    (path[0] === "moduleId" && single && grammar.subject === "modules") ||
     (path[0] === "tags" && !single) ||
     (path[0] === "properties" && path[1] === "reported" && path.length > 2);
   if (!allowed) throw new SyntaxError(`Line 1:${root.at}: '${path.join(".")}' cannot be used`);

@@ -14,6 +14,7 @@ import { createListeners, type Kept } from "./kept.ts";
 import { checkEtag, type IfMatch } from "./preconditions.ts";
 import { parseQuery } from "./query.ts";
 import { checkPatch, checkSize } from "./twin.ts";
+import { DEFAULT_UNSURE, type Unsure } from "./unsure.ts";
 
 export type ConfigurationKind = "device" | "module" | "standard" | "layered";
 
@@ -62,11 +63,26 @@ const MOST_METRICS = 5;
 const MOST_MODULES = 50;
 const KINDS = ["deviceContent", "moduleContent", "modulesContent"] as const;
 
-export function createConfigurations(options: {
-  readonly now: () => number;
-  /** 100 on paid hubs, 10 on free ones. */
-  readonly maximum: number;
-}): Configurations {
+/** What holds for what is written to a configuration. */
+type Rules = {
+  readonly unsure: Unsure;
+  /** Labels of one configuration at most; `null`: any number. */
+  readonly maximumLabels: number | null;
+};
+
+/** What was accepted once is not refused when it comes back from a state. */
+const LENIENT: Rules = {
+  unsure: { ...DEFAULT_UNSURE, "condition-functions": "accepted", "query-order": "accepted" },
+  maximumLabels: null,
+};
+
+export function createConfigurations(
+  options: Rules & {
+    readonly now: () => number;
+    /** 100 on paid hubs, 10 on free ones. */
+    readonly maximum: number;
+  },
+): Configurations {
   const configurations = new Map<string, Configuration>();
   const results = new Map<string, MetricResults>();
   const listeners: (() => void)[] = [];
@@ -100,7 +116,7 @@ export function createConfigurations(options: {
         `The maximum quota of ${options.maximum} configurations of this hub has been reached`,
       );
     }
-    const parsed = parseConfiguration(body, before);
+    const parsed = parseConfiguration(body, before, options);
     if (!parsed.ok) return parsed;
     const now = new Date(options.now()).toISOString();
     const after: Configuration = {
@@ -150,7 +166,8 @@ export function createConfigurations(options: {
         return configuration === undefined ? undefined : storedOf(configuration, results.get(id));
       },
       restore: (id, record) => {
-        const { configuration, counted } = restoredFrom(record as unknown as StoredConfiguration);
+        const rules = { ...LENIENT, unsure: { ...LENIENT.unsure, "edge-star": options.unsure["edge-star"] } };
+        const { configuration, counted } = restoredFrom(record as unknown as StoredConfiguration, rules);
         configurations.set(id, configuration);
         if (counted !== undefined) results.set(id, counted);
         order = Math.max(order, configuration.order + 1);
@@ -171,11 +188,11 @@ function storedOf(configuration: Configuration, counted: MetricResults | undefin
   return { ...rest, targetCondition: condition.text, ...(counted === undefined ? {} : { results: counted }) };
 }
 
-function restoredFrom(stored: StoredConfiguration) {
+function restoredFrom(stored: StoredConfiguration, rules: Rules) {
   const { results: counted, targetCondition, ...written } = stored;
   const { content, labels, priority, schemaVersion, metrics } = written;
   const body = { content, labels, priority, schemaVersion, targetCondition, metrics: { queries: metrics } };
-  const parsed = parseConfiguration(body, undefined);
+  const parsed = parseConfiguration(body, undefined, rules);
   if (!parsed.ok) throw new Error(`configuration ${stored.id}: ${parsed.refusal.message}`);
   const configuration: Configuration = { ...written, ...parsed.value };
   return { configuration, counted };
@@ -193,13 +210,15 @@ type ParsedConfiguration = Omit<
 function parseConfiguration(
   body: JsonObject,
   before: Configuration | undefined,
+  { unsure, maximumLabels }: Rules,
 ): Answer<ParsedConfiguration> {
-  const content = parseContent(body["content"], before);
+  const content = parseContent(body["content"], before, unsure.arrays);
   if (!content.ok) return content;
   const { kind } = content.value;
+  const isEdge = kind === "standard" || kind === "layered";
   const written = body["targetCondition"] ?? "";
   if (typeof written !== "string") return refuse("ArgumentInvalid", "targetCondition must be text");
-  const condition = parseTargetCondition(written);
+  const condition = parseTargetCondition(written, unsure);
   if (!condition.ok) return condition;
   if (written !== "" && (condition.value.subject === "modules") !== (kind === "module"))
     return refuse(
@@ -209,15 +228,18 @@ function parseConfiguration(
   const priority = body["priority"] ?? 0;
   if (typeof priority !== "number" || !Number.isInteger(priority) || priority < 0)
     return refuse("ArgumentInvalid", "priority must be a whole number, 0 or more");
-  const labels = parseLabels(body["labels"]);
+  const labels = parseLabels(body["labels"], maximumLabels);
   if (!labels.ok) return labels;
-  const metrics = parseMetrics(body["metrics"]);
+  const metrics = parseMetrics(body["metrics"], unsure);
   if (!metrics.ok) return metrics;
   return ok({
     ...content.value,
     labels: labels.value,
     priority,
-    condition: condition.value,
+    condition:
+      isEdge && written.trim() === "*" && unsure["edge-star"] === "none"
+        ? { ...condition.value, matches: () => false }
+        : condition.value,
     metrics: metrics.value,
     schemaVersion: typeof body["schemaVersion"] === "string" ? body["schemaVersion"] : "1.0",
   });
@@ -228,6 +250,7 @@ type ParsedContent = Pick<Configuration, "kind" | "content" | "settings">;
 function parseContent(
   written: JsonValue | undefined,
   before: Configuration | undefined,
+  arrays: Unsure["arrays"],
 ): Answer<ParsedContent> {
   if (before !== undefined) {
     if (written !== undefined && !sameJson(withoutNulls(written), before.content))
@@ -245,10 +268,10 @@ function parseContent(
   const inner = isObject(content) ? content[kind] : undefined;
   if (!isObject(content) || !isObject(inner)) return invalidContent(`${kind} must be an object`);
   if (kind === "modulesContent") {
-    const parsed = parseModulesContent(inner);
+    const parsed = parseModulesContent(inner, arrays);
     return parsed.ok ? ok({ ...parsed.value, content }) : parsed;
   }
-  const settings = parseSettings(inner, kind);
+  const settings = parseSettings(inner, kind, arrays);
   if (!settings.ok) return settings;
   return ok({
     kind: kind === "deviceContent" ? "device" : "module",
@@ -269,6 +292,7 @@ function withoutNulls(content: JsonValue): JsonValue {
  */
 export function parseModulesContent(
   modules: JsonObject,
+  arrays: Unsure["arrays"],
 ): Answer<{ readonly kind: "standard" | "layered"; readonly settings: Configuration["settings"] }> {
   const agent = modules["$edgeAgent"];
   if (!isObject(agent)) return invalidContent("modulesContent needs a $edgeAgent key (it may be empty)");
@@ -277,7 +301,7 @@ export function parseModulesContent(
     const named = checkId(module, "moduleId");
     if (!named.ok) return invalidContent(named.refusal.message);
     if (!isObject(content)) return invalidContent(`modulesContent.${module} must be an object`);
-    const parsed = parseSettings(content, `modulesContent.${module}`);
+    const parsed = parseSettings(content, `modulesContent.${module}`, arrays);
     if (!parsed.ok) return parsed;
     const sized = checkSize("properties.desired", wholeOf(parsed.value));
     if (!sized.ok) return invalidContent(`modulesContent.${module}: ${sized.refusal.message}`);
@@ -333,7 +357,11 @@ function namedModules(settings: readonly Setting[]): readonly string[] {
   return [...new Set(names)];
 }
 
-function parseSettings(content: JsonObject, where: string): Answer<readonly Setting[]> {
+function parseSettings(
+  content: JsonObject,
+  where: string,
+  arrays: Unsure["arrays"],
+): Answer<readonly Setting[]> {
   const settings: Setting[] = [];
   for (const [key, value] of Object.entries(content)) {
     const [first, second, ...path] = key.split(".");
@@ -341,7 +369,7 @@ function parseSettings(content: JsonObject, where: string): Answer<readonly Sett
       return invalidContent(`${where}: ${key} must begin with properties.desired`);
     if (path.length === 0 && !isObject(value)) return invalidContent(`${where}: ${key} must be an object`);
     const nested = path.reduceRight<JsonValue>((inner, step) => ({ [step]: inner }), value);
-    const checked = checkPatch("properties.desired", isObject(nested) ? nested : NOTHING);
+    const checked = checkPatch("properties.desired", isObject(nested) ? nested : NOTHING, arrays);
     if (!checked.ok) return invalidContent(`${where}: ${checked.refusal.message}`);
     settings.push({ path, value });
   }
@@ -353,14 +381,20 @@ function invalidContent(message: string) {
   return refuse("InvalidConfigurationContent", message);
 }
 
-function parseLabels(written: JsonValue | undefined): Answer<JsonObject | null> {
+function parseLabels(written: JsonValue | undefined, maximum: number | null): Answer<JsonObject | null> {
   if (written === undefined || written === null) return ok(null);
   if (!isObject(written) || Object.values(written).some((value) => typeof value !== "string"))
     return refuse("ArgumentInvalid", "labels must be an object of texts");
-  return ok(Object.keys(written).length === 0 ? null : written);
+  const count = Object.keys(written).length;
+  if (maximum !== null && count > maximum)
+    return refuse("ArgumentInvalid", `a configuration may have ${maximum} labels, not ${count}`);
+  return ok(count === 0 ? null : written);
 }
 
-function parseMetrics(written: JsonValue | undefined): Answer<Readonly<Record<string, string>>> {
+function parseMetrics(
+  written: JsonValue | undefined,
+  unsure: Unsure,
+): Answer<Readonly<Record<string, string>>> {
   const queries = isObject(written) ? (written["queries"] ?? {}) : {};
   const entries = isObject(queries) ? Object.entries(queries) : [];
   if (entries.length > MOST_METRICS)
@@ -370,7 +404,7 @@ function parseMetrics(written: JsonValue | undefined): Answer<Readonly<Record<st
     );
   const metrics: Record<string, string> = {};
   for (const [name, text] of entries) {
-    const problem = metricProblem(text);
+    const problem = metricProblem(text, unsure);
     if (problem !== null) return refuse("InvalidConfigurationCustomMetricsQuery", `${name}: ${problem}`);
     setKey(metrics, name, String(text));
   }
@@ -378,9 +412,9 @@ function parseMetrics(written: JsonValue | undefined): Answer<Readonly<Record<st
 }
 
 /** `null` for a query that can be a metric. */
-export function metricProblem(text: JsonValue | undefined): string | null {
+export function metricProblem(text: JsonValue | undefined, unsure: Unsure): string | null {
   if (typeof text !== "string") return "the query must be text";
-  const query = parseQuery(text);
+  const query = parseQuery(text, unsure);
   if (!query.ok) return query.refusal.message;
   return query.value.source === "devices.jobs" ? "a metric cannot be about devices.jobs" : null;
 }

@@ -1,7 +1,7 @@
 import { type JsonObject, type JsonValue, valueAt } from "../base/json.ts";
 import type { Row } from "./expression.ts";
 import { type Identity, NEVER } from "./identity.ts";
-import { type Section, type Twin, twinEtag, twinVersion } from "./twin.ts";
+import { type Section, type Twin, twinEtag } from "./twin.ts";
 
 /** What the hub believes about a connection: late and unreliable, as on the real one. */
 export type Activity = {
@@ -129,7 +129,7 @@ function attributeOf(
     case "deviceEtag":
       return identity.etag;
     case "version":
-      return twinVersion(twin);
+      return twin.version;
     case "status":
       return identity.enabled ? "enabled" : "disabled";
     case "statusReason":

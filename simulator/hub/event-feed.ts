@@ -1,7 +1,7 @@
 import { type JsonObject, type JsonValue, parseJson } from "../base/json.ts";
 import { type Identity, NEVER } from "./identity.ts";
 import type { PropertyBag } from "./message.ts";
-import { type Section, type Twin, type TwinKey, twinVersion } from "./twin.ts";
+import type { Section, Twin, TwinKey } from "./twin.ts";
 import type { TwinNotice } from "./twins.ts";
 
 /** As the hub names them in `iothub-message-source`. */
@@ -174,7 +174,7 @@ export function createEventFeed(hub: { readonly hostName: string; readonly now: 
         schema: "twinChangeNotification",
         operation: change.operation,
         body: () => ({
-          version: twinVersion(twin),
+          version: twin.version,
           ...(change.tags === null ? {} : { tags: change.tags }),
           properties: {
             ...(change.desired === null ? {} : { desired: changed(change.desired, twin.desired) }),

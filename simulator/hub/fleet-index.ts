@@ -6,8 +6,9 @@ import type { Row } from "./expression.ts";
 import type { Identity } from "./identity.ts";
 import { type DeviceJob, deviceJobDocument, deviceJobRow } from "./job.ts";
 import { parseQuery, type Query } from "./query.ts";
-import { aggregate, project } from "./query-rows.ts";
+import { aggregate, inOrder, project, unique } from "./query-rows.ts";
 import type { Twin, TwinKey } from "./twin.ts";
+import type { Unsure } from "./unsure.ts";
 
 export type QueryPage = {
   readonly rows: readonly JsonObject[];
@@ -39,6 +40,7 @@ export type FleetIndexOptions = {
   readonly activity: (key: TwinKey) => Activity;
   /** What `FROM devices.jobs` is about. */
   readonly deviceJobs: () => Iterable<DeviceJob>;
+  readonly unsure?: Unsure;
 };
 
 type Entry = { readonly key: TwinKey; readonly identity: Identity; readonly twin: Twin; readonly row: Row };
@@ -79,7 +81,7 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
   function parse(text: string): Answer<Query> {
     const known = parsed.get(text);
     if (known !== undefined) return ok(known);
-    const query = parseQuery(text);
+    const query = parseQuery(text, options.unsure);
     if (!query.ok) return query;
     if (parsed.size >= KEPT_QUERIES) parsed.delete(parsed.keys().next().value ?? "");
     parsed.set(text, query.value);
@@ -110,7 +112,21 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
         const top = query.value.top === null ? groups : groups.slice(0, query.value.top);
         return ok({ ...pageOf(top, text, from.value, page.size), itemType: "raw" });
       }
+      const rowOf = (entry: Entry): JsonObject =>
+        query.value.columns === null
+          ? twinDocument(entry.identity, entry.twin, options.activity(entry.key))
+          : project(query.value, entry.row);
       const keys = table.keys();
+      if (query.value.distinct || query.value.orderBy.length > 0) {
+        const entries = keys.flatMap((key) => table.get(key) ?? []);
+        const found = inOrder(
+          query.value,
+          entries.filter(({ row }) => query.value.matches(row)),
+        ).map(rowOf);
+        const all = query.value.distinct ? unique(found) : found;
+        const top = query.value.top === null ? all : all.slice(0, query.value.top);
+        return ok({ ...pageOf(top, text, from.value, page.size), itemType });
+      }
       const limit = query.value.top === null ? Number.POSITIVE_INFINITY : query.value.top - from.value.given;
       const rows: JsonObject[] = [];
       let at = from.value.after === null ? 0 : firstAfter(keys, from.value.after);
@@ -119,11 +135,7 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
         const entry = table.get(keys[at] ?? "");
         if (entry === undefined || !query.value.matches(entry.row)) continue;
         last = entry.key;
-        rows.push(
-          query.value.columns === null
-            ? twinDocument(entry.identity, entry.twin, options.activity(entry.key))
-            : project(query.value, entry.row),
-        );
+        rows.push(rowOf(entry));
       }
       const more = rows.length < limit && hasMore(query.value, table, keys, at);
       const given = from.value.given + rows.length;

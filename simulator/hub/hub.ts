@@ -26,6 +26,7 @@ import { budgetsOf, createThrottle, type Shaping, type Throttle } from "./thrott
 import type { Tier } from "./tier.ts";
 import { type TwinKey, twinKey } from "./twin.ts";
 import { createTwins, type Twins } from "./twins.ts";
+import type { Unsure } from "./unsure.ts";
 
 export type HubOptions = EvaluationOptions & {
   readonly hostName: string;
@@ -46,6 +47,11 @@ export type HubOptions = EvaluationOptions & {
   readonly chargeDevices: boolean;
   readonly maximumDevices: number;
   readonly maximumPageSize: number;
+  /** Rows of a page where a client does not say how many it wants. */
+  readonly defaultPageSize: number;
+  /** Labels of one configuration at most; `null`: any number. */
+  readonly maximumLabels: number | null;
+  readonly unsure: Unsure;
   /** Milliseconds between a write and the first query that may see it. */
   readonly queryStaleness: number;
   /** Milliseconds between two evaluations of the configurations. */
@@ -117,10 +123,10 @@ type HubNumbers = {
 export function createHub(options: HubOptions, clock: SimClock): Hub {
   const faults = createFaults(clock.now, createRandom(options.seed ^ 0x5f3759df));
   const now = () => clock.now() + faults.skew();
-  const twins = createTwins(now);
+  const twins = createTwins(now, options.unsure);
   const registry = createRegistry(twins, { now, seed: options.seed, maximumDevices: options.maximumDevices });
-  const bulk = createBulk(registry, twins);
-  const configurations = createConfigurations({ now, maximum: options.tier === "F1" ? 10 : 100 });
+  const bulk = createBulk(registry, twins, options.unsure["bulk-etags"]);
+  const configurations = createConfigurations({ ...options, now, maximum: options.tier === "F1" ? 10 : 100 });
   const counters = createCounters(clock.now);
   const connections = createConnections(clock.now, options.connectionLag);
   const connectionListeners: ((key: TwinKey) => void)[] = [];
@@ -136,6 +142,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     staleness: () => Math.max(options.queryStaleness, faults.staleness()),
     activity: activityOf,
     deviceJobs: () => jobs.deviceJobs(),
+    unsure: options.unsure,
   });
   const methods = createMethods(clock);
   const jobs = createJobs(
@@ -157,6 +164,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
       devicesPerSecond: options.throttling
         ? budgetsOf(options.tier, options.units).jobDevice.perSecond
         : Number.POSITIVE_INFINITY,
+      unsure: options.unsure,
     },
   );
   const registryJobs = createRegistryJobs({

@@ -5,6 +5,7 @@ import { parseMethodCall } from "./methods.ts";
 import type { IfMatch } from "./preconditions.ts";
 import { parseQuery } from "./query.ts";
 import { parseTwinChange, type TwinChange } from "./twins.ts";
+import type { Unsure } from "./unsure.ts";
 
 export const JOB_TYPES = ["scheduleUpdateTwin", "scheduleDeviceMethod"] as const;
 export type JobType = (typeof JOB_TYPES)[number];
@@ -67,14 +68,14 @@ export function queryOf(condition: string): string {
 }
 
 /** The body of `PUT /jobs/v2/{id}`; `now` is milliseconds since the Unix epoch. */
-export function parseJob(jobId: string, body: JsonObject, now: number): Answer<JobDraft> {
+export function parseJob(jobId: string, body: JsonObject, now: number, unsure: Unsure): Answer<JobDraft> {
   if (jobId.length > LONGEST_ID)
     return refuse("ArgumentInvalid", `jobId may have ${LONGEST_ID} characters, not ${jobId.length}`);
   if (body["jobId"] !== undefined && body["jobId"] !== null && body["jobId"] !== jobId)
     return refuse("ArgumentInvalid", "jobId of the body is not that of the path");
   const type = JOB_TYPES.find((known) => known === body["type"]);
   if (type === undefined) return refuse("GenericBadRequest", `type must be one of ${JOB_TYPES.join(", ")}`);
-  const condition = parseCondition(body["queryCondition"]);
+  const condition = parseCondition(body["queryCondition"], unsure);
   if (!condition.ok) return condition;
   const work = type === "scheduleUpdateTwin" ? parseUpdateTwin(body) : parseMethod(body);
   if (!work.ok) return work;
@@ -93,7 +94,7 @@ export function parseJob(jobId: string, body: JsonObject, now: number): Answer<J
   });
 }
 
-function parseCondition(written: unknown): Answer<string> {
+function parseCondition(written: unknown, unsure: Unsure): Answer<string> {
   if (typeof written !== "string" || written.trim() === "")
     return refuse("ArgumentNull", "queryCondition is needed; '*' stands for every device");
   const text = queryOf(written);
@@ -103,7 +104,7 @@ function parseCondition(written: unknown): Answer<string> {
       "PreconditionFailed",
       `The query of the job has ${text.length} characters; at most ${LONGEST_QUERY} are allowed`,
     );
-  const query = parseQuery(text);
+  const query = parseQuery(text, unsure);
   if (!query.ok) return query;
   if (query.value.source === "devices.jobs")
     return refuse("ArgumentInvalid", "queryCondition must select devices or modules of devices");

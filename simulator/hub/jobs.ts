@@ -17,6 +17,7 @@ import type { IfMatch } from "./preconditions.ts";
 import { sizeOf, type Tier } from "./tier.ts";
 import type { TwinKey } from "./twin.ts";
 import type { TwinChange } from "./twins.ts";
+import type { Unsure } from "./unsure.ts";
 
 /** Jobs that update twins or call methods of many devices, one after the other at the pace of the tier. */
 export type Jobs = {
@@ -41,6 +42,7 @@ export type JobsOptions = {
   readonly concurrent: number;
   /** Devices of all jobs together, a second. */
   readonly devicesPerSecond: number;
+  readonly unsure: Unsure;
 };
 
 /** What jobs need of the hub. */
@@ -109,7 +111,7 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
   function create(jobId: string, body: JsonObject): Answer<Job> {
     forgetOld();
     const now = clock.now();
-    const draft = parseJob(jobId, body, now);
+    const draft = parseJob(jobId, body, now, options.unsure);
     if (!draft.ok) return draft;
     if (runs.has(jobId)) return refuse("JobAlreadyExists", `Job ${jobId} already exists`);
     const later = draft.value.startAt > now;

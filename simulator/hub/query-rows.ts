@@ -12,6 +12,31 @@ export function project(query: Query, row: Row): JsonObject {
   return projected;
 }
 
+/** Rows in the order that a query asks for; those without a value come first, numbers before texts. */
+export function inOrder<T extends { readonly row: Row }>(query: Query, rows: readonly T[]): readonly T[] {
+  return rows.toSorted((a, b) => {
+    for (const { read, descending } of query.orderBy) {
+      const order = compareValues(read(a.row), read(b.row));
+      if (order !== 0) return descending ? -order : order;
+    }
+    return 0;
+  });
+}
+
+function compareValues(a: JsonValue | undefined, b: JsonValue | undefined): number {
+  const rank = (value: JsonValue | undefined) =>
+    typeof value === "string" ? 2 : Number(typeof value === "number");
+  if (rank(a) !== rank(b)) return rank(a) - rank(b);
+  if (typeof a === "number" && typeof b === "number") return a - b;
+  if (typeof a !== "string" || typeof b !== "string" || a === b) return 0;
+  return a < b ? -1 : 1;
+}
+
+/** Each row once. */
+export function unique(rows: readonly JsonObject[]): readonly JsonObject[] {
+  return [...new Map(rows.map((row) => [JSON.stringify(row), row])).values()];
+}
+
 /** One row per group, or a single one where nothing is grouped by. */
 export function aggregate(query: Query, rows: Iterable<Row>): readonly JsonObject[] {
   const groups = new Map<string, { readonly first: Row; readonly tallies: Tally[] }>();

@@ -9,6 +9,7 @@ import {
   type Row,
 } from "./expression.ts";
 import { type Cursor, caught, createCursor, type Parsed, tokenize } from "./lexer.ts";
+import { DEFAULT_UNSURE, type Unsure } from "./unsure.ts";
 
 export type Source = "devices" | "devices.modules" | "devices.jobs";
 
@@ -33,6 +34,8 @@ export type Query = {
   readonly groupBy: readonly { readonly text: string; readonly read: Evaluate }[];
   /** Answers with one row per group and not one per twin. */
   readonly aggregates: boolean;
+  readonly distinct: boolean;
+  readonly orderBy: readonly { readonly read: Evaluate; readonly descending: boolean }[];
 };
 
 const LONGEST = 8192;
@@ -94,21 +97,25 @@ const JOB_ROOTS = [
   "error",
 ];
 
+/** What of the grammar is not certain. */
+type QueryGrammar = Pick<Unsure, "query-order" | "unnamed-counts" | "constant-conditions">;
+
 /** A place in a query; `roots` are the attributes that paths may begin with, by what the query is from. */
-type QueryCursor = Cursor & { roots: readonly string[] };
+type QueryCursor = Cursor & { roots: readonly string[]; readonly unsure: QueryGrammar };
 
 /**
  * `SELECT [TOP n] * | paths and aggregates [AS name] FROM devices | devices.modules [WHERE …] [GROUP BY …]`,
  * and `SELECT * FROM devices.jobs [WHERE …]`. Paths may begin with the name of the collection.
- * Strings in either quotes with backslash escapes; IN and NIN with square brackets; no JOIN, HAVING or ORDER BY.
+ * Strings in either quotes with backslash escapes; IN and NIN with square brackets; no JOIN, HAVING or subqueries, and
+ * ORDER BY and DISTINCT only where `unsure` says so.
  */
-export function parseQuery(text: string): Answer<Query> {
+export function parseQuery(text: string, unsure: QueryGrammar = DEFAULT_UNSURE): Answer<Query> {
   if (text.length > LONGEST)
     return refuse(
       "ArgumentInvalid",
       `The query has ${text.length} characters; at most ${LONGEST} are allowed`,
     );
-  const parsed = parseText(text);
+  const parsed = parseText(text, unsure);
   if (parsed.ok) return ok(parsed.value);
   return refuse(
     "ArgumentInvalid",
@@ -116,21 +123,23 @@ export function parseQuery(text: string): Answer<Query> {
   );
 }
 
-function parseText(text: string): Parsed<Query> {
+function parseText(text: string, unsure: QueryGrammar): Parsed<Query> {
   const tokens = tokenize(text, { quotes: ["'", '"'], escape: "backslash" });
   if (!tokens.ok) return tokens;
-  return caught(() => parseSelect({ ...createCursor(tokens.value), roots: TWIN_ROOTS }));
+  return caught(() => parseSelect({ ...createCursor(tokens.value), roots: TWIN_ROOTS, unsure }));
 }
 
 function parseSelect(cursor: QueryCursor): Query {
   cursor.expect("SELECT");
+  const ordering = cursor.unsure["query-order"] === "accepted";
+  const distinct = ordering && cursor.take("DISTINCT");
   const top = cursor.take("TOP") ? parseInteger(cursor) : null;
   const columns = cursor.take("*") ? null : parseColumns(cursor);
   cursor.expect("FROM");
   const source = parseSource(cursor);
   if (source === "devices.jobs" && (columns !== null || top !== null))
     throw new SyntaxError("Line 1:7: devices.jobs can only be queried with SELECT *");
-  const where = cursor.take("WHERE") ? compile(parseOr(cursor)) : null;
+  const where = cursor.take("WHERE") ? compile(parseWhere(cursor)) : null;
   const groupBy: { readonly text: string; readonly read: Evaluate }[] = [];
   if (cursor.take("GROUP")) {
     cursor.expect("BY");
@@ -139,8 +148,9 @@ function parseSelect(cursor: QueryCursor): Query {
       groupBy.push({ text: path.join("."), read: compile({ kind: "path", path }) });
     } while (cursor.take(","));
   }
-  if (cursor.peek().kind !== "end") cursor.fail("WHERE, GROUP BY or the end");
   const aggregates = groupBy.length > 0 || (columns ?? []).some((column) => column.kind === "aggregate");
+  const orderBy = ordering && source !== "devices.jobs" && !aggregates ? parseOrderBy(cursor) : [];
+  if (cursor.peek().kind !== "end") cursor.fail("WHERE, GROUP BY or the end");
   if (aggregates)
     checkGroups(
       columns,
@@ -154,7 +164,30 @@ function parseSelect(cursor: QueryCursor): Query {
     matches: where === null ? () => true : (row) => where(row) === true,
     groupBy,
     aggregates,
+    distinct,
+    orderBy,
   };
+}
+
+function parseWhere(cursor: QueryCursor): Expression {
+  const { at } = cursor.peek();
+  const where = parseOr(cursor);
+  if (cursor.unsure["constant-conditions"] === "refused" && where.kind === "literal" && where.value !== true)
+    throw new SyntaxError(`Line 1:${at}: a constant is no condition`);
+  return where;
+}
+
+function parseOrderBy(cursor: QueryCursor): Query["orderBy"] {
+  if (!cursor.take("ORDER")) return [];
+  cursor.expect("BY");
+  const orderBy: { readonly read: Evaluate; readonly descending: boolean }[] = [];
+  do {
+    const read = compile({ kind: "path", path: parsePath(cursor) });
+    const descending = cursor.take("DESC");
+    if (!descending) cursor.take("ASC");
+    orderBy.push({ read, descending });
+  } while (cursor.take(","));
+  return orderBy;
 }
 
 function checkGroups(columns: Query["columns"], groups: readonly string[], source: Source): void {
@@ -207,7 +240,8 @@ function parseColumn(cursor: QueryCursor, position: number): Column {
   const counted = named === "COUNT" && cursor.take(")");
   const read: Evaluate = counted ? () => 1 : compile({ kind: "path", path: parsePath(cursor) });
   if (!counted) cursor.expect(")");
-  return { kind: "aggregate", aggregate: named, read, name: parseAlias(cursor) ?? `$${position}` };
+  const unnamed = cursor.unsure["unnamed-counts"] === "named" ? named.toLowerCase() : `$${position}`;
+  return { kind: "aggregate", aggregate: named, read, name: parseAlias(cursor) ?? unnamed };
 }
 
 function parseAlias(cursor: QueryCursor): string | null {

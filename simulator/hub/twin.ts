@@ -1,5 +1,6 @@
 import { isObject, type JsonObject, type JsonValue, NOTHING, ownValue, setKey } from "../base/json.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
+import type { Unsure } from "./unsure.ts";
 
 /** `device`, or `device/module`: neither id can contain a slash. */
 export type TwinKey = string;
@@ -18,8 +19,10 @@ export type Twin = {
   readonly deviceId: string;
   /** `null`: the twin of the device itself. */
   readonly moduleId: string | null;
-  /** Counts writes of tags and desired; the etag is made of it. */
+  /** Moves with every write of tags or desired; the etag is made of it. */
   readonly counter: number;
+  /** Counts writes of tags and desired. */
+  readonly version: number;
   readonly tags: JsonObject;
   readonly desired: Section;
   readonly reported: Section;
@@ -37,17 +40,13 @@ export function twinEtag(twin: Twin): string {
   return bytes.toString("base64");
 }
 
-/** Moves together with the etag, one ahead of it. */
-export function twinVersion(twin: Twin): number {
-  return twin.counter + 1;
-}
-
 export function newTwin(deviceId: string, moduleId: string | null, now: string): Twin {
   const desired = { value: NOTHING, metadata: { $lastUpdated: now }, version: 1 };
   return {
     deviceId,
     moduleId,
     counter: 1,
+    version: 2,
     tags: NOTHING,
     desired,
     reported: desired,
@@ -139,10 +138,24 @@ const FORBIDDEN_IN_KEYS = /[\u0000-\u001f\u007f-\u009f.$# ]/;
 const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
 
 /** Everything that the hub checks in what is sent, before it is merged; the refusal names the offending path. */
-export function checkPatch(section: SectionName, patch: JsonObject): Answer<void> {
-  const wrong = problemIn(patch, section, 1);
+export function checkPatch(
+  section: SectionName,
+  patch: JsonObject,
+  arrays: Unsure["arrays"] = "accepted",
+): Answer<void> {
+  const wrong = problemIn(patch, section, 1) ?? (arrays === "refused" ? arrayIn(patch, section) : null);
   if (wrong === null) return ok(undefined);
   return refuse("ArgumentInvalid", `The JSON is not a valid ${section} object: ${wrong}`);
+}
+
+function arrayIn(value: JsonObject, path: string): string | null {
+  for (const [key, inner] of Object.entries(value)) {
+    const here = `${path}.${key}`;
+    if (Array.isArray(inner)) return `${here} is an array`;
+    const deeper = isObject(inner) ? arrayIn(inner, here) : null;
+    if (deeper !== null) return deeper;
+  }
+  return null;
 }
 
 function problemIn(value: JsonObject, path: string, depth: number): string | null {
