@@ -461,6 +461,16 @@ test(
   TIMEOUT,
 );
 
+test("a refused WebSocket whose client talks on and leaves keeps no socket", async () => {
+  const refused = "GET /nothing HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+  const talk = [Buffer.from(refused), Buffer.alloc(80_000)];
+  // What stays of them is found by what is looked at after every test.
+  const told = await Promise.all(
+    Array.from({ length: KEPT_ALIVE + 10 }, () => tellOverTls(endpoint.port, endpoint.ca, talk)),
+  );
+  expect(new Set(told.flatMap(statusesIn))).toEqual(new Set([400]));
+});
+
 /** The first is a CONNECT that is accepted. */
 function properPackets(key: string): readonly Buffer[] {
   const connecting = credentialsOf(endpoint, "d", key);
