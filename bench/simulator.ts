@@ -62,7 +62,10 @@ type Peer = { readonly port: number; readonly mqttPort: number; readonly ca: str
 
 /** A broker and an HTTPS server that know nothing of IoT Hub; says where they are over the channel of `fork`. */
 async function servePeer(): Promise<void> {
-  const { key, certificate, ca } = await createServerCertificate("peer", await createAuthority());
+  const { key, certificate, ca } = await createServerCertificate(
+    ["peer", "127.0.0.1"],
+    await createAuthority(),
+  );
   const broker = await Aedes.createBroker();
   const mqtt = createTlsServer({ key, cert: certificate }, (socket) => void broker.handle(socket));
   const twin = JSON.stringify({

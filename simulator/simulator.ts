@@ -1,6 +1,7 @@
 import { type Authority, createAuthority, createServerCertificate } from "./base/certificates.ts";
 import { createManualClock, createRealClock, type ManualClock, type SimClock } from "./base/clock.ts";
 import type { JsonValue } from "./base/json.ts";
+import { isEverywhere, serverNames } from "./base/server-names.ts";
 import { type Behaviour, parseBehaviours } from "./devices/behaviour.ts";
 import { createDownloads, type DownloadsOptions } from "./devices/downloads.ts";
 import { createFleet, type Fleet, type FleetOptions } from "./devices/fleet.ts";
@@ -157,11 +158,12 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   let proxy: ConnectProxy | null = null;
 
   async function start(): Promise<Endpoint> {
-    const certificate = await createServerCertificate(options.hostName, await authorityOf(file));
+    const names = serverNames(options.hostName, options.address);
+    const certificate = await createServerCertificate(names, await authorityOf(file));
     const page = createStatusPage(options);
     const control = createControlApi({ hub, fleet, manual, seed: options.seed, scenarios }, options.address);
     server = createServer(hub, certificate, (request) => page(request) ?? control(request));
-    const front = await createMqttFront({ hub, links, certificate, authorities }, options);
+    const front = await createMqttFront({ hub, links, certificate, authorities, names }, options);
     mqtt = front;
     server.onUpgrade((request, socket, head) => {
       const stream = acceptWebSocket(request, socket, head);
@@ -185,7 +187,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
 
   async function startProxy(wanted: number, port: number, mqttPort: number): Promise<number> {
     // A tunnel is dialled from here: an address that stands for all of them stands for this machine too.
-    const host = ["0.0.0.0", "::"].includes(options.address) ? "127.0.0.1" : options.address;
+    const host = isEverywhere(options.address) ? "127.0.0.1" : options.address;
     const ports = new Map([
       [443, { host, port }],
       [8883, { host, port: mqttPort }],

@@ -1,6 +1,7 @@
 // The library keeps its metadata with Reflect.
 import "reflect-metadata";
 import { constants, webcrypto } from "node:crypto";
+import { isIP } from "node:net";
 import type { TlsOptions } from "node:tls";
 import {
   BasicConstraintsExtension,
@@ -68,9 +69,9 @@ export async function createAuthority(): Promise<Authority> {
   return { ca: ca.toString("pem"), key: await pemOf(authority.privateKey) };
 }
 
-/** A certificate for `hostName`, `localhost` and `127.0.0.1`; good for a year. */
+/** A certificate for these names and addresses; good for a year. */
 export async function createServerCertificate(
-  hostName: string,
+  names: readonly string[],
   authority: Authority,
 ): Promise<ServerCertificate> {
   cryptoProvider.set(webcrypto);
@@ -95,11 +96,9 @@ export async function createServerCertificate(
       new BasicConstraintsExtension(false),
       new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
       new ExtendedKeyUsageExtension([ExtendedKeyUsage.serverAuth]),
-      new SubjectAlternativeNameExtension([
-        { type: "dns", value: hostName },
-        { type: "dns", value: "localhost" },
-        { type: "ip", value: "127.0.0.1" },
-      ]),
+      new SubjectAlternativeNameExtension(
+        names.map((value) => ({ type: isIP(value) === 0 ? ("dns" as const) : ("ip" as const), value })),
+      ),
     ],
   });
   return {

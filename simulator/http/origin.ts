@@ -1,4 +1,5 @@
 import { isIP } from "node:net";
+import { withoutPort } from "../base/server-names.ts";
 import { type HttpRequest, headerOf } from "./http-message.ts";
 
 /** Where the simulator is. */
@@ -16,7 +17,7 @@ export function originProblem(request: Pick<HttpRequest, "headers">, place: Plac
     return `pages of ${origin} may not call this: it answers to its own page and to programs`;
   // Whoever serves to a network has names of which nothing is known here.
   if (host === undefined || !isLoopback(place.address)) return null;
-  const name = nameOf(host);
+  const name = withoutPort(host);
   if (name === "localhost" || name === place.hostName.toLowerCase() || isIP(name) !== 0) return null;
   return `${name} is not a name of this simulator: use ${place.hostName}, localhost or ${place.address}`;
 }
@@ -24,12 +25,4 @@ export function originProblem(request: Pick<HttpRequest, "headers">, place: Plac
 /** Addresses of this machine alone; a name is one if it says so. */
 function isLoopback(address: string): boolean {
   return address === "localhost" || address === "::1" || (isIP(address) === 4 && address.startsWith("127."));
-}
-
-/** `Host` without its port, and without the brackets of IPv6. */
-function nameOf(host: string): string {
-  return host
-    .replace(/:[0-9]*$/, "")
-    .replace(/^\[(.*)\]$/, "$1")
-    .toLowerCase();
 }

@@ -27,6 +27,7 @@ export function createAdmission(
   links: DeviceLinks,
   options: {
     readonly authorities: readonly DeviceAuthority[];
+    readonly names: readonly string[];
     readonly listener: Listener<Connection>;
   },
 ): Admission {
@@ -45,7 +46,7 @@ export function createAdmission(
       const { client, certificate, clientId } = connection;
       const proven = authenticate(
         { clientId, ...brought, certificate },
-        { ...hub, authorities: options.authorities },
+        { ...hub, ...options },
         hub.tokenTime(),
       );
       if (!proven.ok) {

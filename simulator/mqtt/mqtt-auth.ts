@@ -1,3 +1,4 @@
+import { withoutPort } from "../base/server-names.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { Identity } from "../hub/identity.ts";
 import { decoded, fieldsOf, isSigned } from "../hub/sas.ts";
@@ -34,7 +35,11 @@ const API_VERSION = /^20[0-9]{2}-[0-9]{2}-[0-9]{2}(-preview)?$/;
 /** `now` is the machine's time in milliseconds since the epoch: clients sign with that. */
 export function authenticate(
   credentials: Credentials,
-  hub: Pick<Hub, "options" | "policies" | "registry"> & { readonly authorities: readonly DeviceAuthority[] },
+  hub: Pick<Hub, "policies" | "registry"> & {
+    readonly authorities: readonly DeviceAuthority[];
+    /** Names of the hub: its own, and for clients that cannot be told of a gateway what they dial. */
+    readonly names: readonly string[];
+  },
   now: number,
 ): Authentication {
   const who = parseClientId(credentials.clientId);
@@ -43,7 +48,7 @@ export function authenticate(
   if (user === null) return MALFORMED;
   if (user.clientId !== credentials.clientId && decoded(user.clientId) !== credentials.clientId)
     return MALFORMED;
-  if (!isThisHub(user.hostName, hub.options.hostName)) return DENIED;
+  if (!hub.names.includes(withoutPort(user.hostName))) return DENIED;
   const identity = hub.registry.get(who.deviceId, who.moduleId);
   if (identity === undefined || hub.registry.get(who.deviceId, null)?.enabled !== true) return DENIED;
   const proof =
@@ -123,7 +128,7 @@ function proveBySignature(
   about: {
     readonly who: Who;
     readonly identity: Identity;
-    readonly hub: Pick<Hub, "options" | "policies">;
+    readonly hub: Pick<Hub, "policies"> & { readonly names: readonly string[] };
     readonly now: number;
   },
 ): Proof | null {
@@ -136,7 +141,7 @@ function proveBySignature(
   const signedWith = (key: string) =>
     [sr, decoded(sr), encodeURIComponent(decoded(sr))].some((text) => isSigned(key, text, se, decoded(sig)));
   const [hostName = "", ...path] = decoded(sr).split("/").map(decoded);
-  if (!isThisHub(hostName, hub.options.hostName)) return null;
+  if (!hub.names.includes(withoutPort(hostName))) return null;
   const scope = path.join("/");
   const own = resourceOf(who);
   if (skn === "") {
@@ -147,12 +152,6 @@ function proveBySignature(
   const covers = scope === "" || own === scope || own.startsWith(`${scope}/`);
   if (policy === undefined || !covers || !policy.rights.includes("DeviceConnect")) return null;
   return signedWith(policy.key) ? { kind: "policy", policy: policy.name, expiresAt } : null;
-}
-
-/** Clients that cannot be told of a gateway name the place they dial, port and all: the names of the certificate. */
-function isThisHub(written: string, hostName: string): boolean {
-  const name = written.toLowerCase().replace(/:[0-9]{1,5}$/, "");
-  return [hostName.toLowerCase(), "localhost", "127.0.0.1"].includes(name);
 }
 
 function resourceOf({ deviceId, moduleId }: Who): string {

@@ -47,10 +47,12 @@ export async function createMqttFront(
     readonly links: DeviceLinks;
     readonly certificate: ServerCertificate;
     readonly authorities: readonly DeviceAuthority[];
+    /** What clients may call the hub. */
+    readonly names: readonly string[];
   },
   options: MqttOptions,
 ): Promise<MqttFront> {
-  const { hub, links, certificate, authorities } = parts;
+  const { hub, links, certificate, authorities, names } = parts;
   const connections = new WeakMap<Client, Connection>();
   const streams = new Set<Duplex>();
   const visitors = new Set<Duplex>();
@@ -60,6 +62,7 @@ export async function createMqttFront(
   const receive = createDeviceRequests(hub, links);
   const admission = createAdmission(hub, links, {
     authorities,
+    names,
     listener: {
       desired: (connection, patch, version) => {
         if (connection.wants.has("desired"))

@@ -99,7 +99,7 @@ async function impostor(
   deadline = seconds(5),
 ) {
   const hostName = "odd.azure-devices.net";
-  const certificate = await createServerCertificate(hostName, await createAuthority());
+  const certificate = await createServerCertificate([hostName, "127.0.0.1"], await createAuthority());
   const server = createServer(
     { key: certificate.key, cert: certificate.certificate },
     (request, response) => {
