@@ -38,6 +38,7 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   "store/azure-": ["@azure/storage-blob", "@azure/identity"],
   "verification/": ["node:"],
   "verifier/": ["node:"],
+  "verifier/archive": ["tar-stream"],
   "verifier/onnx-": ["onnxruntime-node"],
 };
 

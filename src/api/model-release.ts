@@ -14,7 +14,7 @@ import {
 } from "./schema.ts";
 
 /** ONNX tensor element types as ONNX Runtime names them. */
-export const TENSOR_TYPES = [
+const TENSOR_TYPES = [
   "float32",
   "float64",
   "float16",
@@ -28,7 +28,21 @@ export const TENSOR_TYPES = [
   "uint64",
   "bool",
   "string",
-] as const;
+  "bfloat16",
+  "float8e4m3fn",
+  "float8e4m3fnuz",
+  "float8e5m2",
+  "float8e5m2fnuz",
+  "float8e8m0",
+  "float4e2m1",
+  "int4",
+  "uint4",
+  "int2",
+  "uint2",
+];
+
+/** An element type, or one inside of `sequence()`, `optional()`, `map(key,)`. */
+const VALUE_TYPE = `^(optional\\()?(sequence\\()?(map\\((int64|string),)?(${TENSOR_TYPES.join("|")})\\)*$`;
 
 const blobSchema = Type.Object(
   {
@@ -56,7 +70,12 @@ const blobSchema = Type.Object(
 const tensorSchema = Type.Object(
   {
     name: Type.String({ description: "Name of the tensor in the graph.", minLength: 1, maxLength: 256 }),
-    type: oneOf(TENSOR_TYPES, { description: "Element type." }),
+    type: Type.String({
+      description:
+        "Element type, such as float32, or what it is inside of: sequence(float32), optional(int64), optional(sequence(string)), sequence(map(int64,float32)).",
+      pattern: VALUE_TYPE,
+      maxLength: 64,
+    }),
     shape: Type.Array(
       Type.Unsafe<number | string>({
         "x-kubernetes-int-or-string": true,

@@ -68,6 +68,7 @@ describe("a golden set", () => {
   const classified = (over: Partial<Classification> = {}): Classification => ({
     output: "y",
     classes: 10,
+    names: null,
     samples: 20,
     correct: 19,
     topK: 5,

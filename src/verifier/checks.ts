@@ -195,7 +195,12 @@ function accuracyParts(wanted: NonNullable<Verification["golden"]>, found: Class
   const example =
     worst === null
       ? null
-      : { index: worst.index, where: output, expected: classText(worst.expected), got: classText(worst.got) };
+      : {
+          index: worst.index,
+          where: output,
+          expected: classText(found, worst.expected),
+          got: classText(found, worst.got),
+        };
   const part = (
     name: string,
     count: { readonly samples: number; readonly correct: number },
@@ -218,7 +223,7 @@ function accuracyParts(wanted: NonNullable<Verification["golden"]>, found: Class
     const mistakes =
       worst === null
         ? ""
-        : `; the surest mistake is sample ${worst.index}: expected ${classText(worst.expected)}, got ${classText(worst.got)}; most often taken for each other: ${confused}`;
+        : `; the surest mistake is sample ${worst.index}: expected ${classText(found, worst.expected)}, got ${classText(found, worst.got)}; most often taken for each other: ${confused}`;
     const one = part(
       "accuracy",
       { samples, correct },
@@ -240,10 +245,10 @@ function accuracyParts(wanted: NonNullable<Verification["golden"]>, found: Class
   if (wanted.minimumClassAccuracy !== undefined && weakest !== null)
     parts.push(
       part(
-        `accuracy of class ${weakest.label}`,
+        `accuracy of ${classText(found, weakest.label)}`,
         weakest,
         numberOf(wanted.minimumClassAccuracy),
-        `class ${weakest.label} is the weakest: ${weakest.correct} of its ${weakest.samples} samples are right`,
+        `${classText(found, weakest.label)} is the weakest: ${weakest.correct} of its ${weakest.samples} samples are right`,
       ),
     );
   return parts;
@@ -386,7 +391,7 @@ function agreementPart(bound: number, found: Classification, other: string): Par
     message:
       good || worst === null
         ? ""
-        : `for ${correct} of ${samples} samples it finds the same class as ${other}, which is ${shareText(share, bound)}; they differ most in sample ${worst.index}: ${classText(worst.expected)} there, ${classText(worst.got)} here`,
+        : `for ${correct} of ${samples} samples it finds the same class as ${other}, which is ${shareText(share, bound)}; they differ most in sample ${worst.index}: ${classText(found, worst.expected)} there, ${classText(found, worst.got)} here`,
     reason: good ? null : REASONS.ParityTooLow,
     worst:
       good || worst === null
@@ -394,8 +399,8 @@ function agreementPart(bound: number, found: Classification, other: string): Par
         : {
             index: worst.index,
             where: found.output,
-            expected: classText(worst.expected),
-            got: classText(worst.got),
+            expected: classText(found, worst.expected),
+            got: classText(found, worst.got),
           },
   };
 }

@@ -11,13 +11,13 @@ const floats = (shape: readonly number[], ...values: readonly number[]): TensorV
 const outputs = (tensor: TensorValue) => new Map([["y", tensor]]);
 
 test("a sample is right when its first largest score is that of the label", () => {
-  const counting = createCounting(2);
+  const counting = createCounting(2, []);
   expect(counting.add(outputs(floats([3, 2], 0.9, 0.1, 0.5, 0.5, 0.2, 0.8)), [0, 0, 1])).toBeNull();
   expect(counting.found()).toMatchObject({ samples: 3, correct: 3, worst: null, confused: [] });
 });
 
 test("the surest mistake is remembered over several runs, by its number in the set", () => {
-  const counting = createCounting(2);
+  const counting = createCounting(2, []);
   counting.add(outputs(floats([2, 2], 0.6, 0.4, 0.9, 0.1)), [1, 1]);
   counting.add(outputs(floats([1, 2], 0.7, 0.3)), [1]);
   expect(counting.found()).toMatchObject({
@@ -31,7 +31,7 @@ test("the surest mistake is remembered over several runs, by its number in the s
 });
 
 test("a score that is NaN never wins, and is never among the first", () => {
-  const counting = createCounting(2);
+  const counting = createCounting(2, []);
   counting.add(outputs(floats([1, 3], Number.NaN, 0, 1)), [2]);
   expect(counting.found()).toMatchObject({ correct: 1, correctTopK: 1 });
   counting.add(outputs(floats([1, 3], Number.NaN, Number.NaN, Number.NaN)), [0]);
@@ -39,14 +39,14 @@ test("a score that is NaN never wins, and is never among the first", () => {
 });
 
 test("a label that is no class is said to be that", () => {
-  const counting = createCounting(2);
+  const counting = createCounting(2, []);
   expect(counting.add(outputs(floats([1, 2], 0, 1)), [2])).toBe(
     'label 2 is none of the 2 classes of output "y"',
   );
 });
 
 test("of two classes the weaker one is found", () => {
-  const counting = createCounting(2);
+  const counting = createCounting(2, []);
   counting.add(outputs(floats([4, 2], 1, 0, 1, 0, 0, 1, 1, 0)), [0, 0, 1, 1]);
   expect(weakestClass(counting.found()!)).toEqual({ label: 1, samples: 2, correct: 1 });
 });
@@ -76,7 +76,7 @@ test("counts are those of a plain calculation, however the samples are cut into 
   });
   fc.assert(
     fc.property(fc.array(sample, { minLength: 1 }), fc.integer({ min: 1, max: 5 }), (samples, size) => {
-      const counting = createCounting(2);
+      const counting = createCounting(2, []);
       for (let from = 0; from < samples.length; from += size) {
         const run = samples.slice(from, from + size);
         const scores = floats([run.length, 4], ...run.flatMap((one) => one.scores));

@@ -1,5 +1,14 @@
 import { decimalText } from "../base/decimal.ts";
-import { elementCount, isText, numberAt, type TensorValue, type Value } from "./tensor.ts";
+import type { Labels } from "./golden.ts";
+import {
+  type Datum,
+  elementCount,
+  isTensor,
+  isText,
+  numberAt,
+  type TensorInfo,
+  type TensorValue,
+} from "./tensor.ts";
 
 // How often the most probable class is the right one: pure, and added up run by run.
 
@@ -18,6 +27,8 @@ export type Confusion = { readonly expected: number; readonly got: number; reado
 export type Classification = {
   readonly output: string;
   readonly classes: number;
+  /** By number, where classes have names; `null`: they are numbers. */
+  readonly names: readonly string[] | null;
   readonly samples: number;
   readonly correct: number;
   readonly topK: number;
@@ -35,67 +46,113 @@ const MOST_CONFUSED = 10;
 
 export type Counting = {
   /** Adds one run, or says what is wrong with it. */
-  readonly add: (outputs: ReadonlyMap<string, Value>, labels: readonly number[]) => string | null;
+  readonly add: (outputs: ReadonlyMap<string, Datum>, labels: Labels) => string | null;
   /** `null` before the first run. */
   readonly found: () => Classification | null;
 };
 
-/** @param topK how many of the largest scores count for `correctTopK`. */
-export function createCounting(topK: number): Counting {
+/**
+ * Takes the first output that has scores; where none has, the first that answers with the class itself.
+ * @param topK how many of the largest scores count for `correctTopK`.
+ * @param infos of the outputs: the names of classes that scores are for, where they have any.
+ */
+export function createCounting(topK: number, infos: readonly TensorInfo[]): Counting {
   // The output is chosen once: the last run may be a smaller one.
   let output: string | null = null;
   let classes = 0;
   let samples = 0;
   let correctTopK = 0;
   let worst: Misclassified | null = null;
+  let names: string[] | null = null;
+  let answersClasses = false;
   const byClass = new Map<number, { samples: number; correct: number }>();
   const confused = new Map<string, { expected: number; got: number; samples: number }>();
 
-  function addSample(scores: TensorValue, row: number, expected: number): void {
-    const start = row * classes;
-    const got = largestOf(scores, start, classes);
-    const count = byClass.get(expected) ?? { samples: 0, correct: 0 };
-    byClass.set(expected, count);
-    count.samples += 1;
-    if (isAmong(scores, start, classes, expected, topK)) correctTopK += 1;
+  function count(expected: number, got: number, margin: () => number): void {
+    const ofClass = byClass.get(expected) ?? { samples: 0, correct: 0 };
+    byClass.set(expected, ofClass);
+    ofClass.samples += 1;
+    samples += 1;
     if (got === expected) {
-      count.correct += 1;
+      ofClass.correct += 1;
       return;
     }
     const pair = `${expected}/${got}`;
     const before = confused.get(pair) ?? { expected, got, samples: 0 };
     before.samples += 1;
     confused.set(pair, before);
-    const certain = got < 0 ? Number.POSITIVE_INFINITY : numberAt(scores, start + got);
-    const difference = certain - numberAt(scores, start + expected);
-    const margin = Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
-    if (worst === null || margin > worst.margin) worst = { index: samples, expected, got, margin };
+    const size = margin();
+    if (worst === null || size > worst.margin) worst = { index: samples - 1, expected, got, margin: size };
+  }
+
+  function addScores(scores: TensorValue, row: number, expected: number): void {
+    const start = row * classes;
+    const got = largestOf(scores, start, classes);
+    if (isAmong(scores, start, classes, expected, topK)) correctTopK += 1;
+    count(expected, got, () => {
+      const certain = got < 0 ? Number.POSITIVE_INFINITY : numberAt(scores, start + got);
+      const difference = certain - numberAt(scores, start + expected);
+      return Number.isNaN(difference) ? Number.POSITIVE_INFINITY : difference;
+    });
+  }
+
+  function addAllScores(scores: Scores, labels: Labels): string | null {
+    const found = scores.tensor.data.length / labels.length;
+    if (output === null) classes = found;
+    if (found !== classes) return `output "${scores.output}" has ${found} scores a sample, ${classes} before`;
+    const { keys } = infos.find(({ name }) => name === scores.output) ?? {};
+    names = keys === undefined ? null : [...keys];
+    output = scores.output;
+    for (const [row, label] of labels.entries()) {
+      const expected = keys === undefined ? Number(label) : keys.indexOf(String(label));
+      if (!(expected >= 0 && expected < classes))
+        return `label ${label} is none of the ${classes} classes of output "${output}"`;
+      addScores(scores.tensor, row, expected);
+    }
+    return null;
+  }
+
+  /** Classes as the model answers them: numbers, or texts that are numbered as they come. */
+  function addAllClasses(answered: Answered, labels: Labels): void {
+    output = answered.output;
+    if (answered.text) names ??= [];
+    for (const [row, label] of labels.entries()) {
+      const [expected, got] = [label, answered.classes[row] ?? -1].map(numberOf);
+      if (expected === got) correctTopK += 1;
+      count(expected ?? -1, got ?? -1, () => 0);
+    }
+    classes = names?.length ?? Math.max(0, ...byClass.keys()) + 1;
+  }
+
+  function numberOf(label: number | string): number {
+    if (names === null) return Number(label);
+    const known = names.indexOf(String(label));
+    return known >= 0 ? known : names.push(String(label)) - 1;
   }
 
   return {
     add: (outputs, labels) => {
+      const texts = typeof labels[0] === "string";
       const scores = output === null ? scoresOutput(outputs, labels.length) : scoresNamed(outputs, output);
-      if (scores === null) return "no output has one score for each class of each sample";
-      const found = scores.tensor.data.length / labels.length;
-      if (output === null) classes = found;
-      if (found !== classes)
-        return `output "${scores.output}" has ${found} scores a sample, ${classes} before`;
-      output = scores.output;
-      const outside = labels.find((label) => label >= classes);
-      if (outside !== undefined)
-        return `label ${outside} is none of the ${classes} classes of output "${output}"`;
-      for (const [row, expected] of labels.entries()) {
-        addSample(scores.tensor, row, expected);
-        samples += 1;
-      }
+      const named =
+        scores !== null && infos.some(({ name, keys }) => name === scores.output && keys !== undefined);
+      if (scores !== null && (named || !texts) && !answersClasses) return addAllScores(scores, labels);
+      const answered = classesOutput(outputs, labels.length, texts);
+      if (answered === null)
+        return texts
+          ? "labels are texts, and no output has one text for each sample"
+          : "no output has one score for each class of each sample";
+      answersClasses = true;
+      addAllClasses(answered, labels);
       return null;
     },
     found: () => {
       if (output === null) return null;
-      const counts = [...byClass].map(([label, count]) => ({ label, ...count }));
+      const counts = [...byClass].map(([label, ofClass]) => ({ label, ...ofClass }));
       return {
         output,
         classes,
+        names,
         samples,
         correct: counts.reduce((sum, { correct }) => sum + correct, 0),
         topK,
@@ -110,18 +167,39 @@ export function createCounting(topK: number): Counting {
 
 type Scores = { readonly output: string; readonly tensor: TensorValue };
 
-function scoresNamed(outputs: ReadonlyMap<string, Value>, output: string): Scores | null {
+function scoresNamed(outputs: ReadonlyMap<string, Datum>, output: string): Scores | null {
   const tensor = outputs.get(output);
-  return tensor === undefined || isText(tensor) ? null : { output, tensor };
+  return tensor === undefined || !isTensor(tensor) || isText(tensor) ? null : { output, tensor };
+}
+
+type Answered = {
+  readonly output: string;
+  readonly text: boolean;
+  readonly classes: readonly (number | string)[];
+};
+
+/** The first output that has one text, or one whole number, for each sample. */
+function classesOutput(
+  outputs: ReadonlyMap<string, Datum>,
+  samples: number,
+  texts: boolean,
+): Answered | null {
+  for (const [output, tensor] of outputs) {
+    if (!isTensor(tensor) || tensor.data.length !== samples) continue;
+    if (isText(tensor) && texts) return { output, text: true, classes: tensor.data };
+    if (!isText(tensor) && !texts && tensor.type.includes("int"))
+      return { output, text: false, classes: Array.from(tensor.data, Number) };
+  }
+  return null;
 }
 
 /**
  * The first output that has one score for each class: after the axis of the samples, exactly one axis is longer than 1.
  * @param batchSize samples in this run; a single one may come without an axis for it.
  */
-export function scoresOutput(outputs: ReadonlyMap<string, Value>, batchSize: number): Scores | null {
+export function scoresOutput(outputs: ReadonlyMap<string, Datum>, batchSize: number): Scores | null {
   for (const [output, tensor] of outputs) {
-    if (isText(tensor)) continue;
+    if (!isTensor(tensor) || isText(tensor)) continue;
     const long = tensor.shape.filter((size) => size !== 1);
     const classes = elementCount(tensor.shape) / batchSize;
     const along = tensor.shape[0] === batchSize && tensor.shape.slice(1).some((size) => size === classes);
@@ -165,15 +243,17 @@ export function weakestClass({ byClass }: Classification): ClassCount | null {
   return weakest;
 }
 
-export function classText(label: number): string {
-  return label < 0 ? "only NaN" : `class ${label}`;
+export function classText({ names }: Classification, label: number): string {
+  if (label < 0) return "only NaN";
+  return names === null ? `class ${label}` : `class "${names[label] ?? label}"`;
 }
 
 /** `7 for 9 (12), 3 for 5 (4)`: how often which class was taken for which. */
-export function confusedText({ confused }: Classification): string {
+export function confusedText({ confused, names }: Classification): string {
+  const name = (label: number) => names?.[label] ?? String(label);
   return confused
     .slice(0, 3)
-    .map(({ expected, got, samples }) => `${got < 0 ? "NaN" : got} for ${expected} (${samples}×)`)
+    .map(({ expected, got, samples }) => `${got < 0 ? "NaN" : name(got)} for ${name(expected)} (${samples}×)`)
     .join(", ");
 }
 

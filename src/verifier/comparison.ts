@@ -1,6 +1,8 @@
 import {
+  type Datum,
   elementCount,
   float16,
+  isTensor,
   isText,
   numberAt,
   type TensorValue,
@@ -54,8 +56,8 @@ export type Comparing = {
   readonly add: (
     run: { readonly from: number; readonly samples: number },
     output: string,
-    expected: Value,
-    got: Value | undefined,
+    expected: Datum,
+    got: Datum | undefined,
   ) => string | null;
   readonly found: () => Comparison;
 };
@@ -120,28 +122,61 @@ export function createComparing(tolerance: Tolerance): Comparing {
     }
   }
 
+  /** The same number of values in the same order; axes of size 1 mean nothing. */
+  function addTensors(place: Place, output: string, expected: Value, got: Value): string | null {
+    const { from, samples: count } = place;
+    if (isText(expected) !== isText(got) || longAxes(expected) !== longAxes(got))
+      return `output "${output}" should be ${tensorText(expected)} for ${count} samples, the model answers ${tensorText(got)}`;
+    samples = Math.max(samples, from + count);
+    elements += expected.data.length;
+    const perSample = Math.max(1, elementCount(expected.shape) / Math.max(1, count));
+    if (!isText(expected) && !isText(got)) {
+      addNumbers({ from, perSample }, output, expected, got);
+      return null;
+    }
+    for (const [at, wanted] of (expected.data as readonly string[]).entries()) {
+      const has = String(got.data[at]);
+      if (has === wanted) continue;
+      note(
+        { output, index: from + Math.floor(at / perSample), element: at % perSample },
+        { expected: JSON.stringify(wanted), got: JSON.stringify(has) },
+        OTHER,
+      );
+    }
+    return null;
+  }
+
+  /** Sequences and optionals: what differs in kind or length is infinitely wrong. */
+  function addOthers({ from }: Place, output: string, expected: Datum, got: Datum): void {
+    samples = Math.max(samples, from + 1);
+    const same =
+      expected.type === "sequence" && got.type === "sequence"
+        ? expected.elements.length === got.elements.length
+        : expected.type === got.type;
+    if (!same) {
+      elements += 1;
+      note({ output, index: from, element: 0 }, { expected: kindText(expected), got: kindText(got) }, OTHER);
+      lowestCosine = { output, index: from, cosine: -1 };
+    }
+    if (!same || expected.type !== "sequence" || got.type !== "sequence") return;
+    for (const [at, element] of expected.elements.entries()) {
+      const has = got.elements[at] ?? element;
+      const wrong = addTensors({ from, samples: 1 }, `${output}[${at}]`, element, has);
+      if (wrong === null) continue;
+      elements += 1;
+      note(
+        { output: `${output}[${at}]`, index: from, element: 0 },
+        { expected: tensorText(element), got: tensorText(has) },
+        OTHER,
+      );
+    }
+  }
+
   return {
-    add: ({ from, samples: count }, output, expected, got) => {
+    add: (place, output, expected, got) => {
       if (got === undefined) return `the model answers no output "${output}" that can be read`;
-      if (isText(expected) !== isText(got) || expected.data.length !== got.data.length)
-        return `output "${output}" should be ${tensorText(expected)} for ${count} samples, the model answers ${tensorText(got)}`;
-      samples = Math.max(samples, from + count);
-      elements += expected.data.length;
-      const perSample = Math.max(1, elementCount(expected.shape) / Math.max(1, count));
-      if (!isText(expected) && !isText(got)) {
-        addNumbers({ from, perSample }, output, expected, got);
-        return null;
-      }
-      for (const [at, wanted] of (expected.data as readonly string[]).entries()) {
-        const has = String(got.data[at]);
-        if (has === wanted) continue;
-        const off = Number.POSITIVE_INFINITY;
-        note(
-          { output, index: from + Math.floor(at / perSample), element: at % perSample },
-          { expected: JSON.stringify(wanted), got: JSON.stringify(has) },
-          { absolute: off, relative: off, excess: off },
-        );
-      }
+      if (isTensor(expected) && isTensor(got)) return addTensors(place, output, expected, got);
+      addOthers(place, output, expected, got);
       return null;
     },
     found: () => {
@@ -163,6 +198,24 @@ export function createComparing(tolerance: Tolerance): Comparing {
       };
     },
   };
+}
+
+type Place = { readonly from: number; readonly samples: number };
+
+/** What is not the same and has no distance. */
+const OTHER = {
+  absolute: Number.POSITIVE_INFINITY,
+  relative: Number.POSITIVE_INFINITY,
+  excess: Number.POSITIVE_INFINITY,
+};
+
+function longAxes({ shape }: Value): string {
+  return shape.filter((size) => size !== 1).join();
+}
+
+function kindText(datum: Datum): string {
+  if (datum.type === "none") return "no value";
+  return datum.type === "sequence" ? `a sequence of ${datum.elements.length}` : tensorText(datum as Value);
 }
 
 /** NaN equals NaN and an infinity the same infinity; where only one of two is not finite, the error is infinite. */

@@ -1,5 +1,5 @@
 import { err, ok, type Result } from "../base/result.ts";
-import { ARRAYS, elementCount, isNumericType, type TensorInfo, type TensorValue } from "./tensor.ts";
+import { ARRAYS, carrierOf, elementCount, type TensorInfo, type TensorValue } from "./tensor.ts";
 
 /** Size of free axes that are not the batch: most networks want some multiple of it. */
 const FREE_AXIS = 32;
@@ -19,8 +19,10 @@ export function madeUpFeeds(
     inputs.map(({ shape }) => shape[0]).filter((axis) => typeof axis === "string" && axis !== ""),
   );
   const feeds: Record<string, TensorValue> = {};
-  for (const { name, type, shape: axes } of inputs) {
-    if (!isNumericType(type)) return err(`no input can be made up for "${name}", which is ${type}`);
+  for (const { name, type: declared, shape: axes } of inputs) {
+    const type = carrierOf(declared);
+    if (type === null || type === "string")
+      return err(`no input can be made up for "${name}", which is ${declared}`);
     const shape = axes.map((axis, index) => {
       if (typeof axis === "number") return axis;
       return index === 0 || batchNames.has(axis) ? batchSize : FREE_AXIS;

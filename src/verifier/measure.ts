@@ -6,7 +6,7 @@ import { type GoldenSet, readGoldenSet } from "./golden.ts";
 import { madeUpFeeds } from "./latency-input.ts";
 import type { Answer, Question, Refusal, Samples } from "./model-messages.ts";
 import type { Model, No, Outputs, Values } from "./onnx-session.ts";
-import { elementCount, isText, type Signature, type Value } from "./tensor.ts";
+import { type Datum, elementCount, isTensor, type Signature, sizeOf } from "./tensor.ts";
 
 // What the child process measures of a model that is loaded.
 
@@ -31,10 +31,10 @@ export async function measureGolden(
   Result<{ readonly answer: Extract<Answer, { readonly kind: "golden" }>; readonly golden: GoldenSet }, No>
 > {
   const { path, wants, limit, topK, tolerance } = question;
-  const read = readGoldenSet(await readFile(path), model.signature, wants, limit);
+  const read = await readGoldenSet(await readFile(path), model.signature, wants, limit);
   if (!read.ok) return no("golden", read.error);
   const golden = read.value;
-  const counting = createCounting(topK);
+  const counting = createCounting(topK, model.signature.outputs);
   const comparing = createComparing(tolerance);
   for (let at = 0; at < golden.runs; at += 1) {
     const run = golden.runAt(at);
@@ -61,7 +61,7 @@ export async function readGolden(
   { path, limit }: NonNullable<Samples>,
 ): Promise<Result<GoldenSet, No>> {
   const wants = { labels: false, outputs: false };
-  const read = readGoldenSet(await readFile(path), signature, wants, limit);
+  const read = await readGoldenSet(await readFile(path), signature, wants, limit);
   return read.ok ? read : no("golden", read.error);
 }
 
@@ -86,8 +86,8 @@ export async function measureDeterminism(
   return ok({ kind: "determinism", comparison: comparing.found(), input: `${runs} runs, ${input}` });
 }
 
-function asOneSample(value: Value): Value {
-  return { ...value, shape: [1, ...value.shape] };
+function asOneSample(datum: Datum): Datum {
+  return isTensor(datum) ? { ...datum, shape: [1, ...datum.shape] } : datum;
 }
 
 /** The answers of one model, to hold those of another against. */
@@ -121,10 +121,6 @@ export async function rememberAnswers(
     runs.push({ from, samples: count, feeds, outputs: outputs.value });
   }
   return ok({ inputs: model.signature.inputs, runs, samples: golden.samples, input });
-}
-
-function sizeOf(value: Value): number {
-  return isText(value) ? value.data.reduce((sum, text) => sum + 2 * text.length, 0) : value.data.byteLength;
 }
 
 type Source = {
@@ -165,7 +161,7 @@ export async function compareAnswers(
       "compare",
       `the inputs differ: it takes ${namesText(model.signature.inputs)}, the other one ${namesText(remembered.inputs)}`,
     );
-  const counting = createCounting(5);
+  const counting = createCounting(5, []);
   const comparing = createComparing(tolerance);
   let classified = true;
   for (const run of remembered.runs) {
@@ -276,6 +272,7 @@ export function chooseInput(
 /** How many inferences one run is: what a free first axis was given, or one. */
 function batchOf(signature: Signature, feeds: Values): number {
   const free = signature.inputs.find((input) => typeof input.shape[0] === "string");
-  const shape = free === undefined ? [] : (feeds[free.name]?.shape ?? []);
+  const fed = free === undefined ? undefined : feeds[free.name];
+  const shape = fed !== undefined && isTensor(fed) ? fed.shape : [];
   return elementCount(shape) === 0 ? 1 : (shape[0] ?? 1);
 }

@@ -5,6 +5,7 @@ import { parseAnswer } from "./model-messages.ts";
 const CLASSIFICATION = {
   output: "y",
   classes: 2,
+  names: null,
   samples: 2,
   correct: 1,
   topK: 5,

@@ -131,6 +131,7 @@ const isTensorInfo = fields({
   name: isText,
   type: isText,
   shape: listOf((axis) => isText(axis) || isCount(axis), 64),
+  keys: (keys) => keys === undefined || listOf(isText, MOST_CLASSES)(keys),
 }) satisfies (value: TensorInfo) => boolean;
 const isSignature = fields({
   inputs: listOf(isTensorInfo, MOST_TENSORS),
@@ -140,6 +141,7 @@ const isSignature = fields({
 const classificationFields = fields({
   output: isText,
   classes: isCount,
+  names: orNull(listOf(isText, MOST_CLASSES)),
   samples: isCount,
   correct: isCount,
   topK: isCount,

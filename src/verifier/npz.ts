@@ -1,22 +1,18 @@
 import { Buffer } from "node:buffer";
-import { crc32, inflateRawSync } from "node:zlib";
 import { err, ok, type Result } from "../base/result.ts";
-import { ARRAYS, elementCount, type NumericType, type TensorValue } from "./tensor.ts";
+import {
+  ARRAYS,
+  elementCount,
+  type NumericArray,
+  type NumericType,
+  TEXT_BYTES,
+  type Value,
+} from "./tensor.ts";
+import { readZip, shown } from "./zip.ts";
 
 // numpy's .npz: a zip archive of .npy files (numpy.lib.format, versions 1 to 3; APPNOTE.TXT of PKWARE for zip).
 // Every size in the file is somebody's claim: nothing is allocated for one before it has been held against the limit.
 
-const END_OF_DIRECTORY = 0x06054b50;
-const END_SIZE = 22;
-const LONGEST_COMMENT = 0xffff;
-const ENTRY = 0x02014b50;
-const ENTRY_SIZE = 46;
-const LOCAL = 0x04034b50;
-const LOCAL_SIZE = 30;
-const ENCRYPTED = 1;
-const STORED = 0;
-const DEFLATED = 8;
-const NEEDS_ZIP64 = 0xffff_ffff;
 const MOST_ARRAYS = 1024;
 const NPY_MAGIC = "\u0093NUMPY";
 const LONGEST_NPY_HEADER = 65_536;
@@ -36,114 +32,43 @@ const TYPES: Readonly<Record<string, NumericType>> = {
   b1: "bool",
 };
 
-type Entry = {
-  readonly name: string;
-  readonly method: number;
-  readonly crc: number;
-  readonly compressedSize: number;
-  readonly size: number;
-  readonly localOffset: number;
-};
-
 /**
  * Reads all arrays of a .npz file.
  * @param bytes the whole file.
  * @param limit bytes that all arrays together may take once inflated.
  * @returns arrays by name (without `.npy`), or a sentence that says what cannot be read. It never throws.
  */
-export function readNpz(bytes: Uint8Array, limit: number): Result<ReadonlyMap<string, TensorValue>, string> {
-  const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-  const entries = readDirectory(buffer);
+export function readNpz(bytes: Uint8Array, limit: number): Result<ReadonlyMap<string, Value>, string> {
+  const entries = readZip(bytes, limit, MOST_ARRAYS);
   if (!entries.ok) return entries;
-  const total = entries.value.reduce((sum, entry) => sum + entry.size, 0);
-  if (total > limit) return err(`it would take ${total} bytes; at most ${limit} are allowed`);
-  const arrays = new Map<string, TensorValue>();
+  const arrays = new Map<string, Value>();
   for (const entry of entries.value) {
     const name = entry.name.replace(/\.npy$/, "");
     if (name === entry.name) return err(`"${shown(entry.name)}" is no .npy file`);
     if (arrays.has(name)) return err(`it has two arrays named "${shown(name)}"`);
-    const content = readEntry(buffer, entry);
+    const content = entry.read();
     if (!content.ok) return err(`array "${shown(name)}": ${content.error}`);
-    const array = readNpy(content.value);
+    const array = readNpy(content.value, limit);
     if (!array.ok) return err(`array "${shown(name)}": ${array.error}`);
     arrays.set(name, array.value);
   }
   return ok(arrays);
 }
 
-function readDirectory(buffer: Buffer): Result<readonly Entry[], string> {
-  const end = findEnd(buffer);
-  if (end === null) return err("it is no zip archive (or cut off)");
-  const count = buffer.readUInt16LE(end + 10);
-  const offset = buffer.readUInt32LE(end + 16);
-  if (buffer.readUInt16LE(end + 4) !== 0) return err("it is a zip archive in several parts");
-  if (count > MOST_ARRAYS) return err(`it has ${count} arrays; at most ${MOST_ARRAYS} are allowed`);
-  if (offset === NEEDS_ZIP64) return err("it is a zip archive larger than 4 GiB");
-  const entries: Entry[] = [];
-  let at = offset;
-  for (let index = 0; index < count; index += 1) {
-    if (at + ENTRY_SIZE > end || buffer.readUInt32LE(at) !== ENTRY)
-      return err("the directory of its zip archive is broken");
-    const next = at + ENTRY_SIZE + entryTail(buffer, at);
-    if (next > end) return err("the directory of its zip archive is broken");
-    const name = buffer.toString("utf8", at + ENTRY_SIZE, at + ENTRY_SIZE + buffer.readUInt16LE(at + 28));
-    const entry = {
-      name,
-      method: buffer.readUInt16LE(at + 10),
-      crc: buffer.readUInt32LE(at + 16),
-      compressedSize: buffer.readUInt32LE(at + 20),
-      size: buffer.readUInt32LE(at + 24),
-      localOffset: buffer.readUInt32LE(at + 42),
-    };
-    if ((buffer.readUInt16LE(at + 8) & ENCRYPTED) !== 0) return err(`"${shown(name)}" is encrypted`);
-    if ([entry.compressedSize, entry.size, entry.localOffset].includes(NEEDS_ZIP64))
-      return err(`"${shown(name)}" is larger than 4 GiB`);
-    if (entry.method !== STORED && entry.method !== DEFLATED)
-      return err(`"${shown(name)}" is compressed by method ${entry.method}; only deflate is read`);
-    entries.push(entry);
-    at = next;
-  }
-  return ok(entries);
-}
+type Header = {
+  readonly type: NumericType | "text" | "bytes";
+  /** Bytes of each element. */
+  readonly size: number;
+  readonly bigEndian: boolean;
+  readonly fortran: boolean;
+  readonly shape: readonly number[];
+};
 
-/** Where the record is that ends every zip archive; a comment may follow it. */
-function findEnd(buffer: Buffer): number | null {
-  const first = Math.max(0, buffer.length - END_SIZE - LONGEST_COMMENT);
-  for (let at = buffer.length - END_SIZE; at >= first; at -= 1)
-    if (buffer.readUInt32LE(at) === END_OF_DIRECTORY) return at;
-  return null;
-}
-
-function entryTail(buffer: Buffer, at: number): number {
-  return buffer.readUInt16LE(at + 28) + buffer.readUInt16LE(at + 30) + buffer.readUInt16LE(at + 32);
-}
-
-/** Sizes come from the directory: numpy leaves zip64 placeholders in the local headers of small files too. */
-function readEntry(buffer: Buffer, entry: Entry): Result<Buffer, string> {
-  const local = entry.localOffset;
-  if (local + LOCAL_SIZE > buffer.length || buffer.readUInt32LE(local) !== LOCAL)
-    return err("the zip archive is broken");
-  const from = local + LOCAL_SIZE + buffer.readUInt16LE(local + 26) + buffer.readUInt16LE(local + 28);
-  if (from + entry.compressedSize > buffer.length) return err("the zip archive is cut off");
-  const raw = buffer.subarray(from, from + entry.compressedSize);
-  const content = entry.method === STORED ? raw : inflate(raw, entry.size);
-  if (content === null || content.length !== entry.size)
-    return err("it does not inflate to the size that the zip archive says");
-  if (crc32(content) !== entry.crc) return err("its checksum is wrong");
-  return ok(content);
-}
-
-function inflate(raw: Buffer, size: number): Buffer | null {
-  try {
-    // zlib refuses a limit of zero; one byte too many is noticed by the caller.
-    return inflateRawSync(raw, { maxOutputLength: Math.max(1, size) });
-  } catch {
-    return null;
-  }
-}
-
-/** One .npy file: magic, version, the length of a header, the header (a Python literal), the data. */
-function readNpy(content: Buffer): Result<TensorValue, string> {
+/**
+ * One .npy file: magic, version, the length of a header, the header (a Python literal), the data.
+ * @param limit bytes that texts may take.
+ */
+export function readNpy(content: Buffer, limit: number): Result<Value, string> {
   if (content.length < 12 || content.toString("latin1", 0, 6) !== NPY_MAGIC)
     return err("it is not in numpy's .npy format");
   const version = content[6] ?? 0;
@@ -153,29 +78,67 @@ function readNpy(content: Buffer): Result<TensorValue, string> {
   if (length > LONGEST_NPY_HEADER || start + length > content.length) return err("its header is cut off");
   const header = readHeader(content.toString("utf8", start, start + length));
   if (!header.ok) return header;
-  const { type, shape } = header.value;
-  const size = elementCount(shape) * ARRAYS[type].BYTES_PER_ELEMENT;
+  const { type, size, shape, fortran } = header.value;
   const data = content.subarray(start + length);
-  if (data.length !== size) return err(`it has ${data.length} bytes of data where its shape says ${size}`);
-  // A copy, because typed arrays must be aligned.
-  const own = Uint8Array.from(data).buffer;
-  return ok({ type, shape, data: new ARRAYS[type](own) });
+  const count = elementCount(shape);
+  if (data.length !== count * size)
+    return err(`it has ${data.length} bytes of data where its shape says ${count * size}`);
+  if (type !== "text" && type !== "bytes") {
+    const numbers = numbersOf(data, type, header.value);
+    return ok({ type, shape, data: fortran ? inCOrder(numbers, new ARRAYS[type](count), shape) : numbers });
+  }
+  if (count * TEXT_BYTES > limit) return err(`its ${count} texts would take more than ${limit} bytes`);
+  const texts = textsOf(data, count, header.value);
+  return ok({ type: "string", shape, data: fortran ? inCOrder(texts, new Array(count), shape) : texts });
 }
 
-function readHeader(
-  text: string,
-): Result<{ readonly type: NumericType; readonly shape: readonly number[] }, string> {
+function numbersOf(data: Buffer, type: NumericType, { size, bigEndian }: Header): NumericArray {
+  // A copy, because typed arrays must be aligned.
+  const own = Buffer.from(Uint8Array.from(data).buffer);
+  if (bigEndian && size === 2) own.swap16();
+  if (bigEndian && size === 4) own.swap32();
+  if (bigEndian && size === 8) own.swap64();
+  return new ARRAYS[type](own.buffer);
+}
+
+/** Texts of one length, filled up with zeros: numpy's `U` in UTF-32, its `S` in bytes. */
+function textsOf(data: Buffer, count: number, { type, size, bigEndian }: Header): string[] {
+  return Array.from({ length: count }, (_, index) => {
+    const one = data.subarray(index * size, (index + 1) * size);
+    if (type === "bytes") return one.toString("utf8").replace(/\0+$/, "");
+    let text = "";
+    for (let at = 0; at < size; at += 4) {
+      const point = bigEndian ? one.readUInt32BE(at) : one.readUInt32LE(at);
+      text += point <= 0x10ffff ? String.fromCodePoint(point) : "\ufffd";
+    }
+    return text.replace(/\0+$/, "");
+  });
+}
+
+/** In Fortran's order the first axis runs fastest, in C's the last. */
+function inCOrder<A extends NumericArray | string[]>(from: A, to: A, shape: readonly number[]): A {
+  const places = shape.map(() => 0);
+  const strides = shape.map((_, axis) => elementCount(shape.slice(0, axis)));
+  for (let index = 0; index < from.length; index += 1) {
+    to[index] = from[places.reduce((sum, place, axis) => sum + place * (strides[axis] ?? 0), 0)] ?? 0;
+    for (let axis = shape.length - 1; axis >= 0; axis -= 1) {
+      places[axis] = (places[axis] ?? 0) + 1;
+      if (places[axis] !== shape[axis]) break;
+      places[axis] = 0;
+    }
+  }
+  return to;
+}
+
+function readHeader(text: string): Result<Header, string> {
   const descr = /'descr':\s*'([^']{1,16})'/.exec(text)?.[1];
   const fortran = /'fortran_order':\s*(True|False)/.exec(text)?.[1];
   const written = /'shape':\s*\(([0-9,\s]{0,512})\)/.exec(text)?.[1];
   if (fortran === undefined || written === undefined || (descr === undefined && !text.includes("'descr':")))
     return err("its header is not understood");
   if (descr === undefined) return err("structured arrays are not read");
-  if (descr.includes("O")) return err("object arrays (pickles) are never read");
-  if (descr.startsWith(">")) return err(`${descr} is big-endian; save it with .astype("<${descr.slice(1)}")`);
-  const type = TYPES[descr.replace(/^[<|=]/, "")];
-  if (type === undefined) return err(`element type ${shown(descr)} is not read`);
-  if (fortran === "True") return err("it is in Fortran order; save it with numpy.ascontiguousarray");
+  const element = elementOf(descr);
+  if (!element.ok) return element;
   const shape = written
     .split(",")
     .map((size) => size.trim())
@@ -183,10 +146,20 @@ function readHeader(
     .map(Number);
   if (shape.length > 32 || !Number.isSafeInteger(elementCount(shape.map((size) => Math.max(1, size)))))
     return err(`its shape (${shown(written)}) is too large`);
-  return ok({ type, shape });
+  return ok({ ...element.value, fortran: fortran === "True", shape });
 }
 
-/** Names come from the file: short, and without control characters. */
-function shown(name: string): string {
-  return name.replaceAll(/\p{C}/gu, "?").slice(0, 64);
+function elementOf(descr: string): Result<Pick<Header, "type" | "size" | "bigEndian">, string> {
+  if (descr.includes("O")) return err('object arrays (pickles) are never read; save texts with .astype("U")');
+  const [, order, kind = "", digits = ""] = /^([<>|=]?)([A-Za-z])([0-9]{1,9})$/.exec(descr) ?? [];
+  const bigEndian = order === ">";
+  if (kind === "U") return ok({ type: "text", size: 4 * Number(digits), bigEndian });
+  if (kind === "S") return ok({ type: "bytes", size: Number(digits), bigEndian });
+  if (kind === "V")
+    return err(
+      `element type ${descr} is none of numpy's own (bfloat16 of another package?); save it with .astype("float32")`,
+    );
+  const type = TYPES[`${kind}${digits}`];
+  if (type === undefined) return err(`element type ${shown(descr)} is not read`);
+  return ok({ type, size: ARRAYS[type].BYTES_PER_ELEMENT, bigEndian });
 }

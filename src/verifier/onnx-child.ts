@@ -1,4 +1,4 @@
-import { open } from "node:fs/promises";
+import { open, readFile } from "node:fs/promises";
 import { Socket } from "node:net";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { bytesInFile } from "./byte-source.ts";
@@ -16,8 +16,10 @@ import {
   rememberAnswers,
 } from "./measure.ts";
 import type { Answer, Question } from "./model-messages.ts";
+import { adaptModel, needsAdapter } from "./onnx-adapter.ts";
 import { type OnnxFile, readOnnxFile } from "./onnx-file.ts";
 import {
+  type Loadable,
   type Model,
   messageOf,
   type No,
@@ -119,7 +121,9 @@ async function load(
       because: "external",
       message: `tensor "${external}" is kept in another file; a release is one file: save the model without external data`,
     });
-  const opened = await openModel(path, threads);
+  const prepared = await loadable(path, file.value);
+  if (!prepared.ok) return err({ because: "load", message: prepared.error });
+  const opened = await openModel(prepared.value, threads);
   if (opened.ok) return ok({ model: opened.value, file: file.value });
   const unknown =
     opened.error.because === "operator"
@@ -145,6 +149,13 @@ async function readHeader(path: string): Promise<Result<OnnxFile, string>> {
   }
 }
 
+/** As it is, wherever ONNX Runtime for Node can take and hand out all of its inputs and outputs. */
+async function loadable(path: string, file: OnnxFile): Promise<Result<Loadable, string>> {
+  if (!needsAdapter(file)) return ok({ source: path, adapted: null });
+  const by = adaptModel(await readFile(path), file);
+  return by.ok ? ok({ source: by.value.bytes, adapted: { file, by: by.value } }) : by;
+}
+
 /** A graph that hands its only input on: what ONNX Runtime itself takes once it runs anything at all. */
 const SMALLEST_MODEL = Buffer.from(
   "CAkSE2VkZ2UtZmxlZXQtb3BlcmF0b3I6RgocCgF4EgF5GgpJZGVudGl0eV95IghJZGVudGl0eRIEbWFpbloPCgF4EgoKCAgB" +
@@ -161,12 +172,15 @@ async function measureMemory(
   if (!set.ok) return set;
   const chosen = chooseInput(signature, set.value, batchSize);
   if (!chosen.ok) return err({ because: "run", message: chosen.error });
-  const smallest = await openModel(SMALLEST_MODEL, threads);
+  const file = await readHeader(path);
+  const prepared = file.ok ? await loadable(path, file.value) : file;
+  if (!prepared.ok) return err({ because: "load", message: prepared.error });
+  const smallest = await openModel({ source: SMALLEST_MODEL, adapted: null }, threads);
   if (!smallest.ok) return smallest;
   await smallest.value.run({ x: { type: "float32", shape: [1], data: Float32Array.of(0) } });
   await smallest.value.release();
   const mark = markMemory();
-  const loaded = await openModel(path, threads);
+  const loaded = await openModel(prepared.value, threads);
   if (!loaded.ok) return loaded;
   for (let run = 0; run < FEW_RUNS; run += 1) {
     const outputs = await loaded.value.run(chosen.value.feeds);

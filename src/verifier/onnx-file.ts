@@ -52,7 +52,10 @@ const CHILDREN = {
   opset: {},
   input: { 2: "type" },
   output: { 2: "type" },
-  type: { 1: "tensorType" },
+  type: { 1: "tensorType", 4: "sequenceType", 5: "mapType", 9: "optionalType" },
+  sequenceType: { 1: "type" },
+  optionalType: { 1: "type" },
+  mapType: { 2: "type" },
   tensorType: { 2: "shape" },
   shape: { 1: "axis" },
   axis: {},
@@ -61,7 +64,15 @@ const CHILDREN = {
 type MessageType = keyof typeof CHILDREN;
 
 /** A ValueInfoProto on its way to a TensorInfo. */
-type Value = { name: string; isTensor: boolean; elementType: number; shape: (number | string)[] | null };
+type Value = {
+  name: string;
+  /** What is around the tensors, from the outside in. */
+  readonly around: ("sequence" | "map" | "optional")[];
+  keyType: number;
+  isTensor: boolean;
+  elementType: number;
+  shape: (number | string)[] | null;
+};
 
 type Frame = {
   readonly type: MessageType;
@@ -220,11 +231,14 @@ function childOf(parent: Frame, field: number, end: number, walk: Walk): Frame |
     // Names of subgraphs are nobody's business but the graph's.
     if (parent.graphs !== 1) return null;
     walk.values += 1;
-    const value: Value = { name: "", isTensor: false, elementType: 0, shape: null };
+    const value: Value = { name: "", around: [], keyType: 0, isTensor: false, elementType: 0, shape: null };
     (type === "input" ? walk.inputs : walk.outputs).push(value);
     return frame(type, end, parent.graphs, value);
   }
   if (type === "tensorType" && parent.value !== null) parent.value.isTensor = true;
+  const around = AROUND[type];
+  if (around !== undefined && (parent.value?.around.length ?? DEEPEST) < MOST_LISTED)
+    parent.value?.around.push(around);
   if (type === "shape" && parent.value !== null) parent.value.shape ??= [];
   if (type === "axis" && parent.value !== null) {
     walk.values += 1;
@@ -235,6 +249,12 @@ function childOf(parent: Frame, field: number, end: number, walk: Walk): Frame |
   return child;
 }
 
+const AROUND: Readonly<Partial<Record<MessageType, Value["around"][number]>>> = {
+  sequenceType: "sequence",
+  mapType: "map",
+  optionalType: "optional",
+};
+
 function takeNumber(top: Frame, field: number, value: number, walk: Walk): void {
   const opset = walk.opsets.at(-1);
   if (top.type === "model" && field === 1) walk.irVersion = value;
@@ -242,6 +262,7 @@ function takeNumber(top: Frame, field: number, value: number, walk: Walk): void 
   else if (top.type === "tensor" && field === 14 && value === 1) top.external = true;
   else if (top.type === "tensor" && field === 1) top.elements *= value;
   else if (top.type === "tensorType" && field === 1 && top.value !== null) top.value.elementType = value;
+  else if (top.type === "mapType" && field === 1 && top.value !== null) top.value.keyType = value;
   else if (top.type === "axis" && field === 1) top.value?.shape?.splice(-1, 1, value);
 }
 
@@ -308,10 +329,13 @@ function readVarint(bytes: ByteSource, cursor: { at: number }, end: number): num
   return null;
 }
 
-function tensorInfoOf(value: Value): TensorInfo {
-  return {
-    name: value.name,
-    type: value.isTensor ? (ONNX_ELEMENT_TYPES[value.elementType] ?? "unknown") : "not a tensor",
-    shape: value.shape ?? [],
-  };
+function tensorInfoOf({ name, isTensor, around, keyType, elementType, shape }: Value): TensorInfo {
+  if (!isTensor) return { name, type: "not a tensor", shape: [] };
+  const element = ONNX_ELEMENT_TYPES[elementType] ?? "unknown";
+  const key = ONNX_ELEMENT_TYPES[keyType] ?? "unknown";
+  const type = around.reduceRight(
+    (inner, outer) => (outer === "map" ? `map(${key},${inner})` : `${outer}(${inner})`),
+    element,
+  );
+  return { name, type, shape: around.length === 0 ? (shape ?? []) : [] };
 }

@@ -1,9 +1,17 @@
 import { err, ok, type Result } from "../base/result.ts";
 import { sideText } from "./checks.ts";
 import type { Refusal } from "./model-messages.ts";
-import type { Operator } from "./onnx-file.ts";
+import { type Adapted, type Detour, fedBy, fetched, fetchedFor } from "./onnx-adapter.ts";
+import type { OnnxFile, Operator } from "./onnx-file.ts";
 import { nested, number, text } from "./protobuf.ts";
-import { isNumericType, type Signature, type Value } from "./tensor.ts";
+import {
+  type Datum,
+  isNumericType,
+  isTensor,
+  type Signature,
+  type TensorInfo,
+  type Value,
+} from "./tensor.ts";
 
 // A model in ONNX Runtime. The only file that loads the runtime.
 
@@ -16,8 +24,8 @@ type Feeds = Parameters<Session["run"]>[0];
 
 /** What the model or the golden set cannot do. */
 export type No = { readonly because: Refusal; readonly message: string };
-export type Values = Readonly<Record<string, Value>>;
-export type Outputs = ReadonlyMap<string, Value>;
+export type Values = Readonly<Record<string, Datum>>;
+export type Outputs = ReadonlyMap<string, Datum>;
 
 export type Model = {
   readonly signature: Signature;
@@ -46,8 +54,14 @@ export function messageOf(thrown: unknown): string {
   return (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, 4096);
 }
 
-/** @param source a file, which ONNX Runtime reads by itself, or the bytes of a model. */
-export async function openModel(source: string | Uint8Array, threads: number): Promise<Result<Model, No>> {
+/** A model that can be loaded: a file, which ONNX Runtime reads by itself, or the bytes of a model. */
+export type Loadable = {
+  readonly source: string | Uint8Array;
+  /** What the file says, and what was changed of it. */
+  readonly adapted: { readonly file: OnnxFile; readonly by: Adapted } | null;
+};
+
+export async function openModel({ source, adapted }: Loadable, threads: number): Promise<Result<Model, No>> {
   const options = {
     executionProviders: ["cpu"],
     intraOpNumThreads: threads,
@@ -62,9 +76,9 @@ export async function openModel(source: string | Uint8Array, threads: number): P
   );
   if (!created.ok) return err(refusalOf(created.error.message, source));
   const session = created.value;
-  const signature = { inputs: infosOf(session.inputMetadata), outputs: infosOf(session.outputMetadata) };
-  const outputs = fetchableOutputs(signature);
-  if (outputs.length === 0)
+  const edge = edgeOf(session, adapted);
+  const { signature, fetches } = edge;
+  if (fetches.length === 0)
     return err({
       because: "load",
       message: `none of the outputs can be read: ${sideText(signature.outputs)}`,
@@ -72,16 +86,79 @@ export async function openModel(source: string | Uint8Array, threads: number): P
   return ok({
     signature,
     run: async (feeds) => {
-      const answered = await vendor("run", () => session.run(tensorsOf(feeds), outputs));
-      return answered.ok ? ok(valuesOf(answered.value, outputs)) : answered;
+      if (edge.unfed !== null) return err({ because: "run", message: edge.unfed });
+      const answered = await vendor("run", () => session.run(tensorsOf(feeds, edge), fetches));
+      return answered.ok ? ok(valuesOf(answered.value, edge)) : answered;
     },
     prepare: (feeds) => {
-      const tensors = tensorsOf(feeds);
-      return () => session.run(tensors, outputs);
+      if (edge.unfed !== null) throw new Error(edge.unfed);
+      const tensors = tensorsOf(feeds, edge);
+      return () => session.run(tensors, fetches);
     },
     release: () => session.release(),
   });
 }
+
+/** What the model takes and answers, and by which tensors of the session. */
+type Edge = {
+  readonly signature: Signature;
+  readonly inputs: ReadonlyMap<string, Detour>;
+  readonly outputs: ReadonlyMap<string, Detour>;
+  readonly fetches: readonly string[];
+  /** Why the model cannot be run here; `null`: it can. */
+  readonly unfed: string | null;
+};
+
+function edgeOf(session: Session, adapted: Loadable["adapted"]): Edge {
+  const inputs = infosOf(session.inputMetadata);
+  const outputs = infosOf(session.outputMetadata);
+  if (adapted === null)
+    return {
+      signature: { inputs, outputs },
+      inputs: NO_DETOURS,
+      outputs: NO_DETOURS,
+      fetches: outputs.filter(isFetchable).map(({ name }) => name),
+      unfed: null,
+    };
+  const { file, by } = adapted;
+  const sideOf = (
+    infos: readonly TensorInfo[],
+    loaded: readonly TensorInfo[],
+    detours: ReadonlyMap<string, Detour>,
+  ): readonly TensorInfo[] =>
+    infos.flatMap((info) => {
+      const detour = detours.get(info.name);
+      const same = loaded.find(({ name }) => name === info.name);
+      // What ONNX Runtime does not ask for is an initializer.
+      if (detour === undefined) return same === undefined ? [] : [same.type === NO_TENSOR ? info : same];
+      if (detour.kind === "table") return [{ ...info, keys: detour.keys }];
+      const stands = loaded.find(({ name }) => detour.kind === "cast" && name === detour.as);
+      return [info.shape.length > 0 ? info : { ...info, shape: stands?.shape ?? [] }];
+    });
+  const signature = {
+    inputs: sideOf(file.inputs, inputs, by.inputs),
+    outputs: sideOf(file.outputs, outputs, by.outputs),
+  };
+  const fetches = signature.outputs.flatMap((info) => {
+    const detour = by.outputs.get(info.name);
+    if (detour !== undefined) return fetchedFor(detour);
+    return isFetchable(info) ? [info.name] : [];
+  });
+  const unfed = signature.inputs.find((info) => !by.inputs.has(info.name) && !isFetchable(info));
+  return {
+    signature,
+    inputs: by.inputs,
+    outputs: by.outputs,
+    fetches,
+    unfed:
+      unfed === undefined
+        ? null
+        : `its input "${unfed.name}" is ${unfed.type}: sequences and optionals can be fed from operator set 13 on, maps never`,
+  };
+}
+
+const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
+const NO_TENSOR = "not a tensor";
 
 const UNKNOWN_OPERATOR = /No Op registered for|No opset import for domain|is not a registered function\/op/;
 const NO_KERNEL = /Could not find an implementation for/;
@@ -133,31 +210,37 @@ function infosOf(metadata: Session["inputMetadata"]): Signature["inputs"] {
   return metadata.map((one) =>
     one.isTensor
       ? { name: one.name, type: one.type, shape: [...one.shape] }
-      : { name: one.name, type: "not a tensor", shape: [] },
+      : { name: one.name, type: NO_TENSOR, shape: [] },
   );
 }
 
 /** Outputs that ONNX Runtime for Node can hand out; asking it for others fails, and 4-bit integers abort the process. */
-function fetchableOutputs(model: Signature): readonly string[] {
-  return model.outputs
-    .filter(({ type }) => isNumericType(type) || type === "string")
-    .map((output) => output.name);
+function isFetchable({ type }: TensorInfo): boolean {
+  return isNumericType(type) || type === "string";
 }
 
-function tensorsOf(values: Values): Feeds {
-  return Object.fromEntries(Object.entries(values).map(([name, value]) => [name, tensorOf(value)] as const));
+function tensorsOf(values: Values, { inputs }: Edge): Feeds {
+  const feeds: Record<string, OrtTensor> = {};
+  for (const [name, value] of Object.entries(values)) {
+    const detour = inputs.get(name);
+    if (detour !== undefined) for (const [as, tensor] of fedBy(detour, value)) feeds[as] = tensorOf(tensor);
+    else if (isTensor(value)) feeds[name] = tensorOf(value);
+  }
+  return feeds;
 }
 
-function tensorOf(value: Value): InstanceType<typeof ort.Tensor> {
+type OrtTensor = InstanceType<typeof ort.Tensor>;
+
+function tensorOf(value: Value): OrtTensor {
   const dims = [...value.shape];
   return value.type === "string"
     ? new ort.Tensor("string", [...value.data], dims)
     : new ort.Tensor(value.type, value.data, dims);
 }
 
-function valuesOf(answered: Awaited<ReturnType<Session["run"]>>, names: readonly string[]): Outputs {
+function valuesOf(answered: Awaited<ReturnType<Session["run"]>>, edge: Edge): Outputs {
   const values = new Map<string, Value>();
-  for (const name of names) {
+  for (const name of edge.fetches) {
     const tensor = answered[name];
     if (tensor === undefined) continue;
     const shape = tensor.dims;
@@ -171,5 +254,12 @@ function valuesOf(answered: Awaited<ReturnType<Session["run"]>>, names: readonly
         data: tensor.data as Exclude<Value["data"], readonly string[]>,
       });
   }
-  return values;
+  if (edge.outputs.size === 0) return values;
+  const outputs = new Map<string, Datum>();
+  for (const { name } of edge.signature.outputs) {
+    const detour = edge.outputs.get(name);
+    const datum = detour === undefined ? values.get(name) : fetched(detour, values);
+    if (datum !== undefined && datum !== null) outputs.set(name, datum);
+  }
+  return outputs;
 }

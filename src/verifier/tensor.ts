@@ -1,10 +1,12 @@
 /** An input or an output of a model. */
 export type TensorInfo = {
   readonly name: string;
-  /** As ONNX Runtime names element types; `not a tensor` for sequences, maps and optionals. */
+  /** As ONNX Runtime names element types; others as `sequence(float32)`, `map(int64,float32)`, `optional(string)`. */
   readonly type: string;
   /** A number is a fixed size; text is the name of a free axis, empty for one without a name. */
   readonly shape: readonly (number | string)[];
+  /** Of maps: their keys as text, in the order of the columns that stand for them. */
+  readonly keys?: readonly string[];
 };
 
 export type Signature = { readonly inputs: readonly TensorInfo[]; readonly outputs: readonly TensorInfo[] };
@@ -34,6 +36,9 @@ export const ONNX_ELEMENT_TYPES: Readonly<Record<number, string>> = {
   21: "uint4",
   22: "int4",
   23: "float4e2m1",
+  24: "float8e8m0",
+  25: "uint2",
+  26: "int2",
 };
 
 /** Bits of float16 are kept as they are: ONNX Runtime for Node takes and gives them as a Uint16Array. */
@@ -56,6 +61,27 @@ export const ARRAYS = {
 export type NumericType = keyof typeof ARRAYS;
 export type NumericArray = InstanceType<(typeof ARRAYS)[NumericType]>;
 
+/** Element types that ONNX Runtime has and Node has not, and by which ones they are taken and given: none loses a value. */
+const CARRIERS: Readonly<Record<string, NumericType>> = {
+  bfloat16: "float32",
+  float8e4m3fn: "float32",
+  float8e4m3fnuz: "float32",
+  float8e5m2: "float32",
+  float8e5m2fnuz: "float32",
+  float8e8m0: "float32",
+  float4e2m1: "float32",
+  int4: "int8",
+  uint4: "uint8",
+  int2: "int8",
+  uint2: "uint8",
+};
+
+/** The element type by which values of this one are fed and read; `null` where there is none, as for complex numbers. */
+export function carrierOf(type: string): NumericType | "string" | null {
+  if (type === "string" || isNumericType(type)) return type;
+  return CARRIERS[type] ?? null;
+}
+
 /** Values in C order. */
 export type TensorValue = {
   readonly type: NumericType;
@@ -70,15 +96,36 @@ export type TextTensor = {
   readonly data: readonly string[];
 };
 
-/** Whatever a model can be fed with here, or answers. */
+/** A tensor. */
 export type Value = TensorValue | TextTensor;
 
-export function isText(value: Value): value is TextTensor {
+export type SequenceValue = { readonly type: "sequence"; readonly elements: readonly Value[] };
+/** An optional without a value. */
+export type NoValue = { readonly type: "none" };
+
+/** Whatever a model can be fed with here, or answers. */
+export type Datum = Value | SequenceValue | NoValue;
+
+export function isTensor(datum: Datum): datum is Value {
+  return datum.type !== "sequence" && datum.type !== "none";
+}
+
+export function isText(value: Datum): value is TextTensor {
   return value.type === "string";
 }
 
 export function isNumericType(type: string): type is NumericType {
   return Object.hasOwn(ARRAYS, type);
+}
+
+/** What a text takes in memory beside its characters, more or less. */
+export const TEXT_BYTES = 32;
+
+/** Bytes in memory, more or less. */
+export function sizeOf(datum: Datum): number {
+  if (datum.type === "none") return 0;
+  if (datum.type === "sequence") return datum.elements.reduce((sum, element) => sum + sizeOf(element), 0);
+  return isText(datum) ? datum.data.reduce((sum, text) => sum + 2 * text.length, 0) : datum.data.byteLength;
 }
 
 /** 1 for the empty shape of a scalar. */
@@ -126,7 +173,8 @@ export function float16(bits: number): number {
   return sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
 }
 
-/** `float32[batch,4]`: a type and shape as messages show it. */
+/** `float32[batch,4]`: a type and shape as messages show it; what is no tensor has no shape. */
 export function tensorText(info: Pick<TensorInfo, "type" | "shape">): string {
+  if (info.type.endsWith(")")) return info.type;
   return `${info.type}[${info.shape.map((axis) => (axis === "" ? "?" : axis)).join(",")}]`;
 }

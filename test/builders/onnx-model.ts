@@ -10,6 +10,8 @@ export type Message = {
   readonly bytes: (field: number, value: Uint8Array) => Message;
   readonly text: (field: number, value: string) => Message;
   readonly message: (field: number, value: Message) => Message;
+  /** A varint without a tag, as packed fields have them. */
+  readonly raw: (value: number | bigint) => Message;
   readonly encode: () => Buffer;
 };
 
@@ -27,10 +29,17 @@ const ELEMENT_TYPES = {
   float64: 11,
   uint32: 12,
   uint64: 13,
+  bfloat16: 16,
+  float8e4m3fn: 17,
+  float8e5m2: 19,
   uint4: 21,
   int4: 22,
 } as const;
 export type ElementType = keyof typeof ELEMENT_TYPES;
+
+export function elementNumber(type: ElementType): number {
+  return ELEMENT_TYPES[type];
+}
 
 /** A number is a fixed size, a string names a free axis. */
 export type Axis = number | string;
@@ -79,6 +88,7 @@ export function message(): Message {
       ),
     text: (field, value) => self.bytes(field, Buffer.from(value)),
     message: (field, value) => self.bytes(field, value.encode()),
+    raw: (value) => add(varintOf(value)),
     encode: () => Buffer.concat(parts),
   };
   return self;
@@ -100,16 +110,41 @@ export function tensorInfo(name: string, shape: readonly Axis[], type: ElementTy
   const dimensions = message();
   for (const axis of shape)
     dimensions.message(1, typeof axis === "number" ? message().varint(1, axis) : message().text(2, axis));
-  const tensorType = message().varint(1, ELEMENT_TYPES[type]).message(2, dimensions);
-  return message().text(1, name).message(2, message().message(1, tensorType));
+  const shaped = message().varint(1, ELEMENT_TYPES[type]).message(2, dimensions);
+  return message().text(1, name).message(2, message().message(1, shaped));
 }
 
-/** An output that is a sequence of float32 tensors. */
-export function sequenceInfo(name: string): Message {
-  const element = message().message(1, message().varint(1, ELEMENT_TYPES.float32));
+/** An input or output that is a sequence of tensors. */
+export function sequenceInfo(name: string, type: ElementType = "float32"): Message {
+  return message().text(1, name).message(2, sequenceType(type));
+}
+
+/** One that may be empty: a tensor or a sequence of tensors. */
+export function optionalInfo(
+  name: string,
+  of: "tensor" | "sequence",
+  type: ElementType = "float32",
+): Message {
+  const inner = of === "tensor" ? tensorType(type) : sequenceType(type);
   return message()
     .text(1, name)
-    .message(2, message().message(4, message().message(1, element)));
+    .message(2, message().message(9, message().message(1, inner)));
+}
+
+/** A sequence of maps to float32, as ZipMap gives it. */
+export function mapsInfo(name: string, key: "int64" | "string"): Message {
+  const map = message().varint(1, ELEMENT_TYPES[key]).message(2, tensorType("float32"));
+  return message()
+    .text(1, name)
+    .message(2, message().message(4, message().message(1, message().message(5, map))));
+}
+
+function tensorType(type: ElementType): Message {
+  return message().message(1, message().varint(1, ELEMENT_TYPES[type]));
+}
+
+function sequenceType(type: ElementType): Message {
+  return message().message(4, message().message(1, tensorType(type)));
 }
 
 /** A TensorProto with its data inside. */
@@ -184,21 +219,61 @@ function graphMessage(name: string, graph: Graph): Message {
   return written;
 }
 
+/** A FunctionProto of the domain `local`: an operator that the file brings itself. */
+export function localFunction(
+  name: string,
+  inputs: readonly string[],
+  outputs: readonly string[],
+  nodes: readonly Message[],
+): Message {
+  const written = message().text(1, name);
+  for (const input of inputs) written.text(4, input);
+  for (const output of outputs) written.text(5, output);
+  for (const one of nodes) written.message(7, one);
+  for (const opset of [ownOpset(DEFAULT_OPSET), ML_OPSET]) written.message(9, opset);
+  return written.text(10, "local");
+}
+
+function ownOpset(version: number): Message {
+  return message().text(1, "").varint(2, version);
+}
+
+const ML_OPSET = message().text(1, "ai.onnx.ml").varint(2, 3);
+const LOCAL_OPSET = message().text(1, "local").varint(2, 1);
+
+/** ai.onnx.ml.ZipMap: a row of scores becomes a map from each key to its score. */
+export function zipMapNode(input: string, output: string, keys: readonly (number | string)[]): Message {
+  const attributes = message().text(
+    1,
+    typeof keys[0] === "string" ? "classlabels_strings" : "classlabels_int64s",
+  );
+  for (const key of keys) {
+    if (typeof key === "string") attributes.text(9, key);
+    else attributes.varint(8, key);
+  }
+  return node("ZipMap", [input], [output])
+    .message(5, attributes.varint(20, typeof keys[0] === "string" ? 8 : 7))
+    .text(7, "ai.onnx.ml");
+}
+
 /** The bytes of a model file. `padding` makes equal models differ, and large, without changing what they compute. */
 export function modelFile(
   graph: Graph,
-  options: { readonly opset?: number; readonly ir?: number; readonly padding?: Uint8Array } = {},
+  options: {
+    readonly opset?: number;
+    readonly ir?: number;
+    readonly padding?: Uint8Array;
+    /** Operators of its own; with them ai.onnx.ml is imported, too. */
+    readonly functions?: readonly Message[];
+  } = {},
 ): Buffer {
   const file = message()
     .varint(1, options.ir ?? DEFAULT_IR)
     .text(2, "edge-fleet-operator")
     .message(7, graphMessage("main", graph))
-    .message(
-      8,
-      message()
-        .text(1, "")
-        .varint(2, options.opset ?? DEFAULT_OPSET),
-    );
+    .message(8, ownOpset(options.opset ?? DEFAULT_OPSET));
+  if (options.functions !== undefined) for (const opset of [ML_OPSET, LOCAL_OPSET]) file.message(8, opset);
+  for (const one of options.functions ?? []) file.message(25, one);
   if (options.padding !== undefined) file.message(14, message().text(1, "padding").bytes(2, options.padding));
   return file.encode();
 }
