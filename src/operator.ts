@@ -20,6 +20,7 @@ import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
 import { createTransport, loadKubeConfig } from "./kube/transport.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
+import { createTurns } from "./releases/turns.ts";
 import { isOurs } from "./rollouts/content.ts";
 import { reconcileRollout } from "./rollouts/reconcile.ts";
 import { exponential } from "./runtime/backoff.ts";
@@ -34,6 +35,7 @@ import { createProbes } from "./telemetry/probes.ts";
 import { deviceTriggers, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 import { createVerifierClient } from "./verification/client.ts";
 import { keyOf } from "./verification/key.ts";
+import { reportPage } from "./verification/report-page.ts";
 
 // The operator: config, adapters, controllers, manager. It reads top to bottom.
 
@@ -109,6 +111,7 @@ async function operate(config: Config): Promise<void> {
     clock,
   });
   const verifier = createVerifierClient({ socketPath: config.verifierSocket });
+  const turns = createTurns();
 
   // Controllers
   const shared = { clock, log, meter, announcer };
@@ -134,8 +137,17 @@ async function operate(config: Config): Promise<void> {
     }),
     controller({
       name: "releases",
-      triggers: releaseTriggers(caches),
-      reconcile: reconcileRelease({ ...shared, releases, store, verifier, keyOf, random }),
+      triggers: releaseTriggers(caches, turns),
+      reconcile: reconcileRelease({
+        ...shared,
+        releases,
+        store,
+        verifier,
+        turns,
+        keyOf,
+        pageOf: reportPage,
+        random,
+      }),
     }),
     controller({
       name: "rollouts",

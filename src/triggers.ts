@@ -6,6 +6,7 @@ import type { ObjectKey } from "./api/resource.ts";
 import { canonicalJson } from "./base/digest.ts";
 import { millis } from "./base/time.ts";
 import type { ConfigurationView, FleetView } from "./hub/hub.ts";
+import type { Turns } from "./releases/turns.ts";
 import { type Observed, type Trigger, triggerOf } from "./runtime/trigger.ts";
 
 // What wakes which controller. A trigger says "look again" and nothing more: reconciles see for themselves.
@@ -36,8 +37,23 @@ export function deviceTriggers(
   ];
 }
 
-export function releaseTriggers({ releases }: Pick<Caches, "releases">): readonly Trigger<ObjectKey>[] {
-  return [triggerOf(releases, (release) => [release.key])];
+export function releaseTriggers(
+  { releases }: Pick<Caches, "releases">,
+  turns: Pick<Turns, "onTurn">,
+): readonly Trigger<ObjectKey>[] {
+  return [
+    triggerOf(releases, (release) => [release.key]),
+    // Those that are to be compared with it, and may have waited for it to come.
+    triggerOf(
+      releases,
+      (release) =>
+        releases
+          .list(release.namespace)
+          .flatMap(({ key, spec }) => (spec.verification?.parity?.with === release.name ? [key] : [])),
+      (before, after) => before === undefined || after === undefined,
+    ),
+    { synced: () => Promise.resolve(), attach: (enqueue) => turns.onTurn((key) => enqueue(key)) },
+  ];
 }
 
 export function rolloutTriggers(

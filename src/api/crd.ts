@@ -73,12 +73,24 @@ const KINDS: readonly Kind[] = [
       "One version of one model: its bytes, by digest, and what good means for it. Nothing goes to a device before the verifier has passed it.",
     spec: modelReleaseSpecSchema,
     status: modelReleaseStatusSchema,
+    rules: [
+      cel(
+        "!has(self.spec.verification) || !has(self.spec.verification.parity) || self.spec.verification.parity.with != self.metadata.name",
+        "a release cannot be compared with itself: name another one in verification.parity.with, or previous",
+      ),
+    ],
     columns: [
       column("Model", ".spec.model", "Name of the model."),
       column("Version", ".spec.version", "Version of the model."),
       condition("Verified", "Verified", "status", "Whether every variant has passed verification."),
       condition("Reason", "Verified", "reason", "Why Verified is what it is."),
       AGE,
+      wide({
+        ...column("Checked", ".status.variants[0].verifiedAt", "How long ago the first variant was judged."),
+        type: "date",
+      }),
+      wide(column("Verifier", ".status.variants[0].verifierVersion", "Which verifier judged it.")),
+      wide(condition("Message", "Verified", "message", "What was found.")),
     ],
   },
   {
@@ -215,7 +227,12 @@ function column(name: string, jsonPath: string, description: string): Column {
   return { name, type: "string", jsonPath, description };
 }
 
-function condition(name: string, type: string, field: "status" | "reason", description: string): Column {
+function condition(
+  name: string,
+  type: string,
+  field: "status" | "reason" | "message",
+  description: string,
+): Column {
   return column(name, `.status.conditions[?(@.type=="${type}")].${field}`, description);
 }
 

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { instant } from "../base/time.ts";
 import type { InferenceDeployment, StratumExposure } from "./inference-deployment.ts";
 import { bucketOf, isExposed, matches, membershipsOf, stratumOf } from "./membership.ts";
 import { objectKey } from "./resource.ts";
@@ -15,6 +16,7 @@ function deployment(
     name,
     uid: `uid-${name}`,
     generation: 1,
+    createdAt: instant(0),
     resourceVersion: "1",
     deleting: false,
     finalizers: [],

@@ -385,6 +385,7 @@ const reverifySchema = Type.Object(
     "x-kubernetes-validations": [
       cel("has(self.every) != has(self.schedule)", "give either every or schedule"),
       cel("!has(self.timeZone) || has(self.schedule)", "timeZone needs schedule"),
+      cel("!has(self.every) || duration(self.every) >= duration('1h')", "every must be at least 1h"),
     ],
   },
 );
@@ -506,6 +507,54 @@ export const checkResultSchema = Type.Object(
   { description: "Result of one check." },
 );
 
+const referenceSchema = (description: string) =>
+  Type.Object(
+    {
+      release: Type.String({ description: "Name of the ModelRelease.", maxLength: 253 }),
+      variant: Type.String({ description: "Name of its variant.", maxLength: 32 }),
+      digest: Type.String({ description: "Digest of that variant.", maxLength: 71 }),
+    },
+    { description },
+  );
+
+const comparedWithSchema = Type.Object(
+  {
+    parity: Type.Optional(referenceSchema("What parity was judged by.")),
+    variantParity: Type.Optional(referenceSchema("What variantParity was judged by.")),
+  },
+  {
+    description:
+      "What this is compared with, as it was when the verification began; empty where there was nothing to compare with.",
+  },
+);
+
+/** Why a verified release is verified again. */
+export const REVERIFICATION_CAUSES = ["Requested", "Scheduled", "VerifierChanged"] as const;
+
+const progressFields = {
+  reason: Type.Optional(Type.String({ description: "Why, as one word.", maxLength: 64 })),
+  message: Type.Optional(Type.String({ description: "Why, for people.", maxLength: 2048 })),
+  startedAt: Type.Optional(timestamp({ description: "When it was given to the verifier." })),
+  comparedWith: Type.Optional(comparedWithSchema),
+  attempts: Type.Optional(
+    Type.Integer({
+      description: "How many times in a row the verification broke off for a reason that is not the model's.",
+      minimum: 1,
+    }),
+  ),
+  retryAt: Type.Optional(timestamp({ description: "When it is tried again." })),
+};
+
+const reverificationSchema = Type.Object(
+  {
+    since: timestamp({ description: "When it was decided." }),
+    cause: oneOf(REVERIFICATION_CAUSES, { description: "Why it is verified again." }),
+    verdict: oneOf(["Pending", "Running", "Error"], { description: "Where it stands." }),
+    ...progressFields,
+  },
+  { description: "A verification that is under way while the verdict above stands." },
+);
+
 export const modelReleaseStatusSchema = Type.Object(
   {
     observedGeneration: Type.Optional(
@@ -519,8 +568,7 @@ export const modelReleaseStatusSchema = Type.Object(
             digest: Type.String({ description: "Digest that the verdict is bound to." }),
             sizeBytes: Type.Optional(Type.Integer({ description: "Size of the blob in bytes." })),
             verdict: oneOf(VERDICTS, { description: "Where the verification stands." }),
-            reason: Type.Optional(Type.String({ description: "Why, as one word.", maxLength: 64 })),
-            message: Type.Optional(Type.String({ description: "Why, for people.", maxLength: 2048 })),
+            ...progressFields,
             checks: Type.Optional(
               listMap(checkResultSchema, "name", {
                 description: "Results, in the order they ran.",
@@ -532,19 +580,47 @@ export const modelReleaseStatusSchema = Type.Object(
               Type.String({ description: "Version of the verifier and its ONNX Runtime." }),
             ),
             goldenDigest: Type.Optional(Type.String({ description: "Digest of the golden set used." })),
-            attempts: Type.Optional(
-              Type.Integer({
-                description:
-                  "How many times in a row the verification broke off for a reason that is not the model's.",
-                minimum: 1,
-              }),
+            key: Type.Optional(
+              Type.String({ description: "What the verifier knows the verdict by.", maxLength: 128 }),
             ),
-            retryAt: Type.Optional(timestamp({ description: "When it is tried again." })),
+            report: Type.Optional(
+              Type.Object(
+                {
+                  container: Type.String({ description: "Blob container.", maxLength: 63 }),
+                  path: Type.String({
+                    description: "Everything that was measured, as JSON.",
+                    maxLength: 1100,
+                  }),
+                  page: Type.String({ description: "The same as a page for people.", maxLength: 1100 }),
+                },
+                { description: "Where the full report lies, beside the model." },
+              ),
+            ),
+            reportTrouble: Type.Optional(
+              Type.Object(
+                {
+                  reason: Type.String({ description: "Why, as one word.", maxLength: 64 }),
+                  message: Type.String({ description: "Why, for people.", maxLength: 1024 }),
+                  attempts: Type.Integer({ description: "How often it was tried.", minimum: 1 }),
+                  retryAt: Type.Optional(
+                    timestamp({ description: "When it is tried again; absent: not before another verdict." }),
+                  ),
+                },
+                { description: "Why the full report is not in the store. The verdict stands all the same." },
+              ),
+            ),
+            reverification: Type.Optional(reverificationSchema),
           },
           { description: "Verdict on one variant." },
         ),
         "name",
         { description: "Verdict on each variant.", maxItems: 16 },
+      ),
+    ),
+    lastHandled: Type.Optional(
+      Type.Object(
+        { reverify: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })) },
+        { description: "Tokens of the requests already served." },
       ),
     ),
     conditions: Type.Optional(conditionsSchema),
@@ -561,6 +637,9 @@ export type Tensor = Of<typeof tensorSchema>;
 export type BlobReference = Of<typeof blobSchema>;
 export type CheckResult = Of<typeof checkResultSchema>;
 export type VariantStatus = NonNullable<ModelReleaseStatus["variants"]>[number];
+export type Reverification = Of<typeof reverificationSchema>;
+export type ComparedWith = Of<typeof comparedWithSchema>;
+export type ReportTrouble = NonNullable<VariantStatus["reportTrouble"]>;
 
 /** The variant for a device class: one that names the class, else the one for any class, else `null`. */
 export function variantFor(variants: readonly Variant[], deviceClass: string): Variant | null {

@@ -1,4 +1,5 @@
 import type { Brand } from "../base/brand.ts";
+import type { Instant } from "../base/time.ts";
 
 export const GROUP = "edgefleet.dev";
 export const VERSION = "v1alpha1";
@@ -15,6 +16,8 @@ export type Resource<Spec, Status> = {
   readonly name: string;
   readonly uid: string;
   readonly generation: number;
+  /** By the API server's clock, to the second. */
+  readonly createdAt: Instant;
   /** Opaque; compared for equality only. */
   readonly resourceVersion: string;
   readonly deleting: boolean;

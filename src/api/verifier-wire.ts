@@ -51,6 +51,48 @@ export const verifyReportSchema = Type.Union([
   Type.Object({ kind: Type.Literal("error"), ...reasonFields }),
 ]);
 
+const tensorFactsSchema = Type.Object({
+  name: Type.String(),
+  type: Type.String(),
+  shape: Type.Array(Type.Union([Type.Number(), Type.String()])),
+});
+
+const countSchema = Type.Object({ domain: Type.String(), name: Type.String(), count: Type.Integer() });
+const opsetSchema = Type.Object({ domain: Type.String(), version: Type.Integer() });
+
+/** Body of the answer to `GET /v1/verifications/{key}/report`: the type `FullReport`. */
+export const fullReportSchema = Type.Object({
+  format: Type.Literal("edgefleet.dev/verification-report/v1"),
+  verdict: Type.Union([Type.Literal("Passed"), Type.Literal("Failed")]),
+  reason: Type.Optional(Type.String()),
+  message: Type.String(),
+  verifierVersion: Type.String(),
+  startedAt: Type.String(),
+  finishedAt: Type.String(),
+  model: orNull(
+    Type.Object({
+      digest: Type.String(),
+      sizeBytes: Type.Integer(),
+      irVersion: Type.Integer(),
+      producer: Type.String(),
+      opsets: Type.Array(opsetSchema),
+      operators: Type.Array(countSchema),
+      nodes: Type.Integer(),
+      parameters: Type.Integer(),
+      inputs: Type.Array(tensorFactsSchema),
+      outputs: Type.Array(tensorFactsSchema),
+    }),
+  ),
+  golden: orNull(Type.Object({ digest: Type.String(), sizeBytes: Type.Integer() })),
+  checks: Type.Array(
+    Type.Object({
+      ...checkResultSchema.properties,
+      took: Type.Number(),
+      details: Type.Optional(Type.Unsafe<object>({ type: "object" })),
+    }),
+  ),
+});
+
 /** Body of the answer to `GET /v1/version`. */
 export const verifierVersionSchema = Type.Object({ version: Type.String({ minLength: 1, maxLength: 256 }) });
 

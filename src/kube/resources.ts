@@ -2,6 +2,7 @@ import type { Operation } from "fast-json-patch";
 import jsonpatch from "fast-json-patch";
 import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
 import { type Attempt, err, type Fault, ok } from "../base/result.ts";
+import { instant, parseTimestamp } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import type { Resources } from "./kube.ts";
 import { createListWatch, createReflector, type ListWatchOptions, type Reflector } from "./list-watch.ts";
@@ -133,6 +134,7 @@ type RawObject = {
     readonly namespace?: string;
     readonly uid: string;
     readonly generation?: number;
+    readonly creationTimestamp?: string;
     readonly resourceVersion: string;
     readonly deletionTimestamp?: string;
     readonly finalizers?: readonly string[];
@@ -162,6 +164,7 @@ export function createProjection<Spec, Status>(): (raw: unknown) => Resource<Spe
       name: metadata.name,
       uid: metadata.uid,
       generation: metadata.generation ?? 0,
+      createdAt: parseTimestamp(metadata.creationTimestamp ?? "") ?? instant(0),
       resourceVersion: metadata.resourceVersion,
       deleting: metadata.deletionTimestamp !== undefined,
       finalizers: finalizersOf(metadata.finalizers),

@@ -1,63 +1,228 @@
-import { type Attempt, ok } from "../base/result.ts";
-import { later, minutes } from "../base/time.ts";
+import type {
+  BlobReference,
+  ComparedWith,
+  ReportTrouble,
+  VariantStatus,
+  Verification,
+} from "../api/model-release.ts";
+import { REASONS } from "../api/reasons.ts";
+import type { FullReport } from "../api/verification-report.ts";
+import { redacted } from "../base/redact.ts";
+import { type Attempt, type Fault, ok } from "../base/result.ts";
+import { type Instant, later, timestampOf } from "../base/time.ts";
 import type { ModelStore } from "../store/store.ts";
-import type { Download, VerificationKey, Verifier } from "../verification/verification.ts";
+import type { Download, Reference, VerificationKey, Verifier } from "../verification/verification.ts";
 import { checksOf } from "./binding.ts";
-import type { ReleasePlan, Start } from "./decide.ts";
-import type { Learned, ReleaseSeen } from "./seen.ts";
+import {
+  type ReleasePlan,
+  retryDelay,
+  type SizedReference,
+  type Start,
+  shown,
+  URL_LIFETIME,
+} from "./decide.ts";
+import type { Learned, ReleaseSeen, Saved } from "./seen.ts";
 
-export type ActDeps = {
-  readonly store: Pick<ModelStore, "readUrl">;
-  readonly verifier: Pick<Verifier, "start">;
+/** What a page says above a report. */
+export type ReportSubject = {
+  readonly namespace: string;
+  readonly release: string;
+  readonly model: string;
+  readonly version: string;
+  readonly variant: string;
+  readonly path: string;
+  readonly asked: Verification;
+  readonly comparedWith: ComparedWith | null;
 };
 
-/** How long the verifier may read the blobs; the URLs are made anew for every start and kept nowhere. */
-const URL_LIFETIME = minutes(60);
+export type ActDeps = {
+  readonly store: Pick<ModelStore, "readUrl" | "put">;
+  readonly verifier: Pick<Verifier, "start" | "report">;
+  /** A report as HTML: `verification/report-page.ts`, handed in. */
+  readonly pageOf: (report: FullReport, subject: ReportSubject) => string;
+};
 
-/** Starts what is to be started and stops at the first fault; starting twice is starting once. */
-export function actOnRelease(deps: ActDeps, learn: (more: Partial<Learned>) => void) {
+type Learn = (more: Partial<Learned>) => void;
+
+/** Starts what is to be started and stops at the first fault; starting twice is starting once. Then keeps reports. */
+export function actOnRelease(deps: ActDeps, learn: Learn) {
   return async (seen: ReleaseSeen, plan: ReleasePlan, signal: AbortSignal): Attempt<void> => {
-    const started: string[] = [];
-    for (const { start } of plan.variants) {
-      if (start === null) continue;
-      const urls = await downloads(deps, seen, start, signal);
-      if (!urls.ok) {
-        learn({ failedAt: "store" });
-        return urls;
-      }
-      const request = {
-        tenant: seen.release.namespace,
-        ...urls.value,
-        parity: null,
-        variantParity: null,
-        checks: checksOf(seen.release),
-      };
-      const begun = await deps.verifier.start(start.key as VerificationKey, request, signal);
-      if (!begun.ok) return begun;
-      started.push(start.variant.name);
-      learn({ started: [...started] });
-    }
-    return ok(undefined);
+    const begun = await startAll(deps, seen, plan, learn, signal);
+    await saveAll(deps, seen, plan, learn, signal);
+    return begun;
   };
 }
+
+async function startAll(
+  deps: ActDeps,
+  seen: ReleaseSeen,
+  plan: ReleasePlan,
+  learn: Learn,
+  signal: AbortSignal,
+): Attempt<void> {
+  const started: string[] = [];
+  for (const { start } of plan.variants) {
+    if (start === null) continue;
+    const urls = await downloads(deps, seen, start, signal);
+    if (!urls.ok) {
+      learn({ failedAt: "store" });
+      return urls;
+    }
+    const request = { tenant: seen.release.namespace, ...urls.value, checks: checksOf(seen.release) };
+    const begun = await deps.verifier.start(start.key as VerificationKey, request, signal);
+    if (!begun.ok) return begun;
+    started.push(start.variant.name);
+    learn({ started: [...started] });
+  }
+  return ok(undefined);
+}
+
+type Downloads = {
+  readonly model: Download;
+  readonly golden: Download | null;
+  readonly parity: Reference | null;
+  readonly variantParity: Reference | null;
+};
 
 async function downloads(
   deps: ActDeps,
   seen: ReleaseSeen,
   start: Start,
   signal: AbortSignal,
-): Attempt<{ readonly model: Download; readonly golden: Download | null }> {
+): Attempt<Downloads> {
   const expiresAt = later(seen.now, URL_LIFETIME);
-  const { blob, digest } = start.variant;
-  const model = await deps.store.readUrl(blob, expiresAt, signal);
+  type File = { readonly blob: BlobReference; readonly digest: string; readonly sizeBytes: number };
+  const signed = async ({ blob, digest, sizeBytes }: File): Attempt<Download> => {
+    const made = await deps.store.readUrl(blob, expiresAt, signal);
+    return made.ok ? ok({ url: made.value.url, digest, sizeBytes }) : made;
+  };
+  const compared = async (reference: SizedReference | null): Attempt<Reference | null> => {
+    if (reference === null) return ok(null);
+    const made = await signed(reference);
+    return made.ok ? ok({ ...made.value, name: shown(reference) }) : made;
+  };
+  const model = await signed({ ...start.variant, sizeBytes: start.sizeBytes });
   if (!model.ok) return model;
-  const download = { url: model.value.url, digest, sizeBytes: start.sizeBytes };
   const set = seen.release.spec.verification?.golden;
-  if (set === undefined || start.goldenSizeBytes === null) return ok({ model: download, golden: null });
-  const golden = await deps.store.readUrl(set.blob, expiresAt, signal);
+  const golden =
+    set === undefined || start.goldenSizeBytes === null
+      ? ok(null)
+      : await signed({ ...set, sizeBytes: start.goldenSizeBytes });
   if (!golden.ok) return golden;
+  const parity = await compared(start.parity);
+  if (!parity.ok) return parity;
+  const variantParity = await compared(start.variantParity);
+  if (!variantParity.ok) return variantParity;
   return ok({
-    model: download,
-    golden: { url: golden.value.url, digest: set.digest, sizeBytes: start.goldenSizeBytes },
+    model: model.value,
+    golden: golden.value,
+    parity: parity.value,
+    variantParity: variantParity.value,
   });
+}
+
+/** A report that cannot be kept undoes no verdict: what is in the way is learned, and the pass goes on. */
+async function saveAll(
+  deps: ActDeps,
+  seen: ReleaseSeen,
+  plan: ReleasePlan,
+  learn: Learn,
+  signal: AbortSignal,
+): Promise<void> {
+  const saved: Record<string, Saved> = {};
+  for (const { save, next } of plan.variants) {
+    if (!save || signal.aborted) continue;
+    saved[next.name] = await saveOne(deps, seen, next, signal);
+    learn({ saved: { ...saved } });
+  }
+}
+
+async function saveOne(
+  deps: ActDeps,
+  { release, now }: ReleaseSeen,
+  had: VariantStatus,
+  signal: AbortSignal,
+): Promise<Saved> {
+  const variant = release.spec.variants.find((one) => one.name === had.name);
+  const { key = "" } = had;
+  const blob = variant?.blob ?? { container: "", path: "" };
+  const beside = (ending: string): BlobReference => ({
+    container: blob.container,
+    path: `${blob.path}.verification/${key.slice(0, 12)}.${ending}`,
+  });
+  const found = await deps.verifier.report(key as VerificationKey, signal);
+  if (!found.ok) return failed(had, now, "verifier", found.error);
+  if (found.value === null) return lost(had);
+  const report = withoutSecrets(found.value);
+  const { namespace, name, spec } = release;
+  const subject: ReportSubject = {
+    ...{ namespace, release: name, model: spec.model, version: spec.version, variant: had.name },
+    path: `${blob.container}/${blob.path}`,
+    asked: checksOf(release),
+    comparedWith: had.comparedWith ?? null,
+  };
+  const documents = [
+    { to: beside("json"), contentType: "application/json", text: `${JSON.stringify(report, null, 2)}\n` },
+    {
+      to: beside("html"),
+      contentType: "text/html; charset=utf-8",
+      text: deps.pageOf(report, subject),
+    },
+  ];
+  for (const { to, contentType, text } of documents) {
+    const put = await deps.store.put(to, { contentType, bytes: new TextEncoder().encode(text) }, signal);
+    if (!put.ok) return failed(had, now, "store", put.error);
+  }
+  const { container, path } = beside("json");
+  return { kind: "stored", report: { container, path, page: beside("html").path } };
+}
+
+/** What models and files are called comes from outside; whoever may read the store need not be trusted with a URL. */
+function withoutSecrets(report: FullReport): FullReport {
+  const longest = 100_000;
+  return JSON.parse(
+    JSON.stringify(report, (_, value: unknown) =>
+      typeof value === "string" ? redacted(value, longest) : value,
+    ),
+  ) as FullReport;
+}
+
+/** Rights are mended outside and a refused name stays refused: neither is tried again before there is another report. */
+function failed(had: VariantStatus, now: Instant, source: "store" | "verifier", fault: Fault): Saved {
+  const attempts = (had.reportTrouble?.attempts ?? 0) + 1;
+  const words = redacted(fault.message, 300);
+  if (fault.kind === "denied")
+    return troubled(REASONS.StoreDenied, attempts, null, [
+      `the store refuses to keep the report (${words})`,
+      "give the operator's credential the right to write blobs, then ask for another verification",
+    ]);
+  if (fault.kind === "rejected")
+    return troubled(REASONS.ReportNotStored, attempts, null, [`the ${source} refuses the report (${words})`]);
+  const reason = source === "store" ? REASONS.StoreUnavailable : REASONS.VerifierUnavailable;
+  const retryAt = later(now, retryDelay(attempts));
+  return troubled(reason, attempts, retryAt, [
+    `the ${source} does not answer (${words})`,
+    "tried again by itself",
+  ]);
+}
+
+function lost(had: VariantStatus): Saved {
+  return troubled(REASONS.ReportNotStored, (had.reportTrouble?.attempts ?? 0) + 1, null, [
+    "the verifier was restarted before its report was fetched; the verdict stands",
+  ]);
+}
+
+function troubled(
+  reason: string,
+  attempts: number,
+  retryAt: Instant | null,
+  words: readonly string[],
+): Saved {
+  const trouble: ReportTrouble = {
+    reason,
+    message: words.join("; "),
+    attempts,
+    ...(retryAt === null ? {} : { retryAt: timestampOf(retryAt) }),
+  };
+  return { kind: "failed", trouble };
 }

@@ -14,7 +14,8 @@ export function goldenDigestOf(release: ModelRelease): string | null {
 
 /**
  * What the status says of exactly these bytes, this golden set and these checks; `null` where it says nothing. The
- * checks are those of a generation: a verdict of another one is none.
+ * checks are those of a generation: a verdict of another one is none. What it was compared with is no part of this: a
+ * verdict does not change because a newer or older release came or went.
  */
 export function statusOf(release: ModelRelease, variant: Variant): VariantStatus | null {
   if (release.status?.observedGeneration !== release.generation) return null;
@@ -23,13 +24,7 @@ export function statusOf(release: ModelRelease, variant: Variant): VariantStatus
   return (had.goldenDigest ?? null) === goldenDigestOf(release) ? had : null;
 }
 
-/**
- * Whether a verdict stands. A Failed one is judged anew by another version of the verifier, which may be the one that was
- * mended. A Passed one stays: what runs in the fleet is watched there, and an upgrade of the operator must not turn
- * releases that are rolling out back into unverified ones.
- */
-export function stands(had: VariantStatus, verifierVersion: string | null): boolean {
-  if (had.verdict === "Passed") return true;
-  if (had.verdict !== "Failed") return false;
-  return verifierVersion === null || had.verifierVersion === verifierVersion;
+/** A verdict stands until there is another one, whatever may be verified again in the meantime. */
+export function stands(had: VariantStatus): boolean {
+  return had.verdict === "Passed" || had.verdict === "Failed";
 }

@@ -2,9 +2,19 @@ import type { BlobReference, CheckResult, Variant, VariantStatus } from "../api/
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { redacted } from "../base/redact.ts";
 import { type Fault, unreachable } from "../base/result.ts";
-import { type Instant, later, type Millis, millis, timestampOf } from "../base/time.ts";
+import {
+  elapsed,
+  type Instant,
+  instantOf,
+  later,
+  type Millis,
+  millis,
+  minutes,
+  timestampOf,
+} from "../base/time.ts";
 import { goldenDigestOf } from "./binding.ts";
-import type { BlobSeen, ReleaseSeen, VariantSeen } from "./seen.ts";
+import { comparedWithOf, type Reference } from "./references.ts";
+import type { BlobSeen, Next, ReferenceSeen, ReleaseSeen, VariantSeen } from "./seen.ts";
 
 /** A verification to start. */
 export type Start = {
@@ -13,7 +23,12 @@ export type Start = {
   readonly sizeBytes: number;
   /** `null`: the release has no golden set. */
   readonly goldenSizeBytes: number | null;
+  /** `null`: nothing to compare with. */
+  readonly parity: SizedReference | null;
+  readonly variantParity: SizedReference | null;
 };
+
+export type SizedReference = Reference & { readonly sizeBytes: number };
 
 /** What a variant waits for. */
 export type Waiting =
@@ -21,24 +36,37 @@ export type Waiting =
   | { readonly kind: "verifier" }
   /** A person has to upload something. */
   | { readonly kind: "blob" }
+  /** Another object has to come. */
+  | { readonly kind: "reference" }
   | { readonly kind: "retry"; readonly at: Instant }
+  /** It has a verdict; this is about the next one, or about the report of this one. */
+  | { readonly kind: "again"; readonly next: Next; readonly reportAt: Instant | null }
   | { readonly kind: "fault"; readonly source: "store" | "verifier"; readonly fault: Fault };
 
 export type VariantPlan = {
   /** As it stands once everything that was planned has been done. */
   readonly next: VariantStatus;
   readonly start: Start | null;
+  /** Its verdict's report is to be brought to the store. */
+  readonly save: boolean;
   readonly waiting: Waiting;
 };
 
 export type ReleasePlan = { readonly variants: readonly VariantPlan[] };
 
+/** How long the verifier may read the blobs; the URLs are made anew for every start and kept nowhere. */
+export const URL_LIFETIME = minutes(60);
+/** A verification that was begun this long ago may still be downloading: docs/verifier.md. */
+const LONGEST_DOWNLOAD = minutes(15);
 const FIRST_RETRY = 10_000;
 const LAST_RETRY = 600_000;
+const LONGEST_MESSAGE = 1024;
 
 /**
- *     unknown  → blobs there? → start → running → passed | failed   (final)
+ *     unknown  → blobs there? → start → running → passed | failed   (stands)
  *     error    → wait, twice as long each time → start → …
+ *
+ * What stands and is due goes the same way once more, below it, and is replaced by the verdict that it ends with.
  */
 export function decideRelease(seen: ReleaseSeen): ReleasePlan {
   return { variants: seen.variants.map((variant) => planVariant(seen, variant)) };
@@ -50,14 +78,41 @@ export function retryDelay(attempts: number): Millis {
 }
 
 function planVariant(seen: ReleaseSeen, one: VariantSeen): VariantPlan {
+  if (one.kind === "settled") {
+    const retryAt = one.save ? undefined : one.had.reportTrouble?.retryAt;
+    const reportAt = retryAt === undefined ? null : instantOf(retryAt);
+    return {
+      next: one.had,
+      start: null,
+      save: one.save,
+      waiting: { kind: "again", next: one.next, reportAt },
+    };
+  }
+  const plan = planOpen(seen, one);
+  return { ...plan, next: folded(one, plan.next), save: false };
+}
+
+type OpenSeen = Exclude<VariantSeen, { readonly kind: "settled" }>;
+type OpenPlan = Omit<VariantPlan, "save">;
+
+function planOpen(seen: ReleaseSeen, one: OpenSeen): OpenPlan {
   switch (one.kind) {
-    case "settled":
-      return { next: one.had, start: null, waiting: { kind: "nothing" } };
     case "waiting":
-      return { next: one.had, start: null, waiting: { kind: "retry", at: one.retryAt } };
+      return {
+        next: one.had,
+        start: null,
+        waiting:
+          one.retryAt === null
+            ? { kind: "again", next: { kind: "turn" }, reportAt: null }
+            : { kind: "retry", at: one.retryAt },
+      };
     case "unreachable": {
       const blocked = one.blob.kind === "missing" ? missing(seen, one, [one.variant.blob]) : null;
       return blocked ?? faulted(seen, one, "verifier", one.fault);
+    }
+    case "unresolved": {
+      const blocked = one.blob.kind === "missing" ? missing(seen, one, [one.variant.blob]) : null;
+      return blocked ?? withoutReference(seen, one, one.message, { kind: "reference" });
     }
     case "asked":
       return planAsked(seen, one);
@@ -66,7 +121,26 @@ function planVariant(seen: ReleaseSeen, one: VariantSeen): VariantPlan {
   }
 }
 
-function planAsked(seen: ReleaseSeen, one: Extract<VariantSeen, { readonly kind: "asked" }>): VariantPlan {
+/** What is verified again shows below the verdict that stands, until there is another. */
+export function folded(one: Pick<VariantSeen, "standing">, next: VariantStatus): VariantStatus {
+  if (one.standing === null || next.verdict === "Passed" || next.verdict === "Failed") return next;
+  const { verdict: standing, since, cause } = one.standing;
+  const { verdict, reason, message, startedAt, comparedWith, attempts, retryAt } = next;
+  const progress = { reason, message, startedAt, comparedWith, attempts, retryAt };
+  const { reverification: _before, ...rest } = standing;
+  return { ...rest, reverification: { since, cause, verdict, ...definedOf(progress) } };
+}
+
+/** Without the keys that have no value. */
+function definedOf<T extends object>(fields: T): { readonly [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as {
+    readonly [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}
+
+type AskedSeen = Extract<VariantSeen, { readonly kind: "asked" }>;
+
+function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
   const { report } = one;
   const base = baseOf(seen, one);
   switch (report.kind) {
@@ -75,6 +149,7 @@ function planAsked(seen: ReleaseSeen, one: Extract<VariantSeen, { readonly kind:
         next: {
           ...base,
           ...attemptsOf(one.had),
+          startedAt: one.had?.startedAt ?? timestampOf(seen.now),
           verdict: "Running",
           reason: REASONS.VerificationRunning,
           message: `checking: ${redacted(report.check, 64)}`,
@@ -89,7 +164,7 @@ function planAsked(seen: ReleaseSeen, one: Extract<VariantSeen, { readonly kind:
           verdict: "Passed",
           reason: REASONS.VerificationPassed,
           message: "passed every check",
-          ...evidence(seen, report),
+          ...evidence(seen, one.key, report),
         },
         start: null,
         waiting: { kind: "nothing" },
@@ -100,15 +175,17 @@ function planAsked(seen: ReleaseSeen, one: Extract<VariantSeen, { readonly kind:
           ...base,
           verdict: "Failed",
           reason: knownReason(report.reason, REASONS.VerificationFailed),
-          message: redacted(report.message, 2048),
-          ...evidence(seen, report),
+          message: redacted(report.message, LONGEST_MESSAGE),
+          ...evidence(seen, one.key, report),
         },
         start: null,
         waiting: { kind: "nothing" },
       };
     case "error":
       // Seen for the first time it is put down; what was put down before, and is due, is tried again.
-      return one.had?.verdict === "Error" ? planStart(seen, one) : brokenOff(seen, one, report);
+      return isPutDown(one) || outlivedUrls(seen, one, report)
+        ? planStart(seen, one)
+        : brokenOff(seen, one, report);
     case "unknown":
       return planStart(seen, one);
     default:
@@ -116,20 +193,37 @@ function planAsked(seen: ReleaseSeen, one: Extract<VariantSeen, { readonly kind:
   }
 }
 
-function planStart(seen: ReleaseSeen, one: Extract<VariantSeen, { readonly kind: "asked" }>): VariantPlan {
-  const { variant, key, blob, golden } = one;
+/** Another trouble may have come on top of it since. */
+function isPutDown({ had }: AskedSeen): boolean {
+  return had !== null && had.attempts !== undefined && had.verdict !== "Running";
+}
+
+/** It waited in the verifier's queue for longer than its URLs are good for: nothing has failed. */
+function outlivedUrls(seen: ReleaseSeen, { had }: AskedSeen, report: { readonly reason: string }): boolean {
+  if (report.reason !== REASONS.StoreDenied || had?.startedAt === undefined) return false;
+  return elapsed(instantOf(had.startedAt), seen.now) >= URL_LIFETIME - LONGEST_DOWNLOAD;
+}
+
+function planStart(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
+  const { variant, key, blob, golden, parity, variantParity } = one;
   const goldenBlob = seen.release.spec.verification?.golden?.blob;
   const gone = [
     ...(blob.kind === "missing" ? [variant.blob] : []),
     ...(golden.kind === "missing" && goldenBlob !== undefined ? [goldenBlob] : []),
   ];
   if (gone.length > 0) return missing(seen, one, gone);
-  for (const each of [blob, golden])
-    if (each.kind === "unreadable") return faulted(seen, one, "store", each.fault);
+  for (const reference of [parity, variantParity]) {
+    if (reference?.found.kind !== "missing") continue;
+    const what = `the model ${nameOf(reference.blob)} of ${shown(reference)}`;
+    return withoutReference(seen, one, `${what} is not in the store: upload it`, { kind: "blob" });
+  }
+  for (const each of [blob, golden, parity?.found, variantParity?.found])
+    if (each?.kind === "unreadable") return faulted(seen, one, "store", each.fault);
   return {
     next: {
       ...baseOf(seen, one),
       ...attemptsOf(one.had),
+      startedAt: timestampOf(seen.now),
       verdict: "Running",
       reason: REASONS.VerificationRunning,
       message: "started",
@@ -139,16 +233,43 @@ function planStart(seen: ReleaseSeen, one: Extract<VariantSeen, { readonly kind:
       key,
       sizeBytes: sizeOf(blob) ?? one.had?.sizeBytes ?? 0,
       goldenSizeBytes: goldenBlob === undefined ? null : (sizeOf(golden) ?? 0),
+      parity: sized(parity),
+      variantParity: sized(variantParity),
     },
     waiting: { kind: "verifier" },
   };
 }
 
+function sized(reference: ReferenceSeen | null): SizedReference | null {
+  if (reference === null) return null;
+  const { found, ...rest } = reference;
+  return { ...rest, sizeBytes: sizeOf(found) ?? 0 };
+}
+
+function withoutReference(seen: ReleaseSeen, one: OpenSeen, why: string, waiting: Waiting): OpenPlan {
+  return {
+    next: {
+      ...baseOf(seen, one),
+      ...attemptsOf(one.had),
+      verdict: "Pending",
+      reason: REASONS.ReferenceMissing,
+      message: `it cannot be compared: ${why}`,
+    },
+    start: null,
+    waiting,
+  };
+}
+
+/** What the verifier's words call it. */
+export function shown({ release, variant }: Pick<Reference, "release" | "variant">): string {
+  return `${release} (${variant})`;
+}
+
 function brokenOff(
   seen: ReleaseSeen,
-  one: Extract<VariantSeen, { readonly kind: "asked" }>,
+  one: AskedSeen,
   report: { readonly reason: string; readonly message: string },
-): VariantPlan {
+): OpenPlan {
   const attempts = (one.had?.attempts ?? 0) + 1;
   const at = later(seen.now, retryDelay(attempts));
   return {
@@ -156,7 +277,7 @@ function brokenOff(
       ...baseOf(seen, one),
       verdict: "Error",
       reason: knownReason(report.reason, REASONS.VerificationError),
-      message: redacted(report.message, 2048),
+      message: redacted(report.message, LONGEST_MESSAGE),
       attempts,
       retryAt: timestampOf(at),
     },
@@ -165,7 +286,7 @@ function brokenOff(
   };
 }
 
-function missing(seen: ReleaseSeen, one: VariantSeen, blobs: readonly BlobReference[]): VariantPlan {
+function missing(seen: ReleaseSeen, one: OpenSeen, blobs: readonly BlobReference[]): OpenPlan {
   const what = blobs.map((blob) =>
     blob === one.variant.blob ? `the model ${nameOf(blob)}` : `the golden set ${nameOf(blob)}`,
   );
@@ -182,12 +303,17 @@ function missing(seen: ReleaseSeen, one: VariantSeen, blobs: readonly BlobRefere
   };
 }
 
-function faulted(
+/** A start that did not happen leaves its variant where it was, with the reason why. */
+export function startFailed(
   seen: ReleaseSeen,
   one: VariantSeen,
   source: "store" | "verifier",
   fault: Fault,
-): VariantPlan {
+): VariantStatus | null {
+  return one.kind === "asked" ? folded(one, faultedStatus(baseOf(seen, one), one.had, source, fault)) : null;
+}
+
+function faulted(seen: ReleaseSeen, one: OpenSeen, source: "store" | "verifier", fault: Fault): OpenPlan {
   return {
     next: faultedStatus(baseOf(seen, one), one.had, source, fault),
     start: null,
@@ -196,8 +322,8 @@ function faulted(
 }
 
 /** A variant that waits for a system that lets us down; the first words of a trouble stay as long as it does. */
-export function faultedStatus(
-  base: Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "goldenDigest">,
+function faultedStatus(
+  base: Base,
   had: VariantStatus | null,
   source: "store" | "verifier",
   fault: Fault,
@@ -228,11 +354,10 @@ function wordsOf(source: "store" | "verifier", fault: Fault): string {
     : `the verifier does not answer (${words}); tried again by itself`;
 }
 
-function baseOf(
-  seen: ReleaseSeen,
-  one: VariantSeen,
-): Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "goldenDigest"> {
-  const blob = one.kind === "asked" || one.kind === "unreachable" ? one.blob : null;
+type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "goldenDigest" | "comparedWith">;
+
+function baseOf(seen: ReleaseSeen, one: OpenSeen): Base {
+  const blob = one.kind === "waiting" ? null : one.blob;
   const sizeBytes =
     blob?.kind === "missing" ? null : ((blob === null ? null : sizeOf(blob)) ?? one.had?.sizeBytes);
   const goldenDigest = goldenDigestOf(seen.release);
@@ -241,7 +366,15 @@ function baseOf(
     digest: one.variant.digest,
     ...(sizeBytes === null || sizeBytes === undefined ? {} : { sizeBytes }),
     ...(goldenDigest === null ? {} : { goldenDigest }),
+    ...comparisonOf(seen, one),
   };
+}
+
+/** Once found it is kept, so that the question stays the same as long as it is asked. */
+function comparisonOf(seen: ReleaseSeen, one: OpenSeen): Pick<VariantStatus, "comparedWith"> {
+  const comparedWith =
+    one.kind === "asked" ? comparedWithOf(seen.release, { ...one, kind: "found" }) : one.had?.comparedWith;
+  return comparedWith === undefined ? {} : { comparedWith };
 }
 
 function sizeOf(blob: BlobSeen): number | null {
@@ -254,14 +387,16 @@ function attemptsOf(had: VariantStatus | null): Pick<VariantStatus, "attempts"> 
 
 function evidence(
   seen: ReleaseSeen,
+  key: string,
   report: { readonly checks: readonly CheckResult[]; readonly verifierVersion: string },
-): Pick<VariantStatus, "checks" | "verifiedAt" | "verifierVersion"> {
+): Pick<VariantStatus, "checks" | "verifiedAt" | "verifierVersion" | "key"> {
   return {
     checks: report.checks.map((check) =>
-      check.message === undefined ? check : { ...check, message: redacted(check.message, 2048) },
+      check.message === undefined ? check : { ...check, message: redacted(check.message, LONGEST_MESSAGE) },
     ),
     verifiedAt: timestampOf(seen.now),
     verifierVersion: report.verifierVersion,
+    key,
   };
 }
 

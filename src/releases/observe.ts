@@ -3,18 +3,30 @@ import type {
   ModelRelease,
   ModelReleaseSpec,
   ModelReleaseStatus,
+  Reverification,
   Variant,
   VariantStatus,
   Verification,
 } from "../api/model-release.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { type Attempt, ok } from "../base/result.ts";
-import { type Clock, type Instant, instantOf } from "../base/time.ts";
+import { type Clock, type Instant, instantOf, timestampOf } from "../base/time.ts";
 import type { Resources } from "../kube/kube.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
 import { checksOf, stands, statusOf } from "./binding.ts";
-import type { BlobSeen, ReleaseSeen, ReportSeen, VariantSeen } from "./seen.ts";
+import { type Due, dueOf, requestOf } from "./due.ts";
+import { type Reference, type References, referencesOf } from "./references.ts";
+import type {
+  BlobSeen,
+  Next,
+  ReferenceSeen,
+  ReleaseSeen,
+  ReportSeen,
+  Standing,
+  VariantSeen,
+} from "./seen.ts";
+import type { Turns } from "./turns.ts";
 
 /** Everything that a verdict depends on → its key: `verification/key.ts`, handed in. */
 export type KeyOf = (
@@ -24,21 +36,23 @@ export type KeyOf = (
     readonly parity: { readonly digest: string } | null;
     readonly variantParity: { readonly digest: string } | null;
     readonly checks: Verification;
+    readonly round: string | null;
   },
   verifierVersion: string,
 ) => VerificationKey;
 
 export type ObserveDeps = {
-  readonly releases: Pick<Resources<ModelReleaseSpec, ModelReleaseStatus>, "get">;
+  readonly releases: Pick<Resources<ModelReleaseSpec, ModelReleaseStatus>, "get" | "list">;
   readonly store: Pick<ModelStore, "stat">;
   readonly verifier: Pick<Verifier, "look" | "version">;
+  readonly turns: Turns;
   readonly keyOf: KeyOf;
   readonly clock: Pick<Clock, "now">;
 };
 
 const UNASKED: BlobSeen = { kind: "unasked" };
 
-/** `null`: the object is gone or going: the verifier forgets by itself what nobody asks for any more. */
+/** `null`: the object is gone or going. */
 export function observeRelease(deps: ObserveDeps) {
   const version = createVersionReader(deps.verifier);
   return async (key: ObjectKey, signal: AbortSignal): Attempt<ReleaseSeen | null> => {
@@ -52,65 +66,153 @@ export function observeRelease(deps: ObserveDeps) {
   };
 }
 
-type Looking = ObserveDeps & { readonly version: (signal: AbortSignal) => Attempt<string> };
+type Looking = ObserveDeps & { readonly version: VersionReader };
 type Subject = { readonly release: ModelRelease; readonly variant: Variant; readonly now: Instant };
 
-async function lookAtVariant(
-  deps: Looking,
-  { release, variant, now }: Subject,
-  signal: AbortSignal,
-): Promise<VariantSeen> {
+async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSignal): Promise<VariantSeen> {
+  const { release, variant } = subject;
   const had = statusOf(release, variant);
-  const settled = await settledVerdict(deps, had, signal);
-  if (settled !== null) return { kind: "settled", variant, had: settled };
-  const open = had?.verdict === "Failed" ? null : had;
-  if (open?.verdict === "Error" && open.retryAt !== undefined && instantOf(open.retryAt) > now)
-    return { kind: "waiting", variant, had: open, retryAt: instantOf(open.retryAt) };
-
-  const asked = await askVerifier(deps, release, variant, signal);
-  if (!asked.ok) {
-    const blob = open?.sizeBytes === undefined ? await stat(deps, variant.blob, signal) : UNASKED;
-    return { kind: "unreachable", variant, had: open, fault: asked.error, blob };
+  if (had === null || !stands(had)) return await lookAtOpen(deps, subject, { had, standing: null }, signal);
+  const again = had.reverification;
+  if (again !== undefined) {
+    const standing = { verdict: had, since: again.since, cause: again.cause };
+    return await lookAtOpen(deps, subject, { had: progressOf(had, again), standing }, signal);
   }
-  const { key, report } = asked.value;
-  const starting = report.kind === "unknown" || report.kind === "error";
-  const golden = release.spec.verification?.golden;
+  const due = await lookWhetherDue(deps, subject, had, signal);
+  if (due.kind !== "now") {
+    deps.turns.release(release.key, variant.name);
+    const next: Next =
+      due.kind === "unknown" || due.at === null
+        ? { kind: due.kind === "unknown" ? "unknown" : "never" }
+        : { kind: "at", at: due.at };
+    return settled(subject, had, next);
+  }
+  if (due.cause === "Requested") deps.turns.insist(release.key, variant.name);
+  else if (!deps.turns.take(release.key, variant.name)) return settled(subject, had, { kind: "turn" });
+  const standing = { verdict: had, since: timestampOf(subject.now), cause: due.cause };
+  return await lookAtOpen(deps, subject, { had: null, standing }, signal);
+}
+
+/** A verdict that stands costs no call but one for the verifier's version, once for each process. */
+async function lookWhetherDue(
+  deps: Looking,
+  { release, now }: Subject,
+  had: VariantStatus,
+  signal: AbortSignal,
+): Promise<Due | { readonly kind: "unknown" }> {
+  const version = await deps.version.read(signal);
+  const due = dueOf(release, had, version.ok ? version.value : null, now);
+  return due.kind === "later" && !version.ok ? { kind: "unknown" } : due;
+}
+
+function settled({ variant, now }: Subject, had: VariantStatus, next: Next): VariantSeen {
+  const { key, report, reportTrouble } = had;
+  const again = reportTrouble?.retryAt;
+  const save =
+    key !== undefined &&
+    report === undefined &&
+    (reportTrouble === undefined || (again !== undefined && instantOf(again) <= now));
+  return { kind: "settled", variant, had, standing: null, save, next };
+}
+
+/** What is verified again, as if it were verified for the first time. */
+function progressOf(
+  { name, digest, sizeBytes, goldenDigest }: VariantStatus,
+  { since: _since, cause: _cause, ...progress }: Reverification,
+): VariantStatus {
   return {
-    kind: "asked",
-    variant,
-    had: open,
-    key,
-    report,
-    blob: starting || open?.sizeBytes === undefined ? await stat(deps, variant.blob, signal) : UNASKED,
-    golden: starting && golden !== undefined ? await stat(deps, golden.blob, signal) : UNASKED,
+    name,
+    digest,
+    ...(sizeBytes === undefined ? {} : { sizeBytes }),
+    ...(goldenDigest === undefined ? {} : { goldenDigest }),
+    ...progress,
   };
 }
 
-/** A verdict that stands costs no call; only a failed one asks for the verifier's version, once for each process. */
-async function settledVerdict(
+type Open = { readonly had: VariantStatus | null; readonly standing: Standing | null };
+
+async function lookAtOpen(
   deps: Looking,
-  had: VariantStatus | null,
+  subject: Subject,
+  open: Open,
   signal: AbortSignal,
-): Promise<VariantStatus | null> {
-  if (had === null) return null;
-  if (had.verdict !== "Failed") return stands(had, null) ? had : null;
-  const version = await deps.version(signal);
-  return stands(had, version.ok ? version.value : null) ? had : null;
+): Promise<VariantSeen> {
+  const { release, variant } = subject;
+  const { had } = open;
+  const waiting = waitOf(deps, subject, open);
+  if (waiting !== null) return waiting;
+
+  const blobIfUnknown = async () =>
+    had?.sizeBytes === undefined ? await stat(deps, variant.blob, signal) : UNASKED;
+  const others = deps.releases.list(release.namespace);
+  const references = referencesOf(release, variant, had?.comparedWith ?? null, others);
+  if (references.kind === "missing")
+    return { kind: "unresolved", variant, ...open, message: references.message, blob: await blobIfUnknown() };
+
+  const asked = await askVerifier(deps, subject, { ...open, references }, signal);
+  if (!asked.ok)
+    return { kind: "unreachable", variant, ...open, fault: asked.error, blob: await blobIfUnknown() };
+  const { key, report } = asked.value;
+  const starting = report.kind === "unknown" || report.kind === "error";
+  const golden = release.spec.verification?.golden;
+  const find = async (reference: Reference | null): Promise<ReferenceSeen | null> =>
+    reference === null
+      ? null
+      : { ...reference, found: starting ? await stat(deps, reference.blob, signal) : UNASKED };
+  return {
+    kind: "asked",
+    variant,
+    ...open,
+    key,
+    report,
+    blob: starting ? await stat(deps, variant.blob, signal) : await blobIfUnknown(),
+    golden: starting && golden !== undefined ? await stat(deps, golden.blob, signal) : UNASKED,
+    parity: await find(references.parity),
+    variantParity: await find(references.variantParity),
+  };
+}
+
+/** What broke off waits for its time, and for its turn; not where a person asks. */
+function waitOf(
+  { turns }: Pick<Looking, "turns">,
+  { release, variant, now }: Subject,
+  { had, standing }: Open,
+): VariantSeen | null {
+  const { key } = release;
+  const retryAt = had?.verdict === "Error" && had.retryAt !== undefined ? instantOf(had.retryAt) : null;
+  const asked = requestOf(release) !== null;
+  if (had !== null && retryAt !== null && retryAt > now && !asked) {
+    turns.release(key, variant.name);
+    return { kind: "waiting", variant, had, standing, retryAt };
+  }
+  if (standing === null) return null;
+  if (had?.verdict === "Running" || asked) turns.insist(key, variant.name);
+  else if (!turns.take(key, variant.name) && had !== null)
+    return { kind: "waiting", variant, had, standing, retryAt: null };
+  return null;
 }
 
 async function askVerifier(
   deps: Looking,
-  release: ModelRelease,
-  variant: Variant,
+  { release, variant }: Subject,
+  {
+    standing,
+    references: { parity, variantParity },
+  }: Open & { readonly references: Extract<References, { readonly kind: "found" }> },
   signal: AbortSignal,
 ): Attempt<{ readonly key: VerificationKey; readonly report: ReportSeen }> {
-  const version = await deps.version(signal);
+  const version = await deps.version.read(signal);
   if (!version.ok) return version;
   const golden = release.spec.verification?.golden ?? null;
-  const question = { model: variant, golden, parity: null, variantParity: null, checks: checksOf(release) };
+  const round = standing?.since ?? null;
+  const checks = checksOf(release);
+  const question = { model: variant, golden, parity, variantParity, checks, round };
   const key = deps.keyOf(question, version.value);
   const report = await deps.verifier.look(key, signal);
-  return report.ok ? ok({ key, report: report.value ?? { kind: "unknown" } }) : report;
+  if (!report.ok) return report;
+  if (report.value?.kind === "passed" || report.value?.kind === "failed")
+    deps.version.learn(report.value.verifierVersion);
+  return ok({ key, report: report.value ?? { kind: "unknown" } });
 }
 
 async function stat(deps: Looking, blob: BlobReference, signal: AbortSignal): Promise<BlobSeen> {
@@ -119,13 +221,24 @@ async function stat(deps: Looking, blob: BlobReference, signal: AbortSignal): Pr
   return facts.value === null ? { kind: "missing" } : { kind: "found", sizeBytes: facts.value.sizeBytes };
 }
 
+type VersionReader = {
+  readonly read: (signal: AbortSignal) => Attempt<string>;
+  /** What a verdict says: the sidecar may have been replaced. */
+  readonly learn: (version: string) => void;
+};
+
 /** The sidecar is replaced together with the operator, so its version is asked for once. */
-function createVersionReader(verifier: Pick<Verifier, "version">): (signal: AbortSignal) => Attempt<string> {
+function createVersionReader(verifier: Pick<Verifier, "version">): VersionReader {
   let known: string | null = null;
-  return async (signal) => {
-    if (known !== null) return ok(known);
-    const version = await verifier.version(signal);
-    if (version.ok) known = version.value;
-    return version;
+  return {
+    learn: (version) => {
+      known = version;
+    },
+    read: async (signal) => {
+      if (known !== null) return ok(known);
+      const version = await verifier.version(signal);
+      if (version.ok) known ??= version.value;
+      return version;
+    },
   };
 }

@@ -1,22 +1,12 @@
 import { expect, test } from "vitest";
 import { GOLDEN, releaseSpec, variant } from "../../test/builders/releases.ts";
-import { type Calls, Crash, createCalls, type Mishap } from "../../test/fakes/calls.ts";
-import { createFakeAnnouncer } from "../../test/fakes/fake-announcer.ts";
-import { createFakeClock } from "../../test/fakes/fake-clock.ts";
-import { createFakeMeter } from "../../test/fakes/fake-meter.ts";
-import { createFakeResources } from "../../test/fakes/fake-resources.ts";
-import { createFakeStore } from "../../test/fakes/fake-store.ts";
-import { createFakeVerifier } from "../../test/fakes/fake-verifier.ts";
-import { findCondition } from "../api/condition.ts";
-import type { ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
+import { createCalls, type Mishap } from "../../test/fakes/calls.ts";
+import { createReleaseWorld } from "../../test/fakes/release-world.ts";
 import { objectKey } from "../api/resource.ts";
 import type { Fault } from "../base/result.ts";
 import { instant, millis, minutes, seconds } from "../base/time.ts";
 import type { Outcome } from "../runtime/outcome.ts";
-import type { ModelStore } from "../store/store.ts";
-import { keyOf } from "../verification/key.ts";
 import type { VerifyReport } from "../verification/verification.ts";
-import { reconcileRelease } from "./reconcile.ts";
 
 const KEY = objectKey("plant-a", "resnet50-2.1.0");
 const FP32 = variant("fp32");
@@ -34,85 +24,9 @@ const FAILED: VerifyReport = {
   verifierVersion: "1.0.0",
 };
 const BROKEN: VerifyReport = { kind: "error", reason: "VerificationError", message: "no space left" };
-const signal = new AbortController().signal;
-
-function createWorld(calls: Calls = createCalls()) {
-  const clock = createFakeClock();
-  const releases = createFakeResources<ModelReleaseSpec, ModelReleaseStatus>("releases", calls);
-  const blobs = createFakeStore(clock);
-  const expiries: number[] = [];
-  const store: ModelStore = {
-    stat: async (blob, during) => {
-      const answer = await blobs.stat(blob, during);
-      return calls.run("store.stat", () => answer);
-    },
-    readUrl: async (blob, expiresAt, during) => {
-      expiries.push(expiresAt - clock.now());
-      const answer = await blobs.readUrl(blob, expiresAt, during);
-      return calls.run("store.readUrl", () => answer);
-    },
-  };
-  const verifier = createFakeVerifier(calls);
-  const announcer = createFakeAnnouncer();
-  const meter = createFakeMeter();
-  const start = () =>
-    reconcileRelease({ releases, store, verifier, announcer, meter, keyOf, clock, random: () => 0.5 });
-  let reconcile = start();
-  for (const name of ["fp32", "int8"]) blobs.put(variant(name).blob, Buffer.from(name));
-  blobs.put(GOLDEN.blob, Buffer.from("golden"));
-
-  /** A new process: what was known by heart is asked again. */
-  const restart = () => {
-    reconcile = start();
-  };
-  const pass = () => reconcile(KEY, signal);
-  /** Passes until nothing is called any more; time goes on as the outcomes say. */
-  async function settle(between: () => void = () => {}): Promise<Outcome> {
-    for (let passes = 0; passes < 30; passes += 1) {
-      calls.clear();
-      between();
-      try {
-        const outcome = await pass();
-        if (calls.made().length === 0 && outcome.kind === "settled") return outcome;
-        await clock.advance(outcome.kind === "wakeAfter" ? outcome.delay : seconds(600));
-      } catch (error) {
-        if (!(error instanceof Crash)) throw error;
-        restart();
-      }
-    }
-    throw new Error(`does not settle: ${calls.made().join(", ")}`);
-  }
-  const status = () => releases.get(KEY)?.status ?? {};
-  const condition = (type: string) => findCondition(status().conditions, type);
-  const summary = () =>
-    Object.fromEntries(
-      (status().conditions ?? []).map(({ type, status: is, reason }) => [type, `${is} ${reason}`]),
-    );
-  const events = () => announcer.notes().map(({ type, reason }) => `${type} ${reason}`);
-  const create = (change: Partial<ModelReleaseSpec> = {}) =>
-    releases.create({ name: "resnet50-2.1.0", spec: releaseSpec(change) });
-  return {
-    calls,
-    clock,
-    releases,
-    blobs,
-    verifier,
-    announcer,
-    meter,
-    expiries,
-    restart,
-    pass,
-    settle,
-    status,
-    condition,
-    summary,
-    events,
-    create,
-  };
-}
 
 test("a release is started, looked at soon, and passes", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   expect(await world.pass()).toEqual({ kind: "wakeAfter", delay: millis(1500), why: "a verification runs" });
   expect(world.summary()).toEqual({
@@ -144,7 +58,7 @@ test("a release is started, looked at soon, and passes", async () => {
 });
 
 test("each verdict is counted once, and timed where its start was seen", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   const verdict = { verdict: "Passed", reason: "VerificationPassed" };
   world.create();
   await world.pass();
@@ -157,7 +71,7 @@ test("each verdict is counted once, and timed where its start was seen", async (
 });
 
 test("the verifier gets URLs that open the blobs for an hour, and nobody else sees them", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   await world.pass();
   const [request] = world.verifier.begun();
@@ -174,23 +88,22 @@ test("the verifier gets URLs that open the blobs for an hour, and nobody else se
   expect(told).not.toContain("https");
 });
 
-test("a verdict is final: from then on nothing is asked, not by a new process either", async () => {
-  const world = createWorld();
+test("a verdict stands: from then on nothing is asked but, by a new process, the verifier's version", async () => {
+  const world = createReleaseWorld();
   world.create();
   await world.settle(() => world.verifier.answer(FP32.digest, PASSED));
   const version = world.releases.get(KEY)?.resourceVersion;
   world.verifier.forget();
-  world.verifier.setVersion("2.0.0");
   world.restart();
   world.calls.clear();
   await world.pass();
   await world.pass();
-  expect(world.calls.made()).toEqual([]);
+  expect(world.calls.made()).toEqual(["verifier.version"]);
   expect(world.releases.get(KEY)?.resourceVersion).toBe(version);
 });
 
 test("one failed variant fails the release, and says what and by how much", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create({ variants: [FP32, INT8] });
   await world.pass();
   world.verifier.answer(INT8.digest, FAILED);
@@ -200,7 +113,7 @@ test("one failed variant fails the release, and says what and by how much", asyn
     "int8: p95 250ms > 100ms; a corrected model is a new release",
   );
   world.verifier.answer(FP32.digest, PASSED);
-  expect(await world.pass()).toEqual({ kind: "settled" });
+  await world.settle();
   expect(world.summary()).toEqual({
     Available: "True BlobFound",
     Verified: "False LatencyTooHigh",
@@ -214,7 +127,7 @@ test("one failed variant fails the release, and says what and by how much", asyn
 });
 
 test("all variants must pass", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create({ variants: [FP32, INT8] });
   await world.pass();
   world.verifier.answer(FP32.digest, PASSED);
@@ -226,7 +139,7 @@ test("all variants must pass", async () => {
 });
 
 test("a failed release is judged anew by another version of the verifier", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   await world.settle(() => world.verifier.answer(FP32.digest, FAILED));
   world.restart();
@@ -235,19 +148,26 @@ test("a failed release is judged anew by another version of the verifier", async
   world.verifier.setVersion("1.1.0");
   world.restart();
   await world.pass();
-  expect(world.summary()["Verified"]).toBe("Unknown VerificationRunning");
+  expect(world.summary()).toMatchObject({
+    Verified: "False LatencyTooHigh",
+    Reverifying: "True VerificationRunning",
+  });
   world.verifier.answer(FP32.digest, { ...PASSED, verifierVersion: "1.1.0" });
   await world.settle();
-  expect(world.summary()["Verified"]).toBe("True VerificationPassed");
+  expect(world.summary()).toEqual({
+    Available: "True BlobFound",
+    Verified: "True VerificationPassed",
+    Ready: "True VerificationPassed",
+  });
 });
 
 test("a failed verdict stands while the verifier is away", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   await world.settle(() => world.verifier.answer(FP32.digest, FAILED));
   world.restart();
   world.calls.breakAll("verifier.version", { kind: "unavailable", message: "no socket" });
-  expect(await world.pass()).toEqual({ kind: "settled" });
+  expect(await world.pass()).toMatchObject({ kind: "wakeAfter" });
   expect(world.summary()["Verified"]).toBe("False LatencyTooHigh");
 });
 
@@ -255,7 +175,7 @@ test.each([
   ["model", FP32.blob, "the model models/resnet50/2.1.0/fp32.onnx is not in the store: upload it"],
   ["golden set", GOLDEN.blob, "the golden set models/resnet50/golden.npz is not in the store: upload it"],
 ])("a missing %s is waited for", async (_, blob, words) => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.blobs.remove(blob);
   world.create();
   const outcome = await world.pass();
@@ -269,13 +189,13 @@ test.each([
   expect(world.condition("Available")?.message).toContain(words);
   expect(world.verifier.begun()).toEqual([]);
   expect(world.events()).toEqual(["Warning BlobMissing"]);
-  world.blobs.put(blob, Buffer.from("here"));
+  world.blobs.upload(blob, Buffer.from("here"));
   await world.settle(() => world.verifier.answer(FP32.digest, PASSED));
   expect(world.summary()["Ready"]).toBe("True VerificationPassed");
 });
 
 test("trouble of ours is retried ever more slowly, is never a verdict, and calls for a person in the end", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   const waits: number[] = [];
   for (let attempt = 1; attempt <= 6; attempt += 1) {
@@ -305,7 +225,7 @@ test("trouble of ours is retried ever more slowly, is never a verdict, and calls
 });
 
 test("a sidecar that has forgotten is asked again", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   await world.pass();
   world.verifier.forget();
@@ -314,19 +234,22 @@ test("a sidecar that has forgotten is asked again", async () => {
   expect(world.summary()["Verified"]).toBe("Unknown VerificationRunning");
 });
 
-test("an object that is being deleted is left alone, and needs no finalizer", async () => {
-  const world = createWorld();
+test("what an object that is being deleted waited for is cancelled, and it needs no finalizer", async () => {
+  const world = createReleaseWorld();
   world.create();
   await world.pass();
   expect(world.releases.get(KEY)?.finalizers).toEqual([]);
   world.releases.remove(KEY);
   world.calls.clear();
   expect(await world.pass()).toEqual({ kind: "settled" });
-  expect(world.calls.made()).toEqual([]);
+  expect(world.calls.made()).toEqual(["verifier.cancel"]);
+  expect(world.verifier.running()).toEqual([]);
+  await world.pass();
+  expect(world.calls.made()).toEqual(["verifier.cancel"]);
 });
 
 test("a verdict of another generation is none", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   await world.settle(() => world.verifier.answer(FP32.digest, PASSED));
   world.releases.edit(KEY, {
@@ -355,7 +278,7 @@ test.each<[string, Fault, string, Outcome["kind"]]>([
   ["verifier.start", SLOW, "VerifierUnavailable", "retry"],
   ["verifier.start", WRONG, "VerificationError", "stalled"],
 ])("a fault at %s (%o) is said as %s and is no verdict", async (call, fault, reason, outcome) => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   world.calls.breakAll(call, fault);
   expect((await world.pass()).kind).toBe(outcome);
@@ -372,7 +295,7 @@ test.each<[string, Fault, string, Outcome["kind"]]>([
 });
 
 test("a verifier that is away does not hide that the blob is missing", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.blobs.remove(FP32.blob);
   world.create();
   world.calls.breakAll("verifier.look", AWAY);
@@ -391,7 +314,7 @@ const MISHAPS: readonly Mishap[] = [
 
 async function endOf(mishap: Mishap | null, at: number) {
   const calls = createCalls();
-  const world = createWorld(calls);
+  const world = createReleaseWorld(calls);
   world.create({ variants: [FP32, INT8] });
   if (mishap !== null) calls.spoil(at, mishap);
   await world.settle(() => {
@@ -423,7 +346,7 @@ test("whatever call goes wrong however, the verdict is the same, and each model 
 });
 
 test("time that stands still starts nothing twice", async () => {
-  const world = createWorld();
+  const world = createReleaseWorld();
   world.create();
   for (let passes = 0; passes < 5; passes += 1) await world.pass();
   expect(world.verifier.begun()).toHaveLength(1);

@@ -1,13 +1,20 @@
-import type { ModelRelease, ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
+import type {
+  ModelRelease,
+  ModelReleaseSpec,
+  ModelReleaseStatus,
+  VariantStatus,
+} from "../api/model-release.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
 import { type Attempt, type Fault, ok, type Result } from "../base/result.ts";
-import { elapsed, type Instant, type Millis, millis, seconds } from "../base/time.ts";
+import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import type { Announcer, Resources } from "../kube/kube.ts";
 import { cycle } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import type { Meter } from "../telemetry/telemetry.ts";
+import type { VerificationKey, Verifier } from "../verification/verification.ts";
 import { type ActDeps, actOnRelease } from "./act.ts";
+import { type Asked, createAsked } from "./asked.ts";
 import { decideRelease, type ReleasePlan, type Waiting } from "./decide.ts";
 import { type ObserveDeps, observeRelease } from "./observe.ts";
 import { reportRelease } from "./report.ts";
@@ -15,6 +22,7 @@ import { type Learned, NOTHING_LEARNED, type ReleaseSeen } from "./seen.ts";
 
 export type ReleaseDeps = ObserveDeps &
   ActDeps & {
+    readonly verifier: Verifier;
     readonly releases: Resources<ModelReleaseSpec, ModelReleaseStatus>;
     readonly announcer: Announcer;
     readonly meter: Meter;
@@ -23,27 +31,41 @@ export type ReleaseDeps = ObserveDeps &
   };
 
 /**
- * Has every variant of one ModelRelease verified, and says what came of it. Nothing is remembered beforehand: a start is
- * idempotent by its key, and the verifier is looked at before anything is started. Nothing is undone in the end, so there
- * is no finalizer: a verification that nobody asks for any more ends by itself.
+ * Has every variant of one ModelRelease verified, and says what came of it. A start is idempotent by its key, and the
+ * verifier is looked at before anything is started. What the key is made of beside the spec (which release it is
+ * compared with, the round of a verification that is made again) is remembered first. There is no finalizer: what was
+ * asked for an object that is gone is cancelled from memory, and would end by itself.
  */
 export function reconcileRelease(deps: ReleaseDeps): Reconcile<ObjectKey> {
   const observe = observeRelease(deps);
   const measure = createMeasure(deps);
-  return (key, signal) => {
+  const asked = createAsked<VerificationKey>();
+  return async (key, signal) => {
+    const release = deps.releases.get(key);
+    if (release === undefined || release.deleting) {
+      deps.turns.leave(key);
+      return await cancelAll(deps, asked.gone(key), signal);
+    }
     let learned: Learned = NOTHING_LEARNED;
     const learn = (more: Partial<Learned>) => {
       learned = { ...learned, ...more };
     };
-    return cycle<ObjectKey, ReleaseSeen, ReleasePlan>({
+    return await cycle<ObjectKey, ReleaseSeen, ReleasePlan>({
       observe,
       decide: decideRelease,
-      commit: async (seen) => ok(seen),
+      commit: async (seen, plan, during) => {
+        await cancelAll(deps, noteAsked(asked, seen, plan), during);
+        if (!isToRemember(seen, plan)) return ok(seen);
+        const outcome = { acted: ok(undefined), learned };
+        const published = await publish(deps, seen, plan, outcome, during);
+        return published.ok ? ok({ ...seen, release: published.value }) : published;
+      },
       act: actOnRelease(deps, learn),
       report: async (seen, plan, acted, during) => {
         const published = await publish(deps, seen, plan, { acted, learned }, during);
-        if (published.ok) measure(seen.release, learned, published.value);
-        return published.ok ? ok(undefined) : published;
+        if (!published.ok) return published;
+        measure(seen.release, learned, published.value.status ?? {});
+        return ok(undefined);
       },
       rest: (seen, plan) => rest(seen, plan, deps.random),
     })(key, signal);
@@ -56,34 +78,90 @@ async function publish(
   plan: ReleasePlan,
   { acted, learned }: { readonly acted: Result<void, Fault>; readonly learned: Learned },
   signal: AbortSignal,
-): Attempt<ModelReleaseStatus> {
+): Attempt<ModelRelease> {
   const { release } = seen;
   const report = reportRelease(seen, plan, acted, learned);
-  if (canonicalJson(report.status) === canonicalJson(release.status)) return ok(report.status);
+  if (canonicalJson(report.status) === canonicalJson(release.status)) return ok(release);
   const written = await deps.releases.writeStatus(release, report.status, signal);
   if (!written.ok) return written;
   const { namespace, name, uid } = release;
   for (const note of report.notes)
     deps.announcer.announce({ kind: "ModelRelease", namespace, name, uid }, note);
-  return ok(report.status);
+  return written;
 }
 
-/** Counts verdicts as they come in, and times those whose start this process has seen. */
+/** Whether a start rests on something that only this pass knows. */
+function isToRemember({ release }: ReleaseSeen, plan: ReleasePlan): boolean {
+  return plan.variants.some(({ start, next }) => {
+    if (start === null) return false;
+    const had = release.status?.variants?.find(({ name }) => name === next.name);
+    return memoryOf(next) !== memoryOf(had);
+  });
+}
+
+function memoryOf(status: VariantStatus | undefined): string {
+  const { comparedWith, since = null } = status?.reverification ?? { comparedWith: status?.comparedWith };
+  return canonicalJson([comparedWith ?? null, since]);
+}
+
+/** @returns what was asked before in the place of what is asked now. */
+function noteAsked(
+  asked: Asked<VerificationKey>,
+  { release, variants }: ReleaseSeen,
+  plan: ReleasePlan,
+): VerificationKey[] {
+  return plan.variants.flatMap(({ next, waiting }, index) => {
+    const seen = variants[index];
+    if (waiting.kind !== "verifier" || seen?.kind !== "asked") {
+      asked.ended(release.key, next.name);
+      return [];
+    }
+    return asked.note(release.key, next.name, seen.key as VerificationKey) ?? [];
+  });
+}
+
+/** Once: a verifier that does not answer runs nothing, and what is not cancelled ends by itself. */
+async function cancelAll(
+  { verifier }: Pick<ReleaseDeps, "verifier">,
+  keys: readonly VerificationKey[],
+  signal: AbortSignal,
+): Promise<Outcome> {
+  for (const key of keys) await verifier.cancel(key, signal);
+  return SETTLED;
+}
+
+/** Counts verifications as they end, and times those whose start this process has seen. */
 function createMeasure({ clock, meter }: Pick<ReleaseDeps, "clock" | "meter">) {
   const begun = new Map<string, Instant>();
   return (before: ModelRelease, learned: Learned, after: ModelReleaseStatus): void => {
+    for (const saved of Object.values(learned.saved))
+      meter.count("edgefleet_verification_reports_total", { result: saved.kind });
     for (const variant of learned.started) begun.set(`${before.uid}/${variant}`, clock.now());
-    for (const { name, verdict, reason = "" } of after.variants ?? []) {
-      if (verdict === "Pending" || verdict === "Running") continue;
-      if (before.status?.variants?.find((had) => had.name === name)?.verdict === verdict) continue;
+    for (const variant of after.variants ?? []) {
+      const had = before.status?.variants?.find(({ name }) => name === variant.name);
+      const end = endOf(variant);
+      if (end === null || (had !== undefined && endOf(had)?.id === end.id)) continue;
+      const { verdict, reason } = end;
       meter.count("edgefleet_verifications_total", { verdict, reason });
-      const start = begun.get(`${before.uid}/${name}`);
+      const start = begun.get(`${before.uid}/${variant.name}`);
       if (start === undefined) continue;
-      begun.delete(`${before.uid}/${name}`);
+      begun.delete(`${before.uid}/${variant.name}`);
       meter.observe("edgefleet_verification_duration_seconds", elapsed(start, clock.now()) / 1000, {
         verdict,
       });
     }
+  };
+}
+
+/** How a variant's last verification ended; `null`: none has yet. */
+function endOf({ reverification, ...variant }: VariantStatus) {
+  const { verdict, reason = "", attempts } = reverification ?? variant;
+  if (verdict === "Error") return { id: `Error ${attempts}`, verdict, reason };
+  if (variant.verdict !== "Passed" && variant.verdict !== "Failed") return null;
+  return {
+    id: `${variant.verdict} ${variant.verifiedAt}`,
+    verdict: variant.verdict,
+    reason: variant.reason ?? "",
   };
 }
 
@@ -96,15 +174,28 @@ function rest(seen: ReleaseSeen, plan: ReleasePlan, random: () => number): Outco
   for (const each of waiting) if (each.kind === "fault") return outcomeOfFault(each.fault);
   if (has(waiting, "blob"))
     return { kind: "wakeAfter", delay: spread(seconds(30), seconds(40)), why: "a blob is missing" };
-  let soonest: Millis | null = null;
-  for (const each of waiting) {
-    if (each.kind !== "retry") continue;
-    const left = elapsed(seen.now, each.at);
-    if (soonest === null || left < soonest) soonest = left;
-  }
-  return soonest === null
-    ? SETTLED
-    : { kind: "retry", cause: "the verification broke off", atLeast: soonest };
+  const retries = waiting.flatMap((each) => (each.kind === "retry" ? [elapsed(seen.now, each.at)] : []));
+  if (retries.length > 0)
+    return { kind: "retry", cause: "the verification broke off", atLeast: millis(Math.min(...retries)) };
+  const later = waiting.flatMap((each) => laterOf(each, seen.now));
+  if (later.length === 0) return SETTLED;
+  // Releases of one schedule do not all wake in one moment.
+  const delay = millis(Math.min(LONGEST_REST, ...later) + spread(seconds(0), seconds(30)));
+  return { kind: "wakeAfter", delay, why: "it is looked at again" };
+}
+
+/** What is waited for is also told by a trigger: this is for what no trigger saw. */
+const LOOK_AGAIN = minutes(5);
+/** Timers of many days are nobody's strength. */
+const LONGEST_REST = minutes(12 * 60);
+
+function laterOf(waiting: Waiting, now: Instant): readonly Millis[] {
+  if (waiting.kind === "reference") return [LOOK_AGAIN];
+  if (waiting.kind !== "again") return [];
+  const { next, reportAt } = waiting;
+  const report = reportAt === null ? [] : [elapsed(now, reportAt)];
+  if (next.kind === "never") return report;
+  return [...report, next.kind === "at" ? elapsed(now, next.at) : LOOK_AGAIN];
 }
 
 function has(waiting: readonly Waiting[], kind: Waiting["kind"]): boolean {

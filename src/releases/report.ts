@@ -3,8 +3,10 @@ import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts"
 import { REASONS } from "../api/reasons.ts";
 import type { Note } from "../api/resource.ts";
 import type { Fault, Result } from "../base/result.ts";
-import { faultedStatus, type ReleasePlan } from "./decide.ts";
+import { type ReleasePlan, startFailed } from "./decide.ts";
+import { requestOf, scheduleProblemOf } from "./due.ts";
 import type { Learned, ReleaseSeen } from "./seen.ts";
+import { trimmed } from "./trim.ts";
 
 export type ReleaseReport = { readonly status: ModelReleaseStatus; readonly notes: readonly Note[] };
 
@@ -13,9 +15,13 @@ type Fact = Pick<ConditionDraft, "status" | "reason" | "message">;
 /** After so many attempts that broke off a person should look; it is tried on all the same. */
 const PATIENCE = 5;
 
+/** A condition's message may have 4096 characters. */
+const LONGEST_MESSAGE = 2000;
+
 /**
  * Status and events from scratch. Conditions, in this order: Available, Verified, Ready; Reconciling or Stalled while
- * true. Verified is False for a verdict on the model only: trouble of ours leaves it Unknown.
+ * true; Reverifying and ReportStored where there is something to say. Verified is False for a verdict on the model only:
+ * trouble of ours leaves it Unknown.
  */
 export function reportRelease(
   seen: ReleaseSeen,
@@ -24,7 +30,7 @@ export function reportRelease(
   learned: Learned,
 ): ReleaseReport {
   const { release } = seen;
-  const variants = variantsAfter(seen, plan, acted, learned);
+  const variants = trimmed(variantsAfter(seen, plan, acted, learned));
   const available = availability(variants);
   const verified = verification(variants);
   const ready = available.status === "True" || verified.status === "False" ? verified : available;
@@ -34,15 +40,28 @@ export function reportRelease(
     { type: "Verified", ...verified },
     { type: "Ready", ...ready },
     ...progressOf(ready, variants),
-  ].map((draft): ConditionDraft => ({ ...draft, observedGeneration: release.generation }));
+    ...againOf(variants, scheduleProblemOf(release)),
+    ...storedOf(variants),
+  ].map(
+    (draft): ConditionDraft => ({
+      ...draft,
+      message: short(draft.message, LONGEST_MESSAGE),
+      observedGeneration: release.generation,
+    }),
+  );
   const conditions = stampConditions(had, drafts, seen.now);
+  const reverify = requestOf(release) ?? release.status?.lastHandled?.reverify;
   return {
-    status: { observedGeneration: release.generation, variants, conditions },
-    notes: notesOf(had, conditions),
+    status: {
+      observedGeneration: release.generation,
+      variants,
+      ...(reverify === undefined ? {} : { lastHandled: { reverify } }),
+      conditions,
+    },
+    notes: notesOf(had, conditions, release.status?.variants ?? [], variants),
   };
 }
 
-/** A start that did not happen leaves its variant where it was, with the reason why. */
 function variantsAfter(
   seen: ReleaseSeen,
   plan: ReleasePlan,
@@ -50,15 +69,16 @@ function variantsAfter(
   learned: Learned,
 ): readonly VariantStatus[] {
   return plan.variants.map(({ next, start }, index) => {
-    if (acted.ok || start === null || learned.started.includes(start.variant.name)) return next;
-    const { name, digest, sizeBytes, goldenDigest } = next;
-    const base = {
-      name,
-      digest,
-      ...(sizeBytes === undefined ? {} : { sizeBytes }),
-      ...(goldenDigest === undefined ? {} : { goldenDigest }),
-    };
-    return faultedStatus(base, seen.variants[index]?.had ?? null, learned.failedAt, acted.error);
+    const saved = learned.saved[next.name];
+    if (saved !== undefined) {
+      const { report: _report, reportTrouble: _trouble, ...rest } = next;
+      return saved.kind === "stored"
+        ? { ...rest, report: saved.report }
+        : { ...rest, reportTrouble: saved.trouble };
+    }
+    const one = seen.variants[index];
+    if (acted.ok || start === null || one === undefined || learned.started.includes(next.name)) return next;
+    return startFailed(seen, one, learned.failedAt, acted.error) ?? next;
   });
 }
 
@@ -110,11 +130,57 @@ function verification(variants: readonly VariantStatus[]): Fact {
   const running = variants.filter(({ verdict }) => verdict === "Running");
   if (running.length > 0)
     return { status: "Unknown", reason: REASONS.VerificationRunning, message: said(running) };
+  const again = variants.filter(({ reverification }) => reverification !== undefined);
+  const meanwhile = again.length === 0 ? "" : `; verified again meanwhile: ${namesOf(again)}`;
   return {
     status: "True",
     reason: REASONS.VerificationPassed,
-    message: `passed: ${variants.map(({ name }) => name).join(", ")}`,
+    message: `passed: ${namesOf(variants)}${meanwhile}`,
   };
+}
+
+/** What happens below a verdict that stands. */
+function againOf(
+  variants: readonly VariantStatus[],
+  scheduleProblem: string | null,
+): readonly (Fact & { readonly type: "Reverifying" })[] {
+  const words = variants.flatMap(({ name, reverification: again }) => {
+    if (again === undefined) return [];
+    const retry =
+      again.retryAt === undefined ? "" : ` (attempt ${again.attempts}, again at ${again.retryAt})`;
+    return [`${name}, ${WHY[again.cause]}: ${again.message ?? again.verdict}${retry}`];
+  });
+  const reasons = variants.flatMap(({ reverification }) => reverification?.reason ?? []);
+  const worst = reasons.find((reason) => reason !== REASONS.VerificationRunning);
+  if (words.length > 0)
+    return [
+      {
+        type: "Reverifying",
+        status: worst === undefined ? "True" : "Unknown",
+        reason: worst ?? REASONS.VerificationRunning,
+        message: words.join("; "),
+      },
+    ];
+  if (scheduleProblem === null) return [];
+  return [
+    { type: "Reverifying", status: "False", reason: REASONS.ScheduleInvalid, message: scheduleProblem },
+  ];
+}
+
+const WHY = {
+  Requested: "because it was asked for",
+  Scheduled: "because it is time",
+  VerifierChanged: "because the verifier is another one",
+} as const;
+
+function storedOf(variants: readonly VariantStatus[]): readonly (Fact & { readonly type: "ReportStored" })[] {
+  const troubled = variants.flatMap(({ name, reportTrouble }) =>
+    reportTrouble === undefined ? [] : [{ name, ...reportTrouble }],
+  );
+  const [first] = troubled;
+  if (first === undefined) return [];
+  const message = troubled.map((one) => `${one.name}: ${one.message}`).join("; ");
+  return [{ type: "ReportStored", status: "False", reason: first.reason, message }];
 }
 
 /** kstatus: Stalled is what only a person mends, Reconciling what goes on by itself. */
@@ -133,28 +199,78 @@ function said(variants: readonly VariantStatus[]): string {
   return variants.map(({ name, message }) => `${name}: ${message ?? ""}`).join("; ");
 }
 
-function notesOf(before: readonly Condition[], after: readonly Condition[]): readonly Note[] {
+function namesOf(variants: readonly VariantStatus[]): string {
+  return variants.map(({ name }) => name).join(", ");
+}
+
+function short(text: string, limit: number): string {
+  return text.length <= limit ? text : `${text.slice(0, limit - 1)}…`;
+}
+
+/** The checks that failed, with what was measured and what it was held against. */
+function failuresOf(variants: readonly VariantStatus[]): string {
+  const parts = variants.flatMap(({ name, verdict, checks = [], message }) => {
+    if (verdict !== "Failed") return [];
+    const check = checks.find(({ outcome }) => outcome === "Failed");
+    if (check === undefined) return [`${name}: ${message ?? ""}`];
+    const bound = check.bound === undefined ? "" : `, bound ${check.bound}`;
+    const figures = check.measured === undefined ? "" : ` measured ${check.measured}${bound}:`;
+    return [`${name}: ${check.name}${figures} ${message ?? ""}`];
+  });
+  return parts.join("; ");
+}
+
+function notesOf(
+  before: readonly Condition[],
+  after: readonly Condition[],
+  had: readonly VariantStatus[],
+  variants: readonly VariantStatus[],
+): readonly Note[] {
   const turned = (type: string): Condition | null => {
-    const had = findCondition(before, type);
-    const has = findCondition(after, type);
-    return has === undefined || (had?.status === has.status && had.reason === has.reason) ? null : has;
+    const was = findCondition(before, type);
+    const is = findCondition(after, type);
+    return is === undefined || (was?.status === is.status && was.reason === is.reason) ? null : is;
   };
   const available = turned("Available");
   const verified = turned("Verified");
+  const again = turned("Reverifying");
+  const stored = turned("ReportStored");
   return [
     ...(available?.reason === REASONS.BlobMissing ? [warning(REASONS.BlobMissing, available)] : []),
     ...(available?.reason === REASONS.StoreDenied ? [warning(REASONS.StoreDenied, available)] : []),
-    ...(verified?.status === "False" ? [warning(REASONS.VerificationFailed, verified)] : []),
+    ...(verified?.status === "False"
+      ? [warning(REASONS.VerificationFailed, { message: failuresOf(variants) })]
+      : []),
     ...(verified?.reason === REASONS.VerificationError ? [warning(REASONS.VerificationError, verified)] : []),
     ...(verified?.reason === REASONS.VerifierUnavailable
       ? [warning(REASONS.VerifierUnavailable, verified)]
       : []),
+    ...(verified?.reason === REASONS.ReferenceMissing ? [warning(REASONS.ReferenceMissing, verified)] : []),
     ...(verified?.status === "True"
-      ? [{ type: "Normal", reason: REASONS.VerificationPassed, message: verified.message } as const]
-      : []),
+      ? [{ type: "Normal", reason: REASONS.VerificationPassed, message: passesOf(variants) } as const]
+      : passedAgain(had, variants)),
+    ...(again !== null && again.status !== "True" ? [warning(again.reason, again)] : []),
+    ...(stored === null ? [] : [warning(REASONS.ReportNotStored, stored)]),
   ];
 }
 
-function warning(reason: string, { message }: Condition): Note {
+function passesOf(variants: readonly VariantStatus[]): string {
+  const words = variants.map(({ name, checks = [] }) => {
+    const passed = checks.filter(({ outcome }) => outcome === "Passed").map((check) => check.name);
+    return passed.length === 0 ? name : `${name} (${passed.join(", ")})`;
+  });
+  return `passed: ${words.join(", ")}`;
+}
+
+function passedAgain(had: readonly VariantStatus[], variants: readonly VariantStatus[]): readonly Note[] {
+  const again = variants.filter(({ name, verdict, verifiedAt }) => {
+    const before = had.find((one) => one.name === name);
+    return verdict === "Passed" && before?.verdict === "Passed" && before.verifiedAt !== verifiedAt;
+  });
+  if (again.length === 0) return [];
+  return [{ type: "Normal", reason: REASONS.VerificationPassed, message: `passed again: ${namesOf(again)}` }];
+}
+
+function warning(reason: string, { message }: Pick<Condition, "message">): Note {
   return { type: "Warning", reason, message };
 }

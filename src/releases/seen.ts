@@ -1,6 +1,14 @@
-import type { CheckResult, ModelRelease, Variant, VariantStatus } from "../api/model-release.ts";
+import type {
+  CheckResult,
+  ModelRelease,
+  ReportTrouble,
+  Variant,
+  VariantStatus,
+} from "../api/model-release.ts";
 import type { Fault } from "../base/result.ts";
-import type { Instant } from "../base/time.ts";
+import type { Instant, Timestamp } from "../base/time.ts";
+import type { Cause } from "./due.ts";
+import type { Reference } from "./references.ts";
 
 export type BlobSeen =
   /** Nothing depends on it in this pass. */
@@ -23,14 +31,45 @@ export type ReportSeen =
     }
   | { readonly kind: "error"; readonly reason: string; readonly message: string };
 
+/** A verdict that holds while the same is verified again. */
+export type Standing = {
+  readonly verdict: VariantStatus;
+  /** The round: when it was decided to verify again. */
+  readonly since: Timestamp;
+  readonly cause: Cause;
+};
+
+export type ReferenceSeen = Reference & { readonly found: BlobSeen };
+
+/** When a verdict that stands is looked at again. */
+export type Next =
+  | { readonly kind: "never" }
+  | { readonly kind: "at"; readonly at: Instant }
+  /** It is due, and others come first. */
+  | { readonly kind: "turn" }
+  /** The verifier did not say its version, so nobody knows. */
+  | { readonly kind: "unknown" };
+
 export type VariantSeen = {
   readonly variant: Variant;
-  /** What the status says of exactly these bytes, golden set and checks; `null`: nothing. */
+  /**
+   * What the status says of exactly these bytes, golden set and checks; `null`: nothing. Of what is verified again: how
+   * far that has come.
+   */
   readonly had: VariantStatus | null;
+  readonly standing: Standing | null;
 } & (
-  | { readonly kind: "settled"; readonly had: VariantStatus }
-  /** The verification broke off, and it is not time yet to try again. */
-  | { readonly kind: "waiting"; readonly had: VariantStatus; readonly retryAt: Instant }
+  | {
+      readonly kind: "settled";
+      readonly had: VariantStatus;
+      /** Whether its full report is to be brought to the store now. */
+      readonly save: boolean;
+      readonly next: Next;
+    }
+  /** The verification broke off, and it is not time yet to try again, or not its turn. */
+  | { readonly kind: "waiting"; readonly had: VariantStatus; readonly retryAt: Instant | null }
+  /** What it is to be compared with does not exist. */
+  | { readonly kind: "unresolved"; readonly message: string; readonly blob: BlobSeen }
   | { readonly kind: "unreachable"; readonly fault: Fault; readonly blob: BlobSeen }
   | {
       readonly kind: "asked";
@@ -38,6 +77,8 @@ export type VariantSeen = {
       readonly report: ReportSeen;
       readonly blob: BlobSeen;
       readonly golden: BlobSeen;
+      readonly parity: ReferenceSeen | null;
+      readonly variantParity: ReferenceSeen | null;
     }
 );
 
@@ -54,6 +95,12 @@ export type Learned = {
   readonly started: readonly string[];
   /** Which system a fault came from. */
   readonly failedAt: "store" | "verifier";
+  /** Variants whose full report was brought to the store, or not. */
+  readonly saved: Readonly<Record<string, Saved>>;
 };
 
-export const NOTHING_LEARNED: Learned = { started: [], failedAt: "verifier" };
+export type Saved =
+  | { readonly kind: "stored"; readonly report: NonNullable<VariantStatus["report"]> }
+  | { readonly kind: "failed"; readonly trouble: ReportTrouble };
+
+export const NOTHING_LEARNED: Learned = { started: [], failedAt: "verifier", saved: {} };

@@ -20,7 +20,7 @@ export type ActDeps = {
   readonly hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition">;
   readonly fleet: Pick<FleetView, "note">;
   readonly configurations: ConfigurationView;
-  readonly store: ModelStore;
+  readonly store: Pick<ModelStore, "stat" | "readUrl">;
   readonly log: Log;
 };
 

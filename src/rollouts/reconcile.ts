@@ -35,7 +35,7 @@ export type RolloutDeps = Pick<ObserveDeps, "deployments" | "releases" | "device
   readonly hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition">;
   readonly fleet: FleetView;
   readonly configurations: ConfigurationView;
-  readonly store: ModelStore;
+  readonly store: Pick<ModelStore, "stat" | "readUrl">;
   readonly announcer: Announcer;
   readonly clock: Pick<Clock, "now">;
   readonly log: Log;

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import type { TokenCredential } from "@azure/identity";
 import {
   BlobSASPermissions,
@@ -22,7 +23,7 @@ import {
   seconds,
 } from "../base/time.ts";
 import { storeFault } from "./azure-faults.ts";
-import type { ModelStore } from "./store.ts";
+import type { Document, ModelStore } from "./store.ts";
 
 /** How the operator proves itself to the store: an account key (Azurite, or by explicit choice), or a token. */
 export type AzureStoreAccess =
@@ -88,7 +89,44 @@ export function createAzureStore(options: AzureStoreOptions): ModelStore {
       });
       return ok({ url: `${clientOf(service, blob).url}?${token}`, expiresAt: until });
     },
+    put: async (blob, document, signal) => {
+      const md5 = createHash("md5").update(document.bytes).digest();
+      const found = await call("reading the blob's properties", timeout, signal, (bounded) =>
+        clientOf(service, blob).getProperties({ abortSignal: bounded }),
+      );
+      if (!found.ok) return found;
+      const had = found.value?.contentMD5;
+      if (had !== undefined && md5.equals(had)) return ok("same");
+      // What somebody else has written in between is a conflict: it is looked at again.
+      const etag = found.value?.etag;
+      const conditions = etag === undefined ? { ifNoneMatch: "*" } : { ifMatch: etag };
+      const written = await call("writing a blob", timeout, signal, (bounded) =>
+        upload(service, blob, document, { md5, conditions, signal: bounded }),
+      );
+      if (!written.ok) return written;
+      return written.value === null
+        ? err({ kind: "rejected", message: "writing a blob: there is no such container" })
+        : ok("written");
+    },
   };
+}
+
+function upload(
+  service: BlobServiceClient,
+  { container, path }: BlobReference,
+  { bytes, contentType }: Document,
+  how: {
+    readonly md5: Uint8Array;
+    readonly conditions: { readonly ifNoneMatch: string } | { readonly ifMatch: string };
+    readonly signal: AbortSignal;
+  },
+) {
+  const client = service.getContainerClient(container).getBlockBlobClient(path);
+  return client.upload(bytes, bytes.length, {
+    blobHTTPHeaders: { blobContentType: contentType, blobContentMD5: how.md5 },
+    conditions: how.conditions,
+    abortSignal: how.signal,
+  });
 }
 
 type SasValues = Parameters<typeof generateBlobSASQueryParameters>[0];

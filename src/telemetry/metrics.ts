@@ -107,6 +107,11 @@ export const METRICS = {
     help: "Verifications that ended, by verdict and reason.",
     labels: ["verdict", "reason"],
   },
+  edgefleet_verification_reports_total: {
+    type: "counter",
+    help: "Full reports brought to the blob store: stored, or failed (tried again where that may help).",
+    labels: ["result"],
+  },
   edgefleet_verification_duration_seconds: {
     type: "histogram",
     help: "Duration of one verification, from its start to its verdict.",

@@ -1,7 +1,12 @@
 import { Buffer } from "node:buffer";
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { type Problem, parse, problemText } from "../api/parse.ts";
-import { verifierProblemSchema, verifierVersionSchema, verifyReportSchema } from "../api/verifier-wire.ts";
+import {
+  fullReportSchema,
+  verifierProblemSchema,
+  verifierVersionSchema,
+  verifyReportSchema,
+} from "../api/verifier-wire.ts";
 import { type Attempt, err, type Fault, ok, type Result } from "../base/result.ts";
 import { type Millis, seconds } from "../base/time.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
@@ -17,7 +22,8 @@ type Call = { readonly method: "GET" | "PUT" | "DELETE"; readonly path: string; 
 type Answer = { readonly status: number; readonly body: string; readonly retryAfter: number };
 
 const TIMEOUT = seconds(10);
-const LARGEST_BODY = 1_048_576;
+/** A model of a million nodes has many operators and tensors to tell of. */
+const LARGEST_BODY = 4_194_304;
 const CONNECTIONS = 4;
 
 /** The port `Verifier` over the sidecar's Unix socket. */
@@ -50,6 +56,14 @@ export function createVerifierClient({ socketPath, timeout = TIMEOUT }: Verifier
       const answer = await call({ method: "PUT", path: pathOf(key), body: request }, signal);
       if (!answer.ok) return answer;
       return answer.value.status === 202 ? ok(undefined) : err(faultOf(answer.value));
+    },
+    report: async (key, signal) => {
+      const answer = await call({ method: "GET", path: `${pathOf(key)}/report` }, signal);
+      if (!answer.ok) return answer;
+      if (answer.value.status === 404) return ok(null);
+      return answer.value.status === 200
+        ? bodyOf(answer.value, (raw) => parse(fullReportSchema, raw))
+        : err(faultOf(answer.value));
     },
     cancel: async (key, signal) => {
       const answer = await call({ method: "DELETE", path: pathOf(key) }, signal);

@@ -7,12 +7,14 @@ export type Question = Pick<VerifyRequest, "checks"> & {
   readonly golden: Pick<Download, "digest"> | null;
   readonly parity: Pick<Download, "digest"> | null;
   readonly variantParity: Pick<Download, "digest"> | null;
+  /** Asked again: when that was decided. `null` or left out: asked for the first time. */
+  readonly round?: string | null;
 };
 
 /**
  * The identity of a verdict: 64 hexadecimal digits over the digests, the checks and the verifier's version. Where the
- * files lie, who asks, and when it is asked again are no part of it: a new SAS URL, or a blob that was moved, is not a
- * new question.
+ * files lie, who asks, and by which schedule it is asked again are no part of it: a new SAS URL, or a blob that was
+ * moved, is not a new question. Asking again is one, so each round has a key of its own.
  * @param verifierVersion as `Verifier.version` answers it.
  */
 export function keyOf(request: Question, verifierVersion: string): VerificationKey {
@@ -25,6 +27,7 @@ export function keyOf(request: Question, verifierVersion: string): VerificationK
     variantParity: request.variantParity?.digest ?? null,
     checks: { ...checks, golden: golden === undefined ? null : goldenChecks },
     verifierVersion,
+    ...(typeof request.round === "string" ? { round: request.round } : {}),
   });
   return digestOf(identity).replace("sha256:", "") as VerificationKey;
 }

@@ -1,4 +1,5 @@
 import type { CheckResult, Verification } from "../api/model-release.ts";
+import type { FullReport } from "../api/verification-report.ts";
 import type { Brand } from "../base/brand.ts";
 import type { Attempt } from "../base/result.ts";
 
@@ -52,6 +53,8 @@ export type Verifier = {
   readonly look: (key: VerificationKey, signal: AbortSignal) => Attempt<VerifyReport | null>;
   /** Idempotent by key; an earlier error is started anew. */
   readonly start: (key: VerificationKey, request: VerifyRequest, signal: AbortSignal) => Attempt<void>;
+  /** Everything that led to a verdict; `null`: there is none, or it was forgotten. */
+  readonly report: (key: VerificationKey, signal: AbortSignal) => Attempt<FullReport | null>;
   /** Stops it if it runs, and forgets it. */
   readonly cancel: (key: VerificationKey, signal: AbortSignal) => Attempt<void>;
   /** The verifier's own version and that of its ONNX Runtime: a part of every key. */

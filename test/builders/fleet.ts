@@ -7,7 +7,7 @@ import type {
 } from "../../src/api/inference-deployment.ts";
 import { FINALIZER, objectKey, type Resource } from "../../src/api/resource.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { type Duration, type Instant, timestampOf } from "../../src/base/time.ts";
+import { type Duration, type Instant, instant, timestampOf } from "../../src/base/time.ts";
 
 // Objects in which only what a test is about differs from the ordinary.
 
@@ -53,6 +53,7 @@ export function resource<Spec, Status>(
     name,
     uid: `uid-of-${name}`,
     generation: 1,
+    createdAt: instant(0),
     resourceVersion: "1",
     deleting: false,
     finalizers: [FINALIZER],

@@ -36,7 +36,7 @@ async function fake(): Promise<Subject> {
   return {
     // Time in the fake is one: a URL made in the past has expired when it is opened now.
     at: (clock) => ({ ...store, readUrl: createFakeStore(clock).readUrl }),
-    put: async (blob, bytes) => store.put(blob, bytes),
+    put: async (blob, bytes) => store.upload(blob, bytes),
     open: async (url) => store.open(url),
     stop: async () => undefined,
   };
@@ -168,8 +168,40 @@ describe.each([
     });
   });
 
+  const page = (text: string) => ({ contentType: "text/html; charset=utf-8", bytes: Buffer.from(text) });
+  async function read(blob: BlobReference): Promise<string | null> {
+    const made = await store.readUrl(blob, later(realTime.now(), minutes(10)), ignored);
+    const bytes = made.ok ? await subject.open(made.value.url) : null;
+    return bytes === null ? null : Buffer.from(bytes).toString();
+  }
+
+  test("what is put can be read, is left alone where it is the same, and replaced where it is not", async () => {
+    const model = fresh();
+    await subject.put(model, Buffer.from("the model"));
+    const blob = { ...model, path: `${model.path}.verification/0123456789ab.html` };
+    expect(await store.put(blob, page("<p>first"), ignored)).toEqual({ ok: true, value: "written" });
+    const first = await store.stat(blob, ignored);
+    expect(await store.put(blob, page("<p>first"), ignored)).toEqual({ ok: true, value: "same" });
+    expect(await store.stat(blob, ignored)).toEqual(first);
+    expect(await read(blob)).toBe("<p>first");
+    expect(await store.put(blob, page("<p>second"), ignored)).toEqual({ ok: true, value: "written" });
+    expect(await read(blob)).toBe("<p>second");
+    expect(await read(model)).toBe("the model");
+  });
+
+  test("nothing is put into a container that is not there", async () => {
+    expect(await store.put(fresh(), page("<p>"), ignored)).toMatchObject({
+      ok: false,
+      error: { kind: "rejected" },
+    });
+  });
+
   test("a call that is cancelled says unavailable", async () => {
     const cancelled = AbortSignal.abort();
+    expect(await store.put(fresh(), page("<p>"), cancelled)).toMatchObject({
+      ok: false,
+      error: { kind: "unavailable" },
+    });
     expect(await store.stat(fresh(), cancelled)).toMatchObject({ ok: false, error: { kind: "unavailable" } });
   });
 });

@@ -85,7 +85,7 @@ describe("the definitions", () => {
       ["Class", "Site", "Online", "Release", "State", "Track", "Ready", "Age"],
       ["Digest", "Bucket", "Reason"],
     ],
-    ["ModelRelease", ["Model", "Version", "Verified", "Reason", "Age"], []],
+    ["ModelRelease", ["Model", "Version", "Verified", "Reason", "Age"], ["Checked", "Verifier", "Message"]],
     [
       "InferenceDeployment",
       ["Release", "Phase", "Step", "Exposed", "Updated", "Failed", "Ready", "Age"],
@@ -385,6 +385,12 @@ describe("what is refused, and why", () => {
       "spec.verification.reverify.schedule: Invalid value",
     ],
     [
+      "a reverification more often than each hour",
+      "ModelRelease",
+      release({ verification: { reverify: { every: "59m" } } }),
+      "every must be at least 1h",
+    ],
+    [
       "outputs of which one run is compared with nothing",
       "ModelRelease",
       release({ verification: { determinism: { runs: 1 } } }),
@@ -467,6 +473,16 @@ describe("what is refused, and why", () => {
     const { status, body } = await tryCreate(kind, spec);
     expect(body.message).toContain(message);
     expect([400, 422]).toContain(status);
+  });
+
+  test("a release that would be compared with itself", async () => {
+    const verification = { parity: { with: "digits-2", minimumAgreement: 1 } };
+    const { status, body } = await tryCreate("ModelRelease", release({ verification }), { name: "digits-2" });
+    expect(status).toBe(422);
+    expect(body.message).toContain("a release cannot be compared with itself");
+    expect((await tryCreate("ModelRelease", release({ verification }), { name: "digits-3" })).status).toBe(
+      201,
+    );
   });
 
   test("an object without a spec", async () => {

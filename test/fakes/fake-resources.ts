@@ -1,6 +1,7 @@
 import { FINALIZER, type ObjectKey, objectKey, type Resource } from "../../src/api/resource.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
+import { type Instant, instant } from "../../src/base/time.ts";
 import type { Resources } from "../../src/kube/kube.ts";
 import { type Calls, createCalls } from "./calls.ts";
 
@@ -12,6 +13,7 @@ export type Draft<Spec, Status> = {
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly finalizers?: readonly string[];
+  readonly createdAt?: Instant;
   readonly status?: Status;
 };
 
@@ -80,6 +82,7 @@ export function createFakeResources<Spec, Status>(
       labels = {},
       annotations = {},
       finalizers = [],
+      createdAt = instant(0),
       status,
     }) => {
       const key = objectKey(namespace, name);
@@ -89,6 +92,7 @@ export function createFakeResources<Spec, Status>(
         name,
         uid: `uid-of-${key}`,
         generation: 1,
+        createdAt,
         resourceVersion: "",
         deleting: false,
         finalizers,

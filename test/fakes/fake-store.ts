@@ -2,20 +2,24 @@ import type { BlobReference } from "../../src/api/model-release.ts";
 import { digestOf } from "../../src/base/digest.ts";
 import { err, type Fault, ok } from "../../src/base/result.ts";
 import { type Clock, type Instant, instant } from "../../src/base/time.ts";
-import type { ModelStore } from "../../src/store/store.ts";
+import type { Document, ModelStore } from "../../src/store/store.ts";
 
 export type FakeStore = ModelStore & {
-  readonly put: (blob: BlobReference, bytes: Uint8Array) => void;
+  /** As somebody else's upload. */
+  readonly upload: (blob: BlobReference, bytes: Uint8Array) => void;
   readonly remove: (blob: BlobReference) => void;
   /** Every call answers with this fault until it is `null` again. */
   readonly fail: (fault: Fault | null) => void;
   /** What a bearer of the URL gets now; `null`: refused. */
   readonly open: (url: string) => Uint8Array | null;
+  /** What was put, by `container/path`. */
+  readonly documents: () => ReadonlyMap<string, Document>;
 };
 
 /** A blob store in memory: time is the clock's, and URLs open only what they name, for as long as they say. */
 export function createFakeStore(clock: Pick<Clock, "now">): FakeStore {
   const blobs = new Map<string, Uint8Array>();
+  const documents = new Map<string, Document>();
   let failing: Fault | null = null;
   const nameOf = ({ container, path }: BlobReference) => `${container}/${path}`;
   const cancelled: Fault = { kind: "unavailable", message: "cancelled" };
@@ -38,7 +42,20 @@ export function createFakeStore(clock: Pick<Clock, "now">): FakeStore {
         expiresAt: until,
       });
     },
-    put: (blob, bytes) => void blobs.set(nameOf(blob), bytes),
+    put: async (blob, document, signal) => {
+      if (signal.aborted) return err(cancelled);
+      if (failing !== null) return err(failing);
+      const name = nameOf(blob);
+      const had = blobs.get(name);
+      if (had !== undefined && digestOf(had) === digestOf(document.bytes)) return ok("same");
+      if (![...blobs.keys()].some((other) => other.startsWith(`${blob.container}/`)))
+        return err({ kind: "rejected", message: "there is no such container" });
+      blobs.set(name, document.bytes);
+      documents.set(name, document);
+      return ok("written");
+    },
+    upload: (blob, bytes) => void blobs.set(nameOf(blob), bytes),
+    documents: () => documents,
     remove: (blob) => void blobs.delete(nameOf(blob)),
     fail: (fault) => {
       failing = fault;

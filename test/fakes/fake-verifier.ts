@@ -1,3 +1,4 @@
+import type { FullReport } from "../../src/api/verification-report.ts";
 import { ok } from "../../src/base/result.ts";
 import type {
   VerificationKey,
@@ -15,7 +16,24 @@ export type FakeVerifier = Verifier & {
   readonly forget: () => void;
   /** The requests that started (or started anew) a verification. */
   readonly begun: () => readonly VerifyRequest[];
+  /** Those that have not ended. */
+  readonly running: () => readonly VerifyRequest[];
 };
+
+function fullReportOf(verdict: Extract<VerifyReport, { readonly kind: "passed" | "failed" }>): FullReport {
+  return {
+    format: "edgefleet.dev/verification-report/v1",
+    verdict: verdict.kind === "passed" ? "Passed" : "Failed",
+    message: verdict.kind === "passed" ? "passed every check" : verdict.message,
+    ...(verdict.kind === "failed" ? { reason: verdict.reason } : {}),
+    verifierVersion: verdict.verifierVersion,
+    startedAt: "2026-01-01T00:00:00.000Z",
+    finishedAt: "2026-01-01T00:00:01.000Z",
+    model: null,
+    golden: null,
+    checks: verdict.checks.map((check) => ({ ...check, took: 1 })),
+  };
+}
 
 /** A sidecar that does what a test says: until it says anything a verification runs. */
 export function createFakeVerifier(calls: Calls = createCalls()): FakeVerifier {
@@ -34,6 +52,12 @@ export function createFakeVerifier(calls: Calls = createCalls()): FakeVerifier {
         }
         return ok(undefined);
       }),
+    report: (key) =>
+      calls.run("verifier.report", () => {
+        const report = known.get(key)?.report;
+        const verdict = report?.kind === "passed" || report?.kind === "failed" ? report : null;
+        return ok(verdict === null ? null : fullReportOf(verdict));
+      }),
     cancel: (key) =>
       calls.run("verifier.cancel", () => {
         known.delete(key);
@@ -48,5 +72,7 @@ export function createFakeVerifier(calls: Calls = createCalls()): FakeVerifier {
     },
     forget: () => known.clear(),
     begun: () => [...begun],
+    running: () =>
+      [...known.values()].flatMap(({ request, report }) => (report.kind === "running" ? [request] : [])),
   };
 }

@@ -449,7 +449,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       }),
   };
 
-  const store: ModelStore = {
+  const store: Pick<ModelStore, "stat" | "readUrl"> = {
     stat: () => calls.run("store.stat", () => ok({ sizeBytes: 102_400, etag: "1" })),
     readUrl: ({ container, path }, expiresAt) =>
       calls.run("store.readUrl", () =>

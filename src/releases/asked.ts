@@ -1,0 +1,43 @@
+import type { ObjectKey } from "../api/resource.ts";
+
+/**
+ * Which verifications are under way for whom, so that what nobody wants any more can be stopped. Kept in memory: a
+ * finalizer would hold an object back for no more than an early end of something that ends by itself.
+ */
+export type Asked<Verification> = {
+  /** @returns what was asked for this variant before, if it was another and nobody else waits for it. */
+  readonly note: (key: ObjectKey, variant: string, asked: Verification) => Verification | null;
+  /** It has ended. */
+  readonly ended: (key: ObjectKey, variant: string) => void;
+  /** The object is gone. @returns what nobody waits for any more. */
+  readonly gone: (key: ObjectKey) => readonly Verification[];
+};
+
+export function createAsked<Verification>(): Asked<Verification> {
+  const byObject = new Map<ObjectKey, Map<string, Verification>>();
+
+  function isWanted(asked: Verification): boolean {
+    for (const variants of byObject.values())
+      for (const other of variants.values()) if (other === asked) return true;
+    return false;
+  }
+
+  return {
+    note: (key, variant, asked) => {
+      const variants = byObject.get(key) ?? new Map<string, Verification>();
+      const before = variants.get(variant);
+      byObject.set(key, variants.set(variant, asked));
+      return before === undefined || isWanted(before) ? null : before;
+    },
+    ended: (key, variant) => {
+      const variants = byObject.get(key);
+      variants?.delete(variant);
+      if (variants?.size === 0) byObject.delete(key);
+    },
+    gone: (key) => {
+      const left = [...new Set(byObject.get(key)?.values() ?? [])];
+      byObject.delete(key);
+      return left.filter((asked) => !isWanted(asked));
+    },
+  };
+}

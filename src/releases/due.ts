@@ -1,0 +1,54 @@
+import type { ModelRelease, Reverification, VariantStatus } from "../api/model-release.ts";
+import { nextTime, parseSchedule } from "../base/cron.ts";
+import { type Instant, instantOf, later, millis, millisOf } from "../base/time.ts";
+
+export type Cause = Reverification["cause"];
+
+/** Whether a verdict that stands is to be reached anew. */
+export type Due =
+  | { readonly kind: "now"; readonly cause: Cause }
+  /** `null`: not by the clock. */
+  | { readonly kind: "later"; readonly at: Instant | null };
+
+/** Its value is a token: a new one asks for one more verification. */
+export const REVERIFY_ANNOTATION = "edgefleet.dev/reverify";
+const LONGEST_TOKEN = 256;
+const SHORTEST_INTERVAL = 3_600_000;
+
+/** The request that has not been served yet; `null`: none. */
+export function requestOf({ annotations, status }: ModelRelease): string | null {
+  const token = annotations[REVERIFY_ANNOTATION]?.slice(0, LONGEST_TOKEN) ?? "";
+  return token === "" || token === status?.lastHandled?.reverify ? null : token;
+}
+
+/** @param verifierVersion `null`: it could not be asked. */
+export function dueOf(
+  release: ModelRelease,
+  had: VariantStatus,
+  verifierVersion: string | null,
+  now: Instant,
+): Due {
+  if (requestOf(release) !== null) return { kind: "now", cause: "Requested" };
+  if (verifierVersion !== null && had.verifierVersion !== verifierVersion)
+    return { kind: "now", cause: "VerifierChanged" };
+  const at = nextOf(release, had.verifiedAt === undefined ? release.createdAt : instantOf(had.verifiedAt));
+  return at !== null && at <= now ? { kind: "now", cause: "Scheduled" } : { kind: "later", at };
+}
+
+/** What is wrong with the schedule, which the API server cannot check; `null`: nothing. */
+export function scheduleProblemOf(release: ModelRelease): string | null {
+  const { schedule, timeZone = "UTC" } = release.spec.verification?.reverify ?? {};
+  if (schedule === undefined) return null;
+  const parsed = parseSchedule(schedule, timeZone);
+  return parsed.ok
+    ? null
+    : `verification.reverify is not understood (${parsed.error}): it is not verified again by the clock`;
+}
+
+function nextOf(release: ModelRelease, verifiedAt: Instant): Instant | null {
+  const { every, schedule, timeZone = "UTC" } = release.spec.verification?.reverify ?? {};
+  if (every !== undefined) return later(verifiedAt, millis(Math.max(SHORTEST_INTERVAL, millisOf(every))));
+  if (schedule === undefined) return null;
+  const parsed = parseSchedule(schedule, timeZone);
+  return parsed.ok ? nextTime(parsed.value, verifiedAt) : null;
+}

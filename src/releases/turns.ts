@@ -1,0 +1,63 @@
+import type { ObjectKey } from "../api/resource.ts";
+
+/**
+ * Verifications of what is verified already take turns, so that those of new releases never wait behind many of them.
+ * Kept in memory: what runs takes its turn back after a restart.
+ */
+export type Turns = {
+  /** Whether this variant may be verified again now; it keeps the turn until it lets go. */
+  readonly take: (key: ObjectKey, variant: string) => boolean;
+  /** For what runs already, and for what a person asked for. */
+  readonly insist: (key: ObjectKey, variant: string) => void;
+  /** It needs no turn, or no more. */
+  readonly release: (key: ObjectKey, variant: string) => void;
+  /** The object is gone. */
+  readonly leave: (key: ObjectKey) => void;
+  /** Told whose turn it is, when there is one. */
+  readonly onTurn: (listener: (key: ObjectKey) => void) => void;
+};
+
+/** @param limit how many are verified again at a time. */
+export function createTurns(limit = 1): Turns {
+  const holding = new Map<string, ObjectKey>();
+  // First come, first served: a Map is in the order of insertion.
+  const waiting = new Map<string, ObjectKey>();
+  const listeners: ((key: ObjectKey) => void)[] = [];
+  const nameOf = (key: ObjectKey, variant: string) => `${key}/${variant}`;
+
+  function insist(key: ObjectKey, variant: string): void {
+    const name = nameOf(key, variant);
+    waiting.delete(name);
+    holding.set(name, key);
+  }
+
+  function callNext(): void {
+    if (holding.size >= limit) return;
+    const [next] = waiting.values();
+    if (next !== undefined) for (const listener of listeners) listener(next);
+  }
+
+  return {
+    insist,
+    take: (key, variant) => {
+      const name = nameOf(key, variant);
+      if (holding.has(name)) return true;
+      if (holding.size >= limit) {
+        waiting.set(name, waiting.get(name) ?? key);
+        return false;
+      }
+      insist(key, variant);
+      return true;
+    },
+    release: (key, variant) => {
+      const name = nameOf(key, variant);
+      if (holding.delete(name) || waiting.delete(name)) callNext();
+    },
+    leave: (key) => {
+      for (const members of [holding, waiting])
+        for (const [name, owner] of members) if (owner === key) members.delete(name);
+      callNext();
+    },
+    onTurn: (listener) => void listeners.push(listener),
+  };
+}
