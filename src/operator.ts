@@ -170,7 +170,8 @@ async function operate(config: Config): Promise<void> {
   ];
 
   const probes = createProbes(config.probes, {
-    ready: () => devices.isSynced() && releases.isSynced() && deployments.isSynced(),
+    unready: () =>
+      devices.isSynced() && releases.isSynced() && deployments.isSynced() ? null : "caches are not filled",
     metrics: () => {
       gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
       return metrics.expose();

@@ -31,6 +31,8 @@ export const verifyRequestSchema = closed(
     parity: orNull(referenceSchema),
     variantParity: orNull(referenceSchema),
     checks: verificationSchema,
+    /** `again`: it was verified before, and may wait for what was not. Left out: `new`. */
+    urgency: Type.Optional(Type.Union([Type.Literal("new"), Type.Literal("again")])),
   }),
 );
 

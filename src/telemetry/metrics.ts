@@ -142,6 +142,87 @@ export const METRICS = {
   },
 } as const satisfies Readonly<Record<string, Metric>>;
 
+/** Every metric of the verifier sidecar: no label says whose model it was. */
+export const VERIFIER_METRICS = {
+  edgefleet_verifier_queue_depth: {
+    type: "gauge",
+    help: "Verifications that wait, by urgency: new, or again.",
+    labels: ["urgency"],
+  },
+  edgefleet_verifier_queue_tenants: {
+    type: "gauge",
+    help: "Tenants of which verifications wait.",
+    labels: [],
+  },
+  edgefleet_verifier_running: { type: "gauge", help: "1 while a verification runs, else 0.", labels: [] },
+  edgefleet_verifier_ready: {
+    type: "gauge",
+    help: "1 while verifications can be asked for, else 0.",
+    labels: [],
+  },
+  edgefleet_verifier_refused_total: {
+    type: "counter",
+    help: "Verifications that were refused because of those that wait: tenantFull (of that tenant) or full (of all).",
+    labels: ["why"],
+  },
+  edgefleet_verifier_wait_seconds: {
+    type: "histogram",
+    help: "Time from asking for a verification to its start.",
+    labels: [],
+    buckets: SLOW,
+  },
+  edgefleet_verifier_verifications_total: {
+    type: "counter",
+    help: "Verifications that ended, by outcome (passed, failed or error) and reason.",
+    labels: ["outcome", "reason"],
+  },
+  edgefleet_verifier_verification_duration_seconds: {
+    type: "histogram",
+    help: "Duration of one verification, waiting left out.",
+    labels: ["outcome"],
+    buckets: SLOW,
+  },
+  edgefleet_verifier_check_duration_seconds: {
+    type: "histogram",
+    help: "Duration of one check of a verification that came to a verdict.",
+    labels: ["check"],
+    buckets: SLOW,
+  },
+  edgefleet_verifier_children_ended_total: {
+    type: "counter",
+    help: "Processes of models that ended before they had answered: timedOut, outOfMemory, crashed, lost or cancelled.",
+    labels: ["how"],
+  },
+  edgefleet_verifier_downloads_total: {
+    type: "counter",
+    help: "Downloads by result: ok, or the reason.",
+    labels: ["result"],
+  },
+  edgefleet_verifier_download_bytes_total: {
+    type: "counter",
+    help: "Bytes that were received from stores.",
+    labels: [],
+  },
+  edgefleet_verifier_download_retries_total: {
+    type: "counter",
+    help: "Connections to stores after the first one of a download.",
+    labels: [],
+  },
+  edgefleet_verifier_cache_requests_total: {
+    type: "counter",
+    help: "Files asked of the cache: hit, miss (downloaded into it), noRoom (downloaded beside it) or damaged.",
+    labels: ["result"],
+  },
+  edgefleet_verifier_cache_evictions_total: {
+    type: "counter",
+    help: "Files that made room for others.",
+    labels: [],
+  },
+  edgefleet_verifier_cache_bytes: { type: "gauge", help: "What the cache takes on disk.", labels: [] },
+  edgefleet_verifier_cache_files: { type: "gauge", help: "Files in the cache.", labels: [] },
+  edgefleet_verifier_results: { type: "gauge", help: "Verdicts and errors that are remembered.", labels: [] },
+} as const satisfies Readonly<Record<string, Metric>>;
+
 export type MetricName = keyof typeof METRICS;
 
 export type Metrics = {
@@ -152,16 +233,19 @@ export type Metrics = {
 };
 
 /**
- * A registry of our metrics and of the process's own. A name, label or use that the table does not know is a bug; it
+ * A registry of the metrics of a table and of the process's own. A name, label or use that the table does not know is a bug; it
  * throws where `onMistake` is "throw" (development and tests) and is left out where it is "ignore".
  */
-export function createMetrics(onMistake: "throw" | "ignore"): Metrics {
+export function createMetrics(
+  onMistake: "throw" | "ignore",
+  table: Readonly<Record<string, Metric>> = METRICS,
+): Metrics {
   const registry = new Registry();
   collectDefaultMetrics({ register: registry });
   const counters = new Map<string, Counter>();
   const gauges = new Map<string, Gauge>();
   const histograms = new Map<string, Histogram>();
-  for (const [name, metric] of Object.entries<Metric>(METRICS)) {
+  for (const [name, metric] of Object.entries(table)) {
     const options = { name, help: metric.help, labelNames: [...metric.labels], registers: [registry] };
     if (metric.type === "counter") counters.set(name, new Counter(options));
     else if (metric.type === "gauge") gauges.set(name, new Gauge(options));

@@ -10,7 +10,7 @@ async function start(answers: Partial<ProbeAnswers> = {}): Promise<string> {
   const probes = createProbes(
     { host: "127.0.0.1", port: 0 },
     {
-      ready: () => true,
+      unready: () => null,
       metrics: async () => "edgefleet_leader 1\n",
       metricsType: "text/plain; version=0.0.4",
       ...answers,
@@ -38,10 +38,11 @@ test("it answers that it lives, what it measures, and nothing else", async () =>
 });
 
 test("it is ready when it is told so", async () => {
-  let ready = false;
-  const url = await start({ ready: () => ready });
-  expect((await fetch(`${url}/readyz`)).status).toBe(503);
-  ready = true;
+  let why: string | null = "caches are not filled";
+  const url = await start({ unready: () => Promise.resolve(why) });
+  const answer = await fetch(`${url}/readyz`);
+  expect([answer.status, await answer.text()]).toEqual([503, "not ready: caches are not filled\n"]);
+  why = null;
   expect((await fetch(`${url}/readyz`)).status).toBe(200);
 });
 
@@ -54,7 +55,7 @@ test("metrics that cannot be collected are an error of that request only", async
 test("a port that is taken is said at once, and a stopped server lets go of its port", async () => {
   const url = await start();
   const port = Number(new URL(url).port);
-  const answers = { ready: () => true, metrics: async () => "", metricsType: "text/plain" };
+  const answers = { unready: () => null, metrics: async () => "", metricsType: "text/plain" };
   const second = createProbes({ host: "127.0.0.1", port }, answers);
   await expect(second.run(new AbortController().signal)).rejects.toThrow(/EADDRINUSE/);
   await stops.pop()?.();

@@ -2,8 +2,8 @@ import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export type ProbeAnswers = {
-  /** Whether this replica can serve: its caches are filled. */
-  readonly ready: () => boolean;
+  /** Why this process cannot serve yet, or any more; `null`: it can. */
+  readonly unready: () => string | null | Promise<string | null>;
   readonly metrics: () => Promise<string>;
   readonly metricsType: string;
   /** Called once it listens, with the port (the one the machine chose where 0 was asked for). */
@@ -28,10 +28,10 @@ export function createProbes(
     switch (path) {
       case "/healthz":
         return send(response, 200, "ok\n");
-      case "/readyz":
-        return answers.ready()
-          ? send(response, 200, "ok\n")
-          : send(response, 503, "not ready: caches are not filled\n");
+      case "/readyz": {
+        const why = await answers.unready();
+        return why === null ? send(response, 200, "ok\n") : send(response, 503, `not ready: ${why}\n`);
+      }
       case "/metrics":
         return send(response, 200, await answers.metrics(), answers.metricsType);
       default:

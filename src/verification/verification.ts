@@ -27,6 +27,8 @@ export type VerifyRequest = {
   readonly parity: Reference | null;
   readonly variantParity: Reference | null;
   readonly checks: Verification;
+  /** `again`: it was verified before, and may wait for what was not. Left out: `new`. */
+  readonly urgency?: "new" | "again";
 };
 
 export type VerifyReport =

@@ -6,10 +6,16 @@ import { REASONS, type Reason } from "../api/reasons.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { type Clock, durationText, elapsed, type Millis, millis, seconds } from "../base/time.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
+import type { Meter } from "../telemetry/telemetry.ts";
 import type { Download } from "../verification/verification.ts";
 
 /** A fact about us, the network or the store; never one about the model. It never quotes the url, which is a secret. */
-export type DownloadFault = { readonly reason: Reason; readonly message: string };
+export type DownloadFault = {
+  readonly reason: Reason;
+  readonly message: string;
+  /** There was no room on the disk. */
+  readonly diskFull?: boolean;
+};
 
 export type DownloadLimits = {
   /** For everything, retries included. */
@@ -22,7 +28,7 @@ export type DownloadLimits = {
   readonly pause: Millis;
 };
 
-/** Gets a file: it is at `path` then, with this digest, whether or not that is the one expected. */
+/** Gets a file. It has this digest, and is at `path` if that is the one expected. */
 export type Fetch = (
   from: Download,
   to: string,
@@ -36,25 +42,26 @@ export const DOWNLOAD_LIMITS: DownloadLimits = {
   pause: seconds(1),
 };
 
+const UNCOUNTED: Meter = { count: () => undefined, gauge: () => undefined, observe: () => undefined };
+
 /** How one connection ended: `again` is worth another one, `over` is not. */
 type End =
   | { readonly kind: "done" }
   | { readonly kind: "again"; readonly fault: DownloadFault }
   | { readonly kind: "over"; readonly fault: DownloadFault };
 
-/** What has arrived so far: a lost connection is resumed here. */
-type Progress = { bytes: number; hash: Hash; etag: string | null };
+/** What has arrived so far: a lost connection is resumed here. `received` counts what had to be thrown away, too. */
+type Progress = { bytes: number; received: number; hash: Hash; etag: string | null };
 
 /**
  * Streams a blob into a new private file and hashes it on the way. At most `sizeBytes` are ever written; redirects are
  * not followed, and nothing is decoded, so that the digest is that of the stored bytes.
  * @returns the sha256 of what came (`sha256:…`), whether or not it is the expected one.
  */
-export async function download(
+async function download(
   from: Download,
   to: string,
-  limits: DownloadLimits,
-  clock: Clock,
+  { limits, clock, meter }: { readonly limits: DownloadLimits; readonly clock: Clock; readonly meter: Meter },
   signal: AbortSignal,
 ): Promise<Result<string, DownloadFault>> {
   using within = linkedSignal(signal);
@@ -63,10 +70,13 @@ export async function download(
   let file: FileHandle | null = null;
   try {
     file = await open(to, "wx", 0o640);
-    const progress: Progress = { bytes: 0, hash: createHash("sha256"), etag: null };
+    const progress: Progress = { bytes: 0, received: 0, hash: createHash("sha256"), etag: null };
     let pause: number = limits.pause;
+    let counted = 0;
     for (let attempt = 1; ; attempt += 1) {
       const end = await fetchInto(file, from, progress, limits.idle, within.signal);
+      meter.count("edgefleet_verifier_download_bytes_total", {}, progress.received - counted);
+      counted = progress.received;
       if (end.kind === "done") return ok(`sha256:${progress.hash.digest("hex")}`);
       if (signal.aborted) return err(unavailable("the download was cancelled"));
       if (within.signal.aborted)
@@ -74,11 +84,16 @@ export async function download(
       if (end.kind === "over") return err(end.fault);
       if (attempt >= limits.attempts)
         return err({ ...end.fault, message: `${end.fault.message} (${attempt} connections tried)` });
+      meter.count("edgefleet_verifier_download_retries_total");
       await clock.sleep(millis(pause), within.signal);
       pause *= 2;
     }
   } catch (thrown) {
-    return err({ reason: REASONS.VerificationError, message: `cannot write the file: ${codeOf(thrown)}` });
+    return err({
+      reason: REASONS.VerificationError,
+      message: `cannot write the file: ${codeOf(thrown)}`,
+      ...(codeOf(thrown) === "ENOSPC" ? { diskFull: true } : {}),
+    });
   } finally {
     clearTimeout(timer);
     await file?.close();
@@ -86,9 +101,10 @@ export async function download(
 }
 
 /** Downloads each file to where it is wanted. */
-export function downloader(limits: DownloadLimits, clock: Clock): Fetch {
+export function downloader(limits: DownloadLimits, clock: Clock, meter: Meter = UNCOUNTED): Fetch {
   return async (from, to, signal) => {
-    const got = await download(from, to, limits, clock, signal);
+    const got = await download(from, to, { limits, clock, meter }, signal);
+    meter.count("edgefleet_verifier_downloads_total", { result: got.ok ? "ok" : got.error.reason });
     return got.ok ? ok({ path: to, digest: got.value }) : got;
   };
 }
@@ -202,6 +218,7 @@ async function receive(
     await writeAll(file, next.value, progress.bytes);
     progress.hash.update(next.value);
     progress.bytes += next.value.length;
+    progress.received += next.value.length;
   }
   // A restarted download may have been longer before.
   await file.truncate(progress.bytes);

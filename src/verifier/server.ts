@@ -7,6 +7,7 @@ import { verifyRequestSchema } from "../api/verifier-wire.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import type { VerificationKey, VerifyRequest } from "../verification/verification.ts";
+import type { Health } from "./health.ts";
 import type { Jobs } from "./jobs.ts";
 import type { Walls } from "./sandbox.ts";
 
@@ -14,6 +15,7 @@ export type ServerDeps = {
   readonly jobs: Jobs;
   readonly version: string;
   readonly walls: Walls;
+  readonly health: Health;
   readonly log: Log;
 };
 
@@ -24,6 +26,7 @@ export type Server = {
 
 type Reply = {
   readonly status: number;
+  /** As JSON; text as it is, where the headers say what it is. */
   readonly body: unknown;
   readonly headers?: Readonly<Record<string, string>>;
 };
@@ -100,6 +103,10 @@ async function serve(request: IncomingMessage, deps: ServerDeps): Promise<Reply>
     return method === "GET"
       ? { status: 200, body: { status: "ok", ...deps.jobs.counts() } }
       : notAllowed("GET");
+  if (url === "/readyz" || url === "/metrics") {
+    if (method !== "GET") return notAllowed("GET");
+    return url === "/readyz" ? ready(deps.health) : metrics(deps.health);
+  }
   if (url === "/v1/version")
     return method === "GET"
       ? { status: 200, body: { version: deps.version, walls: deps.walls } }
@@ -127,6 +134,15 @@ async function serve(request: IncomingMessage, deps: ServerDeps): Promise<Reply>
   }
 }
 
+async function ready(health: Health): Promise<Reply> {
+  const why = await health.unready();
+  return why === null ? { status: 200, body: { status: "ready" } } : problem(503, `not ready: ${why}`);
+}
+
+async function metrics(health: Health): Promise<Reply> {
+  return { status: 200, body: await health.metrics(), headers: { "content-type": health.metricsType } };
+}
+
 async function put(request: IncomingMessage, key: VerificationKey, jobs: Jobs): Promise<Reply> {
   const body = await readBody(request);
   if (body === null)
@@ -140,10 +156,9 @@ async function put(request: IncomingMessage, key: VerificationKey, jobs: Jobs): 
     case "accepted":
       return { status: 202, body: { key } };
     case "full":
-      return {
-        ...problem(429, "too many verifications are waiting"),
-        headers: { "retry-after": String(RETRY_AFTER_SECONDS) },
-      };
+      return later("too many verifications are waiting");
+    case "tenantFull":
+      return later("too many verifications of this tenant are waiting");
     case "draining":
       return problem(503, "the verifier is shutting down");
   }
@@ -185,6 +200,10 @@ function parseJson(body: string): Result<unknown, string> {
   }
 }
 
+function later(error: string): Reply {
+  return { ...problem(429, error), headers: { "retry-after": String(RETRY_AFTER_SECONDS) } };
+}
+
 function problem(status: number, error: string): Reply {
   return { status, body: { error } };
 }
@@ -193,8 +212,13 @@ function notAllowed(allow: string): Reply {
   return { ...problem(405, `only ${allow}`), headers: { allow } };
 }
 
+function textOf(body: unknown): string {
+  if (typeof body === "string") return body;
+  return body === null ? "" : JSON.stringify(body);
+}
+
 function send(response: ServerResponse, { status, body, headers }: Reply): void {
-  const text = body === null ? "" : JSON.stringify(body);
+  const text = textOf(body);
   response.writeHead(status, {
     "content-type": "application/json",
     "content-length": Buffer.byteLength(text),

@@ -1,3 +1,4 @@
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { bytesOf } from "../base/quantity.ts";
 
@@ -5,6 +6,11 @@ export type Settings = {
   readonly socket: string;
   readonly workdir: string;
   readonly memoryBytes: number;
+  readonly cacheDir: string;
+  /** 0: nothing is kept. */
+  readonly cacheBytes: number;
+  /** Where probes and metrics are served over TCP; `null`: nowhere. */
+  readonly probes: { readonly host: string; readonly port: number } | null;
 };
 
 export type ParsedSettings =
@@ -13,6 +19,8 @@ export type ParsedSettings =
   | { readonly kind: "mistakes"; readonly mistakes: readonly string[] };
 
 const LEAST_MEMORY = 128 * 2 ** 20;
+/** In the workdir. */
+const CACHE = "blobs";
 /** Of a Unix socket's path, on every system that we run on. */
 const LONGEST_SOCKET = 100;
 
@@ -20,11 +28,20 @@ const FLAGS = {
   socket: { default: "/run/edgefleet/verifier.sock", help: "Unix socket to serve on" },
   workdir: {
     default: "/var/lib/edgefleet-verifier",
-    help: "directory for downloads; what is left in it of an earlier life is removed",
+    help: "directory for downloads and verdicts; half work of an earlier life is removed",
   },
   "memory-limit": {
     default: "2Gi",
     help: "memory that one model may use, such as 512Mi or 2Gi; at least 128Mi",
+  },
+  "cache-size": {
+    default: "4Gi",
+    help: "disk for files that were downloaded before, such as 512Mi or 8Gi; 0 keeps none",
+  },
+  "cache-dir": { default: "", help: "directory for them; left out: blobs in the workdir" },
+  "probe-address": {
+    default: "",
+    help: "host:port to serve /healthz, /readyz and /metrics on, such as 0.0.0.0:8081; left out: the socket only",
   },
 } as const;
 
@@ -39,6 +56,9 @@ export function parseSettings(args: readonly string[]): ParsedSettings {
       socket: { type: "string" },
       workdir: { type: "string" },
       "memory-limit": { type: "string" },
+      "cache-size": { type: "string" },
+      "cache-dir": { type: "string" },
+      "probe-address": { type: "string" },
       help: { type: "boolean", short: "h" },
     },
     strict: false,
@@ -66,13 +86,35 @@ export function parseSettings(args: readonly string[]): ParsedSettings {
     mistakes.push(
       `--memory-limit: "${text("memory-limit")}" is not a size of at least 128Mi, such as 512Mi or 2Gi`,
     );
-  if (mistakes.length > 0 || memoryBytes === null) return { kind: "mistakes", mistakes };
-  return { kind: "settings", settings: { socket, workdir, memoryBytes } };
+  const cacheBytes = text("cache-size") === "0" ? 0 : bytesOf(text("cache-size"));
+  if (cacheBytes === null)
+    mistakes.push(`--cache-size: "${text("cache-size")}" is not a size, such as 512Mi or 8Gi, or 0`);
+  const cacheDir = text("cache-dir") === "" ? join(workdir, CACHE) : text("cache-dir");
+  if (text("cache-dir") !== "" && !cacheDir.startsWith("/"))
+    mistakes.push(`--cache-dir: "${cacheDir}" is not an absolute path`);
+  if (cacheDir === workdir)
+    mistakes.push(`--cache-dir: "${cacheDir}" is the workdir; give it one of its own`);
+  const address = text("probe-address");
+  const probes = addressOf(address);
+  if (address !== "" && probes === null)
+    mistakes.push(`--probe-address: "${address}" is not host:port, such as 0.0.0.0:8081`);
+  if (mistakes.length > 0 || memoryBytes === null || cacheBytes === null)
+    return { kind: "mistakes", mistakes };
+  return { kind: "settings", settings: { socket, workdir, memoryBytes, cacheDir, cacheBytes, probes } };
+}
+
+/** `null` for anything but `host:port`. */
+function addressOf(written: string): Settings["probes"] {
+  const [, host, port] = /^(\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})$/.exec(written) ?? [];
+  return host === undefined || Number(port) > 65_535
+    ? null
+    : { host: host.replaceAll(/[[\]]/g, ""), port: Number(port) };
 }
 
 function helpText(): string {
   const rows = Object.entries(FLAGS).map(
-    ([name, { default: fallback, help }]) => `  --${name.padEnd(14)} ${help} (default ${fallback})`,
+    ([name, { default: fallback, help }]) =>
+      `  --${name.padEnd(14)} ${help}${fallback === "" ? "" : ` (default ${fallback})`}`,
   );
   return [
     "edgefleet-verifier: runs ONNX models and says whether they are what their release says",

@@ -45,6 +45,7 @@ import type {
   VerifyReport,
   VerifyRequest,
 } from "../verification/verification.ts";
+import type { Settings } from "./settings.ts";
 import { type Sidecar, type SidecarDeps, startSidecar } from "./sidecar.ts";
 
 // The whole sidecar: a real socket, real downloads over loopback, real child processes with ONNX Runtime.
@@ -642,10 +643,10 @@ describe("a life of the sidecar", () => {
     const key = await begin(request, own.client);
     await until(key, "Latency", own.client);
     expect(children().length).toBe(1);
-    expect(await readdir(own.workdir)).toHaveLength(1);
+    expect(await workOf(own.workdir)).toHaveLength(1);
     await stop();
     expect(children()).toEqual([]);
-    expect(await readdir(own.workdir)).toEqual([]);
+    expect(await workOf(own.workdir)).toEqual([]);
     await expect(stat(own.socket)).rejects.toMatchObject({ code: "ENOENT" });
     expect(await own.client.look(key, SIGNAL)).toMatchObject({ ok: false, error: { kind: "unavailable" } });
   });
@@ -658,12 +659,12 @@ describe("a life of the sidecar", () => {
     const stale = join(directory, "crashed.sock");
     await leaveStaleSocket(stale);
     const { stop } = await startBench("crashed", bench.blobs);
-    expect(await readdir(workdir)).toEqual(["keep.me"]);
+    expect((await readdir(workdir)).sort()).toEqual(["blobs", "keep.me", "results"]);
     await stop();
   });
 
   test("does not begin while another one serves the socket, or where a file is in its place", async () => {
-    const settings = { socket: bench.socket, workdir: join(directory, "second"), memoryBytes: MEMORY };
+    const settings = settingsFor(bench.socket, join(directory, "second"));
     const deps = { clock: systemClock(), log: recordingLog([]) };
     expect(await startSidecar(settings, deps)).toEqual({
       ok: false,
@@ -676,7 +677,9 @@ describe("a life of the sidecar", () => {
   });
 
   test("has a queue with an end, and says when to come back", async () => {
-    const { bench: own, stop } = await startBench("full", bench.blobs, { waiting: 1 });
+    const { bench: own, stop } = await startBench("full", bench.blobs, {
+      waiting: { perTenant: 1, inAll: 9 },
+    });
     const latency = { p95: duration("1s"), warmup: 0, samples: 20, batchSize: 1, threads: 1 };
     const first = requestFor(endlessModel(), { latency });
     const key = await begin(first, own.client);
@@ -709,16 +712,29 @@ async function startBench(
   const socket = join(directory, `${name}.sock`);
   const workdir = join(directory, name);
   const lines: string[] = [];
-  const sidecar = await startSidecar(
-    { socket, workdir, memoryBytes: MEMORY },
-    { clock: systemClock(), log: recordingLog(lines), downloads: DOWNLOADS, ...more },
-  );
+  const sidecar = await startSidecar(settingsFor(socket, workdir), {
+    clock: systemClock(),
+    log: recordingLog(lines),
+    downloads: DOWNLOADS,
+    ...more,
+  });
   if (!sidecar.ok) throw new Error(sidecar.error);
   const client = createVerifierClient({ socketPath: socket });
   return {
     bench: { client, sidecar: sidecar.value, blobs, socket, workdir, logged: () => lines.join("\n") },
     stop: sidecar.value.stop,
   };
+}
+
+function settingsFor(socket: string, workdir: string): Settings {
+  // Without a cache: tests that say what the store answers ask for the same bytes as others.
+  const cache = { cacheDir: join(workdir, "blobs"), cacheBytes: 0 };
+  return { socket, workdir, memoryBytes: MEMORY, ...cache, probes: null };
+}
+
+/** Directories of verifications that run. */
+async function workOf(workdir: string): Promise<readonly string[]> {
+  return (await readdir(workdir)).filter((name) => name.startsWith("verification-"));
 }
 
 /** Everything that is logged, before any redaction. */
@@ -797,7 +813,7 @@ async function verdictOn(request: VerifyRequest): Promise<VerifyReport> {
   const key = await begin(request);
   const report = await verdict(key);
   // Its files and its process are gone when the verdict is there.
-  expect(await readdir(bench.workdir)).toEqual([]);
+  expect(await workOf(bench.workdir)).toEqual([]);
   expect(children()).toEqual([]);
   // Other tests ask for the same bytes, elsewhere.
   await bench.client.cancel(key, SIGNAL);

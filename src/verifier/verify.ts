@@ -7,6 +7,7 @@ import { type Decimal, numberOf } from "../base/decimal.ts";
 import { bytesOf } from "../base/quantity.ts";
 import { ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, durationText, type Instant, millisOf, timestampOf } from "../base/time.ts";
+import type { Meter } from "../telemetry/telemetry.ts";
 import type { Reference, VerifyReport, VerifyRequest } from "../verification/verification.ts";
 import {
   type Bytes,
@@ -42,6 +43,8 @@ export type VerifyDeps = {
   /** Goes into every verdict. */
   readonly version: string;
   readonly clock: Clock;
+  /** Counts processes that end before they have answered. */
+  readonly meter?: Meter;
 };
 
 /** The verdict, and everything that led to it: `null` where there is no verdict. */
@@ -385,7 +388,10 @@ async function ask<Q extends Question>(
   | { readonly ok: false; readonly error: Step }
 > {
   const answer = await child.ask(question);
-  if (!answer.ok) return { ok: false, error: ended(name, answer.error, run.request) };
+  if (!answer.ok) {
+    run.deps.meter?.count("edgefleet_verifier_children_ended_total", { how: answer.error.kind });
+    return { ok: false, error: ended(name, answer.error, run.request) };
+  }
   if (answer.value.kind !== KINDS[question.kind]) return { ok: false, error: unexpected(name, answer.value) };
   return ok(answer.value as Extract<Answer, { readonly kind: Kinds[Q["kind"]] }>);
 }
