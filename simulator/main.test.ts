@@ -111,6 +111,17 @@ test("flags become options", () => {
   expect(parse(["--help"])).toEqual({ kind: "help" });
 });
 
+test("names that nobody could use are refused", () => {
+  expect(parse(["--host-name", "my hub", "--agent-modules", "a b,,c", "--host-name=-a"])).toEqual({
+    kind: "wrong",
+    problems: [
+      "--host-name must be a name of letters, digits, hyphens and dots",
+      "--agent-modules must be ids of modules with commas between them",
+      "--host-name must be a name of letters, digits, hyphens and dots",
+    ],
+  });
+});
+
 test("the help has every flag once, under a subject", () => {
   const help = helpText();
   const shown = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, name]) => name);
