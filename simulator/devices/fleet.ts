@@ -1,4 +1,3 @@
-import type { UpdateState } from "../../src/api/device-contract.ts";
 import { type JsonObject, valueAt } from "../base/json.ts";
 import { createRandom, hash32, shareOf } from "../base/random.ts";
 import type { Hub } from "../hub/hub.ts";
@@ -9,16 +8,8 @@ import { type Behaviour, effectsFor, inForce } from "./behaviour.ts";
 import type { Downloads } from "./downloads.ts";
 import { createEdgeRuntimes } from "./edge-runtimes.ts";
 import { type Effects, isOffline, wearOf } from "./effects.ts";
-import {
-  newSlot,
-  parsePointer,
-  recallOf,
-  resourcesOf,
-  type Slot,
-  stateReport,
-  type UpdateError,
-  windowOf,
-} from "./slot.ts";
+import { type DeviceSummary, deviceSummary, type FleetSummary, fleetSummary } from "./fleet-summary.ts";
+import { newSlot, parsePointer, recallOf, resourcesOf, type Slot, stateReport, windowOf } from "./slot.ts";
 import { createUpdates } from "./updates.ts";
 
 export type FleetOptions = {
@@ -29,30 +20,6 @@ export type FleetOptions = {
   readonly stateDelay: number;
   /** Modules that report from their first day; others only once they were given a model. */
   readonly agentModules: readonly string[];
-};
-
-export type DeviceSummary = {
-  readonly deviceId: string;
-  readonly module: string | null;
-  readonly connected: boolean;
-  readonly reachable: boolean;
-  readonly release: string | null;
-  readonly digest: string | null;
-  readonly update: {
-    readonly release: string;
-    readonly state: UpdateState;
-    readonly error: UpdateError | null;
-  } | null;
-};
-
-export type FleetSummary = {
-  /** Devices that are simulated here. */
-  readonly devices: number;
-  /** Places for models that report. */
-  readonly slots: number;
-  readonly reachable: number;
-  readonly releases: Readonly<Record<string, number>>;
-  readonly updates: Readonly<Record<string, number>>;
 };
 
 export type Fleet = {
@@ -395,37 +362,12 @@ export function createFleet(
     if (links.report(slot.session, { inference }).ok) slot.windowSince = clock.now();
   }
 
-  function summaries(): readonly DeviceSummary[] {
-    const list: DeviceSummary[] = [];
-    for (const device of devices.values())
-      for (const slot of device.slots.values()) {
-        const { update, active } = slot;
-        list.push({
-          deviceId: slot.deviceId,
-          module: slot.moduleId,
-          connected: slot.session !== null,
-          reachable: slot.session !== null && isReachable(slot.deviceId, runningEffects(slot)),
-          release: active?.release ?? null,
-          digest: active?.digest ?? null,
-          update:
-            update === null
-              ? null
-              : { release: update.pointer.release, state: update.state, error: update.error },
-        });
-      }
-    return list;
-  }
-
-  function summary(): FleetSummary {
-    const list = summaries();
-    const releases: Record<string, number> = {};
-    const states: Record<string, number> = {};
-    for (const { release, update } of list) {
-      if (release !== null) releases[release] = (releases[release] ?? 0) + 1;
-      if (update !== null) states[update.state] = (states[update.state] ?? 0) + 1;
-    }
-    const reachable = list.filter((one) => one.reachable).length;
-    return { devices: devices.size, slots: list.length, reachable, releases, updates: states };
+  function list(): readonly DeviceSummary[] {
+    return [...devices.values()].flatMap((device) =>
+      [...device.slots.values()].map((slot) =>
+        deviceSummary(slot, isReachable(slot.deviceId, runningEffects(slot))),
+      ),
+    );
   }
 
   return {
@@ -435,7 +377,7 @@ export function createFleet(
       behaviours = next.map((one) => inForce(one, clock.now()));
       runtimes.look();
     },
-    summary,
-    list: summaries,
+    summary: () => fleetSummary(devices.size, list()),
+    list,
   };
 }

@@ -1,6 +1,7 @@
 import { isObject, type JsonObject, setKey } from "../base/json.ts";
 import { parseTargetCondition } from "../hub/conditions.ts";
-import { configurationEtag, metricProblem, parseModulesContent } from "../hub/configurations.ts";
+import { configurationEtag } from "../hub/configuration.ts";
+import { metricProblem, parseModulesContent } from "../hub/configuration-body.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { HttpReply } from "./http-message.ts";

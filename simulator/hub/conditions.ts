@@ -1,5 +1,6 @@
 import { type Answer, ok, refuse } from "./errors.ts";
-import { type Comparison, compile, type Expression, functionNamed, type Row } from "./expression.ts";
+import { compile, type Expression, type Row } from "./expression.ts";
+import { parseCall, parseEither, takeComparison } from "./grammar.ts";
 import { type Cursor, caught, createCursor, type Parsed, tokenize } from "./lexer.ts";
 import { DEFAULT_UNSURE, type Unsure } from "./unsure.ts";
 
@@ -63,15 +64,7 @@ function parseCondition(text: string, functions: boolean): Parsed<TargetConditio
 type Grammar = { readonly subject: TargetCondition["subject"]; readonly functions: boolean };
 
 function parseOr(cursor: Cursor, grammar: Grammar): Expression {
-  let left = parseAnd(cursor, grammar);
-  while (cursor.take("OR")) left = { kind: "or", left, right: parseAnd(cursor, grammar) };
-  return left;
-}
-
-function parseAnd(cursor: Cursor, grammar: Grammar): Expression {
-  let left = parseNot(cursor, grammar);
-  while (cursor.take("AND")) left = { kind: "and", left, right: parseNot(cursor, grammar) };
-  return left;
+  return parseEither(cursor, () => parseNot(cursor, grammar));
 }
 
 function parseNot(cursor: Cursor, grammar: Grammar): Expression {
@@ -87,43 +80,11 @@ function parseNot(cursor: Cursor, grammar: Grammar): Expression {
     cursor.expect(")");
     return { kind: "call", name: "IS_DEFINED", args: [path] };
   }
-  const called = grammar.functions ? parseCall(cursor, grammar) : null;
+  const called = grammar.functions ? parseCall(cursor, () => parseOperand(cursor, grammar)) : null;
   if (called !== null) return called;
   const left = parseOperand(cursor, grammar);
-  const operator = parseOperator(cursor);
+  const operator = takeComparison(cursor) ?? cursor.fail("one of = != <> < <= > >=");
   return { kind: "compare", operator, left, right: parseOperand(cursor, grammar) };
-}
-
-/** A function that queries have; `null` where none is called. */
-function parseCall(cursor: Cursor, grammar: Grammar): Expression | null {
-  const token = cursor.peek();
-  const opens = cursor.peek(1);
-  if (token.kind !== "name" || opens.kind !== "symbol" || opens.text !== "(") return null;
-  const called = functionNamed(token.text);
-  if (called === null) return cursor.fail("a function that exists");
-  cursor.next();
-  cursor.next();
-  const args = [parseOperand(cursor, grammar)];
-  while (cursor.take(",")) args.push(parseOperand(cursor, grammar));
-  cursor.expect(")");
-  if (args.length !== called.takes)
-    throw new SyntaxError(`Line 1:${token.at}: ${called.name} takes ${called.takes} arguments`);
-  return { kind: "call", name: called.name, args };
-}
-
-const OPERATORS: readonly (readonly [string, Comparison])[] = [
-  ["=", "="],
-  ["!=", "!="],
-  ["<>", "!="],
-  ["<=", "<="],
-  [">=", ">="],
-  ["<", "<"],
-  [">", ">"],
-];
-
-function parseOperator(cursor: Cursor): Comparison {
-  for (const [text, operator] of OPERATORS) if (cursor.take(text)) return operator;
-  return cursor.fail("one of = != <> < <= > >=");
 }
 
 function parseOperand(cursor: Cursor, grammar: Grammar): Expression {

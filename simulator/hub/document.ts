@@ -45,7 +45,8 @@ export function identityDocument(identity: Identity, activity: Activity): JsonOb
   };
 }
 
-const ATTRIBUTES = [
+/** Attributes at the root of a twin: queries may write them in any case, and are answered in this one. */
+export const TWIN_ATTRIBUTES = [
   "deviceId",
   "moduleId",
   "etag",
@@ -71,7 +72,7 @@ const ATTRIBUTES = [
 /** A whole twin as GET and `SELECT *` answer with it. */
 export function twinDocument(identity: Identity, twin: Twin, activity: Activity): JsonObject {
   const document: Record<string, JsonValue> = {};
-  for (const name of ATTRIBUTES) {
+  for (const name of TWIN_ATTRIBUTES) {
     const value = attributeOf(name, identity, twin, activity);
     if (value !== undefined) document[name] = value;
   }

@@ -1,5 +1,5 @@
 import { isObject, type JsonObject, NOTHING, ownValue, setKey } from "../base/json.ts";
-import type { Configuration, Setting } from "./configurations.ts";
+import type { Configuration, Setting } from "./configuration.ts";
 import type { ConfigurationStatus } from "./twin.ts";
 
 /** One value that won, and the configuration it is from. */

@@ -9,7 +9,8 @@ import {
   withoutValueAt,
   withValueAt,
 } from "../base/json.ts";
-import type { Configuration, Configurations } from "./configurations.ts";
+import type { Configuration } from "./configuration.ts";
+import type { Configurations } from "./configurations.ts";
 import { NO_ACTIVITY, twinRow } from "./document.ts";
 import {
   byRank,

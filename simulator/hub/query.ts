@@ -1,13 +1,7 @@
+import { TWIN_ATTRIBUTES } from "./document.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
-import {
-  type Comparison,
-  compile,
-  type Evaluate,
-  type Expression,
-  functionNamed,
-  type Path,
-  type Row,
-} from "./expression.ts";
+import { compile, type Evaluate, type Expression, type Path, type Row } from "./expression.ts";
+import { parseCall, parseEither, takeComparison } from "./grammar.ts";
 import { type Cursor, caught, createCursor, type Parsed, tokenize } from "./lexer.ts";
 import { DEFAULT_UNSURE, type Unsure } from "./unsure.ts";
 
@@ -57,30 +51,6 @@ const RESERVED = new Set([
   "FALSE",
   "NULL",
 ]);
-/** Attributes at the root of a twin: written in any case, answered in this one. */
-const TWIN_ROOTS = [
-  "deviceId",
-  "moduleId",
-  "etag",
-  "deviceEtag",
-  "version",
-  "status",
-  "statusReason",
-  "statusUpdateTime",
-  "connectionState",
-  "lastActivityTime",
-  "cloudToDeviceMessageCount",
-  "authenticationType",
-  "x509Thumbprint",
-  "modelId",
-  "tags",
-  "properties",
-  "capabilities",
-  "deviceScope",
-  "parentScopes",
-  "configurations",
-];
-
 /** Attributes of what a job did to one device. */
 const JOB_ROOTS = [
   "jobId",
@@ -126,7 +96,7 @@ export function parseQuery(text: string, unsure: QueryGrammar = DEFAULT_UNSURE):
 function parseText(text: string, unsure: QueryGrammar): Parsed<Query> {
   const tokens = tokenize(text, { quotes: ["'", '"'], escape: "backslash" });
   if (!tokens.ok) return tokens;
-  return caught(() => parseSelect({ ...createCursor(tokens.value), roots: TWIN_ROOTS, unsure }));
+  return caught(() => parseSelect({ ...createCursor(tokens.value), roots: TWIN_ATTRIBUTES, unsure }));
 }
 
 function parseSelect(cursor: QueryCursor): Query {
@@ -257,15 +227,7 @@ function isReserved(text: string, kind: "name" | "bracketed"): boolean {
 }
 
 function parseOr(cursor: QueryCursor): Expression {
-  let left = parseAnd(cursor);
-  while (cursor.take("OR")) left = { kind: "or", left, right: parseAnd(cursor) };
-  return left;
-}
-
-function parseAnd(cursor: QueryCursor): Expression {
-  let left = parseNot(cursor);
-  while (cursor.take("AND")) left = { kind: "and", left, right: parseNot(cursor) };
-  return left;
+  return parseEither(cursor, () => parseNot(cursor));
 }
 
 function parseNot(cursor: QueryCursor): Expression {
@@ -274,20 +236,10 @@ function parseNot(cursor: QueryCursor): Expression {
     : parseComparison(cursor);
 }
 
-const OPERATORS: readonly (readonly [string, Comparison])[] = [
-  ["=", "="],
-  ["!=", "!="],
-  ["<>", "!="],
-  ["<=", "<="],
-  [">=", ">="],
-  ["<", "<"],
-  [">", ">"],
-];
-
 function parseComparison(cursor: QueryCursor): Expression {
   const left = parseSum(cursor);
-  for (const [text, operator] of OPERATORS)
-    if (cursor.take(text)) return { kind: "compare", operator, left, right: parseSum(cursor) };
+  const operator = takeComparison(cursor);
+  if (operator !== null) return { kind: "compare", operator, left, right: parseSum(cursor) };
   if (cursor.take("IN")) return { kind: "in", negated: false, subject: left, list: parseList(cursor) };
   if (cursor.take("NIN")) return { kind: "in", negated: true, subject: left, list: parseList(cursor) };
   return left;
@@ -343,21 +295,8 @@ function parseOperand(cursor: QueryCursor): Expression {
   if (cursor.take("TRUE")) return { kind: "literal", value: true };
   if (cursor.take("FALSE")) return { kind: "literal", value: false };
   if (cursor.take("NULL")) return { kind: "literal", value: null };
-  const called = functionNamed(token.text);
-  const opens = cursor.peek(1);
-  if (token.kind === "name" && opens.kind === "symbol" && opens.text === "(") {
-    if (called === null) return cursor.fail("a function that exists");
-    cursor.next();
-    cursor.next();
-    const parseArgument = () => cursor.within(() => parseSum(cursor));
-    const args = [parseArgument()];
-    while (cursor.take(",")) args.push(parseArgument());
-    cursor.expect(")");
-    if (args.length !== called.takes)
-      throw new SyntaxError(`Line 1:${token.at}: ${called.name} takes ${called.takes} arguments`);
-    return { kind: "call", name: called.name, args };
-  }
-  return { kind: "path", path: parsePath(cursor) };
+  const called = parseCall(cursor, () => cursor.within(() => parseSum(cursor)));
+  return called ?? { kind: "path", path: parsePath(cursor) };
 }
 
 function parsePath(cursor: QueryCursor): Path {

@@ -308,6 +308,7 @@ describe("14. MQTT: what clients say and hear, one connection for one identity, 
 
   test.each([
     ["a wrong key", {}, "A".repeat(43), 5],
+    ["the name of another hub", { username: "other.azure-devices.net/d/?api-version=2021-04-12" }, null, 5],
     [
       "the name of another device",
       { username: "simhub.azure-devices.net/e/?api-version=2021-04-12" },

@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import type { Configuration } from "../../hub/configurations.ts";
+import type { Configuration } from "../../hub/configuration.ts";
 import type { CountersReport } from "../../hub/counters.ts";
 import { EVENT_SOURCES } from "../../hub/event-feed.ts";
 import { faultDocument } from "../../hub/fault-rules.ts";
