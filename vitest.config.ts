@@ -26,6 +26,15 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: "conformance",
+          include: ["test/conformance/**/*.test.ts"],
+          testTimeout: 600_000,
+          hookTimeout: 300_000, // on a new machine the data is fetched
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: "sdk",
           include: ["test/sdk/**/*.test.ts"],
           testTimeout: 60_000,

@@ -104,6 +104,19 @@ test("texts, big-endian numbers and Fortran order are read (numpy 2, savez_compr
   });
 });
 
+test("a zip archive with sizes and counts of 64 bits is read (Python 3.11)", () => {
+  const read = readNpz(
+    Buffer.from(
+      "UEsDBC0AAAAIAAAAIVCdMoU6//////////8FABQAeC5ucHkBABAAhAAAAAAAAABIAAAAAAAAAJvsF+obEMnIUMZQrZ6SWpxcpG6loG6TaaSuo6Cell9UUpSYF59flJIKEndLzClOBYoXZyQWpAL5GkY6mjoKtQoUAC5GBiYGAFBLAwQtAAAACAAAACFQnTKFOv//////////BQAUAHkubnB5AQAQAIQAAAAAAAAASAAAAAAAAACb7BfqGxDJyFDGUK2eklqcXKRupaBuk2mkrqOgnpZfVFKUmBefX5SSChJ3S8wpTgWKF2ckFqQC+RpGOpo6CrUKFAAuRgYmBgBQSwECLQMtAAAACAAAACFQnTKFOv//////////BQAUAAAAAAAAAAAAgAEAAAAAeC5ucHkBABAAhAAAAAAAAABIAAAAAAAAAFBLAQItAy0AAAAIAAAAIVCdMoU6//////////8FABwAAAAAAAAAAACAAf////95Lm5weQEAGACEAAAAAAAAAEgAAAAAAAAAfwAAAAAAAABQSwYGLAAAAAAAAAAtAC0AAAAAAAAAAAACAAAAAAAAAAIAAAAAAAAAlgAAAAAAAAD+AAAAAAAAAFBLBgcAAAAAlAEAAAAAAAABAAAAUEsFBgAAAAACAAIAlgAAAP4AAAAAAA==",
+      "base64",
+    ),
+    LIMIT,
+  );
+  if (!read.ok) throw new Error(read.error);
+  const array = { type: "int16", shape: [2], data: Int16Array.of(1, 2) };
+  expect(Object.fromEntries(read.value)).toEqual({ x: array, y: array });
+});
+
 test("what is written is read (property)", () => {
   const name = fc.stringMatching(/^[a-zA-Z][a-zA-Z0-9_:.]{0,12}$/).filter((one) => !one.endsWith(".npy"));
   const arrays = fc.dictionary(name, anArray, { minKeys: 1, maxKeys: 4, noNullPrototype: true });

@@ -119,7 +119,7 @@ function takeTensorField({ number, varint, bytes }: Field, parts: Parts, limit: 
       parts.raw = bytes;
       return null;
     case 13:
-      return "its data is in another file; save it with the data inside";
+      return bytes === null ? null : "its data is in another file; save it with the data inside";
     case 14:
       return varint === EXTERNAL ? "its data is in another file; save it with the data inside" : null;
     case FLOAT_DATA:

@@ -34,6 +34,7 @@ const ELEMENT_TYPES = {
   float8e5m2: 19,
   uint4: 21,
   int4: 22,
+  float4e2m1: 23,
 } as const;
 export type ElementType = keyof typeof ELEMENT_TYPES;
 
