@@ -46,7 +46,11 @@ const KNOWN: readonly (readonly [RegExp, Outcome, string])[] = [
   [/^test_(gru|lstm|simple_rnn)_batchwise$/, "load", "it has only one layout of recurrent layers"],
   [/^test_convinteger_with_padding$/, "run", "it wants zero points of another shape"],
   [/^test_attention_4d_diff_heads_mask4d_padded_kv$/, "run", "it has no nonpad_kv_seqlen"],
-  [/^test_attention_.*qk_matmul_(bias|softcap)(?!.*_expanded$)/, "differs", "it hands out scores of another stage"],
+  [
+    /^test_attention_.*qk_matmul_(bias|softcap)(?!.*_expanded$)/,
+    "differs",
+    "it hands out scores of another stage",
+  ],
   [/^test_l2normalization_axis_0$/, "differs", "it answers 0 for what is normalized from zero"],
   [/^test_maxunpool_export_with_output_shape$/, "differs", "it reads indices in the smaller shape"],
   [/^test_qlinearmatmul_.*_int8_/, "differs", "the sums leave int8, where it saturates"],
