@@ -1,7 +1,8 @@
-# One image, three programs: the operator (default), the verifier sidecar, the IoT Hub simulator.
+# One image, four programs: the operator (default), the verifier sidecar, the IoT Hub simulator, edgefleet for people and CI.
 #   docker build -t edge-fleet-operator .            or: make image
 #   docker run edge-fleet-operator dist/src/verifier.js --help
 #   docker run edge-fleet-operator dist/simulator/main.js --help
+#   docker run edge-fleet-operator dist/cli/main.js --help
 # onnxruntime-node needs glibc and libstdc++: Debian or distroless/cc, not Alpine.
 ARG BASE=node:24.21.0-bookworm-slim
 
@@ -12,6 +13,7 @@ RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
 COPY src src
 COPY simulator simulator
+COPY cli cli
 RUN npm run build
 # What runs needs no compiler, no second Node, and ONNX Runtime for this platform alone (288 MB become 45).
 RUN npm prune --omit=dev --omit=optional \

@@ -54,6 +54,7 @@ type Source = { readonly path: string; readonly text: string };
 
 const rooms = sourcesIn("src").filter(({ path }) => path.includes("/"));
 const simulator = sourcesIn("simulator");
+const cli = sourcesIn("cli");
 
 describe("the code", () => {
   test("every room is in the table, and every entry of the table is a room", () => {
@@ -69,6 +70,22 @@ describe("the code", () => {
 
   test.each(simulator)("simulator/$path knows nothing of us but the device contract", (source) => {
     expect(faultsOfSimulator(source)).toEqual([]);
+  });
+});
+
+describe("the program for people", () => {
+  test.each(cli)("cli/$path knows what is verified, and nothing of clusters and hubs", (source) => {
+    expect(faultsOfCli(source)).toEqual([]);
+  });
+
+  test.each([
+    [`import { parseConfig } from "../src/config.ts";`, "../src/config.ts"],
+    [`import { advance } from "../src/rollouts/advance.ts";`, "../src/rollouts/advance.ts"],
+    [`import { runController } from "../src/runtime/controller.ts";`, "../src/runtime/controller.ts"],
+    [`import { createSimulator } from "../simulator/simulator.ts";`, "../simulator/simulator.ts"],
+    [`import ort from "onnxruntime-node";`, "onnxruntime-node"],
+  ])("and would not get away with %s", (text, culprit) => {
+    expect(faultsOfCli({ path: "main.ts", text })).toEqual([culprit]);
   });
 });
 
@@ -222,6 +239,23 @@ function faultsOfSimulator({ path, text }: Source): readonly string[] {
     .filter((target) => {
       const file = posix.join("simulator", posix.dirname(path), target);
       return !file.startsWith("simulator/") && file !== "src/api/device-contract.ts";
+    });
+}
+
+/** Rooms, files and packages of ours that the program for people may use. */
+const CLI_MAY_IMPORT = [
+  ...["src/base/", "src/api/", "src/verifier/", "src/verification/verification.ts", "src/runtime/clock.ts"],
+  ...["simulator/base/", "cli/", "node:", "typebox", "yaml"],
+];
+
+function faultsOfCli({ path, text }: Source): readonly string[] {
+  return importsOf(text)
+    .map(({ target }) => target)
+    .filter((target) => {
+      const named = target.startsWith(".") ? posix.join("cli", posix.dirname(path), target) : target;
+      return !CLI_MAY_IMPORT.some((start) =>
+        start.endsWith("/") || start === "node:" ? named.startsWith(start) : isOrIsIn(named, start),
+      );
     });
 }
 

@@ -2,6 +2,10 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { BOUND_FLAGS } from "../cli/bounds.ts";
+import { flagNames } from "../cli/command-line.ts";
+import { RELEASE_FLAGS } from "../cli/release-flags.ts";
+import { VERIFY_FLAGS } from "../cli/verify-flags.ts";
 import { ROLLBACK_REASONS } from "../src/api/inference-deployment.ts";
 import { REASONS } from "../src/api/reasons.ts";
 import { parseConfig } from "../src/config.ts";
@@ -128,6 +132,29 @@ describe("settings.md", () => {
       fallback: nameIn(fallback),
     }));
     expect(told).toEqual(flagsIn(help));
+  });
+});
+
+describe("cli.md", () => {
+  const document = read("docs/cli.md");
+  /** Flags of the tables of a section, those of `a … b` left out. */
+  const told = (heading: string) =>
+    rowsOf(section(document, heading), "flag")
+      .filter(([cell = ""]) => !cell.includes("…"))
+      .flatMap(([cell = ""]) => codeIn(cell).filter((code) => code.startsWith("--")));
+
+  test("the flags of verify are those of its help", () => {
+    expect(told("Verify").sort()).toEqual(
+      flagNames(VERIFY_FLAGS)
+        .map((name) => `--${name}`)
+        .sort(),
+    );
+  });
+
+  test("the flags of release new are those of its help; bounds are told once", () => {
+    const bounds = flagNames(BOUND_FLAGS);
+    const own = flagNames(RELEASE_FLAGS).filter((name) => !bounds.includes(name));
+    expect(told("Write a release").sort()).toEqual(own.map((name) => `--${name}`).sort());
   });
 });
 

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   externalDataModel,
+  floatTensor,
   type Graph,
   linearClassifier,
   type Message,
@@ -45,6 +46,16 @@ describe("a model file", () => {
         parameters: 15,
       },
     });
+  });
+
+  test("leaves out inputs that have an initializer, as ONNX Runtime does", () => {
+    const old = modelFile({
+      nodes: [node("Add", ["x", "b"], ["y"])],
+      initializers: [floatTensor("b", [1], [1])],
+      inputs: [tensorInfo("x", [1]), tensorInfo("b", [1])],
+      outputs: [tensorInfo("y", [1])],
+    });
+    expect(readOnnxFile(old)).toMatchObject({ ok: true, value: { inputs: [{ name: "x" }] } });
   });
 
   test("counts operators, and leaves out the functions that it brings itself", () => {

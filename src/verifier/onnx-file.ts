@@ -10,7 +10,7 @@ export type OnnxFile = {
   readonly irVersion: number;
   readonly producer: string;
   readonly opsets: readonly { readonly domain: string; readonly version: number }[];
-  /** As the file declares them. Inputs include initializers that may be overridden. */
+  /** As the file declares them. An input with an initializer need not be given: ONNX Runtime does not count it. */
   readonly inputs: readonly TensorInfo[];
   readonly outputs: readonly TensorInfo[];
   /** Tensors whose data is in another file, at any depth; at most ten of them. */
@@ -31,6 +31,7 @@ const LONGEST_TEXT = 256;
 const MOST_LISTED = 10;
 const MOST_VALUES = 10_000;
 const MOST_OPERATORS = 1000;
+const MOST_INITIALIZERS = 100_000;
 /** protobuf's own limit. */
 const LARGEST_FILE = 2 ** 31 - 1;
 
@@ -96,6 +97,8 @@ type Walk = {
   readonly opsets: { domain: string; version: number }[];
   readonly inputs: Value[];
   readonly outputs: Value[];
+  /** Names of the main graph's. */
+  readonly initializers: Set<string>;
   readonly externalTensors: string[];
   readonly operators: Map<string, { domain: string; name: string; count: number }>;
   /** Functions that the file brings itself: no operators. */
@@ -121,6 +124,7 @@ export function readOnnxFile(bytes: Uint8Array | ByteSource): Result<OnnxFile, s
     opsets: [],
     inputs: [],
     outputs: [],
+    initializers: new Set(),
     externalTensors: [],
     operators: new Map(),
     functions: new Set(),
@@ -137,7 +141,7 @@ export function readOnnxFile(bytes: Uint8Array | ByteSource): Result<OnnxFile, s
     irVersion: walk.irVersion,
     producer: walk.producer,
     opsets: walk.opsets,
-    inputs: walk.inputs.map(tensorInfoOf),
+    inputs: walk.inputs.filter(({ name }) => !walk.initializers.has(name)).map(tensorInfoOf),
     outputs: walk.outputs.map(tensorInfoOf),
     externalTensors: walk.externalTensors,
     operators: [...walk.operators]
@@ -289,6 +293,13 @@ function close(done: Frame, walk: Walk): void {
   if (done.type === "function" && walk.functions.size < MOST_OPERATORS)
     walk.functions.add(`${done.domain}/${done.name}`);
   if (done.type === "tensor" && done.inGraph) walk.parameters += done.elements;
+  if (
+    done.type === "tensor" &&
+    done.inGraph &&
+    done.graphs === 1 &&
+    walk.initializers.size < MOST_INITIALIZERS
+  )
+    walk.initializers.add(done.name);
   if (done.type === "tensor" && done.external && walk.externalTensors.length < MOST_LISTED)
     walk.externalTensors.push(done.name);
 }

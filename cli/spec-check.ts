@@ -1,0 +1,159 @@
+import type { TSchema } from "typebox";
+import { Errors } from "typebox/schema";
+import { Settings } from "typebox/system";
+import { DECIMAL_PATTERN } from "../src/base/decimal.ts";
+import { suggestion } from "./command-line.ts";
+import { isObject, type Json, keysOf, pointerTo } from "./json-pointer.ts";
+import { RULES } from "./spec-rules.ts";
+
+// What the API server does with a spec before it stores it: empty fields go, defaults come, and what is wrong is told.
+
+/** `pointer` is a JSON pointer, empty for the whole value. */
+export type Problem = { readonly pointer: string; readonly message: string };
+
+/** The library stops at eight otherwise; more than this nobody reads. */
+Settings.Set({ maxErrors: 100 });
+
+type Node = {
+  readonly properties?: Readonly<Record<string, Node>>;
+  readonly required?: readonly string[];
+  readonly items?: Node;
+  readonly default?: Json;
+  readonly pattern?: string;
+  readonly description?: string;
+  readonly "x-kubernetes-validations"?: readonly { readonly message: string }[];
+};
+
+/** Without what is empty, as the API server prunes null, and with the defaults of the schema where a field is left out. */
+export function withDefaults(schema: TSchema, value: Json): Json {
+  return filled(schema as Node, value);
+}
+
+function filled(schema: Node | undefined, value: Json): Json {
+  if (Array.isArray(value)) return value.map((item: Json) => filled(schema?.items, item));
+  if (!isObject(value)) return value;
+  const properties = schema?.properties ?? {};
+  const given = Object.entries(value)
+    .filter(([, inner]) => inner !== null)
+    .map(([key, inner]) => [key, filled(ownNode(properties, key), inner)] as const);
+  const missing = Object.entries(properties).flatMap(([key, node]) =>
+    node.default === undefined || (value[key] ?? null) !== null ? [] : [[key, node.default] as const],
+  );
+  return Object.fromEntries([...given, ...missing]);
+}
+
+/** A place and what is wrong there as one sentence. */
+export function sentence(where: string, message: string): string {
+  return /^(?:is|must|needs) /.test(message) ? `${where} ${message}` : `${where}: ${message}`;
+}
+
+/** Every way in which the value is not what the schema and its rules ask for, in the order of the value. */
+export function problemsIn(schema: TSchema, value: Json): readonly Problem[] {
+  const unknown = unknownFields(schema as Node, value, "");
+  const wrong = new Map<string, Problem>();
+  for (const error of Errors(schema, value)[1]) {
+    const pointer = error.instancePath;
+    // The first error of a place is the plainest, but for a choice of types, where it is about the first of them.
+    if (wrong.has(pointer) && error.keyword !== "anyOf") continue;
+    wrong.set(pointer, { pointer, message: messageOf(error, nodeAt(schema as Node, pointer), value) });
+  }
+  const broken = brokenRules(schema as Node, value, "").filter(({ pointer }) => !wrong.has(pointer));
+  const order = pointersIn(value, "");
+  const at = ({ pointer }: Problem) => order.indexOf(pointer);
+  return [...unknown, ...wrong.values(), ...broken].sort((a, b) => at(a) - at(b));
+}
+
+/** Of everything in the value, in its order. */
+function pointersIn(value: Json, pointer: string): readonly string[] {
+  const entries = typeof value === "object" && value !== null ? Object.entries<Json>(value) : [];
+  return [pointer, ...entries.flatMap(([key, inner]) => pointersIn(inner, pointerTo(pointer, key)))];
+}
+
+type SchemaError = ReturnType<typeof Errors>[1][number];
+
+function messageOf(error: SchemaError, node: Node | undefined, root: Json): string {
+  const [rule] = node?.["x-kubernetes-validations"] ?? [];
+  switch (error.keyword) {
+    case "pattern":
+      if (node?.pattern === DECIMAL_PATTERN) return DECIMALS;
+      if (rule === undefined && (node?.pattern?.length ?? 0) > LONGEST_PATTERN)
+        return `is not known: ${node?.description}`;
+      return rule?.message ?? error.message;
+    case "anyOf":
+      return node?.pattern === DECIMAL_PATTERN
+        ? decimalMessage(valueAt(root, error.instancePath))
+        : "must be a whole number or a text";
+    case "enum":
+      return `must be one of ${error.params.allowedValues.join(", ")}`;
+    case "required":
+      return `needs ${error.params.requiredProperties.join(", ")}`;
+    default:
+      return error.message;
+  }
+}
+
+/** Longer ones say nothing to anybody; the field's description does. */
+const LONGEST_PATTERN = 80;
+const DECIMALS = 'must be a decimal: write it like 200 or "0.95"';
+
+function decimalMessage(value: Json | undefined): string {
+  return typeof value === "number" ? `must be in quotes, as a decimal: "${value}"` : DECIMALS;
+}
+
+function unknownFields(schema: Node, value: Json, pointer: string): readonly Problem[] {
+  return inside(schema, value, pointer, unknownFields, (properties, key, at) => [
+    { pointer: at, message: `is not a field${suggestion(key, Object.keys(properties))}` },
+  ]);
+}
+
+function brokenRules(schema: Node, value: Json, pointer: string): readonly Problem[] {
+  const here = (schema["x-kubernetes-validations"] ?? [])
+    .filter(({ message }) => RULES[message]?.(value) === false)
+    .map(({ message }) => {
+      // A rule about one field of several begins with its name.
+      const [name = ""] = message.split(" ", 1);
+      const isField = isObject(value) && Object.hasOwn(value, name);
+      return isField
+        ? { pointer: pointerTo(pointer, name), message: message.slice(name.length + 1) }
+        : { pointer, message };
+    });
+  return [...here, ...inside(schema, value, pointer, brokenRules, () => [])];
+}
+
+/** Walks the fields of an object or the items of a list together with their schemas. */
+function inside(
+  schema: Node,
+  value: Json,
+  pointer: string,
+  known: (schema: Node, value: Json, pointer: string) => readonly Problem[],
+  unknown: (properties: Readonly<Record<string, Node>>, key: string, pointer: string) => readonly Problem[],
+): readonly Problem[] {
+  const { items, properties } = schema;
+  if (Array.isArray(value) && items !== undefined)
+    return value.flatMap((item: Json, index) => known(items, item, pointerTo(pointer, index)));
+  if (!isObject(value) || properties === undefined) return [];
+  return Object.entries(value).flatMap(([key, inner]) => {
+    const node = ownNode(properties, key);
+    const at = pointerTo(pointer, key);
+    return node === undefined ? unknown(properties, key, at) : known(node, inner, at);
+  });
+}
+
+function ownNode(properties: Readonly<Record<string, Node>>, key: string): Node | undefined {
+  return Object.hasOwn(properties, key) ? properties[key] : undefined;
+}
+
+function nodeAt(schema: Node, pointer: string): Node | undefined {
+  let node: Node | undefined = schema;
+  for (const key of keysOf(pointer)) node = node?.items ?? ownNode(node?.properties ?? {}, key);
+  return node;
+}
+
+function valueAt(root: Json, pointer: string): Json | undefined {
+  let value: Json | undefined = root;
+  for (const key of keysOf(pointer)) {
+    if (Array.isArray(value)) value = value[Number(key)];
+    else value = isObject(value) ? value[key] : undefined;
+  }
+  return value;
+}

@@ -1,0 +1,71 @@
+import { writeFile } from "node:fs/promises";
+import type { Verified } from "../src/verifier/verify.ts";
+import { localFiles } from "./local-files.ts";
+import { startProgress } from "./progress.ts";
+import { reportText } from "./report.ts";
+import type { Terminal } from "./terminal.ts";
+import { readVerifyFlags, type VerifyOptions, verifyHelp } from "./verify-flags.ts";
+import { verifyHere } from "./verify-here.ts";
+import { planVerification } from "./verify-plan.ts";
+import { fileFault } from "./yaml-file.ts";
+
+export const EXIT = { passed: 0, failed: 1, usage: 2, environment: 3 } as const;
+
+/** `edgefleet verify`: answers with the exit status. */
+export async function verifyCommand(
+  args: readonly string[],
+  terminal: Terminal,
+  signal: AbortSignal,
+): Promise<number> {
+  const { options, problems } = readVerifyFlags(args);
+  if (options.args.values.has("help")) {
+    terminal.out(verifyHelp());
+    return EXIT.passed;
+  }
+  const files = localFiles();
+  const plan = await planVerification(options, files, signal);
+  if (signal.aborted) return interrupted(terminal);
+  if (problems.length > 0 || !plan.ok)
+    return complain([...problems, ...(plan.ok ? [] : plan.error)], terminal);
+  const { request, title } = plan.value;
+
+  const progress = startProgress(request.checks, options.quiet ? null : terminal);
+  const { memoryBytes } = options;
+  const verified = await verifyHere(request, { files, memoryBytes, begin: progress.begin }, signal);
+  progress.end();
+  if (signal.aborted) return interrupted(terminal);
+  return tell(verified, { options, title, check: progress.check() }, terminal);
+}
+
+function interrupted(terminal: Terminal): number {
+  terminal.err("interrupted: there is no verdict\n");
+  return EXIT.environment;
+}
+
+async function tell(
+  verified: Verified,
+  about: { readonly options: VerifyOptions; readonly title: string; readonly check: string },
+  terminal: Terminal,
+): Promise<number> {
+  const { options, title, check } = about;
+  const subject = { verified, title, check };
+  terminal.out(reportText(options.output, subject, terminal.colours));
+  let status: number = EXIT.environment;
+  if (verified.report.kind === "passed") status = EXIT.passed;
+  if (verified.report.kind === "failed") status = EXIT.failed;
+  for (const { file, format } of options.reports) {
+    try {
+      await writeFile(file, reportText(format, subject, false));
+    } catch (thrown) {
+      terminal.err(`--report ${file}: ${fileFault(thrown)}\n`);
+      status = EXIT.environment;
+    }
+  }
+  return status;
+}
+
+export function complain(problems: readonly string[], terminal: Terminal, command = "verify"): number {
+  for (const problem of problems) terminal.err(`${problem}\n`);
+  terminal.err(`see edgefleet ${command} --help\n`);
+  return EXIT.usage;
+}

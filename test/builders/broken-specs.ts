@@ -1,0 +1,126 @@
+import type { JsonObject } from "../../cli/json-pointer.ts";
+
+// Specs of ModelReleases that break one rule each: the API server and the program on a laptop must say the same of them.
+
+const DIGEST = `sha256:${"0123456789abcdef".repeat(4)}`;
+const blob = { container: "models", path: "digits/2.1.0/model.onnx" };
+const variant = (name: string, more: JsonObject = {}): JsonObject => ({
+  name,
+  blob,
+  digest: DIGEST,
+  ...more,
+});
+
+/** A spec that breaks none. */
+export const soundSpec: JsonObject = { model: "digits", version: "2.1.0", variants: [variant("fp32")] };
+
+const checks = (verification: JsonObject): JsonObject => ({ ...soundSpec, verification });
+const golden = (bounds: JsonObject): JsonObject => checks({ golden: { blob, digest: DIGEST, ...bounds } });
+const parity = (bounds: JsonObject): JsonObject => checks({ parity: { with: "previous", ...bounds } });
+
+export type BrokenSpec = {
+  readonly spec: JsonObject;
+  /** JSON pointer of what is wrong. */
+  readonly pointer: string;
+  /** The rule's sentence, as the schema has it. */
+  readonly rule: string;
+};
+
+export const BROKEN_SPECS: readonly BrokenSpec[] = [
+  {
+    spec: checks({ timeout: "five minutes" }),
+    pointer: "/verification/timeout",
+    rule: "write a duration like 90s, 10m or 1h30m",
+  },
+  {
+    spec: { ...soundSpec, variants: [variant("fp32", { digest: "sha256:short" })] },
+    pointer: "/variants/0/digest",
+    rule: "write a digest as sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them",
+  },
+  {
+    spec: { ...soundSpec, variants: [variant("fp32", { blob: { ...blob, path: "../model.onnx" } })] },
+    pointer: "/variants/0/blob/path",
+    rule: "the path is relative to the container, without ..",
+  },
+  {
+    spec: golden({}),
+    pointer: "/verification/golden",
+    rule: "say what good means: minimumAccuracy, minimumTopKAccuracy or minimumClassAccuracy (labels known), maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity (outputs known)",
+  },
+  {
+    spec: golden({ minimumAccuracy: "0.9", topK: 3 }),
+    pointer: "/verification/golden/topK",
+    rule: "topK needs minimumTopKAccuracy",
+  },
+  ...["minimumAccuracy", "minimumTopKAccuracy", "minimumClassAccuracy"].map((name) => ({
+    spec: golden({ [name]: "95" }),
+    pointer: `/verification/golden/${name}`,
+    rule: `${name} is a share from 0 to 1: write "0.95" for 95 %`,
+  })),
+  {
+    spec: parity({ minimumAgreement: "-0.1" }),
+    pointer: "/verification/parity/minimumAgreement",
+    rule: 'minimumAgreement is a share from 0 to 1: write "0.95" for 95 %',
+  },
+  ...["maximumAbsoluteError", "maximumRelativeError"].map((name) => ({
+    spec: golden({ [name]: "-1" }),
+    pointer: `/verification/golden/${name}`,
+    rule: `${name} must not be negative`,
+  })),
+  {
+    spec: checks({ determinism: { maximumAbsoluteError: "-0.5" } }),
+    pointer: "/verification/determinism/maximumAbsoluteError",
+    rule: "maximumAbsoluteError must not be negative",
+  },
+  {
+    spec: golden({ minimumCosineSimilarity: "1.5" }),
+    pointer: "/verification/golden/minimumCosineSimilarity",
+    rule: "minimumCosineSimilarity is a cosine, from -1 to 1",
+  },
+  {
+    spec: parity({}),
+    pointer: "/verification/parity",
+    rule: "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
+  },
+  {
+    spec: checks({ latency: { samples: 50 } }),
+    pointer: "/verification/latency",
+    rule: "give a bound: p50, p95 or p99",
+  },
+  {
+    spec: checks({ throughput: { minimumPerSecond: 0 } }),
+    pointer: "/verification/throughput/minimumPerSecond",
+    rule: "minimumPerSecond must be above 0",
+  },
+  {
+    spec: checks({ reverify: { every: "24h", schedule: "0 14 * * 5" } }),
+    pointer: "/verification/reverify",
+    rule: "give either every or schedule",
+  },
+  {
+    spec: checks({ reverify: { every: "24h", timeZone: "Europe/Berlin" } }),
+    pointer: "/verification/reverify/timeZone",
+    rule: "timeZone needs schedule",
+  },
+  {
+    spec: { ...soundSpec, variants: [variant("fp32"), variant("int8")] },
+    pointer: "",
+    rule: "at most one variant may leave deviceClasses out: it is the one for all other classes",
+  },
+  {
+    spec: {
+      ...soundSpec,
+      variants: [
+        variant("fp32", { deviceClasses: ["camera", "door"] }),
+        variant("int8", { deviceClasses: ["door"] }),
+      ],
+    },
+    pointer: "",
+    rule: "a device class may be named by one variant only",
+  },
+  {
+    spec: checks({ variantParity: { reference: "fp16", minimumAgreement: 1 } }),
+    pointer: "",
+    rule: "variantParity.reference must be the name of one of the variants",
+  },
+];
