@@ -4,7 +4,8 @@ import type { InferenceDeployment, Selector } from "./api/inference-deployment.t
 import type { ModelRelease } from "./api/model-release.ts";
 import { objectKey } from "./api/resource.ts";
 import type { ConfigurationView, FleetView } from "./hub/hub.ts";
-import { rolloutTriggers } from "./triggers.ts";
+import { createTurns } from "./releases/turns.ts";
+import { releaseTriggers, rolloutTriggers } from "./triggers.ts";
 
 type Listener<T> = (before: T | undefined, after: T | undefined) => void;
 
@@ -59,6 +60,33 @@ function deployment(name: string, more: { readonly line?: string; readonly modul
     status: null,
   } as unknown as InferenceDeployment;
 }
+
+function release(name: string, comparedWith?: string, namespace = "plant-a") {
+  const parity = comparedWith === undefined ? {} : { parity: { with: comparedWith } };
+  const spec = { verification: { timeout: "5m", ...parity } };
+  return { key: objectKey(namespace, name), namespace, name, spec } as unknown as ModelRelease;
+}
+
+test("a release that comes or goes wakes those that are compared with it, and a turn wakes whose it is", () => {
+  const releases = cacheOf<ModelRelease>();
+  const turns = createTurns();
+  const keys: string[] = [];
+  for (const trigger of releaseTriggers({ releases }, turns)) trigger.attach((key) => void keys.push(key));
+  const told = () => [...new Set(keys.splice(0))].sort();
+  for (const one of [release("b", "a"), release("c"), release("d", "a", "plant-b")]) releases.put(one);
+  told();
+  const a = release("a");
+  releases.put(a);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  releases.put(a);
+  expect(told()).toEqual(["plant-a/a"]);
+  releases.remove(a);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(turns.take(objectKey("plant-a", "a"), "fp32")).toBe(true);
+  expect(turns.take(objectKey("plant-a", "c"), "fp32")).toBe(false);
+  turns.release(objectKey("plant-a", "a"), "fp32");
+  expect(told()).toEqual(["plant-a/c"]);
+});
 
 test("what a deployment takes concerns the others of its module, what it reports concerns itself", () => {
   const { deployments, told } = watched();

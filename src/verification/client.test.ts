@@ -27,6 +27,18 @@ async function withServer<T>(listener: RequestListener, use: (socketPath: string
   }
 }
 
+const REPORT = {
+  format: "edgefleet.dev/verification-report/v1",
+  verdict: "Passed",
+  message: "passed every check",
+  verifierVersion: "v",
+  startedAt: "2026-01-01T00:00:00.000Z",
+  finishedAt: "2026-01-01T00:00:01.000Z",
+  model: null,
+  golden: null,
+  checks: [{ name: "Golden", outcome: "Passed", took: 1, details: { anything: [1, null] } }],
+};
+
 const look = (socketPath: string, signal = SIGNAL) =>
   createVerifierClient({ socketPath, timeout: millis(300) }).look(KEY, signal);
 
@@ -84,6 +96,24 @@ test.each<[string, number, string, Readonly<Record<string, string>>, unknown]>([
 ])("an answer that is %s becomes a fault", async (_what, status, body, headers, fault) => {
   const found = await withServer((_request, response) => response.writeHead(status, headers).end(body), look);
   expect(found).toEqual({ ok: false, error: fault });
+});
+
+test.each<[string, number, object, unknown]>([
+  ["that is there", 200, REPORT, { ok: true, value: REPORT }],
+  ["that is not there", 404, { error: "there is no verdict" }, { ok: true, value: null }],
+  ["of another format", 200, { ...REPORT, format: "v2" }, { ok: false, error: { kind: "unavailable" } }],
+  ["that is refused", 400, { error: "no" }, { ok: false, error: { kind: "rejected" } }],
+])("a full report %s", async (_what, status, body, expected) => {
+  const paths: string[] = [];
+  const found = await withServer(
+    (request, response) => {
+      paths.push(request.url ?? "");
+      response.writeHead(status).end(JSON.stringify(body));
+    },
+    (socketPath) => createVerifierClient({ socketPath }).report(KEY, SIGNAL),
+  );
+  expect(found).toMatchObject(expected as object);
+  expect(paths).toEqual(["/v1/verifications/k/report"]);
 });
 
 test("a connection that is cut is unavailable", async () => {

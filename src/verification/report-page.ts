@@ -130,7 +130,7 @@ function checksTable(checks: readonly CheckReport[]): Html {
         ? ""
         : html`<p>Worst: number ${worst.index}${worst.where === undefined ? "" : `, ${worst.where}`}: ${worst.got} instead of ${worst.expected}</p>`;
     return html`<tr class="${check.outcome.toLowerCase()}"><th scope="row">${check.name}</th><td>${check.outcome}</td>
-<td>${check.measured ?? ""}</td><td>${check.bound ?? ""}</td><td>${Math.round(check.took)} ms</td></tr>
+<td>${check.measured ?? ""}</td><td>${check.bound ?? ""}</td><td>${decimalText(Math.round(check.took / 10) / 100)} s</td></tr>
 <tr class="notes"><td colspan="5">${[check.message, check.method]
       .filter((text) => text !== undefined && text !== "")
       .map((text) => html`<p>${text ?? ""}</p>`)}${example}</td></tr>`;
@@ -255,7 +255,8 @@ type Classes = {
 const MOST_CLASSES = 20;
 
 function classTables({ samples, correct, byClass, confused }: Classes, golden: boolean): Html {
-  const share = (right: number, of: number) => (of === 0 ? "" : `${decimalText((100 * right) / of)} %`);
+  const share = (right: number, of: number) =>
+    of === 0 ? "" : `${decimalText(Math.round((1000 * right) / of) / 10)} %`;
   const weakest = [...byClass]
     .sort((a, b) => a.correct / a.samples - b.correct / b.samples)
     .slice(0, MOST_CLASSES);
@@ -321,6 +322,7 @@ h1 { margin: 0; } h2 { margin: 2rem 0 .5rem; border-bottom: 1px solid #ccc; } h3
 .verdict.failed { background: #a31515; }
 table { border-collapse: collapse; width: 100%; overflow-wrap: anywhere; }
 th, td { padding: .25rem .5rem; text-align: left; vertical-align: top; border-top: 1px solid #ddd; }
+th { overflow-wrap: normal; white-space: nowrap; }
 .facts th { width: 14rem; font-weight: 600; }
 tr.failed td, tr.failed th { color: #a31515; font-weight: 700; }
 tr.skipped td, tr.skipped th { color: #666; }
