@@ -22,6 +22,8 @@ export type TensorFacts = {
   readonly name: string;
   readonly type: string;
   readonly shape: readonly (number | string)[];
+  /** Of a sequence of maps: their keys. */
+  readonly keys?: readonly string[];
 };
 
 export type CheckReport = CheckResult & {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createCounting, scoresOutput, weakestClass } from "./classification.ts";
-import type { TensorValue } from "./tensor.ts";
+import { classText, confusedText, createCounting, scoresOutput, weakestClass } from "./classification.ts";
+import type { Datum, TensorValue } from "./tensor.ts";
 
 const floats = (shape: readonly number[], ...values: readonly number[]): TensorValue => ({
   type: "float32",
@@ -99,5 +99,51 @@ test("counts are those of a plain calculation, however the samples are cut into 
       expect(found.correctTopK).toBe(ranks.filter((rank) => rank < 2).length);
       expect(found.byClass.reduce((sum, one) => sum + one.samples, 0)).toBe(samples.length);
     }),
+  );
+});
+
+test("a model that answers with the class itself is judged by that: numbers", () => {
+  const counting = createCounting(2, []);
+  const answered: TensorValue = { type: "int64", shape: [4], data: BigInt64Array.of(7n, -1n, 3n, 7n) };
+  expect(counting.add(outputs(answered), [7, 3, 3, 7])).toBeNull();
+  expect(counting.found()).toMatchObject({ samples: 4, correct: 3, correctTopK: 3, names: ["7", "3", "-1"] });
+  expect(confusedText(counting.found()!)).toBe("-1 for 3 (1×)");
+});
+
+test("a model that answers with the class itself is judged by that: texts, over several runs", () => {
+  const counting = createCounting(2, []);
+  const answer = (...data: readonly string[]) =>
+    new Map<string, Datum>([
+      ["scores", floats([data.length, 2], ...data.flatMap(() => [1, 0]))],
+      ["label", { type: "string", shape: [data.length], data }],
+    ]);
+  expect(counting.add(answer("cat", "dog"), ["cat", "cat"])).toBeNull();
+  expect(counting.add(answer("cow"), ["cow"])).toBeNull();
+  const found = counting.found()!;
+  expect(found).toMatchObject({ output: "label", classes: 3, samples: 3, correct: 2 });
+  expect(classText(found, weakestClass(found)!.label)).toBe('class "cat"');
+  expect(found.worst).toMatchObject({ index: 1 });
+});
+
+test("labels are keys of the columns where an output has keys", () => {
+  const infos = [{ name: "y", type: "sequence(map(string,float32))", shape: [], keys: ["no", "yes"] }];
+  const counting = createCounting(2, infos);
+  expect(counting.add(outputs(floats([2, 2], 0.9, 0.1, 0.2, 0.8)), ["no", "no"])).toBeNull();
+  expect(counting.found()).toMatchObject({
+    correct: 1,
+    names: ["no", "yes"],
+    worst: { expected: 0, got: 1 },
+  });
+  expect(createCounting(2, infos).add(outputs(floats([1, 2], 0, 1)), ["maybe"])).toBe(
+    'label maybe is none of the 2 classes of output "y"',
+  );
+});
+
+test("labels that no output answers are said to be that", () => {
+  expect(createCounting(2, []).add(outputs(floats([1, 2], 0, 1)), ["cat"])).toBe(
+    "labels are texts, and no output has one text for each sample",
+  );
+  expect(createCounting(2, []).add(outputs(floats([2], 0, 1)), [0, 1])).toBe(
+    "no output has one score for each class of each sample",
   );
 });

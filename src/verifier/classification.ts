@@ -65,6 +65,7 @@ export function createCounting(topK: number, infos: readonly TensorInfo[]): Coun
   let worst: Misclassified | null = null;
   let names: string[] | null = null;
   let answersClasses = false;
+  const numbers = new Map<string, number>();
   const byClass = new Map<number, { samples: number; correct: number }>();
   const confused = new Map<string, { expected: number; got: number; samples: number }>();
 
@@ -112,22 +113,23 @@ export function createCounting(topK: number, infos: readonly TensorInfo[]): Coun
     return null;
   }
 
-  /** Classes as the model answers them: numbers, or texts that are numbered as they come. */
+  /** Classes as the model answers them, numbers too, have names; they are numbered as they come. */
   function addAllClasses(answered: Answered, labels: Labels): void {
     output = answered.output;
-    if (answered.text) names ??= [];
     for (const [row, label] of labels.entries()) {
-      const [expected, got] = [label, answered.classes[row] ?? -1].map(numberOf);
+      const expected = numberOf(String(label));
+      const got = numberOf(String(answered.classes[row]));
       if (expected === got) correctTopK += 1;
-      count(expected ?? -1, got ?? -1, () => 0);
+      count(expected, got, () => 0);
     }
-    classes = names?.length ?? Math.max(0, ...byClass.keys()) + 1;
+    names = [...numbers.keys()];
+    classes = names.length;
   }
 
-  function numberOf(label: number | string): number {
-    if (names === null) return Number(label);
-    const known = names.indexOf(String(label));
-    return known >= 0 ? known : names.push(String(label)) - 1;
+  function numberOf(name: string): number {
+    const known = numbers.get(name) ?? numbers.size;
+    numbers.set(name, known);
+    return known;
   }
 
   return {
@@ -172,11 +174,7 @@ function scoresNamed(outputs: ReadonlyMap<string, Datum>, output: string): Score
   return tensor === undefined || !isTensor(tensor) || isText(tensor) ? null : { output, tensor };
 }
 
-type Answered = {
-  readonly output: string;
-  readonly text: boolean;
-  readonly classes: readonly (number | string)[];
-};
+type Answered = { readonly output: string; readonly classes: readonly (number | bigint | string)[] };
 
 /** The first output that has one text, or one whole number, for each sample. */
 function classesOutput(
@@ -186,9 +184,8 @@ function classesOutput(
 ): Answered | null {
   for (const [output, tensor] of outputs) {
     if (!isTensor(tensor) || tensor.data.length !== samples) continue;
-    if (isText(tensor) && texts) return { output, text: true, classes: tensor.data };
-    if (!isText(tensor) && !texts && tensor.type.includes("int"))
-      return { output, text: false, classes: Array.from(tensor.data, Number) };
+    if (isText(tensor) ? texts : !texts && tensor.type.includes("int"))
+      return { output, classes: [...tensor.data] };
   }
   return null;
 }

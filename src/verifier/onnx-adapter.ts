@@ -56,7 +56,11 @@ const OWN_OPSET = 17;
 const SEQUENCE_LOOPS = 13;
 /** The first with sequences. */
 const SEQUENCES = 11;
+/** Keys are told to the sidecar; beyond these bounds an output is left aside. */
 const LARGEST_ZIP_MAP = 2 ** 20;
+const MOST_KEYS = 4096;
+const LONGEST_KEY = 256;
+const MOST_ZIP_MAPS = 16;
 
 /** Whether a model has inputs or outputs that ONNX Runtime for Node cannot take or hand out. */
 export function needsAdapter({ inputs, outputs }: OnnxFile): boolean {
@@ -174,7 +178,8 @@ function noteZipMap(node: Uint8Array, zipMaps: Map<string, ZipMap>): void {
       return null;
     });
   });
-  zipMaps.set(textIn(node, 2), { table: textIn(node, 1), keys });
+  const fits = keys.length <= MOST_KEYS && keys.every((key) => key.length <= LONGEST_KEY);
+  if (fits && zipMaps.size < MOST_ZIP_MAPS) zipMaps.set(textIn(node, 2), { table: textIn(node, 1), keys });
 }
 
 type Added = { readonly detour: Detour; readonly fields: readonly Buffer[] };

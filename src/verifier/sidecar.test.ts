@@ -5,6 +5,7 @@ import { createServer, type Server } from "node:net";
 import { platform, tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { gzipSync } from "node:zlib";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
   type BlobServer,
@@ -14,7 +15,7 @@ import {
   serveBlob,
   startBlobServer,
 } from "../../test/builders/blob-server.ts";
-import { type NpyArray, npzFile } from "../../test/builders/npz.ts";
+import { type NpyArray, npzFile, zipFile } from "../../test/builders/npz.ts";
 import {
   castModel,
   endlessModel,
@@ -32,7 +33,9 @@ import {
   tensorInfo,
   zipMapNode,
 } from "../../test/builders/onnx-model.ts";
+import { floatProto, rawProto, tarFile, tarGzFile } from "../../test/builders/test-data.ts";
 import type { Verification } from "../api/model-release.ts";
+import type { Digest } from "../base/digest.ts";
 import { millis, seconds } from "../base/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import type { Fields, Log } from "../telemetry/telemetry.ts";
@@ -429,6 +432,61 @@ describe("a bad model is Failed, with the reason", () => {
     });
   });
 });
+
+describe("a golden set as ONNX test data", () => {
+  const set = (output: readonly number[]) => ({
+    "test_data_set_0/input_0.pb": floatProto([1, 4], [1, 0, 0, 0]),
+    "test_data_set_0/output_0.pb": floatProto([1, 4], output),
+  });
+  const checkedWith = async (bytes: Uint8Array) => {
+    const golden = bench.blobs.put(bytes);
+    const { goldenChecks } = goldenSet({ x: X }, { maximumAbsoluteError: "0.001" });
+    const checks = { timeout: duration("1m"), golden: { ...goldenChecks, digest: golden.digest as Digest } };
+    return verdictOn({ ...requestFor(castModel("float32", "bfloat16")), golden, checks });
+  };
+
+  test("judges a model of a type that Node lacks", async () => {
+    expect(await checkedWith(await tarGzFile(set([1, 0, 0, 0])))).toMatchObject({ kind: "failed" });
+    const bfloat16 = {
+      ...set([]),
+      "test_data_set_0/output_0.pb": rawProto("bfloat16", [1, 4], ONE_IN_BFLOAT16),
+    };
+    const report = await checkedWith(await tarGzFile(bfloat16));
+    expect(report).toMatchObject({ kind: "passed" });
+    expect(checksOf(report).find(({ name }) => name === "Load")?.measured).toBe(
+      "x float32[batch,4] → y bfloat16[batch,4]",
+    );
+  });
+
+  test("that was made to do harm is GoldenUnreadable, again and again; a good one still passes", async () => {
+    const bomb = zipFile([["test_data_set_0/input_0.pb", Buffer.alloc(1)]], true);
+    bomb.writeUInt32LE(MEMORY + 1, bomb.lastIndexOf(Buffer.from([0x50, 0x4b, 0x01, 0x02])) + 24);
+    // Members of a gzip file are joined: 17 times 32 MiB of zeros.
+    const member = gzipSync(Buffer.alloc(32 * 2 ** 20));
+    const zeros = Buffer.concat(Array.from({ length: 17 }, () => member));
+    const link = await tarFile([[{ name: "x", type: "symlink", linkname: "/etc/passwd" }, Buffer.alloc(0)]]);
+    const up = await tarFile({ ...set([1]), "../../etc/passwd": Buffer.from("root") });
+    const huge = { "test_data_set_0/input_0.pb": rawProto("float32", [2 ** 40], Buffer.alloc(4)) };
+    for (const [bytes, message] of [
+      [bomb, /it would take 536870913 bytes/],
+      [zeros, /it would take more than the 536870912 bytes/],
+      [link, /"x" is a link/],
+      [up, /is no name for a file/],
+      [await tarFile(huge), /would take more than 536870912 bytes/],
+      [bomb, /it would take 536870913 bytes/],
+      [link, /"x" is a link/],
+    ] as const)
+      expect(await checkedWith(bytes)).toMatchObject({
+        kind: "failed",
+        reason: "GoldenUnreadable",
+        message: expect.stringMatching(message),
+      });
+    const good = { ...set([]), "test_data_set_0/output_0.pb": rawProto("bfloat16", [1, 4], ONE_IN_BFLOAT16) };
+    expect(await checkedWith(await tarFile(good))).toMatchObject({ kind: "passed" });
+  });
+});
+
+const ONE_IN_BFLOAT16 = Uint8Array.of(0x80, 0x3f, 0, 0, 0, 0, 0, 0);
 
 describe.runIf(platform() === "linux")("the process of a model", () => {
   test("has nothing of ours, and limits", async () => {
