@@ -16,9 +16,10 @@ import { connectionStringOf } from "./hub/sas.ts";
 import { DEFAULT_UNSURE, type Unsure } from "./hub/unsure.ts";
 import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
-import { createMqttFront, type MqttFront, type MqttOptions } from "./mqtt/mqtt.ts";
+import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";
+import { createSessionMemory, type SessionOptions } from "./mqtt/session-memory.ts";
 import { createScenarios, type Scenarios } from "./scenario/run-scenario.ts";
-import { keepHub, virtualTimeOf } from "./state/hub-state.ts";
+import { type HubStateOptions, keepHub, virtualTimeOf } from "./state/hub-state.ts";
 import { openStateFile, type StateFile } from "./state/state-file.ts";
 
 const AUTHORITY = { kind: "authority", name: "ca" } as const;
@@ -26,7 +27,7 @@ const AUTHORITY = { kind: "authority", name: "ca" } as const;
 export type SimulatorOptions = HubOptions &
   Omit<FleetOptions, "seed"> &
   DownloadsOptions &
-  MqttOptions & {
+  SessionOptions & {
     /** 0: any free one. */
     readonly port: number;
     /** Of MQTT over TLS; 0: any free one. */
@@ -143,7 +144,9 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const manual = manualClockOf(chosen, file === null ? null : virtualTimeOf(file));
   const clock = manual ?? createRealClock();
   const hub = createHub(options, clock);
-  const release = file === null ? () => {} : keepState(hub, file, onStateTrouble);
+  const memory = createSessionMemory(options.sessionSubscriptions);
+  const kept = { onTrouble: onStateTrouble, beside: [memory.kept] };
+  const release = file === null ? () => {} : keepState(hub, file, kept);
   if (first !== undefined && file?.isNew !== false) begin(hub, first, release);
   const links = createDeviceLinks(hub, options);
   const downloads = createDownloads(options);
@@ -163,7 +166,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     const page = createStatusPage(options);
     const control = createControlApi({ hub, fleet, manual, seed: options.seed, scenarios }, options.address);
     server = createServer(hub, certificate, (request) => page(request) ?? control(request));
-    const front = await createMqttFront({ hub, links, certificate, authorities, names }, options);
+    const front = await createMqttFront({ hub, links, certificate, authorities, names, memory });
     mqtt = front;
     server.onUpgrade((request, socket, head) => {
       const stream = acceptWebSocket(request, socket, head);
@@ -225,9 +228,9 @@ function openState(path: string): StateFile {
   return opened.file;
 }
 
-function keepState(hub: Hub, file: StateFile, onTrouble: (problem: string | null) => void): () => void {
+function keepState(hub: Hub, file: StateFile, options: HubStateOptions): () => void {
   try {
-    return keepHub(hub, file, { onTrouble });
+    return keepHub(hub, file, options);
   } catch (problem) {
     file.close();
     throw new Error(`the state cannot be restored: ${problem instanceof Error ? problem.message : problem}`);

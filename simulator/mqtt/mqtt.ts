@@ -13,7 +13,7 @@ import type { DeviceLinks } from "./device-link.ts";
 import { createDeviceRequests } from "./device-requests.ts";
 import { createSessions } from "./mqtt-sessions.ts";
 import { desiredTopic, inputTopic, methodTopic, parseFilter } from "./mqtt-topics.ts";
-import { createSessionMemory, type SessionSubscriptions } from "./session-memory.ts";
+import type { SessionMemory } from "./session-memory.ts";
 import { tighten } from "./stream-limits.ts";
 
 /** The side of the hub that real devices connect to: MQTT 3.1.1, as the vendor's SDKs speak it. */
@@ -27,11 +27,6 @@ export type MqttFront = {
   readonly close: () => Promise<void>;
 };
 
-export type MqttOptions = {
-  /** What of a lasting session the hub remembers. */
-  readonly sessionSubscriptions: SessionSubscriptions;
-};
-
 /** The hub closes after one and a half times the keep-alive, and at last after 29.45 minutes. */
 const LONGEST_KEEP_ALIVE = 1178;
 /** Milliseconds for a TLS handshake, and then for a CONNECT. */
@@ -41,23 +36,20 @@ const SWEEP_INTERVAL = 1000;
 
 const ignore = (): void => {};
 
-export async function createMqttFront(
-  parts: {
-    readonly hub: Hub;
-    readonly links: DeviceLinks;
-    readonly certificate: ServerCertificate;
-    readonly authorities: readonly DeviceAuthority[];
-    /** What clients may call the hub. */
-    readonly names: readonly string[];
-  },
-  options: MqttOptions,
-): Promise<MqttFront> {
-  const { hub, links, certificate, authorities, names } = parts;
+export async function createMqttFront(parts: {
+  readonly hub: Hub;
+  readonly links: DeviceLinks;
+  readonly certificate: ServerCertificate;
+  readonly authorities: readonly DeviceAuthority[];
+  /** What clients may call the hub. */
+  readonly names: readonly string[];
+  readonly memory: SessionMemory;
+}): Promise<MqttFront> {
+  const { hub, links, certificate, authorities, names, memory } = parts;
   const connections = new WeakMap<Client, Connection>();
   const streams = new Set<Duplex>();
   const visitors = new Set<Duplex>();
   const sockets = new Set<Socket>();
-  const memory = createSessionMemory(options.sessionSubscriptions);
   const delivery = createCloudDelivery(hub);
   const receive = createDeviceRequests(hub, links);
   const admission = createAdmission(hub, links, {
@@ -128,6 +120,7 @@ export async function createMqttFront(
       const qos = subscription.qos === 0 ? 0 : 1;
       connection.wants.set(wanted, qos);
       if (connection.lasting) memory.note(client.id, wanted, { topic: subscription.topic, qos });
+      hub.keeping.commit();
       done(null, subscription);
     },
     // Devices share the names of topics: what one publishes reaches the hub and never another device.

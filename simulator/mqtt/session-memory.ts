@@ -1,3 +1,4 @@
+import { createListeners, type Kept } from "../hub/kept.ts";
 import type { Remembered } from "./mqtt-sessions.ts";
 import type { Subscribed } from "./mqtt-topics.ts";
 
@@ -9,26 +10,46 @@ import type { Subscribed } from "./mqtt-topics.ts";
 export const SESSION_SUBSCRIPTIONS = ["all", "cloud-to-device"] as const;
 export type SessionSubscriptions = (typeof SESSION_SUBSCRIPTIONS)[number];
 
+export type SessionOptions = {
+  /** What of a lasting session the hub remembers. */
+  readonly sessionSubscriptions: SessionSubscriptions;
+};
+
 export type SessionMemory = {
   readonly note: (clientId: string, what: Subscribed, subscription: Remembered) => void;
   readonly drop: (clientId: string, filter: string) => void;
   readonly forget: (clientId: string) => void;
   readonly recall: (clientId: string) => readonly Remembered[];
+  readonly kept: Kept;
 };
+
+/** Filters of a session with the quality that was granted. */
+type Filters = Readonly<Record<string, 0 | 1>>;
 
 export function createSessionMemory(keeps: SessionSubscriptions): SessionMemory {
   const remembered = new Map<string, Map<string, 0 | 1>>();
+  const keepers = createListeners();
   return {
     note(clientId, what, { topic, qos }) {
       if (keeps === "cloud-to-device" && what !== "cloudMessages") return;
       remembered.set(clientId, (remembered.get(clientId) ?? new Map<string, 0 | 1>()).set(topic, qos));
+      keepers.tell(clientId);
     },
     drop: (clientId, filter) => {
-      remembered.get(clientId)?.delete(filter);
+      if (remembered.get(clientId)?.delete(filter) === true) keepers.tell(clientId);
     },
     forget: (clientId) => {
-      remembered.delete(clientId);
+      if (remembered.delete(clientId)) keepers.tell(clientId);
     },
     recall: (clientId) => [...(remembered.get(clientId) ?? [])].map(([topic, qos]) => ({ topic, qos })),
+    kept: {
+      kind: "session",
+      record: (clientId) => {
+        const filters = remembered.get(clientId);
+        return filters === undefined ? undefined : Object.fromEntries(filters);
+      },
+      restore: (clientId, record) => remembered.set(clientId, new Map(Object.entries(record as Filters))),
+      onChange: keepers.add,
+    },
   };
 }

@@ -7,6 +7,8 @@ import { explain, type RecordChange, type StateFile } from "./state-file.ts";
 export type HubStateOptions = {
   /** Told once when writing begins to fail, and `null` when it works again. */
   readonly onTrouble: (problem: string | null) => void;
+  /** What is kept beside the hub. */
+  readonly beside?: readonly Kept[];
 };
 
 type Dirty = { readonly part: Kept; readonly name: string; readonly gone: boolean; readonly anew: boolean };
@@ -29,6 +31,7 @@ export function virtualTimeOf(file: StateFile): number | null {
  */
 export function keepHub(hub: Hub, file: StateFile, options: HubStateOptions): () => void {
   const { keeping } = hub;
+  const parts = [...keeping.parts, ...(options.beside ?? [])];
   let dirty = new Map<string, Dirty>();
   let numbers: object | null = null;
   let timer: NodeJS.Timeout | null = null;
@@ -36,14 +39,13 @@ export function keepHub(hub: Hub, file: StateFile, options: HubStateOptions): ()
   let closed = false;
 
   restore();
-  for (const part of keeping.parts) part.onChange((name) => mark(part, name));
+  for (const part of parts) part.onChange((name) => mark(part, name));
   keeping.commitWith(commit);
 
   function restore(): void {
     const [before] = file.read(NUMBERS.kind);
     if (before === undefined) return;
-    for (const part of keeping.parts)
-      for (const { name, value } of file.read(part.kind)) part.restore(name, value);
+    for (const part of parts) for (const { name, value } of file.read(part.kind)) part.restore(name, value);
     keeping.resume(before.value);
     // What came back as it was is not written again.
     numbers = before.value;
