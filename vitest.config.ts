@@ -35,6 +35,15 @@ export default defineConfig({
       {
         extends: true,
         test: {
+          name: "models",
+          include: ["test/models/**/*.test.ts"],
+          testTimeout: 120_000,
+          hookTimeout: 300_000, // on a new machine Python's packages are fetched
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: "sdk",
           include: ["test/sdk/**/*.test.ts"],
           testTimeout: 60_000,

@@ -137,6 +137,14 @@ function tensorDifference(want: Tensor, found: TensorInfo): string | null {
   return axes.length === 0 ? null : `differs in axis ${axes.join(" and ")}: ${shapes}`;
 }
 
+/** Why the two cannot be fed with the same samples; `null` where they can. */
+export function inputsDifference(model: Signature, other: Signature): string | null {
+  const names = ({ inputs }: Signature) => inputs.map(({ name }) => name);
+  const [ours, theirs] = [names(model), names(other)];
+  if (ours.length === theirs.length && ours.every((name) => theirs.includes(name))) return null;
+  return `the inputs differ: it takes ${ours.join(", ")}, the other one ${theirs.join(", ")}`;
+}
+
 export function sideText(infos: readonly Pick<TensorInfo, "name" | "type" | "shape">[]): string {
   return infos.map((info) => `${info.name} ${tensorText(info)}`).join(", ");
 }

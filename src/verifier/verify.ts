@@ -13,6 +13,7 @@ import {
   type Bytes,
   type CheckName,
   failed,
+  inputsDifference,
   type Judgement,
   judgeDeterminism,
   judgeDigests,
@@ -293,8 +294,12 @@ async function parityOf(
     for (const question of first) {
       const answered = await child.ask(question);
       if (!answered.ok) return lacking(`it could not be run: ${endText(answered.error)}`);
-      if (answered.value.kind === "refused" || answered.value.kind === "broken")
-        return lacking(`it could not be run: ${answered.value.message}`);
+      const { value: said } = answered;
+      if (said.kind === "refused" && said.because === "compare") return unexpected(name, said);
+      if (said.kind === "refused" || said.kind === "broken")
+        return lacking(`it could not be run: ${said.message}`);
+      const other = said.kind === "loaded" ? inputsDifference(signatureFound(run), said.signature) : null;
+      if (other !== null) return judged(failed(name, REASONS.NotComparable, { message: other }));
     }
     const loaded = await ask(run, child, name, { kind: "load", path: fileOf(run, "model"), threads });
     if (!loaded.ok) return loaded.error;

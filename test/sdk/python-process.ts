@@ -1,14 +1,13 @@
-import { execFile, spawn } from "node:child_process";
-import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
-import { homedir, tmpdir } from "node:os";
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { promisify } from "node:util";
+import { preparePython } from "../python/environment.ts";
 import type { TestHub } from "./test-hub.ts";
 
 const HERE = join(import.meta.dirname, "python");
-const REQUIREMENTS = join(HERE, "requirements.txt");
+const SDKS = { requirements: join(HERE, "requirements.txt"), whose: "the Python SDKs" };
 
 export type PythonEvent = { readonly event: string; readonly data: unknown };
 
@@ -35,7 +34,7 @@ type Line =
   | { readonly client: string; readonly event: string; readonly data: unknown };
 
 export async function startPython({ endpoint }: TestHub): Promise<PythonProcess> {
-  const python = await preparePython();
+  const { python } = await preparePython(SDKS);
   const directory = mkdtempSync(join(tmpdir(), "edgefleet-python-"));
   const caFile = join(directory, "ca.crt");
   writeFileSync(caFile, endpoint.ca);
@@ -107,44 +106,4 @@ function problemOf({
 }: Readonly<Record<string, unknown>>): PythonProblem {
   const refused = status === undefined ? null : { status: Number(status), code: String(code) };
   return Object.assign(new Error(String(message ?? code)), { refused, unauthorized: unauthorized === true });
-}
-
-/**
- * Answers with the Python of an environment that holds exactly the packages of requirements.txt. It is made once and
- * kept outside of the checkout, under a name that changes with the requirements and with the version of Python.
- */
-async function preparePython(): Promise<string> {
-  const run = promisify(execFile);
-  const attempt = async (command: string, ...args: readonly string[]) => {
-    try {
-      return (await run(command, args, { maxBuffer: 16 * 1024 * 1024 })).stdout;
-    } catch (problem) {
-      const said = (problem as { readonly stderr?: string }).stderr?.trim() ?? String(problem);
-      throw new Error(
-        `The tests of the Python SDKs need python3 (3.9 or later, with venv and pip) and, the first time, PyPI.\n` +
-          `This failed: ${[command, ...args].join(" ")}\n${said}\n` +
-          `Install python3-venv, or see why pip cannot fetch packages; everything else runs without: make test ARGS="--project unit"`,
-      );
-    }
-  };
-  const version = await attempt("python3", "--version");
-  const hash = createHash("sha256")
-    .update(version)
-    .update(readFileSync(REQUIREMENTS))
-    .digest("hex")
-    .slice(0, 16);
-  const cache = join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "edge-fleet-operator");
-  const home = join(cache, `python-${hash}`);
-  const ready = join(home, "ready");
-  if (existsSync(ready)) return join(home, "bin/python");
-  mkdirSync(cache, { recursive: true });
-  rmSync(home, { recursive: true, force: true });
-  await attempt("python3", "-m", "venv", home);
-  const python = join(home, "bin/python");
-  const quiet = ["--quiet", "--disable-pip-version-check", "--no-input"];
-  await attempt(python, "-m", "pip", "install", ...quiet, "--require-hashes", "-r", REQUIREMENTS);
-  // Last and at once: an environment that is half made is made again.
-  writeFileSync(`${ready}.new`, version);
-  renameSync(`${ready}.new`, ready);
-  return python;
 }
