@@ -124,6 +124,29 @@ test("models that take different inputs cannot be compared", async () => {
   expect(verified.report).toMatchObject({ kind: "failed", reason: "NotComparable" });
 });
 
+test("a reference that the golden set does not fit cannot be compared with", async () => {
+  const golden = fileOf(npzFile({ x: { descr: "<f4", shape: [5, 4], values: Array(20).fill(0.5) } }));
+  const wider = randomPerceptron([6, 8, 3]);
+  const verified = await verdictOn(
+    perceptron(1),
+    { parity: { with: "previous", minimumAgreement: 1 } },
+    { golden, parity: reference(wider) },
+  );
+  expect(verified.report).toMatchObject({ kind: "failed", reason: "NotComparable" });
+});
+
+test("determinism takes no more samples at once than the golden set has", async () => {
+  const x = { descr: "<f4", shape: [5, 4], values: Array(20).fill(0.5) } as const;
+  const golden = fileOf(npzFile({ x, labels: { descr: "<i8", shape: [5], values: [0, 0, 1, 1, 2] } }));
+  const set = {
+    blob: { container: "models", path: "golden.npz" },
+    digest: golden.digest,
+    minimumAccuracy: 0,
+  };
+  const verified = await verdictOn(perceptron(1), { determinism: { runs: 2 }, golden: set }, { golden });
+  expect(named(verified, "Determinism")?.method).toBe("2 runs, batch 5 of golden samples");
+});
+
 test("a reference that does not load is no fault of the model", async () => {
   const verified = await verdictOn(
     perceptron(1),

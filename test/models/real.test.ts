@@ -265,7 +265,10 @@ test("the answers that models are held against mean something", () => {
     expect(meaning[name].face).toBeGreaterThan(meaning[name].coffee + 1);
   expect(meaning["text-detector"].heading).toBeGreaterThan(0.9);
   expect(meaning["text-detector"].margin).toBeLessThan(0.1);
-  expect(meaning["text-recogniser"]).toEqual(["Region-based segmentation", "unambiguously as"]);
+  expect(meaning["text-recogniser"]).toEqual([
+    "Region-based segmentation",
+    expect.stringMatching(/^unambiguously as/),
+  ]);
   expect(meaning.iris.difference).toBeLessThan(1e-6);
 });
 
