@@ -28,6 +28,7 @@ import {
   unknownOperators,
 } from "./onnx-session.ts";
 import { markMemory } from "./own-memory.ts";
+import type { Signature } from "./tensor.ts";
 
 // The program of the child process: one model, from load to the last measurement. `run` and `create` block the event
 // loop, so nothing here has a deadline: the parent has, and kills.
@@ -124,6 +125,8 @@ async function load(
   const prepared = await loadable(path, file.value);
   if (!prepared.ok) return err({ because: "load", message: prepared.error });
   const opened = await openModel(prepared.value, threads);
+  const long = opened.ok ? longName(opened.value.signature) : null;
+  if (long !== null) return err({ because: "load", message: long });
   if (opened.ok) return ok({ model: opened.value, file: file.value });
   const unknown =
     opened.error.because === "operator"
@@ -137,6 +140,17 @@ async function load(
     because: "operator",
     message: `ONNX Runtime does not know ${names.join(", ")}: ${opened.error.message}`,
   });
+}
+
+const LONGEST_NAME = 1024;
+
+/** Names go into verdicts: one that nobody can read is refused. `null`: there is none. */
+function longName({ inputs, outputs }: Signature): string | null {
+  for (const { name, shape } of [...inputs, ...outputs])
+    for (const text of [name, ...shape])
+      if (typeof text === "string" && text.length > LONGEST_NAME)
+        return `the name "${text.slice(0, 20)}…" of an input, output or axis has ${text.length} characters, more than ${LONGEST_NAME}`;
+  return null;
 }
 
 /** A window of the file is in memory at a time: the model may be as large as the memory it may use. */

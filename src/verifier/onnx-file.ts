@@ -159,6 +159,7 @@ function otherFormat(bytes: ByteSource): string | null {
   if (bytes.length > LARGEST_FILE) return "it is larger than 2 GiB, the most that protobuf allows";
   const start = Buffer.from(bytes.slice(0, 64)).toString("latin1");
   if (start.startsWith("PK\u0003\u0004")) return "it is a zip archive (a PyTorch or Keras checkpoint?)";
+  if (start.startsWith("\u007fELF")) return "it is a program or a shared library";
   if (start.startsWith("\u0089HDF")) return "it is an HDF5 file (a Keras model?)";
   if (start.startsWith("\u001f\u008b")) return "it is compressed with gzip";
   if (start.startsWith("\u0093NUMPY")) return "it is a numpy array";
