@@ -1,15 +1,30 @@
 import { expect, test } from "vitest";
 import type { CheckReport } from "../src/api/verification-report.ts";
+import type { Duration } from "../src/base/time.ts";
 import { parseXml } from "../test/builders/xml.ts";
 import { junitText } from "./junit.ts";
 import type { Subject } from "./subject.ts";
+
+const rest = {
+  check: "",
+  about: {
+    namespace: null,
+    release: null,
+    model: "model.onnx",
+    version: "",
+    variant: "",
+    path: "model.onnx",
+    asked: { timeout: "1m" as Duration },
+    comparedWith: null,
+  },
+};
 
 function subject(checks: readonly CheckReport[], title = "model.onnx"): Subject {
   const failed = checks.some(({ outcome }) => outcome === "Failed");
   const message = "what was found";
   return {
     title,
-    check: "",
+    ...rest,
     verified: {
       report: failed
         ? { kind: "failed", reason: "AccuracyTooLow", message, checks, verifierVersion: "1" }
@@ -70,7 +85,7 @@ test("each check is a test case, and the suite counts them", () => {
 test("where there is no verdict, the check in which it ended has an error", () => {
   const report = { kind: "error", reason: "VerificationError", message: "the disk is full" } as const;
   const [suite] = parseXml(
-    junitText({ title: "model.onnx", check: "Load", verified: { report, full: null } }),
+    junitText({ ...rest, title: "model.onnx", check: "Load", verified: { report, full: null } }),
   ).children;
   expect(suite?.attributes).toMatchObject({ tests: "1", failures: "0", errors: "1" });
   expect(suite?.children).toMatchObject([

@@ -1,10 +1,11 @@
 import { stringify } from "yaml";
 import type { CheckReport, FullReport, TensorFacts } from "../src/api/verification-report.ts";
 import { unreachable } from "../src/base/result.ts";
+import { reportPage } from "../src/verification/report-page.ts";
 import { printable } from "../src/verifier/checks.ts";
 import { junitText } from "./junit.ts";
 import { reasonOf, type Subject } from "./subject.ts";
-import type { Output } from "./verify-flags.ts";
+import type { Format } from "./verify-flags.ts";
 
 /** A report for machines where there is no verdict: the beginning of the full report, as far as there is one. */
 type NoVerdict = {
@@ -15,7 +16,7 @@ type NoVerdict = {
   readonly check: string;
 };
 
-export function reportText(format: Output, subject: Subject, colours: boolean): string {
+export function reportText(format: Format, subject: Subject, colours: boolean): string {
   switch (format) {
     case "json":
       return `${JSON.stringify(machineReport(subject), null, 2)}\n`;
@@ -23,11 +24,20 @@ export function reportText(format: Output, subject: Subject, colours: boolean): 
       return stringify(machineReport(subject));
     case "junit":
       return junitText(subject);
+    case "html":
+      return pageText(subject);
     case "text":
       return plainText(subject, colours);
     default:
       return unreachable(format);
   }
+}
+
+function pageText(subject: Subject): string {
+  const { full } = subject.verified;
+  if (full !== null) return reportPage(full, subject.about);
+  const text = plainText(subject, false).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+  return `<!doctype html>\n<meta charset="utf-8">\n<title>No verdict</title>\n<pre>${text}</pre>\n`;
 }
 
 function machineReport({ verified: { report, full }, check }: Subject): FullReport | NoVerdict {

@@ -1,3 +1,4 @@
+import { minutes, parseDuration } from "../src/base/time.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 
 // The rules of the CRD that only its expressions say (x-kubernetes-validations), by the sentence with which the API
@@ -39,6 +40,10 @@ export const RULES: Readonly<Record<string, Rule>> = {
   "minimumPerSecond must be above 0": decimal("minimumPerSecond", (value) => value > 0),
   "give either every or schedule": fields((value) => has(value, "every") !== has(value, "schedule")),
   "timeZone needs schedule": needs("timeZone", "schedule"),
+  "every must be at least 1h": fields(({ every }) => {
+    const length = typeof every === "string" ? parseDuration(every) : null;
+    return length === null || !length.ok || length.value >= minutes(60);
+  }),
   // Of an object that is there already: nothing that a file can break.
   "a ModelRelease is immutable; create a new object for a new version": () => true,
   "at most one variant may leave deviceClasses out: it is the one for all other classes": fields(

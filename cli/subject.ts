@@ -1,3 +1,4 @@
+import type { ReportSubject } from "../src/verification/report-page.ts";
 import type { Verified } from "../src/verifier/verify.ts";
 
 /** What a report is about. */
@@ -7,6 +8,7 @@ export type Subject = {
   readonly title: string;
   /** The check in which a verification without a verdict has ended; empty where none was begun. */
   readonly check: string;
+  readonly about: ReportSubject;
 };
 
 /** Of a verification that has not passed. */

@@ -1,8 +1,8 @@
 import { writeFile } from "node:fs/promises";
-import type { Verified } from "../src/verifier/verify.ts";
 import { localFiles } from "./local-files.ts";
 import { startProgress } from "./progress.ts";
 import { reportText } from "./report.ts";
+import type { Subject } from "./subject.ts";
 import type { Terminal } from "./terminal.ts";
 import { readVerifyFlags, type VerifyOptions, verifyHelp } from "./verify-flags.ts";
 import { verifyHere } from "./verify-here.ts";
@@ -27,14 +27,14 @@ export async function verifyCommand(
   if (signal.aborted) return interrupted(terminal);
   if (problems.length > 0 || !plan.ok)
     return complain([...problems, ...(plan.ok ? [] : plan.error)], terminal);
-  const { request, title } = plan.value;
+  const { request, ...subject } = plan.value;
 
   const progress = startProgress(request.checks, options.quiet ? null : terminal);
   const { memoryBytes } = options;
   const verified = await verifyHere(request, { files, memoryBytes, begin: progress.begin }, signal);
   progress.end();
   if (signal.aborted) return interrupted(terminal);
-  return tell(verified, { options, title, check: progress.check() }, terminal);
+  return tell({ ...subject, verified, check: progress.check() }, options, terminal);
 }
 
 function interrupted(terminal: Terminal): number {
@@ -42,13 +42,8 @@ function interrupted(terminal: Terminal): number {
   return EXIT.environment;
 }
 
-async function tell(
-  verified: Verified,
-  about: { readonly options: VerifyOptions; readonly title: string; readonly check: string },
-  terminal: Terminal,
-): Promise<number> {
-  const { options, title, check } = about;
-  const subject = { verified, title, check };
+async function tell(subject: Subject, options: VerifyOptions, terminal: Terminal): Promise<number> {
+  const { verified } = subject;
   terminal.out(reportText(options.output, subject, terminal.colours));
   let status: number = EXIT.environment;
   if (verified.report.kind === "passed") status = EXIT.passed;

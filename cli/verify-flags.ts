@@ -5,8 +5,11 @@ import { type Arguments, type FlagGroups, flagsHelp, HELP, readArguments } from 
 export const OUTPUTS = ["text", "json", "yaml", "junit"] as const;
 export type Output = (typeof OUTPUTS)[number];
 
+export type Format = Output | "html";
+
 /** Formats of `--report`, by the end of the file's name. */
-const REPORTS: Readonly<Record<string, Output>> = {
+const REPORTS: Readonly<Record<string, Format>> = {
+  html: "html",
   json: "json",
   yaml: "yaml",
   yml: "yaml",
@@ -36,7 +39,7 @@ export const VERIFY_FLAGS: FlagGroups = {
     output: { value: OUTPUTS.join("|"), help: "what goes to stdout (default text)", short: "o" },
     report: {
       value: "FILE",
-      help: "write a report too: .json, .yaml, .xml (JUnit) or .txt; may be given again",
+      help: "write a report too: .html, .json, .yaml, .xml (JUnit) or .txt",
       repeats: true,
     },
     quiet: { value: null, help: "no progress", short: "q" },
@@ -49,7 +52,7 @@ export type VerifyOptions = {
   readonly model: string | null;
   readonly memoryBytes: number;
   readonly output: Output;
-  readonly reports: readonly { readonly file: string; readonly format: Output }[];
+  readonly reports: readonly { readonly file: string; readonly format: Format }[];
   readonly quiet: boolean;
   readonly one: (flag: string) => string | null;
 };
@@ -82,7 +85,7 @@ export function readVerifyFlags(args: readonly string[]): {
     const format = REPORTS[/\.([a-z]+)$/i.exec(file)?.[1]?.toLowerCase() ?? ""];
     if (format === undefined)
       problems.push(
-        `--report ${file}: the name must end in .json, .yaml, .xml or .txt, which says its format`,
+        `--report ${file}: the name must end in .html, .json, .yaml, .xml or .txt, which says its format`,
       );
     return { file, format: format ?? "text" };
   });

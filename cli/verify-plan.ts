@@ -8,6 +8,7 @@ import {
 } from "../src/api/model-release.ts";
 import { type Digest, parseDigest } from "../src/base/digest.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
+import type { ReportSubject } from "../src/verification/report-page.ts";
 import type { Reference, VerifyRequest } from "../src/verification/verification.ts";
 import { overlay } from "./bounds.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
@@ -18,7 +19,11 @@ import type { VerifyOptions } from "./verify-flags.ts";
 import { readYamlFile, type YamlDocument } from "./yaml-file.ts";
 
 /** What is verified, and what it is called where it is told. */
-export type VerifyPlan = { readonly request: VerifyRequest; readonly title: string };
+export type VerifyPlan = {
+  readonly request: VerifyRequest;
+  readonly title: string;
+  readonly about: ReportSubject;
+};
 
 /** Checks of a file: where each value stands, and where the files lie that it names. */
 type Checks = {
@@ -65,6 +70,16 @@ export async function planVerification(
   const named = release.value === null ? "" : ` (${release.value.name}, variant ${variant?.name})`;
   return ok({
     title: `${model.path}${named}`,
+    about: {
+      namespace: null,
+      release: release.value?.name ?? null,
+      model: release.value?.spec.model ?? basename(model.path),
+      version: release.value?.spec.version ?? "",
+      variant: variant?.name ?? "",
+      path: model.path,
+      asked: verification as unknown as Verification,
+      comparedWith: null,
+    },
     request: {
       tenant: "",
       model: { ...model, digest: digest ?? model.digest },

@@ -82,7 +82,7 @@ describe("a model that is good", () => {
   });
 
   test("passes what its release asks for, and the report says so to machines, in every format at once", async () => {
-    const reports = ["json", "yaml", "xml", "txt"].map((end) => join(directory, `report.${end}`));
+    const reports = ["json", "yaml", "xml", "txt", "html"].map((end) => join(directory, `report.${end}`));
     const flags = reports.flatMap((path) => ["--report", path]);
     const checks = ["--release", RELEASE, "--golden", GOLDEN, "--output", "json", "--quiet"];
     const { out, err, status } = await run(MODEL, ...checks, ...flags);
@@ -101,13 +101,14 @@ describe("a model that is good", () => {
       "Golden",
       "Latency",
     ]);
-    const [json = "", yaml = "", xml = "", text = ""] = await Promise.all(
+    const [json = "", yaml = "", xml = "", text = "", page = ""] = await Promise.all(
       reports.map((path) => readFile(path, "utf8")),
     );
     expect(JSON.parse(json)).toEqual(report);
     expect(parse(yaml)).toEqual(report);
     expect(parseXml(xml).attributes).toMatchObject({ tests: "5", failures: "0" });
     expect(text).toContain("passed every check");
+    expect(page).toContain("<title>digits-1.0.0 (fp32): Passed</title>");
   });
 
   test("is found beside its manifest, as is its golden set", async () => {
@@ -216,10 +217,22 @@ describe("without a verdict it ends with 3", () => {
   test("when a reference cannot be run, and CI sees an error, not a failure", async () => {
     const reference = await file("reference.onnx", "no model");
     const model = await file("good.onnx", randomPerceptron([4, 8, 3], 1));
-    const flags = ["--reference", reference, "--minimum-agreement", "1", "-o", "junit", "-q"];
+    const page = join(directory, "report.html");
+    const flags = [
+      "--reference",
+      reference,
+      "--minimum-agreement",
+      "1",
+      "-o",
+      "junit",
+      "-q",
+      "--report",
+      page,
+    ];
     const { out, status } = await run(model, ...flags);
     expect(parseXml(out).attributes).toMatchObject({ failures: "0", errors: "1" });
     expect(out).toContain("ReferenceUnavailable");
+    expect(await readFile(page, "utf8")).toContain("no verdict in check Parity: ReferenceUnavailable");
     expect(status).toBe(3);
   });
 
@@ -264,7 +277,7 @@ describe("mistakes are told at once, with status 2", () => {
       [
         `one model at a time, and there is more: ${MODEL}`,
         "--variant needs --release",
-        "--report x.pdf: the name must end in .json, .yaml, .xml or .txt, which says its format",
+        "--report x.pdf: the name must end in .html, .json, .yaml, .xml or .txt, which says its format",
         "--digest must be sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them",
       ],
     );

@@ -244,7 +244,7 @@ function faultsOfSimulator({ path, text }: Source): readonly string[] {
 
 /** Rooms, files and packages of ours that the program for people may use. */
 const CLI_MAY_IMPORT = [
-  ...["src/base/", "src/api/", "src/verifier/", "src/verification/verification.ts", "src/runtime/clock.ts"],
+  ...["src/base/", "src/api/", "src/verifier/", "src/verification/", "src/runtime/clock.ts"],
   ...["simulator/base/", "cli/", "node:", "typebox", "yaml"],
 ];
 

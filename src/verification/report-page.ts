@@ -7,8 +7,10 @@ import { millisOf } from "../base/time.ts";
 
 /** What the report is about. */
 export type ReportSubject = {
-  readonly namespace: string;
-  readonly release: string;
+  /** `null`: it is in no cluster. */
+  readonly namespace: string | null;
+  /** `null`: a file alone. */
+  readonly release: string | null;
   readonly model: string;
   readonly version: string;
   readonly variant: string;
@@ -20,7 +22,8 @@ export type ReportSubject = {
 
 /** A report as one HTML file for people: without scripts, and without anything that is fetched. It prints well. */
 export function reportPage(report: FullReport, subject: ReportSubject): string {
-  const title = `${subject.release} (${subject.variant}): ${report.verdict}`;
+  const name = subject.release === null ? subject.model : `${subject.release} (${subject.variant})`;
+  const title = `${name}: ${report.verdict}`;
   const { comparedWith } = subject;
   const parts = [
     html`<header><p class="verdict ${report.verdict.toLowerCase()}">${report.verdict}</p>
@@ -104,9 +107,15 @@ function facts(rows: readonly Row[]): Html {
 
 function factsOf(report: FullReport, subject: ReportSubject): readonly Row[] {
   const { golden } = report;
+  const { namespace, release, variant } = subject;
+  const named = namespace === null ? release : `${namespace}/${release}`;
   return [
-    ["ModelRelease", `${subject.namespace}/${subject.release}`],
-    ["Variant", subject.variant],
+    ...(release === null || named === null
+      ? []
+      : [
+          ["ModelRelease", named],
+          ["Variant", variant],
+        ]),
     ["File", subject.path],
     ...(report.model === null
       ? []

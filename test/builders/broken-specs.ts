@@ -103,6 +103,11 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
     rule: "timeZone needs schedule",
   },
   {
+    spec: checks({ reverify: { every: "59m" } }),
+    pointer: "/verification/reverify/every",
+    rule: "every must be at least 1h",
+  },
+  {
     spec: { ...soundSpec, variants: [variant("fp32"), variant("int8")] },
     pointer: "",
     rule: "at most one variant may leave deviceClasses out: it is the one for all other classes",
