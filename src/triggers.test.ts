@@ -82,8 +82,8 @@ test("a release that comes or goes wakes those that are compared with it, and a 
   expect(told()).toEqual(["plant-a/a"]);
   releases.remove(a);
   expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
-  expect(turns.take(objectKey("plant-a", "a"), "fp32")).toBe(true);
-  expect(turns.take(objectKey("plant-a", "c"), "fp32")).toBe(false);
+  expect(turns.take(objectKey("plant-a", "a"), "fp32", false)).toBe(true);
+  expect(turns.take(objectKey("plant-a", "c"), "fp32", false)).toBe(false);
   turns.release(objectKey("plant-a", "a"), "fp32");
   expect(told()).toEqual(["plant-a/c"]);
 });

@@ -8,6 +8,7 @@ import type {
   VariantStatus,
   Verification,
 } from "../api/model-release.ts";
+import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { type Attempt, ok } from "../base/result.ts";
 import { type Clock, type Instant, instantOf, timestampOf } from "../base/time.ts";
@@ -87,9 +88,16 @@ async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSigna
         : { kind: "at", at: due.at };
     return settled(subject, had, next);
   }
-  if (due.cause === "Requested") deps.turns.insist(release.key, variant.name);
-  else if (!deps.turns.take(release.key, variant.name)) return settled(subject, had, { kind: "turn" });
   const standing = { verdict: had, since: timestampOf(subject.now), cause: due.cause };
+  // A request is put down at once, so that it is served once; what nobody asked for writes nothing while it waits.
+  if (due.cause === "Requested")
+    return await lookAtOpen(
+      deps,
+      subject,
+      { had: progressOf(had, { since: standing.since, cause: standing.cause, ...IN_LINE }), standing },
+      signal,
+    );
+  if (!deps.turns.take(release.key, variant.name, false)) return settled(subject, had, { kind: "turn" });
   return await lookAtOpen(deps, subject, { had: null, standing }, signal);
 }
 
@@ -114,6 +122,12 @@ function settled({ variant, now }: Subject, had: VariantStatus, next: Next): Var
     (reportTrouble === undefined || (again !== undefined && instantOf(again) <= now));
   return { kind: "settled", variant, had, standing: null, save, next };
 }
+
+const IN_LINE = {
+  verdict: "Pending",
+  reason: REASONS.VerificationRunning,
+  message: "waiting for its turn",
+} as const;
 
 /** What is verified again, as if it were verified for the first time. */
 function progressOf(
@@ -186,8 +200,8 @@ function waitOf(
     return { kind: "waiting", variant, had, standing, retryAt };
   }
   if (standing === null) return null;
-  if (had?.verdict === "Running" || asked) turns.insist(key, variant.name);
-  else if (!turns.take(key, variant.name) && had !== null)
+  if (had?.verdict === "Running") turns.insist(key, variant.name);
+  else if (!turns.take(key, variant.name, standing.cause === "Requested") && had !== null)
     return { kind: "waiting", variant, had, standing, retryAt: null };
   return null;
 }

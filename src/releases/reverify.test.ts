@@ -227,6 +227,31 @@ test("one that breaks off, or whose object is deleted, gives its turn to the nex
   expect(world.verifier.running()).toHaveLength(1);
 });
 
+test("what people ask for comes one after the other too, before what nobody asked for", async () => {
+  const { world, keys, passAll } = await upgradedWorld(5);
+  const called: string[] = [];
+  world.turns().onTurn((key) => called.push(key));
+  await passAll(); // the first is verified again, the others wait
+  for (const key of keys.slice(2, 4))
+    world.releases.edit(key, { annotations: { "edgefleet.dev/reverify": "all" } });
+  await passAll();
+  expect(world.verifier.running()).toHaveLength(1);
+  const again = (index: number) => world.releases.get(keys[index]!)?.status?.variants?.[0]?.reverification;
+  expect(again(2)).toMatchObject({ cause: "Requested", verdict: "Pending", message: "waiting for its turn" });
+  expect(world.releases.get(keys[2]!)?.status?.lastHandled).toEqual({ reverify: "all" });
+  expect(again(1)).toBeUndefined();
+  world.restart(); // they are put down: a new process knows
+  world.turns().onTurn((key) => called.push(key));
+  await passAll();
+  world.verifier.answer(world.verifier.running()[0]!.model.digest, PASSED);
+  await world.pass(keys[0]);
+  called.length = 0;
+  await world.pass(keys[0]);
+  expect(called).toEqual([keys[2]]);
+  await world.pass(keys[2]);
+  expect(world.verifier.running()).toMatchObject([{ model: { digest: digestOf(keys[2]!) } }]);
+});
+
 test("releases that wait for their turn write nothing", async () => {
   const { world, keys, passAll } = await upgradedWorld(4);
   await passAll();

@@ -5,9 +5,12 @@ import type { ObjectKey } from "../api/resource.ts";
  * Kept in memory: what runs takes its turn back after a restart.
  */
 export type Turns = {
-  /** Whether this variant may be verified again now; it keeps the turn until it lets go. */
-  readonly take: (key: ObjectKey, variant: string) => boolean;
-  /** For what runs already, and for what a person asked for. */
+  /**
+   * Whether this variant may be verified again now; it keeps the turn until it lets go.
+   * @param urgent a person asked: it comes before all that nobody asked for.
+   */
+  readonly take: (key: ObjectKey, variant: string, urgent: boolean) => boolean;
+  /** For what runs already. */
   readonly insist: (key: ObjectKey, variant: string) => void;
   /** It needs no turn, or no more. */
   readonly release: (key: ObjectKey, variant: string) => void;
@@ -21,7 +24,7 @@ export type Turns = {
 export function createTurns(limit = 1): Turns {
   const holding = new Map<string, ObjectKey>();
   // First come, first served: a Map is in the order of insertion.
-  const waiting = new Map<string, ObjectKey>();
+  const waiting = new Map<string, { readonly key: ObjectKey; readonly urgent: boolean }>();
   const listeners: ((key: ObjectKey) => void)[] = [];
   const nameOf = (key: ObjectKey, variant: string) => `${key}/${variant}`;
 
@@ -33,17 +36,18 @@ export function createTurns(limit = 1): Turns {
 
   function callNext(): void {
     if (holding.size >= limit) return;
-    const [next] = waiting.values();
-    if (next !== undefined) for (const listener of listeners) listener(next);
+    const [first] = waiting.values();
+    const next = [...waiting.values()].find(({ urgent }) => urgent) ?? first;
+    if (next !== undefined) for (const listener of listeners) listener(next.key);
   }
 
   return {
     insist,
-    take: (key, variant) => {
+    take: (key, variant, urgent) => {
       const name = nameOf(key, variant);
       if (holding.has(name)) return true;
       if (holding.size >= limit) {
-        waiting.set(name, waiting.get(name) ?? key);
+        waiting.set(name, { key, urgent });
         return false;
       }
       insist(key, variant);
@@ -54,8 +58,8 @@ export function createTurns(limit = 1): Turns {
       if (holding.delete(name) || waiting.delete(name)) callNext();
     },
     leave: (key) => {
-      for (const members of [holding, waiting])
-        for (const [name, owner] of members) if (owner === key) members.delete(name);
+      for (const [name, owner] of holding) if (owner === key) holding.delete(name);
+      for (const [name, owner] of waiting) if (owner.key === key) waiting.delete(name);
       callNext();
     },
     onTurn: (listener) => void listeners.push(listener),

@@ -241,3 +241,26 @@ test("a connection string that cannot sign is refused at the start, without bein
   const create = () => createAzureStore({ access, sasVersion: null, ca: null, clock: { now: () => START } });
   expect(create).toThrow("the storage connection string has no AccountKey: it cannot sign URLs for devices");
 });
+
+const REPORT = { contentType: "application/json", bytes: Buffer.from("{}") };
+
+test.each([
+  ["a credential that may only read", 403, "AuthorizationPermissionMismatch", "denied"],
+  ["a writer who was quicker", 412, "ConditionNotMet", "conflict"],
+  ["a policy that lets nothing be written twice", 409, "BlobImmutableDueToPolicy", "conflict"],
+  ["a service that is away", 500, "InternalError", "unavailable"],
+])("%s: what is put is refused as such, and without a word of the bytes", async (_, status, code, kind) => {
+  const written: (string | undefined)[] = [];
+  const store = await keyedStore((request, response) => {
+    request.resume();
+    if (request.method === "HEAD")
+      return void response.writeHead(200, { etag: '"1"', "content-md5": "AAAA" }).end();
+    written.push(request.headers["if-match"], String(request.headers["x-ms-blob-content-type"]));
+    response.writeHead(status, { "x-ms-error-code": code }).end();
+  });
+  expect(await store.put(BLOB, REPORT, ignored)).toEqual({
+    ok: false,
+    error: { kind, message: `writing a blob: ${status} ${code}` },
+  });
+  expect(written).toEqual(['"1"', "application/json"]);
+});

@@ -165,3 +165,14 @@ test("what is compared with a release that is not there goes on as soon as it co
   await fleet.apply(await releaseObject("digits-late", { file: "digits/2.0.0/model.onnx" }));
   await until("digits-early", "is Ready", (release) => conditionOf(release, "Ready")?.status === "True");
 });
+
+test("a release that is deleted while it is verified keeps nobody waiting", async () => {
+  const long = { throughput: { minimumPerSecond: 1, duration: "3m" } };
+  await fleet.apply(await releaseObject("digits-long", { verification: long }));
+  await until("digits-long", "is measured", ({ status }) =>
+    (status?.variants?.[0]?.message ?? "").includes("Throughput"),
+  );
+  await fleet.kubectl("delete", "mrel", "digits-long");
+  await fleet.apply(await releaseObject("digits-next"));
+  await until("digits-next", "is Ready", (release) => conditionOf(release, "Ready")?.status === "True");
+});
