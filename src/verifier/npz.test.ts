@@ -8,7 +8,7 @@ import { isText, numberAt, sizeOf, type Value } from "./tensor.ts";
 const LIMIT = 1_000_000;
 
 /** Values that the type has exactly. */
-const VALUES: Readonly<Record<NpyType, fc.Arbitrary<number | bigint>>> = {
+const VALUES: Readonly<Record<NpyType, fc.Arbitrary<number | bigint | string>>> = {
   "<f2": fc.constantFrom(
     0,
     1,
@@ -31,6 +31,7 @@ const VALUES: Readonly<Record<NpyType, fc.Arbitrary<number | bigint>>> = {
   "<u4": fc.integer({ min: 0, max: 2 ** 32 - 1 }),
   "<u8": fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   "|b1": fc.integer({ min: 0, max: 1 }),
+  "<U10": fc.string({ unit: "binary", maxLength: 10 }).map((text) => text.replace(/\0+$/, "")),
 };
 
 const anArray = fc
@@ -45,8 +46,9 @@ const anArray = fc
       .map((values) => ({ descr, shape, values }));
   });
 
-function elements(tensor: Value | undefined): readonly (number | bigint)[] {
-  if (tensor === undefined || isText(tensor)) return [];
+function elements(tensor: Value | undefined): readonly (number | bigint | string)[] {
+  if (tensor === undefined) return [];
+  if (isText(tensor)) return tensor.data;
   const { data } = tensor;
   if (data instanceof BigInt64Array || data instanceof BigUint64Array) return [...data];
   return Array.from({ length: data.length }, (_, index) => numberAt(tensor, index));

@@ -211,6 +211,51 @@ describe("a classifier as scikit-learn exports it", () => {
   });
 });
 
+test("a logistic regression on six irises (scikit-learn 1, skl2onnx 1.20) agrees with scikit-learn", async () => {
+  const model = Buffer.from(
+    "CAoSCHNrbDJvbm54GgYxLjIwLjAiB2FpLm9ubngoADIAOpcFCqgCCgFYEgVsYWJlbBIScHJvYmFiaWxpdHlfdGVuc29yGhBMaW5lYXJDbGFzc2lmaWVyIhBMaW5lYXJDbGFzc2lmaWVyKjcKE2NsYXNzbGFiZWxzX3N0cmluZ3NKBnNldG9zYUoKdmVyc2ljb2xvckoJdmlyZ2luaWNhoAEIKk0KDGNvZWZmaWNpZW50cz3L59i+PX+jeD89h/sgwD243Im/PamgCT89IGajvj2dvFK+PZhtcb89YGXpvT1Z8Ca/PVUnLkA9wEkBQKABBioeCgppbnRlcmNlcHRzPXU7HUE9fCYNQD0OhUDBoAEGKhIKC211bHRpX2NsYXNzGAGgAQIqHAoOcG9zdF90cmFuc2Zvcm0iB1NPRlRNQVigAQM6CmFpLm9ubngubWwKKwoFbGFiZWwSDG91dHB1dF9sYWJlbBoISWRlbnRpdHkiCElkZW50aXR5OgAKVgoScHJvYmFiaWxpdHlfdGVuc29yEg1wcm9iYWJpbGl0aWVzGgpOb3JtYWxpemVyIgpOb3JtYWxpemVyKg0KBG5vcm0iAkwxoAEDOgphaS5vbm54Lm1sCngKDXByb2JhYmlsaXRpZXMSEm91dHB1dF9wcm9iYWJpbGl0eRoGWmlwTWFwIgZaaXBNYXAqNwoTY2xhc3NsYWJlbHNfc3RyaW5nc0oGc2V0b3NhSgp2ZXJzaWNvbG9ySgl2aXJnaW5pY2GgAQg6CmFpLm9ubngubWwSGE9OTlgoTG9naXN0aWNSZWdyZXNzaW9uKVoRCgFYEgwKCggBEgYKAAoCCARiGAoMb3V0cHV0X2xhYmVsEggKBggIEgIKAGIkChJvdXRwdXRfcHJvYmFiaWxpdHkSDiIMCgoqCAgIEgQKAggBQg4KCmFpLm9ubngubWwQAUIECgAQFQ==",
+    "base64",
+  );
+  expect((await load(model)).outputs).toMatchObject([
+    { name: "output_label", type: "string" },
+    { name: "output_probability", type: "sequence(map(string,float32))" },
+  ]);
+  const labels = ["setosa", "versicolor", "versicolor", "versicolor", "virginica", "virginica"];
+  const answers = ["setosa", "versicolor", "virginica", "virginica", "virginica", "virginica"];
+  const measured = await golden(
+    npzFile({
+      X: {
+        descr: "<f4",
+        shape: [6, 4],
+        values: [
+          ...[5.1, 3.5, 1.4, 0.2, 5, 2, 3.5, 1, 5.9, 3.2, 4.8, 1.8],
+          ...[6, 2.7, 5.1, 1.6, 6.3, 3.3, 6, 2.5, 6.3, 2.8, 5.1, 1.5],
+        ],
+      },
+      labels: texts(labels),
+      "output:output_label": texts(answers),
+      "output:output_probability": {
+        descr: "<f4",
+        shape: [6, 3],
+        values: [
+          ...[0.981572866, 0.018427128, 1.47811443e-8, 0.0558093749, 0.937577307, 0.00661328062],
+          ...[0.00231649494, 0.440396845, 0.55728668, 0.000449524872, 0.349130273, 0.650420189],
+          ...[9.18657179e-7, 0.00395796122, 0.996041179, 0.000529093784, 0.475496203, 0.523974717],
+        ],
+      },
+    }),
+    { labels: true, outputs: true },
+  );
+  expect(measured.classification).toMatchObject({ output: "output_probability", samples: 6, correct: 4 });
+  expect(measured.comparison?.elements).toBe(24);
+  expect(measured.comparison?.largestAbsolute).toBeLessThan(1e-6);
+});
+
+/** Ten characters are enough for each. */
+function texts(values: readonly string[]): NpyArray {
+  return { descr: "<U10", shape: [values.length], values };
+}
+
 test("texts go in and come out", async () => {
   await load(
     modelFile(

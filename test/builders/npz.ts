@@ -17,12 +17,13 @@ export type NpyType =
   | "<u2"
   | "<u4"
   | "<u8"
-  | "|b1";
+  | "|b1"
+  | "<U10";
 
 export type NpyArray = {
   readonly descr: NpyType;
   readonly shape: readonly number[];
-  readonly values: readonly (number | bigint)[];
+  readonly values: readonly (number | bigint | string)[];
 };
 
 export type NpzOptions = {
@@ -33,7 +34,7 @@ export type NpzOptions = {
 
 /** The bytes of one .npy file. */
 export function npyFile({ descr, shape, values }: NpyArray, version: 1 | 2 | 3 = 1): Buffer {
-  const size = Number(descr.slice(2));
+  const size = descr === "<U10" ? 40 : Number(descr.slice(2));
   const data = Buffer.alloc(values.length * size);
   for (const [index, value] of values.entries()) writeElement(data, descr, index * size, value);
   const tuple = shape.length === 1 ? `(${shape[0]},)` : `(${shape.join(", ")})`;
@@ -108,7 +109,7 @@ export function zipFile(files: readonly (readonly [string, Uint8Array])[], compr
   return Buffer.concat([...locals, listed, end]);
 }
 
-function writeElement(data: Buffer, descr: NpyType, at: number, value: number | bigint): void {
+function writeElement(data: Buffer, descr: NpyType, at: number, value: number | bigint | string): void {
   switch (descr) {
     case "<f2":
       data.writeUInt16LE(float16Bits(Number(value)), at);
@@ -118,6 +119,10 @@ function writeElement(data: Buffer, descr: NpyType, at: number, value: number | 
       break;
     case "<f8":
       data.writeDoubleLE(Number(value), at);
+      break;
+    case "<U10":
+      for (const [index, character] of [...String(value)].entries())
+        data.writeUInt32LE(character.codePointAt(0) ?? 0, at + 4 * index);
       break;
     case "<i8":
       data.writeBigInt64LE(BigInt(value), at);
