@@ -168,6 +168,7 @@ describe("a model's process", () => {
     expect(sleepers(marker)).toHaveLength(1);
     await left.sweep();
     await expect.poll(() => sleepers(marker)).toEqual([]);
+    expect(await does(free, "user")).toBe(String(process.getuid?.()));
   });
 
   test("has Node's own wall besides: no processes, no threads, no files but its own", async () => {

@@ -1,9 +1,10 @@
 import { execFile } from "node:child_process";
-import { existsSync, realpathSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, realpathSync } from "node:fs";
 import { chmod, chown, mkdir } from "node:fs/promises";
 import { findPackageJSON } from "node:module";
 import { platform } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Millis } from "../base/time.ts";
 
@@ -66,6 +67,9 @@ const FIRST_USER = 61_184;
 const USERS = 4336;
 const SHELL = "/bin/sh";
 const PROBE_TIMEOUT = 10_000;
+/** Somebody may start the next one while the last is ended: looked at again, so many times, after a pause. */
+const SWEEPS = 20;
+const SWEEP_PAUSE = 5;
 
 // Limits are set by a shell because Node has no setrlimit; `exec` makes the shell become the child. Sizes in KiB, none
 // of it is text from outside. No core file: a crashed model would leave one as large as itself.
@@ -151,8 +155,7 @@ export async function buildSandbox(): Promise<Sandbox> {
         cwd,
         command: (program, asked) => commandOf({ walls, tools, root, own, directory }, program, asked),
         sweep: async () => {
-          if (own !== null && tools.setpriv !== null)
-            await tries([...privilegeWall(tools.setpriv, own), SHELL, "-c", "kill -KILL -1"]);
+          if (own !== null) await killAllOf(own);
         },
       };
     },
@@ -236,6 +239,37 @@ function programRoots(): readonly string[] {
 
 function thisFile(): string {
   return fileURLToPath(import.meta.url);
+}
+
+/** One by one, each looked at: `kill -1` as that user would end everything, were the user ever another one. */
+async function killAllOf(user: number): Promise<void> {
+  for (let round = 0; round < SWEEPS; round += 1) {
+    const left = processesOf(user);
+    if (left.length === 0) return;
+    for (const pid of left) {
+      try {
+        process.kill(pid, "SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+    }
+    await sleep(SWEEP_PAUSE);
+  }
+}
+
+/** Whose real user is that one; what has ended and only waits to be collected is none. */
+function processesOf(user: number): readonly number[] {
+  return readdirSync("/proc")
+    .filter((name) => /^[1-9]\d*$/.test(name))
+    .filter((pid) => {
+      try {
+        const status = readFileSync(`/proc/${pid}/status`, "utf8");
+        return status.includes(`\nUid:\t${user}\t`) && !/^State:\t[ZX]/m.test(status);
+      } catch {
+        return false;
+      }
+    })
+    .map(Number);
 }
 
 /** The environment of a model has no PATH, and ours is nothing to rely on. */
