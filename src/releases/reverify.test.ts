@@ -252,6 +252,18 @@ test("what people ask for comes one after the other too, before what nobody aske
   expect(world.verifier.running()).toMatchObject([{ model: { digest: digestOf(keys[2]!) } }]);
 });
 
+test("what ran before a restart is looked after, whoever takes a turn first", async () => {
+  const { world, keys } = await upgradedWorld(2);
+  await world.pass(keys[0]);
+  world.restart();
+  await world.pass(keys[1]);
+  world.verifier.answer(digestOf(keys[0]!), PASSED);
+  await world.pass(keys[0]);
+  const verdict = world.releases.get(keys[0]!)?.status?.variants?.[0];
+  expect(verdict).toMatchObject({ verdict: "Passed", verifierVersion: "1.0.0" });
+  expect(verdict).not.toHaveProperty("reverification");
+});
+
 test("releases that wait for their turn write nothing", async () => {
   const { world, keys, passAll } = await upgradedWorld(4);
   await passAll();
