@@ -367,6 +367,24 @@ describe("a download", () => {
   });
 });
 
+test("a file that goes beside the cache finds room on a full disk, too", async () => {
+  const store = createStore();
+  const [a, b, c] = [blob(store, "a", 40 * KIB), blob(store, "b"), blob(store, "c", 40 * KIB)];
+  const cache = await open(store, {
+    download: async (from, to, signal) => {
+      if (from !== c || (await kept()).length < 2) return store.fetch(from, to, signal);
+      await writeFile(to, "half");
+      return err({ reason: "VerificationError", message: "cannot write: ENOSPC", diskFull: true });
+    },
+  });
+  await use(cache.hold(), a);
+  const unused = cache.hold();
+  await use(unused, b);
+  unused.release();
+  expect(await use(cache.hold(), c)).toHaveLength(40 * KIB);
+  expect(await kept()).toEqual([nameOf(a)]);
+});
+
 const NAMES = ["a", "b", "c", "d", "e"] as const;
 const step = fc.oneof(
   fc.record({

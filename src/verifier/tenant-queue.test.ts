@@ -33,7 +33,8 @@ describe("tenants take turns", () => {
     expect(queue.take()).toBe("b1");
     // One that comes back while its own runs is no newcomer.
     queue.add("b", "new", "b2");
-    expect([queue.take(), queue.take(), queue.take()]).toEqual(["a2", "b2", "a3"]);
+    queue.add("b", "new", "b3");
+    expect([1, 2, 3, 4].map(() => queue.take())).toEqual(["a2", "b2", "a3", "b3"]);
   });
 
   test("the next one can be seen before it is taken", () => {
@@ -83,7 +84,7 @@ const tenant = fc.constantFrom("a", "b", "c", "d");
 const urgency = fc.constantFrom<Urgency>("new", "again");
 const command = fc.oneof(
   { weight: 3, arbitrary: fc.record({ what: fc.constant("add" as const), tenant, urgency }) },
-  { weight: 2, arbitrary: fc.record({ what: fc.constant("take" as const) }) },
+  { weight: 4, arbitrary: fc.record({ what: fc.constant("take" as const) }) },
   { weight: 1, arbitrary: fc.record({ what: fc.constant("remove" as const), at: fc.nat() }) },
 );
 
