@@ -333,7 +333,7 @@ describe.runIf(platform() === "linux" && process.getuid?.() === 0)("on a disk th
     async () => {
       const workdir = join(directory, "small");
       await mkdir(workdir);
-      execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", workdir]);
+      execFileSync("/bin/mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", workdir]);
       try {
         const life = await live(workdir);
         for (const salt of [40, 41, 42, 43])
@@ -348,7 +348,7 @@ describe.runIf(platform() === "linux" && process.getuid?.() === 0)("on a disk th
       } finally {
         for (const program of lives) program.kill("SIGKILL");
         await Promise.all(lives.map(({ ended }) => ended));
-        execFileSync("umount", [workdir]);
+        execFileSync("/bin/umount", [workdir]);
       }
     },
     PATIENCE,
