@@ -105,6 +105,15 @@ test("Ctrl-C ends it with 130, and the model with it", async () => {
   expect(await readdir(join(directory, "tmp"))).toEqual([]);
 });
 
+test("a model that crashes has failed", async () => {
+  const { child, told, exit, saying } = start("verify", "endless.onnx", "--p95", "1s");
+  await saying("Latency …");
+  for (const pid of await childrenOf(child.pid)) process.kill(Number(pid), "SIGSEGV");
+  expect(await exit).toBe(1);
+  expect(told.out).toContain("FAILED: Crashed: the model crashed in check Latency");
+  expect(await readdir(join(directory, "tmp"))).toEqual([]);
+});
+
 test("whoever has read enough of its output does no harm", async () => {
   const { child, told, exit } = start("verify", "--help");
   child.stdout?.destroy();
