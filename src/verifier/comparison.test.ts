@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createComparing, type Tolerance } from "./comparison.ts";
-import type { TensorValue, Value } from "./tensor.ts";
+import type { Datum, TensorValue, Value } from "./tensor.ts";
 
 const floats = (shape: readonly number[], ...values: readonly number[]): TensorValue => ({
   type: "float64",
@@ -129,4 +129,28 @@ test("elements beyond the tolerance are those that numpy.allclose would not take
       },
     ),
   );
+});
+
+test("a transposed output is another shape; axes of size 1 mean nothing", () => {
+  const run = { from: 0, samples: 1 };
+  const of = (...shape: readonly number[]): Value => ({ type: "float32", shape, data: new Float32Array(6) });
+  const comparing = createComparing({ absolute: 0, relative: null, finiteOnly: false });
+  expect(comparing.add(run, "y", of(2, 3), of(1, 2, 3, 1))).toBeNull();
+  expect(comparing.add(run, "y", of(2, 3), of(3, 2))).toMatch(
+    /should be float32\[2,3\].*answers float32\[3,2\]/,
+  );
+});
+
+test("a sequence of another length is as far off as can be, by error and by cosine", () => {
+  const comparing = createComparing({ absolute: null, relative: null, finiteOnly: false });
+  const pair: Value = { type: "float32", shape: [2], data: Float32Array.of(1, 2) };
+  const sequence = (...elements: readonly Value[]): Datum => ({ type: "sequence", elements });
+  expect(comparing.add({ from: 4, samples: 1 }, "y", sequence(pair), sequence(pair, pair))).toBeNull();
+  expect(comparing.found()).toMatchObject({
+    largestAbsolute: Number.POSITIVE_INFINITY,
+    lowestCosine: { output: "y", index: 4, cosine: -1 },
+    worst: { expected: "a sequence of 1", got: "a sequence of 2" },
+  });
+  comparing.add({ from: 5, samples: 1 }, "maybe", { type: "none" }, pair);
+  expect(comparing.found()).toMatchObject({ samples: 6, elements: 2 });
 });

@@ -138,6 +138,7 @@ describe("a sequence", () => {
   test.each([
     ["of tensors of different sizes", elements(1, 3, 2)],
     ["with an empty tensor in it", elements(2, 0)],
+    ["with a tensor of no columns in it", sequenceProto([floatProto([2, 0], []), floatProto([], [1])])],
     ["that is empty", elements()],
   ])("%s is fed and read", async (_what, many) => {
     expect(await load(modelFile(identity, OPSET))).toMatchObject({
@@ -274,6 +275,22 @@ test("texts go in and come out", async () => {
     beyond: 1,
     worst: { expected: '"a"', got: '"ä"' },
   });
+});
+
+test("maps with more keys than are told are left aside", () => {
+  const adapted = (count: number) => {
+    const keys = Array.from({ length: count }, (_, index) => index);
+    const graph: Graph = {
+      nodes: [zipMapNode("x", "y", keys)],
+      inputs: [tensorInfo("x", ["n", count])],
+      outputs: [mapsInfo("y", "int64")],
+    };
+    const model = modelFile(graph, { functions: [] });
+    const file = readOnnxFile(model);
+    return file.ok ? adaptModel(model, file.value) : file;
+  };
+  expect(adapted(4096)).toMatchObject({ value: { outputs: new Map([["y", { kind: "table" }]]) } });
+  expect(adapted(4097)).toMatchObject({ value: { outputs: new Map() } });
 });
 
 test("a model that needs nothing of this is left alone", () => {
