@@ -9,6 +9,8 @@ import { type Section, tableOf } from "./shared/figures.ts";
 const PROGRAMS = [
   "plan",
   "verifier-latency",
+  "verifier-memory",
+  "verifier-liquid",
   "hub-writes",
   "cold-start",
   "steady-state",

@@ -154,7 +154,8 @@ export function floatTensor(name: string, shape: readonly number[], values: Iter
   return rawTensor(name, shape, "float32", new Uint8Array(data.buffer));
 }
 
-function integerTensor(
+/** A TensorProto of int64 with its data inside. */
+export function integerTensor(
   name: string,
   shape: readonly number[],
   values: readonly (number | bigint)[],
