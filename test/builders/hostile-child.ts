@@ -8,6 +8,8 @@ import { frameOf, frameReader } from "../../src/verifier/channel.ts";
 // A program in place of the one that runs a model: what somebody could try who has taken it over. It is asked as that
 // one is; `path` of the question "load" is a deed and its object, and the answer says what came of it.
 
+const MOST_FORKS = 200;
+
 type Deed = (object: string) => unknown;
 
 const channel = new Socket({ fd: 3 });
@@ -29,15 +31,16 @@ const DEEDS: Readonly<Record<string, Deed>> = {
   signal: (pid) => process.kill(Number(pid), 0),
   spawn: async (command) => (await spawned(command)).pid,
   worker: async () => once(new Worker("", { eval: true }), "exit"),
-  /** Until no more can be had. */
+  /** Until no more can be had, or nobody would doubt that there is no wall. */
   forks: async (seconds) => {
-    for (let count = 0; ; count += 1) {
+    for (let count = 0; count < MOST_FORKS; count += 1) {
       try {
         await spawned(`sleep ${seconds}`);
       } catch (thrown) {
         return `${codeOf(thrown)} after ${count}`;
       }
     }
+    return `no end after ${MOST_FORKS}`;
   },
   /** Somebody in a session of his own, who holds the pipes. */
   leave: async (seconds) => {
