@@ -1,6 +1,6 @@
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
-import { globSync, readFileSync } from "node:fs";
+import { existsSync, globSync, readFileSync } from "node:fs";
 import { chmod, mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { type AddressInfo, createServer, type Server } from "node:net";
 import { tmpdir } from "node:os";
@@ -16,6 +16,7 @@ import { buildSandbox, type Cell, type Sandbox } from "./sandbox.ts";
 // Linux lacks none, unless it was left without the capability for it, as in a container.
 
 const PROGRAM = join(import.meta.dirname, "../../test/builders/hostile-child.ts");
+const WALLS = join(import.meta.dirname, "../../test/builders/walls.ts");
 const LIMITS = { memoryBytes: 512 * 2 ** 20, deadline: seconds(50), threads: 1 };
 const SIGNAL = new AbortController().signal;
 
@@ -203,11 +204,7 @@ test("a sidecar that is not root walls its models in as far as the system lets a
   await chmod(directory, 0o755);
   await chmod(place, 0o777);
   const own = mayDoAll() ? ["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--"] : [];
-  const [file = "", ...args] = [
-    ...own,
-    process.execPath,
-    join(import.meta.dirname, "../../test/builders/walls.ts"),
-  ];
+  const [file = "", ...args] = [...own, process.execPath, WALLS];
   const { stdout } = await promisify(execFile)(file, [...args, place, PROGRAM]);
   const { walls, lacking, came } = JSON.parse(stdout) as {
     readonly walls: Sandbox["walls"];
@@ -230,6 +227,23 @@ test("a sidecar that is not root walls its models in as far as the system lets a
     expect(came["read environ"]).toBe("EACCES");
     expect(came["forks 1"]).toMatch(/^EAGAIN after [1-5]?\d$/);
   } else expect(lacking.join("; ")).toContain("network: ");
+});
+
+test("a model that hears nothing dies with a sidecar that is killed", async () => {
+  if (lacks("orphans")) return;
+  const place = join(directory, "killed");
+  await mkdir(place);
+  const sidecar = spawn(process.execPath, [WALLS, place, PROGRAM, "for ever"]);
+  const [line] = (await once(sidecar.stdout, "data")) as [Buffer];
+  const status = `/proc/${Number(line.toString())}/status`;
+  const state = () =>
+    existsSync(status) ? /^State:\t(\S)/m.exec(readFileSync(status, "utf8"))?.[1] : "gone";
+  // It will never notice that its channel has closed.
+  await expect.poll(state).toBe("T");
+  sidecar.kill("SIGKILL");
+  await once(sidecar, "exit");
+  // A zombie has ended, and only waits to be collected.
+  await expect.poll(state).toMatch(/^(gone|Z)$/);
 });
 
 /** Root, with CAP_SYS_ADMIN (21) among the capabilities that it has. */

@@ -6,7 +6,7 @@ import { startModelProcess } from "../../src/verifier/model-process.ts";
 import { buildSandbox, type Cell } from "../../src/verifier/sandbox.ts";
 
 // As a program: what a hostile child can do to whoever runs this, in a directory of theirs, as JSON. Another user than
-// that of the tests can run it.
+// that of the tests can run it. With a third argument it tells the id of a child, and lets that one stop.
 
 /** All walls but Node's own, which would be met first. */
 export function withoutPermissions(cell: Cell): Cell {
@@ -20,13 +20,17 @@ export function withoutPermissions(cell: Cell): Cell {
 }
 
 if (import.meta.main) {
-  const [, , directory = "", program = ""] = argv;
+  const [, , directory = "", program = "", forEver] = argv;
   const { walls, lacking, prepare } = await buildSandbox();
   const cell = withoutPermissions(await prepare(directory));
   await writeFile(join(directory, "model.onnx"), "model");
   const limits = { memoryBytes: 2 ** 29, deadline: seconds(30), threads: 1 };
   const child = await startModelProcess(limits, cell, new AbortController().signal, program);
   if (!child.ok) throw new Error(JSON.stringify(child.error));
+  if (forEver !== undefined) {
+    stdout.write(`${child.value.pid}\n`);
+    await child.value.ask({ kind: "load", path: "die SIGSTOP", threads: 1 });
+  }
   const deeds = {
     "create here": "create here",
     "append ../model.onnx": "append ../model.onnx",
