@@ -68,7 +68,12 @@ async function startAll(
       learn({ failedAt: "store" });
       return urls;
     }
-    const request = { tenant: seen.release.namespace, ...urls.value, checks: checksOf(seen.release) };
+    const request = {
+      tenant: seen.release.namespace,
+      urgency: start.urgency,
+      ...urls.value,
+      checks: checksOf(seen.release),
+    };
     const begun = await deps.verifier.start(start.key as VerificationKey, request, signal);
     if (!begun.ok) return begun;
     started.push(start.variant.name);

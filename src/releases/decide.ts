@@ -20,6 +20,8 @@ import type { BlobSeen, Next, ReferenceSeen, ReleaseSeen, VariantSeen } from "./
 export type Start = {
   readonly variant: Variant;
   readonly key: string;
+  /** `again`: a verdict stands, and others may go first. */
+  readonly urgency: "new" | "again";
   readonly sizeBytes: number;
   /** `null`: the release has no golden set. */
   readonly goldenSizeBytes: number | null;
@@ -231,6 +233,7 @@ function planStart(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
     start: {
       variant,
       key,
+      urgency: one.standing === null ? "new" : "again",
       sizeBytes: sizeOf(blob) ?? one.had?.sizeBytes ?? 0,
       goldenSizeBytes: goldenBlob === undefined ? null : (sizeOf(golden) ?? 0),
       parity: sized(parity),
