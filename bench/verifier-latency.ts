@@ -67,11 +67,11 @@ try {
 type Rounds = readonly Float64Array[];
 
 async function compare(model: Uint8Array): Promise<{ readonly bare: Rounds; readonly ours: Rounds }> {
-  const path = join(directory, "model.onnx");
-  await writeFile(path, model);
+  const own = await mkdtemp(join(directory, "model-"));
+  await writeFile(join(own, "model.onnx"), model);
   const started = await startModelProcess(
     { memoryBytes: 2 ** 31, deadline: seconds(600), threads: 1 },
-    await (await buildSandbox()).prepare(directory),
+    await (await buildSandbox()).prepare(own),
     new AbortController().signal,
   );
   if (!started.ok) throw new Error(`the child did not start: ${JSON.stringify(started.error)}`);
