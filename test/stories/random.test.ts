@@ -247,6 +247,9 @@ test("whatever happens, the promises hold, the world comes to rest, and an abort
       for (const [device, pointer] of story.world.truth.pointers()) {
         const isMember = story.world.devices.get(objectKey(NAMESPACE, device))?.labels["fleet"] === "cameras";
         const wanted = story.status()?.stable?.release;
+        // A release that fails verification now stays where it is, and goes to nobody who comes later.
+        const isRevoked = wanted === "v2" && given.whims.some(({ what }) => what === "revoke");
+        if (isRevoked && device.startsWith("new-") && pointer === null) continue;
         expect(pointer?.release ?? null, device).toBe(
           isMember && wanted !== undefined ? `${NAMESPACE}.${wanted}` : null,
         );
