@@ -63,7 +63,7 @@ type Peer = { readonly port: number; readonly mqttPort: number; readonly ca: str
 /** A broker and an HTTPS server that know nothing of IoT Hub; says where they are over the channel of `fork`. */
 async function servePeer(): Promise<void> {
   const { key, certificate, ca } = await createServerCertificate(
-    ["peer", "127.0.0.1"],
+    ["peer", "localhost", "127.0.0.1"],
     await createAuthority(),
   );
   const broker = await Aedes.createBroker();

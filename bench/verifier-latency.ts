@@ -16,16 +16,16 @@ import { type Figure, publish } from "./shared/figures.ts";
 // child process and in a bare loop over ONNX Runtime in this process, in turns, so that both see the same machine.
 // A ratio of 1 is no overhead.
 
-const HELP = `node bench/verifier-latency.ts [--rounds 15] [--samples 400] [--warmup 50]
+const HELP = `node bench/verifier-latency.ts [--rounds 25] [--samples 2000] [--warmup 200]
 
 The latency that the verifier measures, beside a bare loop over ONNX Runtime with the same model and input.`;
 
 const { values } = parseArgs({
   options: {
     help: { type: "boolean", short: "h", default: false },
-    rounds: { type: "string", default: "15" },
-    samples: { type: "string", default: "400" },
-    warmup: { type: "string", default: "50" },
+    rounds: { type: "string", default: "25" },
+    samples: { type: "string", default: "2000" },
+    warmup: { type: "string", default: "200" },
   },
 });
 if (values.help) {
