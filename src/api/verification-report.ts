@@ -12,7 +12,7 @@ export type ModelFacts = {
   readonly opsets: readonly { readonly domain: string; readonly version: number }[];
   readonly operators: readonly { readonly domain: string; readonly name: string; readonly count: number }[];
   readonly nodes: number;
-  /** Elements of all initializers. */
+  /** Elements of all initializers and constants. */
   readonly parameters: number;
   readonly inputs: readonly TensorFacts[];
   readonly outputs: readonly TensorFacts[];

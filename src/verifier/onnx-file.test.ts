@@ -84,6 +84,15 @@ describe("a model file", () => {
     });
   });
 
+  test("counts weights that are kept in constants, as some exporters do, like those in initializers", () => {
+    const weights = message().varint(1, 3).varint(1, 5).varint(2, 1).text(8, "W");
+    const constant = node("Constant", [], ["W"]).message(5, message().text(1, "value").message(5, weights));
+    const read = readOnnxFile(
+      modelFile({ nodes: [constant], inputs: [tensorInfo("x", [1])], outputs: [tensorInfo("W", [3, 5])] }),
+    );
+    expect(read.ok && read.value.parameters).toBe(15);
+  });
+
   test("may have outputs that are no tensors", () => {
     const file = modelFile({ nodes: [], inputs: [tensorInfo("x", [])], outputs: [sequenceInfo("many")] });
     const read = readOnnxFile(file);

@@ -18,7 +18,7 @@ export type OnnxFile = {
   /** Operators of all graphs and functions, and how often each occurs; at most a thousand of them. */
   readonly operators: readonly Operator[];
   readonly nodes: number;
-  /** Elements of the initializers of all graphs. */
+  /** Elements of the initializers and constants of all graphs. */
   readonly parameters: number;
 };
 
@@ -84,8 +84,8 @@ type Frame = {
   name: string;
   domain: string;
   external: boolean;
-  /** Of a tensor: whether it is an initializer of a graph, and its elements so far, the product of its axes. */
-  inGraph: boolean;
+  /** Of a tensor: whether it is an initializer or a constant, and its elements so far, the product of its axes. */
+  isParameter: boolean;
   elements: number;
 };
 
@@ -216,7 +216,7 @@ function brokenAt(position: number): string {
 }
 
 function frame(type: MessageType, end: number, graphs: number, value: Value | null): Frame {
-  return { type, end, graphs, value, name: "", domain: "", external: false, inGraph: false, elements: 1 };
+  return { type, end, graphs, value, name: "", domain: "", external: false, isParameter: false, elements: 1 };
 }
 
 /** The message that starts here, or `null` for a field that is none. */
@@ -250,7 +250,7 @@ function childOf(parent: Frame, field: number, end: number, walk: Walk): Frame |
     parent.value.shape?.push("");
   }
   const child = frame(type, end, parent.graphs, parent.value);
-  child.inGraph = parent.type === "graph";
+  child.isParameter = parent.type === "graph" || parent.type === "attribute";
   return child;
 }
 
@@ -293,10 +293,10 @@ function close(done: Frame, walk: Walk): void {
   if (done.type === "node") countOperator(done, walk);
   if (done.type === "function" && walk.functions.size < MOST_OPERATORS)
     walk.functions.add(`${done.domain}/${done.name}`);
-  if (done.type === "tensor" && done.inGraph) walk.parameters += done.elements;
+  if (done.type === "tensor" && done.isParameter) walk.parameters += done.elements;
   if (
     done.type === "tensor" &&
-    done.inGraph &&
+    done.isParameter &&
     done.graphs === 1 &&
     walk.initializers.size < MOST_INITIALIZERS
   )
