@@ -93,6 +93,17 @@ describe("a model file", () => {
     expect(read.ok && read.value.parameters).toBe(15);
   });
 
+  test("a constant that is named like an input does not take its place", () => {
+    const constant = node("Constant", [], ["c"]).message(
+      5,
+      message().text(1, "value").message(5, message().varint(2, 1).text(8, "x")),
+    );
+    const read = readOnnxFile(
+      modelFile({ nodes: [constant], inputs: [tensorInfo("x", [1])], outputs: [tensorInfo("c", [])] }),
+    );
+    expect(read.ok && read.value.inputs.map(({ name }) => name)).toEqual(["x"]);
+  });
+
   test("may have outputs that are no tensors", () => {
     const file = modelFile({ nodes: [], inputs: [tensorInfo("x", [])], outputs: [sequenceInfo("many")] });
     const read = readOnnxFile(file);

@@ -84,8 +84,9 @@ type Frame = {
   name: string;
   domain: string;
   external: boolean;
-  /** Of a tensor: whether it is an initializer or a constant, and its elements so far, the product of its axes. */
-  isParameter: boolean;
+  /** What a tensor is in: a graph has initializers, an attribute a constant. */
+  parent: MessageType;
+  /** Of a tensor so far: the product of its axes. */
   elements: number;
 };
 
@@ -216,7 +217,7 @@ function brokenAt(position: number): string {
 }
 
 function frame(type: MessageType, end: number, graphs: number, value: Value | null): Frame {
-  return { type, end, graphs, value, name: "", domain: "", external: false, isParameter: false, elements: 1 };
+  return { type, end, graphs, value, name: "", domain: "", external: false, parent: type, elements: 1 };
 }
 
 /** The message that starts here, or `null` for a field that is none. */
@@ -250,7 +251,7 @@ function childOf(parent: Frame, field: number, end: number, walk: Walk): Frame |
     parent.value.shape?.push("");
   }
   const child = frame(type, end, parent.graphs, parent.value);
-  child.isParameter = parent.type === "graph" || parent.type === "attribute";
+  child.parent = parent.type;
   return child;
 }
 
@@ -293,10 +294,11 @@ function close(done: Frame, walk: Walk): void {
   if (done.type === "node") countOperator(done, walk);
   if (done.type === "function" && walk.functions.size < MOST_OPERATORS)
     walk.functions.add(`${done.domain}/${done.name}`);
-  if (done.type === "tensor" && done.isParameter) walk.parameters += done.elements;
+  if (done.type === "tensor" && (done.parent === "graph" || done.parent === "attribute"))
+    walk.parameters += done.elements;
   if (
     done.type === "tensor" &&
-    done.isParameter &&
+    done.parent === "graph" &&
     done.graphs === 1 &&
     walk.initializers.size < MOST_INITIALIZERS
   )
