@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Operator } from "../../tools/local-stack.ts";
+import { seededRandom } from "../builders/onnx-model.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 
 const SEED = Number(process.env["EDGEFLEET_SEED"] ?? Date.now() % 1_000_000);
@@ -20,7 +21,7 @@ beforeAll(async () => {
 afterAll(() => fleet.stop());
 
 test(`kill -9 at random moments of a rollout ends in the same state as without (EDGEFLEET_SEED=${SEED})`, async () => {
-  const random = generator(SEED);
+  const random = seededRandom(SEED);
   await fleet.apply(
     ...fleet.deviceObjects(COUNT),
     await releaseObject("digits-1.0.0"),
@@ -75,15 +76,4 @@ async function fleetConfigurations(): Promise<readonly string[]> {
     readonly configurations: readonly string[];
   };
   return configurations;
-}
-
-/** mulberry32: small, seeded, good enough to pick moments. */
-function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
 }

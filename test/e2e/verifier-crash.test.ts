@@ -8,7 +8,7 @@ import { digestOf } from "../../src/base/digest.ts";
 import { eventually, type Operator } from "../../tools/local-stack.ts";
 import type { Program } from "../../tools/process.ts";
 import { uploadFolder } from "../../tools/upload.ts";
-import { endlessModel } from "../builders/onnx-model.ts";
+import { endlessModel, seededRandom } from "../builders/onnx-model.ts";
 import { type Fleet, type LiveRelease, releaseObject, startFleet } from "./fleet.ts";
 
 // Both sides of verification are killed at random moments. Whatever is lost is done again: in the end every release has
@@ -87,7 +87,7 @@ const LONG = { throughput: { minimumPerSecond: 1, duration: "1s" } };
 test(
   `after ${KILLS} kills at random moments of a verification every release has its one verdict (EDGEFLEET_SEED=${SEED})`,
   async () => {
-    const random = generator(SEED);
+    const random = seededRandom(SEED);
     const most = watchChildren(fleet.stack.directory);
     const expected = new Map<string, Kind>();
     /** What a release was once said to be. */
@@ -189,16 +189,5 @@ function watchChildren(directory: string): { readonly stop: () => Promise<number
       await watching;
       return most;
     },
-  };
-}
-
-/** mulberry32: small, seeded, good enough to pick moments. */
-function generator(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
 }
