@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -10,60 +10,23 @@ import {
   randomPerceptron,
   tensorInfo,
 } from "../../test/builders/onnx-model.ts";
-import type { CheckResult, Verification } from "../api/model-release.ts";
+import { startVerifying, type Verifying } from "../../test/builders/verification.ts";
+import type { CheckResult } from "../api/model-release.ts";
 import { digestOf } from "../base/digest.ts";
-import { ok } from "../base/result.ts";
 import type { Duration } from "../base/time.ts";
-import { systemClock } from "../runtime/clock.ts";
-import type { VerifyRequest } from "../verification/verification.ts";
-import { buildSandbox, type Sandbox } from "./sandbox.ts";
-import { type Verified, verify } from "./verify.ts";
+import type { Verified } from "./verify.ts";
 
 // Checks that compare or measure, in real child processes; files come from memory.
 
 const MIB = 2 ** 20;
-const files = new Map<string, Uint8Array>();
 let workdir: string;
-let sandbox: Sandbox;
+let fileOf: Verifying["fileOf"];
+let verdictOn: Verifying["verdictOn"];
 beforeAll(async () => {
-  sandbox = await buildSandbox();
   workdir = await mkdtemp(join(tmpdir(), "verify-test-"));
+  ({ fileOf, verdictOn } = await startVerifying(workdir, 512 * MIB));
 });
 afterAll(() => rm(workdir, { recursive: true, force: true }));
-
-function fileOf(bytes: Uint8Array) {
-  const digest = digestOf(bytes);
-  files.set(digest, bytes);
-  return { url: "memory:", digest, sizeBytes: bytes.length };
-}
-
-function verdictOn(
-  model: Uint8Array,
-  checks: Partial<Verification>,
-  more: Partial<VerifyRequest> = {},
-): Promise<Verified> {
-  const request = {
-    tenant: "plant-a",
-    model: fileOf(model),
-    golden: null,
-    parity: null,
-    variantParity: null,
-    checks: { timeout: "1m" as Duration, ...checks },
-    ...more,
-  };
-  const deps = {
-    workdir,
-    memoryBytes: 512 * MIB,
-    sandbox,
-    fetch: async (from: { readonly digest: string }, to: string) => {
-      await writeFile(to, files.get(from.digest) ?? "");
-      return ok({ path: to, digest: from.digest });
-    },
-    version: "test",
-    clock: systemClock(),
-  };
-  return verify(request, () => undefined, deps, new AbortController().signal);
-}
 
 const perceptron = (seed: number) => randomPerceptron([4, 8, 3], seed);
 const reference = (bytes: Uint8Array) => ({ ...fileOf(bytes), name: "digits-1.0.0" });

