@@ -9,7 +9,7 @@ import {
   parseTimestamp,
   seconds,
 } from "../base/time.ts";
-import type { DeviceRow, FleetDevice, Json, ModuleRow, SlotRow, Twin } from "./hub.ts";
+import type { DeviceRow, FleetDevice, FleetSlot, Json, ModuleRow, SlotRow, Twin } from "./hub.ts";
 import { createIntern, fleetTagsOf, type Intern, isJson, pointerOf, reportOf } from "./reports.ts";
 
 // What the fleet view remembers, and how news of different age come together. Queries read an index that lags behind
@@ -59,7 +59,12 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
   function applyTwin(name: string, row: Omit<DeviceRow, "device">, news: News, now: Instant): void {
     const entry = entries.get(name);
     if (entry === undefined) {
-      const device = { ...row, ...tagsOf(row.tags, intern), device: name, slots: { "": row.slot } };
+      const device = {
+        ...row,
+        ...tagsOf(row.tags, intern),
+        device: name,
+        slots: { "": mergedSlot(undefined, null, news, now) },
+      };
       const mark = markOf(news, sweep, now);
       entries.set(name, { device: shapeOf(device), mark, slots: new Map() });
       changed(name);
@@ -84,7 +89,7 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     if (entry === undefined) return; // not one of ours, or its device row is still to come
     const mark = entry.slots.get(module);
     const had = entry.device.slots[module];
-    const slot = mark === undefined ? news.slot : mergedSlot(had, mark, news, now);
+    const slot = mergedSlot(had, mark ?? null, news, now);
     if (mark === undefined) entry.slots.set(module, markOf(news, sweep, now));
     else touch(mark, news, isOlder(mark, had?.etag, news, now), sweep, now);
     put(entry, { ...entry.device, slots: { ...entry.device.slots, [module]: slot } });
@@ -204,11 +209,23 @@ function isOlder(mark: Mark, etag: string | undefined, news: News, now: Instant)
 }
 
 /** Reports have no version in a row; the device's own clock orders them. */
-function mergedSlot(had: SlotRow | undefined, mark: Mark, news: News, now: Instant): SlotRow {
-  if (had === undefined) return news.slot;
-  const { etag, pointer } = isOlder(mark, had.etag, news, now) ? had : news.slot;
-  const stale = isNoted(mark, news.outranked, now) && isOlderReport(news.slot.report, had.report);
-  return { etag, pointer, report: stale ? had.report : news.slot.report };
+function mergedSlot(had: FleetSlot | undefined, mark: Mark | null, news: News, now: Instant): FleetSlot {
+  const { slot } = news;
+  if (had === undefined || mark === null) return { ...slot, heardAt: heardAt(undefined, slot.report, now) };
+  const { etag, pointer } = isOlder(mark, had.etag, news, now) ? had : slot;
+  const stale = isNoted(mark, news.outranked, now) && isOlderReport(slot.report, had.report);
+  const report = stale ? had.report : slot.report;
+  return { etag, pointer, report, heardAt: heardAt(had, report, now) };
+}
+
+/** Device clocks are wrong in both directions; that another heartbeat has come is a fact of ours. */
+function heardAt(had: FleetSlot | undefined, report: InferenceReport | null, now: Instant): Instant | null {
+  if (report === null) return null;
+  if (had === undefined) {
+    const said = parseTimestamp(report.heartbeatAt);
+    return said === null || said > now ? now : said;
+  }
+  return had.report?.heartbeatAt === report.heartbeatAt ? had.heardAt : now;
 }
 
 function isOlderReport(report: InferenceReport | null, than: InferenceReport | null): boolean {
@@ -227,7 +244,7 @@ function sameForControllers(a: FleetDevice, b: FleetDevice): boolean {
   return modules.every((module) => sameSlot(a.slots[module], b.slots[module]));
 }
 
-function sameSlot(a: SlotRow | undefined, b: SlotRow | undefined): boolean {
+function sameSlot(a: FleetSlot | undefined, b: FleetSlot | undefined): boolean {
   if (a === b) return true;
   if (a === undefined || b === undefined) return false;
   const [had, has] = [a.report, b.report];

@@ -4,7 +4,7 @@ import { createFakeClock } from "../../test/fakes/fake-clock.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import type { InferenceReport } from "../api/device-contract.ts";
 import { type Attempt, err, type Fault, ok, type Result } from "../base/result.ts";
-import { type later, millis, minutes, seconds, timestampOf } from "../base/time.ts";
+import { instant, type later, millis, minutes, seconds, timestampOf } from "../base/time.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
 import { createFleetView } from "./fleet-view.ts";
 import type { DeviceHub, DeviceRow, Json, ModuleRow, SlotRow, Twin, TwinRef } from "./hub.ts";
@@ -231,8 +231,13 @@ describe("sweeps", () => {
       tags: TAGS,
       fleetTags: TAGS.edgefleet,
       slots: {
-        "": { etag: "v1", pointer: null, report: null },
-        inference: { etag: "v1", pointer: POINTER, report: reportOf("Running") },
+        "": { etag: "v1", pointer: null, report: null, heardAt: null },
+        inference: {
+          etag: "v1",
+          pointer: POINTER,
+          report: reportOf("Running"),
+          heardAt: expect.any(Number),
+        },
       },
     });
     expect(view.get("nobody")).toBeUndefined();
@@ -476,6 +481,7 @@ describe("news of different age", () => {
             etag: twin.etag,
             pointer: twin.desired["model"],
             report: twin.reported["inference"] ?? null,
+            heardAt: twin.reported["inference"] === undefined ? null : expect.any(Number),
           });
         }
         stop.abort();
@@ -542,6 +548,33 @@ describe("changes", () => {
       version: read.version,
       slots: { "": { report: read.reported["inference"] ?? null } },
     });
+  });
+});
+
+describe("when a report was heard", () => {
+  const beatAt = (at: number) => ({
+    inference: { ...reportOf("Running"), heartbeatAt: timestampOf(instant(at)) },
+  });
+  test.each([
+    ["an hour ago, by its clock", -minutes(60), -minutes(60)],
+    ["in a year, by its clock", minutes(60 * 24 * 365), 0],
+  ])("a first report from %s", async (_, said, heard) => {
+    const world = createWorld();
+    const started = createFakeClock().now();
+    world.add("cam-1", { tags: TAGS, reported: beatAt(started + said) });
+    const { view, clock } = await watching(world);
+    await clock.advance(minutes(10));
+    expect(view.get("cam-1")?.slots[""]?.heardAt).toBe(started + heard);
+  });
+  test("another heartbeat was heard when it was first seen, whatever the device's clock says", async () => {
+    const world = createWorld();
+    const yesterday = createFakeClock().now() - minutes(60 * 24);
+    world.add("cam-1", { tags: TAGS, reported: beatAt(yesterday) });
+    const { view, clock } = await watching(world);
+    world.add("cam-1", { tags: TAGS, reported: beatAt(yesterday + 1) });
+    await clock.advance(seconds(65));
+    const heard = view.get("cam-1")?.slots[""]?.heardAt ?? 0;
+    expect(clock.now() - heard).toBeLessThan(seconds(10));
   });
 });
 

@@ -205,7 +205,12 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
     health: () => {
       const state = monitor.state();
       if (firstSweep.isOpen() || !state.reachable) return state;
-      return { reachable: false, since: started, message: "the fleet has not been read from the hub yet" };
+      return {
+        reachable: false,
+        canReadTwins: false,
+        since: started,
+        message: "the fleet has not been read from the hub yet",
+      };
     },
     onChange: (listener) => {
       listeners.push(listener);

@@ -32,12 +32,13 @@ describe("health of the hub", () => {
     call("twinRead", DOWN);
     expect(monitor.state()).toEqual({
       reachable: false,
+      canReadTwins: true,
       since: clock.now(),
       message: "the hub answered 503",
       kind: "unavailable",
     });
     call("query", null);
-    expect(monitor.state()).toEqual({ reachable: true, since: clock.now(), message: "" });
+    expect(monitor.state()).toEqual({ reachable: true, canReadTwins: true, since: clock.now(), message: "" });
     expect(turns).toEqual([false, true]);
     expect(gauges).toEqual([1, 0, 1]);
   });
@@ -49,7 +50,13 @@ describe("health of the hub", () => {
     await clock.advance(seconds(30));
     call("query", SLOW);
     const message = "the hub answered 429";
-    expect(monitor.state()).toEqual({ reachable: false, since, message, kind: "throttled" });
+    expect(monitor.state()).toEqual({
+      reachable: false,
+      canReadTwins: true,
+      since,
+      message,
+      kind: "throttled",
+    });
     expect(since).not.toBe(later(since, seconds(30)));
   });
   test("a good read in between starts the count again", () => {

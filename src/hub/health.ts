@@ -42,7 +42,7 @@ export function createHubHealth(deps: {
   const changed: (() => void)[] = [];
   const suspected: (() => void)[] = [];
   let begun = 0;
-  let state: HubHealth = { reachable: true, since: clock.now(), message: "" };
+  let state: HubHealth = { reachable: true, canReadTwins: true, since: clock.now(), message: "" };
   meter.gauge("edgefleet_hub_reachable", 1);
 
   function suspicious(): boolean {
@@ -62,13 +62,14 @@ export function createHubHealth(deps: {
   function judge(fault: Fault | null): void {
     const { query, twinRead, reads } = counters;
     const reachable = ![query, twinRead, reads].some((counter) => counter.failures() >= ENOUGH);
+    const canReadTwins = twinRead.failures() < ENOUGH;
     if (reachable !== state.reachable) {
-      state = { reachable, since: clock.now(), ...(reachable ? { message: "" } : told(fault)) };
+      state = { reachable, canReadTwins, since: clock.now(), ...(reachable ? { message: "" } : told(fault)) };
       meter.gauge("edgefleet_hub_reachable", reachable ? 1 : 0);
       if (reachable) log.info("the hub can be reached again");
       else log.warn("the hub cannot be reached", { fault: state.message });
       for (const listener of changed) listener();
-    } else if (!reachable && fault !== null) state = { ...state, ...told(fault) };
+    } else if (!reachable) state = { ...state, canReadTwins, ...(fault === null ? {} : told(fault)) };
   }
 
   return {

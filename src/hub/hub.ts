@@ -149,11 +149,22 @@ export type FleetDevice = {
   /** `tags.edgefleet`, where it is whole; `null` otherwise. */
   readonly fleetTags: FleetTags | null;
   /** By module name; the device twin's own slot is under the empty name. */
-  readonly slots: Readonly<Record<string, SlotRow>>;
+  readonly slots: Readonly<Record<string, FleetSlot>>;
+};
+
+export type FleetSlot = SlotRow & {
+  /**
+   * When the report was heard, by our clock: the moment at which another heartbeat was first seen, or, for the first
+   * that this process saw, what the device says, if that is earlier. `null`: there is no report.
+   */
+  readonly heardAt: Instant | null;
 };
 
 export type HubHealth = {
+  /** Whether queries and twins can both be read: the whole fleet is seen. */
   readonly reachable: boolean;
+  /** Whether twins can be read one by one, although queries may fail: the exposed devices are seen. */
+  readonly canReadTwins: boolean;
   /** Since when it has been so. */
   readonly since: Instant;
   /** What the hub answered when it is not reachable. */

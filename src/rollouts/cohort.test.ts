@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { duration, releaseSpec } from "../../test/stories/story.ts";
 import type { InferenceReport } from "../api/device-contract.ts";
-import { instant, minutes, timestampOf } from "../base/time.ts";
+import { instant, minutes, parseTimestamp, timestampOf } from "../base/time.ts";
 import { cohortOf, failureBudget, isConverged, isOffline, type Silence } from "./cohort.ts";
 import { everybody } from "./exposure.ts";
 import type { Member } from "./seen.ts";
@@ -57,6 +57,8 @@ function member(device: string, said: Said | null): Member {
     tagged: true,
     pointer: null,
     report: said === null ? null : report,
+    heardAt: said === null ? null : parseTimestamp(report.heartbeatAt),
+    enabled: true,
   };
 }
 

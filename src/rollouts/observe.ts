@@ -212,6 +212,8 @@ export function observeRollout(
       tagged: isTagged(row, module, qualifiedName(deployment)),
       pointer: slot?.pointer ?? null,
       report: slot?.report ?? null,
+      heardAt: slot?.heardAt ?? null,
+      enabled: device.spec.enabled,
     };
   }
 

@@ -33,6 +33,10 @@ export type Member = {
   readonly tagged: boolean;
   readonly pointer: Pointed | null;
   readonly report: InferenceReport | null;
+  /** When its report was heard, by our clock; `null`: it has never reported. */
+  readonly heardAt: Instant | null;
+  /** Whether the hub lets the device connect. */
+  readonly enabled: boolean;
 };
 
 /** A device that is not a member and still has our tag or our pointer. */
@@ -73,6 +77,7 @@ export type Seen = {
   readonly leftovers: readonly Leftover[];
   readonly hub: {
     readonly reachable: boolean;
+    readonly canReadTwins: boolean;
     readonly since: Instant;
     readonly message: string;
     readonly kind?: Fault["kind"];

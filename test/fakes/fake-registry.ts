@@ -1,6 +1,15 @@
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
-import type { Instant } from "../../src/base/time.ts";
-import type { DeviceHub, FleetDevice, FleetView, Identity, Json, Twin, TwinRef } from "../../src/hub/hub.ts";
+import { type Instant, parseTimestamp } from "../../src/base/time.ts";
+import type {
+  DeviceHub,
+  FleetDevice,
+  FleetSlot,
+  FleetView,
+  Identity,
+  Json,
+  Twin,
+  TwinRef,
+} from "../../src/hub/hub.ts";
 import { fleetTagsOf, pointerOf, reportOf } from "../../src/hub/reports.ts";
 import { type Calls, createCalls } from "./calls.ts";
 
@@ -52,7 +61,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
   const rows = new Map<string, FleetDevice>();
   const changed: ((device: string) => void)[] = [];
   const turned: (() => void)[] = [];
-  let health = { reachable: true, since: start, message: "" };
+  let health = { reachable: true, canReadTwins: true, since: start, message: "" };
   let counter = 0;
 
   const nameOf = ({ device, module }: TwinRef) => `${device}/${module ?? ""}`;
@@ -201,7 +210,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
       for (const device of rows.keys()) for (const listener of changed) listener(device);
     },
     setReachable: (reachable, at) => {
-      health = { reachable, since: at, message: reachable ? "" : "no route" };
+      health = { reachable, canReadTwins: reachable, since: at, message: reachable ? "" : "no route" };
       for (const listener of turned) listener();
     },
     picture: () => ({
@@ -221,11 +230,13 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
   };
 }
 
-function slotOfTwin(twin: Twin) {
+function slotOfTwin(twin: Twin): FleetSlot {
+  const report = reportOf(twin.reported["inference"]);
   return {
     etag: twin.etag,
     pointer: pointerOf(twin.desired["model"]),
-    report: reportOf(twin.reported["inference"]),
+    report,
+    heardAt: report === null ? null : parseTimestamp(report.heartbeatAt),
   };
 }
 

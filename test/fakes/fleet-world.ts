@@ -14,9 +14,9 @@ import type {
   ConfigurationView,
   DeviceHub,
   FleetDevice,
+  FleetSlot,
   FleetView,
   Json,
-  SlotRow,
   Twin,
   TwinRef,
 } from "../../src/hub/hub.ts";
@@ -399,13 +399,18 @@ export function createFleetWorld(options: WorldOptions = {}) {
   function rowOf(state: DeviceState): FleetDevice {
     const own = state.tags["edgefleet"] as FleetDevice["fleetTags"] | undefined;
     const pointer = state.twin.desired["model"] as ModelPointer | undefined;
-    const slot: SlotRow = {
+    const report = (structuredClone(state.twin.reported["inference"]) as InferenceReport | undefined) ?? null;
+    const had = rows.get(state.device)?.slots[state.iotEdge ? module : ""];
+    const isNew = had?.report?.heartbeatAt !== report?.heartbeatAt;
+    const heardAt = isNew ? instant(now) : (had?.heardAt ?? null);
+    const slot: FleetSlot = {
       etag: String(state.twin.etag),
       pointer:
         pointer === undefined || pointer === null
           ? null
           : { deployment: pointer.deployment, release: pointer.release, digest: pointer.digest },
-      report: (structuredClone(state.twin.reported["inference"]) as InferenceReport | undefined) ?? null,
+      report,
+      heardAt: report === null ? null : heardAt,
     };
     return {
       device: state.device,
@@ -430,8 +435,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
     list: () => rows.values(),
     health: () =>
       outage === null
-        ? { reachable: true, since: reachableSince, message: "" }
-        : { reachable: false, since: instant(outage.since), message: outage.message },
+        ? { reachable: true, canReadTwins: true, since: reachableSince, message: "" }
+        : { reachable: false, canReadTwins: false, since: instant(outage.since), message: outage.message },
     onChange: () => undefined,
     onHealth: () => undefined,
     note: (twin) => {

@@ -51,6 +51,8 @@ export function memberAt(index: number, more: Partial<Member> = {}): Member {
     tagged: true,
     pointer: null,
     report: null,
+    heardAt: null,
+    enabled: true,
     ...more,
   };
 }
@@ -94,7 +96,7 @@ export function look(given: Given = {}): Seen {
     members: given.members ?? Array.from({ length: 20 }, (_, index) => memberAt(index)),
     contested: [],
     leftovers: [],
-    hub: { reachable, since: instant(0), message: reachable ? "" : "503" },
+    hub: { reachable, canReadTwins: reachable, since: instant(0), message: reachable ? "" : "503" },
     configurations: given.configurations ?? [],
     tested: {},
     cleared: new Set(),
@@ -119,6 +121,7 @@ export function running(member: Member, release: string, p95: number, now: Insta
   const { digest } = releaseSpec(release).variants[0]!;
   return {
     ...member,
+    heardAt: now,
     report: {
       contract: 1,
       active: { release: name, digest, variant: "fp32", executionProvider: "cpu", since: timestampOf(now) },
