@@ -102,6 +102,11 @@ export const stepSchema = Type.Object(
 /** What an objective means where it does not say. Not in the schema: a default inside a list is drift to kubectl and Argo CD. */
 export const OBJECTIVE_DEFAULTS = { minimumInferences: 1, minimumDevices: 1, consecutive: 2 } as const;
 
+/** Releases that a deployment remembers to have failed; the oldest is forgotten first. */
+export const QUARANTINE_LIMIT = 100;
+
+export const ANALYSIS_DEFAULTS = { minimumCoverage: 90 } as const;
+
 export const objectiveSchema = Type.Object(
   {
     metric: oneOf(METRICS, { description: "What devices report in their window." }),
@@ -220,7 +225,8 @@ export const inferenceDeploymentSpecSchema = Type.Object(
             default: ["Site", "DeviceClass"],
           }),
           progressDeadline: duration({
-            description: "A step must converge within this time.",
+            description:
+              "A step must converge within this time. Devices that are still missing then count against the failure budget.",
             default: "2h",
           }),
           onDeadline: oneOf(["Rollback", "Hold"], {
@@ -243,6 +249,20 @@ export const inferenceDeploymentSpecSchema = Type.Object(
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["metric"],
       }),
+    ),
+    analysis: Type.Optional(
+      Type.Object(
+        {
+          minimumCoverage: Type.Integer({
+            description:
+              "A step passes only while at least this share, in percent, of the exposed devices that were online before has been heard recently with the candidate, and at least one of each stratum.",
+            minimum: 1,
+            maximum: 100,
+            default: ANALYSIS_DEFAULTS.minimumCoverage,
+          }),
+        },
+        { description: "How much evidence a step needs.", default: {} },
+      ),
     ),
     failureBudget: Type.Optional(
       Type.Object(
@@ -274,7 +294,8 @@ export const inferenceDeploymentSpecSchema = Type.Object(
       Type.Object(
         {
           policy: oneOf(["Skip", "Wait", "CountAsFailed"], {
-            description: "Exposed devices that are offline: excused, waited for, or counted as failed.",
+            description:
+              "Exposed devices that were offline before they were exposed: excused, waited for, or counted as failed. A device that ran the candidate and fell silent counts as failed under every policy.",
             default: "Skip",
           }),
           after: duration({ description: "Silence for this long is offline.", default: "30m" }),
@@ -350,6 +371,20 @@ export const ROLLBACK_REASONS = [
 ] as const;
 export type RollbackReason = (typeof ROLLBACK_REASONS)[number];
 
+const exposedStratumSchema = Type.Object(
+  {
+    site: Type.Optional(Type.String({ description: "Site of the stratum; left out: any." })),
+    deviceClass: Type.Optional(Type.String({ description: "Class of the stratum; left out: any." })),
+    threshold: Type.Integer({
+      description: "Devices whose bucket is below it are exposed.",
+      minimum: 0,
+      maximum: 1_000_000,
+    }),
+    devices: Type.Integer({ description: "How many that were when it was set.", minimum: 0 }),
+  },
+  { description: "Exposure of one stratum." },
+);
+
 export const inferenceDeploymentStatusSchema = Type.Object(
   {
     observedGeneration: Type.Optional(
@@ -365,14 +400,40 @@ export const inferenceDeploymentStatusSchema = Type.Object(
         {
           index: Type.Integer({ description: "Index of the step, from 0.", minimum: 0 }),
           percent: Type.Integer({ description: "Its width." }),
-          startedAt: timestamp({ description: "When it began; moved on by the time spent frozen." }),
+          startedAt: timestamp({
+            description: "When it began; moved on by the time that nothing was watched.",
+          }),
+          waitingFrom: Type.Optional(
+            timestamp({
+              description:
+                "From when the deadline counts, where that is not startedAt: time for which the step was converged does not count.",
+            }),
+          ),
           convergedAt: Type.Optional(
             timestamp({
-              description: "When all exposed devices first ran the candidate: the deadline is met.",
+              description: "Since when all exposed devices have run the candidate, or been excused.",
             }),
           ),
           passingSince: Type.Optional(
-            timestamp({ description: "Since when it has been converged with passing analysis." }),
+            timestamp({
+              description:
+                "From when the hold counts: converged with passing analysis. Moved on by the time without evidence.",
+            }),
+          ),
+          pausedAt: Type.Optional(
+            timestamp({ description: "Since when the hold has not counted, because evidence is missing." }),
+          ),
+          watchedAt: Type.Optional(
+            timestamp({
+              description:
+                "When the operator last looked, to the minute. Time for which it did not look counts for nothing.",
+            }),
+          ),
+          accepted: Type.Optional(
+            Type.Integer({
+              description: "Missing devices that a promote request went on without.",
+              minimum: 0,
+            }),
           ),
         },
         { description: "The current step." },
@@ -388,27 +449,20 @@ export const inferenceDeploymentStatusSchema = Type.Object(
       timestamp({ description: "Since when the release has been watched at 100 %." }),
     ),
     exposure: Type.Optional(
-      Type.Array(
-        Type.Object(
-          {
-            site: Type.Optional(Type.String({ description: "Site of the stratum; left out: any." })),
-            deviceClass: Type.Optional(Type.String({ description: "Class of the stratum; left out: any." })),
-            threshold: Type.Integer({
-              description: "Devices whose bucket is below it are exposed.",
-              minimum: 0,
-              maximum: 1_000_000,
-            }),
-            devices: Type.Integer({ description: "How many that were when it was set.", minimum: 0 }),
-          },
-          { description: "Exposure of one stratum." },
-        ),
-        {
-          description: "Who is exposed to the candidate.",
-          maxItems: 512,
-          "x-kubernetes-list-type": "atomic",
-        },
-      ),
+      Type.Array(exposedStratumSchema, {
+        description: "Who is exposed to the candidate.",
+        maxItems: 512,
+        "x-kubernetes-list-type": "atomic",
+      }),
     ),
+    previousExposure: Type.Optional(
+      Type.Array(exposedStratumSchema, {
+        description: "Who was exposed before the current step.",
+        maxItems: 512,
+        "x-kubernetes-list-type": "atomic",
+      }),
+    ),
+    begunAt: Type.Optional(timestamp({ description: "When the first step of the rollout began." })),
     rollback: Type.Optional(
       Type.Object(
         {
@@ -459,7 +513,7 @@ export const inferenceDeploymentStatusSchema = Type.Object(
         ),
         {
           description: "Releases that failed here: not tried again until a person retries them.",
-          maxItems: 20,
+          maxItems: QUARANTINE_LIMIT,
           "x-kubernetes-list-type": "map",
           "x-kubernetes-list-map-keys": ["release"],
         },

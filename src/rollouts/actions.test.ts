@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { look, memberAt, NOW, releaseNamed, running } from "../../test/stories/seen.ts";
+import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../test/stories/seen.ts";
 import { releaseSpec } from "../../test/stories/story.ts";
 import type { ModelPointer } from "../api/device-contract.ts";
 import { instant, minutes } from "../base/time.ts";
@@ -86,7 +86,9 @@ const atFull = {
   phase: "Progressing",
   stable: v1,
   candidate: v2,
-  step: { index: 2, percent: 100, startedAt: NOW, convergedAt: null, passingSince: null },
+  begunAt: NOW,
+  previousExposure: [],
+  step: stepNow(2, 100),
   exposure: everybody(2),
 } as const satisfies RolloutState;
 

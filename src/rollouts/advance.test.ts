@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { look, memberAt, NOW, releaseNamed, running } from "../../test/stories/seen.ts";
+import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../test/stories/seen.ts";
 import {
   deploymentSpec,
   objective,
@@ -9,7 +9,7 @@ import {
   duration as text,
 } from "../../test/stories/story.ts";
 import { requestAnnotation } from "../api/inference-deployment.ts";
-import { instant, minutes } from "../base/time.ts";
+import { type Instant, instant, minutes } from "../base/time.ts";
 import { advance } from "./advance.ts";
 import { decideRollout } from "./decide.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
@@ -38,7 +38,9 @@ function exposed(index = 0): Exposed {
     ...kept,
     stable: v1,
     candidate: v2,
-    step: { index, percent: step.percent, startedAt: NOW, convergedAt: null, passingSince: null },
+    begunAt: NOW,
+    previousExposure: [],
+    step: stepNow(index, step.percent),
     exposure: step.percent >= 100 ? everybody(20) : expose(members, [], boundOf(step, members.length), []),
   };
 }
@@ -54,7 +56,15 @@ const STATES: readonly RolloutState[] = [
   { ...exposed(2), phase: "Baking", bakingSince: NOW },
 ];
 
+/** The next look of an operator that has looked all the time. */
 function next(state: RolloutState, seen: Seen): RolloutState {
+  return lookAgain(
+    isUnderWay(state) ? { ...state, step: { ...state.step, watchedAt: seen.now } } : state,
+    seen,
+  );
+}
+
+function lookAgain(state: RolloutState, seen: Seen): RolloutState {
   return advance(state, factsOf(seen, state));
 }
 
@@ -154,17 +164,41 @@ test("one step never exposes more than its bound, and none while frozen, paused,
 });
 
 test("without fresh windows no step is passed, however long it takes", () => {
-  const silent = members.map((member) => {
-    const { report } = running(member, "v2", 40);
-    const { window: _window, ...rest } = report!;
-    return { ...member, report: rest };
-  });
   let state: RolloutState = { ...exposed(), phase: "Progressing" };
   for (let minute = 0; minute < 300; minute += 1) {
-    state = next(state, look({ now: instant(NOW + minutes(minute)), members: silent }));
+    const now = instant(NOW + minutes(minute));
+    const windowless = members.map((member) => {
+      const { window: _window, ...rest } = running(member, "v2", 40, now).report!;
+      return { ...member, heardAt: now, report: rest };
+    });
+    state = next(state, look({ now, members: windowless }));
     expect(state).toMatchObject({ step: { index: 0 } });
   }
   expect(state).toMatchObject({ phase: "Holding", heldBecause: "Inconclusive" });
+});
+
+test("devices that ran it and fell silent pass no step, and take the release back in the end", () => {
+  const ran = members.map((member) => running(member, "v2", 40, NOW));
+  const others = (at: Instant) => members.slice(2).map((member) => running(member, "v1", 40, at));
+  let state: RolloutState = { ...exposed(), phase: "Progressing" };
+  for (let minute = 6; minute < 30; minute += 1) {
+    const now = instant(NOW + minutes(minute));
+    state = next(
+      state,
+      look({ now, members: [...ran.slice(0, 2), ...others(now)], spec: { objectives: [] } }),
+    );
+    expect(state).toMatchObject({ step: { index: 0 } });
+  }
+  expect(state).toMatchObject({ phase: "Holding", heldBecause: "Inconclusive" });
+  const end = instant(NOW + minutes(31));
+  const seen = look({ now: end, members: [...ran.slice(0, 2), ...others(end)], spec: { objectives: [] } });
+  expect(next(state, seen)).toMatchObject({
+    phase: "RollingBack",
+    because: {
+      reason: "FailureBudgetSpent",
+      message: expect.stringContaining("cam-0: lost after the update"),
+    },
+  });
 });
 
 test("a hold begins anew when the analysis stopped passing", () => {
@@ -189,6 +223,214 @@ test("a hold begins anew when the analysis stopped passing", () => {
   expect(state).toMatchObject({ phase: "Progressing", step: { index: 0 } });
   pass(20, 40);
   expect(state).toMatchObject({ step: { index: 1 } });
+});
+
+test("time without an operator is no time: neither a hold nor a deadline nor a bake counts it", () => {
+  const now = instant(NOW + minutes(61));
+  const spec = { strategy: strategy([{ percent: 10, hold: text("62m") }, { percent: 100 }]) };
+  const seen = look({ now, spec, members: members.map((member) => running(member, "v2", 40, now)) });
+  const held: RolloutState = {
+    ...exposed(),
+    step: { ...stepNow(0, 10), convergedAt: NOW, passingSince: NOW },
+    phase: "Progressing",
+  };
+  const moved = lookAgain(held, seen);
+  expect(moved).toMatchObject({ step: { startedAt: now, passingSince: now, watchedAt: now, index: 0 } });
+  expect(moved.history.at(-1)?.message).toBe("not watched for 1h1m: that time does not count");
+  const soon = lookAgain(moved, { ...seen, now: instant(now + minutes(3)) });
+  expect(soon).toMatchObject({ step: { index: 0, passingSince: now } });
+
+  const late = instant(NOW + minutes(150));
+  const untouched = look({ now: late, members: members.map((member) => running(member, "v1", 40, late)) });
+  const waiting: RolloutState = { ...exposed(), phase: "Progressing" };
+  expect(lookAgain(lookAgain(waiting, untouched), untouched).phase).toBe("Progressing");
+
+  const baking: RolloutState = { ...exposed(2), phase: "Baking", bakingSince: NOW };
+  expect(lookAgain(baking, seen)).toMatchObject({ phase: "Baking", bakingSince: now });
+});
+
+test("looks a minute apart are no absence, and write the time at most once a minute", () => {
+  let state: RolloutState = { ...exposed(), phase: "Progressing" };
+  const marks = new Set<Instant>();
+  for (let half = 1; half <= 20; half += 1) {
+    const now = instant(NOW + minutes(half / 2));
+    state = lookAgain(state, look({ now, members: members.map((member) => running(member, "v1", 40, now)) }));
+    marks.add((state as Exposed).step.watchedAt);
+  }
+  expect(state).toMatchObject({ step: { startedAt: NOW } });
+  expect(marks.size).toBe(11);
+});
+
+test("a blip of the hub pauses a hold, fills no history, and ends it no later than the blip was long", () => {
+  const spec = { strategy: strategy([{ percent: 10, hold: text("60m") }, { percent: 100 }]) };
+  let state: RolloutState = { ...exposed(), phase: "Progressing" };
+  let passed: number | null = null;
+  for (let minute = 0; minute < 100 && passed === null; minute += 1) {
+    const now = instant(NOW + minutes(minute));
+    const reachable = minute % 10 !== 9;
+    const devices = members.map((member) => running(member, "v2", 40, now));
+    state = next(state, look({ now, spec, reachable, members: devices }));
+    if ((state as Exposed).step?.index === 1) passed = minute;
+  }
+  expect(passed).toBe(66);
+  expect(state.history.filter(({ phase }) => phase === "Frozen")).toHaveLength(1);
+});
+
+test("without evidence for a while a hold is paused, and starts over on evidence against the release", () => {
+  const spec = {
+    strategy: strategy([{ percent: 10, hold: text("10m") }, { percent: 100 }]),
+    objectives: [objective({ warning: 100, consecutive: 1 })],
+  };
+  let state: RolloutState = { ...exposed(), phase: "Progressing" };
+  const pass = (minute: number, measured: boolean) => {
+    const now = instant(NOW + minutes(minute));
+    const devices = members.map((member) => {
+      const fresh = running(member, "v2", 40, now);
+      const { window: _window, ...rest } = fresh.report!;
+      return measured ? fresh : { ...fresh, report: rest };
+    });
+    state = next(state, look({ now, spec, members: devices }));
+  };
+  pass(0, true);
+  pass(8, true);
+  pass(9, false);
+  pass(12, false);
+  pass(13, true);
+  expect(state).toMatchObject({ step: { index: 0 } });
+  pass(14, true);
+  expect(state).toMatchObject({ step: { index: 1 } });
+});
+
+test("what the exposed devices show takes a release back while the fleet cannot be queried, and widens nothing", () => {
+  const frozen: RolloutState = { ...exposed(), phase: "Progressing" };
+  const at = (p95: number, canReadTwins: boolean) => {
+    const seen = look({ members: members.map((member) => running(member, "v2", p95)) });
+    return { ...seen, hub: { ...seen.hub, reachable: false, canReadTwins } };
+  };
+  expect(next(frozen, at(400, true))).toMatchObject({ phase: "RollingBack" });
+  expect(next(frozen, at(400, false))).toMatchObject({ phase: "Frozen" });
+  expect(next(next(frozen, at(40, true)), at(400, true))).toMatchObject({ phase: "RollingBack" });
+  // Devices that join while it is frozen do not go past the bound.
+  const joined = Array.from({ length: 30 }, (_, index) => memberAt(index, { bucket: index }));
+  const seen = look({ members: joined });
+  const wide = { ...exposed(), exposure: [{ threshold: 30, devices: 2 }] };
+  const narrowed = next(
+    { ...wide, phase: "Progressing" },
+    { ...seen, hub: { ...seen.hub, reachable: false } },
+  );
+  expect(countExposed(exposureOf(narrowed), joined)).toBe(3);
+});
+
+test("rollback.mode Hold holds a failed verification, too", () => {
+  const seen = look({
+    spec: { rollback: { mode: "Hold" } },
+    releases: [releaseNamed("v1"), releaseNamed("v2", "Failed")],
+  });
+  expect(next({ ...exposed(), phase: "Progressing" }, seen)).toMatchObject({
+    phase: "Holding",
+    heldBecause: "VerificationFailed",
+    breach: { reason: "VerificationFailed" },
+  });
+});
+
+test("a straggler is waited for until the deadline, and takes the release back only past the budget", () => {
+  const fleet = (count: number, missing: number, now: Instant) =>
+    Array.from({ length: count }, (_, n) => running(memberAt(n), n < missing ? "v1" : "v2", 40, now));
+  const start: RolloutState = { ...exposed(2), exposure: everybody(200), phase: "Progressing" };
+  const passes = (missing: number, minute: number) => {
+    const now = instant(NOW + minutes(minute));
+    return next(start, look({ now, members: fleet(200, missing, now) }));
+  };
+  expect(passes(1, 119).phase).toBe("Progressing");
+  const done = next(
+    passes(1, 121),
+    look({ now: instant(NOW + minutes(121)), members: fleet(200, 1, instant(NOW + minutes(121))) }),
+  );
+  expect(done.phase).toBe("Completed");
+  expect(passes(5, 121)).toMatchObject({
+    phase: "RollingBack",
+    because: {
+      reason: "DeadlineExceeded",
+      message: expect.stringContaining("5 missing, such as cam-0, cam-1, cam-2"),
+    },
+  });
+});
+
+test("promoting past a deadline at the last width bakes once, and completes without those that were missing", () => {
+  const spec = {
+    strategy: strategy([{ percent: 100 }], { onDeadline: "Hold", bake: text("10m") }),
+    annotations: {},
+  };
+  const at = (minute: number) => {
+    const now = instant(NOW + minutes(minute));
+    return look({
+      now,
+      spec: { strategy: spec.strategy },
+      members: Array.from({ length: 20 }, (_, n) => running(memberAt(n), n < 6 ? "v1" : "v2", 40, now)),
+    });
+  };
+  let state: RolloutState = { ...exposed(2), step: stepNow(0, 100), phase: "Progressing" };
+  state = next(state, at(121));
+  expect(state).toMatchObject({ phase: "Holding", heldBecause: "DeadlineExceeded" });
+  const promoted = at(122);
+  state = next(state, {
+    ...promoted,
+    deployment: { ...promoted.deployment, annotations: { [requestAnnotation("promote")]: "1" } },
+  });
+  expect(state).toMatchObject({ phase: "Baking", step: { accepted: 6 } });
+  const watched = (minute: number) => {
+    const seen = at(minute);
+    return {
+      ...seen,
+      deployment: { ...seen.deployment, annotations: { [requestAnnotation("promote")]: "1" } },
+    };
+  };
+  state = next(state, watched(127));
+  expect(state.phase).toBe("Baking");
+  state = next(state, watched(133));
+  expect(state.phase).toBe("Completed");
+});
+
+test("a step is found by its width, whatever has become of the list", () => {
+  const run = (steps: Parameters<typeof strategy>[0], from: RolloutState, minute: number) => {
+    const now = instant(NOW + minutes(minute));
+    const seen = look({
+      now,
+      spec: { strategy: strategy(steps) },
+      members: Array.from({ length: 40 }, (_, n) => running(memberAt(n), "v2", 40, now)),
+    });
+    return next(from, seen);
+  };
+  const at25: RolloutState = {
+    ...exposed(),
+    step: { ...stepNow(1, 25), convergedAt: NOW, passingSince: NOW },
+    exposure: [{ threshold: 10_000, devices: 10 }],
+    phase: "Progressing",
+  };
+  // The finished step was deleted: the hold of this one stands.
+  const same = run([{ percent: 25, hold: text("24h") }, { percent: 100 }], at25, 60);
+  expect(same).toMatchObject({ step: { index: 0, percent: 25 }, phase: "Progressing" });
+  expect(exposureOf(same)).toEqual(exposureOf(at25));
+  // The width is gone: the next wider one follows, with its own hold.
+  const wider = run(
+    [
+      { percent: 50, hold: text("10m") },
+      { percent: 100, hold: text("10m") },
+    ],
+    at25,
+    60,
+  );
+  expect(wider).toMatchObject({ step: { index: 0, percent: 50 } });
+  expect(run([{ percent: 50, hold: text("10m") }, { percent: 100 }], wider, 65)).toMatchObject({
+    step: { percent: 50 },
+  });
+  // Rewritten to be narrower, it narrows; a step put in before it changes nothing.
+  expect(run([{ percent: 5 }, { percent: 10, hold: text("1h") }, { percent: 100 }], at25, 1)).toMatchObject({
+    step: { index: 1, percent: 10 },
+  });
+  expect(
+    run([{ percent: 2 }, { percent: 5 }, { percent: 25, hold: text("1h") }, { percent: 100 }], at25, 1),
+  ).toMatchObject({ step: { index: 2, percent: 25 }, exposure: [{ threshold: 10_000 }] });
 });
 
 test("time spent frozen moves the beginning of the step and of the bake", () => {
@@ -250,22 +492,40 @@ test("a release that was replaced by other bytes under its name is taken back", 
   });
 });
 
-test("a deadline that was met once is not missed later", () => {
+test("the time for which a step was converged does not count towards its deadline", () => {
   const late = instant(NOW + minutes(200));
   const converged: RolloutState = {
     ...exposed(2),
-    step: { ...exposed(2).step, convergedAt: instant(NOW + minutes(5)) },
+    step: { ...stepNow(2, 100), convergedAt: instant(NOW + minutes(5)), watchedAt: late },
     phase: "Progressing",
   };
-  const joiner = memberAt(99, { report: null });
+  const joiner = { ...memberAt(99), ...running(memberAt(99), "v1", 40, late) };
   const seen = look({
     now: late,
     members: [...members.map((member) => running(member, "v2", 40, late)), joiner],
-    spec: { offline: { policy: "Wait", after: text("10m") } },
   });
-  expect(next(converged, seen).phase).toBe("Progressing");
-  const never = { ...converged, step: { ...converged.step, convergedAt: null } };
-  expect(next(never, seen)).toMatchObject({ phase: "RollingBack", because: { reason: "DeadlineExceeded" } });
+  const waiting = next(converged, seen);
+  expect(waiting).toMatchObject({ phase: "Progressing", step: { convergedAt: null } });
+  // Five minutes of the two hours were spent before; the rest is left.
+  const at = (minute: number) => {
+    const now = instant(late + minutes(minute));
+    return look({
+      now,
+      members: [
+        ...members.map((member) => running(member, "v2", 40, now)),
+        running(memberAt(99), "v1", 40, now),
+      ],
+    });
+  };
+  const watchedUntil = (minute: number) => {
+    const now = instant(late + minutes(minute - 1));
+    return { ...waiting, step: { ...(waiting as Exposed).step, watchedAt: now } } as RolloutState;
+  };
+  expect(next(watchedUntil(114), at(114)).phase).toBe("Progressing");
+  expect(next(watchedUntil(116), at(116))).toMatchObject({
+    phase: "RollingBack",
+    because: { reason: "DeadlineExceeded" },
+  });
 });
 
 test("deciding again on what was just decided changes nothing in the state", () => {

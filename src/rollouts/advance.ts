@@ -1,5 +1,6 @@
 import {
   type HistoryEntry,
+  QUARANTINE_LIMIT,
   type Request,
   type RollbackReason,
   requestAnnotation,
@@ -14,15 +15,12 @@ import {
   type Instant,
   later,
   type Millis,
-  millis,
-  millisOf,
   minutes,
   timestampOf,
 } from "../base/time.ts";
 import { devices } from "./cohort.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
 import type { Facts, Trial } from "./facts.ts";
-import { stepsOf } from "./plan.ts";
 import {
   type AtStep,
   type Because,
@@ -38,12 +36,12 @@ import {
   type RolloutState,
   type UnderWay,
 } from "./state.ts";
+import { bakeOf, currentStep, deadlineOf, holdOf, indexOfStep, stepAfter, stepsOf } from "./strategy.ts";
 
 // The state machine: one step. Rules are tried in order, and the first that has something to say decides.
 // Requests of a person come first, then what takes a candidate back, then what stops it, then what lets it go on.
 
 const HISTORY = 10;
-const QUARANTINE = 20;
 
 export function advance(state: RolloutState, facts: Facts): RolloutState {
   switch (state.phase) {
@@ -72,7 +70,7 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
   if (requests.abort !== null && state.candidate !== null) {
     return abort({ ...state, candidate: state.candidate }, facts, requests.abort);
   }
-  const served = serveInVain(state, facts, ["abort", "promote", "retry"], "nothing is exposed yet");
+  const served = ignoreRequests(state, facts, ["abort", "promote", "retry"], "nothing is exposed yet");
   if (served !== null) return served;
   const { release } = wanted.reference;
   if (state.stable?.release === release) {
@@ -83,7 +81,7 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
   if (!isSameReference(state.candidate, wanted.reference)) {
     const named = { ...state, candidate: wanted.reference };
     if (state.candidate?.release === release) return named;
-    return noted(named, facts, `${release} is to go out`);
+    return withHistory(named, facts, `${release} is to go out`);
   }
   const step = stepsOf(seen)[0];
   const mayBegin =
@@ -99,14 +97,16 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
     history: state.history,
     stable: state.stable,
     candidate: wanted.reference,
+    begunAt: facts.now,
     step: stepAt(0, step, facts.now),
     exposure: [],
+    previousExposure: [],
   };
   return atStep(begun, facts, step, 0, `begins with ${step.percent} %`);
 }
 
 function whileCompleted(state: Completed, facts: Facts): RolloutState {
-  const served = serveInVain(state, facts, ["abort", "promote", "retry"], "no rollout is under way");
+  const served = ignoreRequests(state, facts, ["abort", "promote", "retry"], "no rollout is under way");
   if (served !== null) return served;
   const { reference } = facts.wanted;
   if (reference.release === state.stable.release) return state;
@@ -119,9 +119,9 @@ function whileRolledBack(state: RolledBack, facts: Facts): RolloutState {
   if (requests.retry !== null) {
     const handled = { ...state.handled, retry: requests.retry };
     const quarantined = state.quarantined.filter((entry) => entry.release !== release);
-    return start({ ...state, handled, quarantined }, facts, `${release} is tried again on request`);
+    return start({ ...state, handled, quarantined }, facts, `${release} is retried on request`);
   }
-  const served = serveInVain(state, facts, ["abort", "promote"], "no rollout is under way");
+  const served = ignoreRequests(state, facts, ["abort", "promote"], "no rollout is under way");
   if (served !== null) return served;
   if (state.stable?.release === release) {
     return complete(state, state.stable, facts, `spec names ${release} again, which devices run`);
@@ -143,7 +143,7 @@ function whileRollingBack(state: RollingBack, facts: Facts): RolloutState {
     };
   }
   // A retry waits: it is for the release, and the release is on its way out.
-  const served = serveInVain(state, facts, ["promote"], "the release is being rolled back");
+  const served = ignoreRequests(state, facts, ["promote"], "the release is being rolled back");
   if (served !== null) return served;
   if (!rollback.done) return state;
   const { quarantined, handled, history, stable, because, candidate } = state;
@@ -157,7 +157,7 @@ function whileRollingBack(state: RollingBack, facts: Facts): RolloutState {
         `${candidate.release} is withdrawn`,
       );
     }
-    return noted(
+    return withHistory(
       { ...kept, phase: "Pending", stable, candidate: null },
       facts,
       `${candidate.release} is withdrawn`,
@@ -166,29 +166,75 @@ function whileRollingBack(state: RollingBack, facts: Facts): RolloutState {
   const entry = { release: candidate.release, reason: because.reason, at: facts.now };
   const others = quarantined.filter(({ release }) => release !== candidate.release);
   const target = stable === null ? "no release" : stable.release;
-  return noted(
-    { ...kept, phase: "RolledBack", stable, because, quarantined: [...others, entry].slice(-QUARANTINE) },
+  return withHistory(
+    {
+      ...kept,
+      phase: "RolledBack",
+      stable,
+      because,
+      quarantined: [...others, entry].slice(-QUARANTINE_LIMIT),
+    },
     facts,
     `devices are desired on ${target} again; ${candidate.release} is quarantined`,
   );
 }
 
-function whileUnderWay(state: UnderWay, facts: Facts, trial: Trial): RolloutState {
+function whileUnderWay(before: UnderWay, facts: Facts, trial: Trial): RolloutState {
+  const aborted = abortRequested(before, facts);
+  if (aborted !== null) return aborted;
+  const state = watched(before, facts);
+  // The clocks were moved on by an absence: that is remembered first, and judged by the next look, right away.
+  if (state.step.startedAt !== before.step.startedAt) return state;
   return (
-    takenBackByPerson(state, facts) ??
-    replaced(state, facts) ??
-    refusedByVerifier(state, facts, trial) ??
-    frozen(state, facts) ??
-    takenBack(state, facts, trial) ??
-    promoted(state, facts, trial) ??
-    goOn(state, facts, trial)
+    releaseChanged(state, facts) ??
+    rollBackOnBreach(state, facts, trial) ??
+    frozen(state, facts, trial) ??
+    promoteRequested(state, facts, trial) ??
+    continueStep(state, facts, trial)
   );
 }
 
+/** Longer than this without a look is an absence; a rollout under way is looked at every analysis interval. */
+const ABSENCE = minutes(5);
+/** `watchedAt` is written once in this time: it is not worth a write for every look. */
+const WATCH_GRAIN = minutes(1);
+
+/** The operator's own absence is no watching: holds, deadlines and bakes count only time in which it looked. */
+function watched(state: UnderWay, facts: Facts): UnderWay {
+  const absence = elapsed(state.step.watchedAt, facts.now);
+  if (absence < WATCH_GRAIN) return state;
+  const seenNow = { ...state, step: { ...state.step, watchedAt: facts.now } };
+  const longest = Math.max(ABSENCE, 4 * facts.seen.settings.analysisInterval);
+  // Frozen stands still anyway, and is moved on when it ends.
+  if (absence < longest || state.phase === "Frozen") return seenNow;
+  return withHistory(
+    movedOn(seenNow, absence),
+    facts,
+    `not watched for ${durationText(absence)}: that time does not count`,
+  );
+}
+
+/** The same state, as if the time of `by` had not passed. */
+function movedOn<S extends UnderWay>(state: S, by: Millis): S {
+  const { startedAt, waitingFrom, convergedAt, passingSince, pausedAt } = state.step;
+  const move = (at: Instant | null) => (at === null ? null : later(at, by));
+  const step = {
+    ...state.step,
+    startedAt: later(startedAt, by),
+    waitingFrom: later(waitingFrom, by),
+    convergedAt: move(convergedAt),
+    passingSince: move(passingSince),
+    pausedAt: move(pausedAt),
+  };
+  return "bakingSince" in state
+    ? { ...state, step, bakingSince: move(state.bakingSince) }
+    : { ...state, step };
+}
+
 /** Abort wins from every state. */
-function takenBackByPerson(state: UnderWay, facts: Facts): RolloutState | null {
+function abortRequested(state: UnderWay, facts: Facts): RolloutState | null {
   if (facts.requests.abort !== null) return abort(state, facts, facts.requests.abort);
-  const served = serveInVain(state, facts, ["retry"], "the release is going out already");
+  const served = ignoreRequests(state, facts, ["retry"], "the release is going out already");
   if (served !== null) return served;
   if (state.quarantined.some(({ release }) => release === state.candidate.release)) {
     return rollBack(state, facts, "Aborted", `${state.candidate.release} is quarantined here`);
@@ -196,8 +242,8 @@ function takenBackByPerson(state: UnderWay, facts: Facts): RolloutState | null {
   return null;
 }
 
-/** Another release in spec: back to stable withdraws, a third one begins anew. */
-function replaced(state: UnderWay, facts: Facts): RolloutState | null {
+/** Another release in spec: back to stable withdraws, a third one starts over. */
+function releaseChanged(state: UnderWay, facts: Facts): RolloutState | null {
   const { release } = facts.wanted.reference;
   if (release === state.candidate.release) return null;
   const quarantined = state.quarantined.some((entry) => entry.release === release);
@@ -206,51 +252,56 @@ function replaced(state: UnderWay, facts: Facts): RolloutState | null {
   }
   // Nothing new is exposed while nothing can be seen.
   if (!facts.hubReadable || state.phase === "Frozen") return null;
-  return start(state, facts, `${release} takes the place of ${state.candidate.release}`);
+  return start(state, facts, `${release} replaces ${state.candidate.release}`);
 }
 
-function refusedByVerifier(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
-  if (trial.verification.kind !== "failed") return null;
-  return rollBack(state, facts, "VerificationFailed", trial.verification.message);
+/** Without the whole hub nothing is widened, and time stands still. What lowers exposure goes on. */
+function frozen(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+  if (facts.hubReadable) return state.phase === "Frozen" ? unfreeze(state, facts) : null;
+  if (state.phase === "Frozen") return narrowed(state, facts, trial);
+  const next: Frozen = {
+    ...exposedOf(state),
+    phase: "Frozen",
+    frozenSince: facts.now,
+    bakingSince: state.phase === "Progressing" ? null : state.bakingSince,
+    breach: state.phase === "Holding" ? state.breach : null,
+  };
+  return narrowed(
+    withHistory(next, facts, "the hub cannot be read: nothing is widened until it can"),
+    facts,
+    trial,
+  );
 }
 
-/** Without the hub nothing advances and nothing is judged; time stands still. */
-function frozen(state: UnderWay, facts: Facts): RolloutState | null {
-  if (!facts.hubReadable) {
-    if (state.phase === "Frozen") return state;
-    const next: Frozen = {
-      ...exposedOf(state),
-      phase: "Frozen",
-      frozenSince: facts.now,
-      bakingSince: state.phase === "Progressing" ? null : state.bakingSince,
-      breach: state.phase === "Holding" ? state.breach : null,
-      step: { ...state.step, passingSince: null },
-    };
-    return noted(next, facts, "the hub cannot be read: nothing moves until it can");
-  }
-  return state.phase === "Frozen" ? thaw(state, facts) : null;
+/** Devices that join fall under conditions that the hub has: the bound holds for them, too. */
+function narrowed<S extends UnderWay>(state: S, facts: Facts, trial: Trial): S {
+  const { members } = facts.seen;
+  const step = currentStep(state.step, facts.seen);
+  if (members.length === 0 || step.percent >= 100) return state;
+  const bound = boundOf(step, members.length);
+  if (trial.cohort.exposed.length <= bound) return state;
+  return { ...state, exposure: expose(members, trial.stratifyBy, bound, state.exposure) };
 }
 
-function thaw(state: Frozen, facts: Facts): RolloutState {
-  const outage = elapsed(state.frozenSince, facts.now);
-  const step = { ...state.step, startedAt: later(state.step.startedAt, outage) };
+function unfreeze(state: Frozen, facts: Facts): RolloutState {
   const message = "the hub can be read again";
-  const exposed = { ...exposedOf(state), step };
-  const bakingSince = state.bakingSince === null ? null : later(state.bakingSince, outage);
+  const moved = movedOn(state, elapsed(state.frozenSince, facts.now));
+  const exposed = exposedOf(moved);
+  const { bakingSince } = moved;
   if (state.breach !== null) {
-    const heldBecause = heldText(REASONS.ObjectiveBreached);
-    return noted(
+    const heldBecause = state.breach.reason;
+    return withHistory(
       { ...exposed, phase: "Holding", heldBecause, bakingSince, breach: state.breach },
       facts,
       message,
     );
   }
-  if (bakingSince !== null) return noted({ ...exposed, phase: "Baking", bakingSince }, facts, message);
-  return noted({ ...exposed, phase: "Progressing" }, facts, message);
+  if (bakingSince !== null) return withHistory({ ...exposed, phase: "Baking", bakingSince }, facts, message);
+  return withHistory({ ...exposed, phase: "Progressing" }, facts, message);
 }
 
-/** Protection: it runs while paused, held and baking. */
-function takenBack(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+/** Protection: it runs while paused, held, frozen and baking. */
+function rollBackOnBreach(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
   const mode = facts.seen.deployment.spec.rollback?.mode ?? "Automatic";
   const kept = breachOf(state);
   const found = breachNow(state, facts, trial);
@@ -261,38 +312,48 @@ function takenBack(state: UnderWay, facts: Facts, trial: Trial): RolloutState | 
   if (found === null || kept !== null) return null;
   const breach: Because = { ...found, release: state.candidate.release, at: facts.now };
   const bakingSince = state.phase === "Progressing" ? null : state.bakingSince;
+  if (state.phase === "Frozen")
+    return withHistory({ ...state, breach }, facts, `held once the hub can be read: ${breach.message}`);
   const next: UnderWay = {
     ...exposedOf(state),
     phase: "Holding",
-    heldBecause: heldText(REASONS.ObjectiveBreached),
+    heldBecause: breach.reason,
     bakingSince,
     breach,
-    step: { ...state.step, passingSince: null },
+    step: { ...state.step, passingSince: null, pausedAt: null },
   };
-  return noted(next, facts, `held instead of rolled back (rollback.mode: Hold): ${breach.message}`);
+  return withHistory(next, facts, `held instead of rolled back (rollback.mode: Hold): ${breach.message}`);
 }
 
 export type Breach = { readonly reason: RollbackReason; readonly message: string };
 
-/** What would take the candidate back now; `null`: nothing. */
+/** What would take the candidate back now; `null`: nothing, as far as anything can be seen. */
 export function breachNow(state: UnderWay, facts: Facts, trial: Trial): Breach | null {
+  if (trial.verification.kind === "failed")
+    return { reason: "VerificationFailed", message: trial.verification.message };
+  if (!facts.exposedReadable) return null;
   if (trial.analysis.overall === "Fail")
     return { reason: "ObjectiveBreached", message: trial.analysis.message };
   if (trial.budget.spent) return { reason: "FailureBudgetSpent", message: trial.budget.message };
-  if (deadlineOf(facts).onDeadline === "Rollback" && isOverdue(state, facts, trial)) {
+  // Time stands still while the hub cannot be read.
+  const mayBeLate = facts.hubReadable && state.phase !== "Frozen";
+  if (mayBeLate && trial.overdue && deadlineOf(facts.seen).onDeadline === "Rollback") {
     return { reason: "DeadlineExceeded", message: overdueText(state, facts, trial) };
   }
   return null;
 }
 
 /** A person says: go on from here. Past a hold, a warning, missing evidence; never past a breach. */
-function promoted(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+function promoteRequested(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
   const token = facts.requests.promote;
   if (token === null) return null;
   const served = { ...state, handled: { ...state.handled, promote: token } };
   const refusal = refusalOf(state, facts, trial);
-  if (refusal !== null) return noted(served, facts, `promote refused: ${refusal}`);
-  return nextStep(served, facts, trial, "promoted by request");
+  if (refusal !== null) return withHistory(served, facts, `promote refused: ${refusal}`);
+  const { cohort } = trial;
+  // At the last width this is remembered through the bake: who is missing now is not asked for again.
+  const accepted = Math.max(0, cohort.reachable - cohort.reportedFailed - trial.evidence);
+  return nextStep({ ...served, step: { ...served.step, accepted } }, facts, trial, "promoted by request");
 }
 
 function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
@@ -305,49 +366,77 @@ function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
 }
 
 /** The width stays, or it becomes the next one. */
-function goOn(state: UnderWay, facts: Facts, trial: Trial): RolloutState {
-  const step = currentStep(state, facts);
-  // A new width has new devices: it passes once all of them were heard, or after enough patience.
-  const heard = trial.heard || isPatienceOver(state, facts);
-  const passing = trial.converged && heard && trial.analysis.overall === "Pass";
+function continueStep(state: UnderWay, facts: Facts, trial: Trial): RolloutState {
+  const step = currentStep(state.step, facts.seen);
   const width = widthAt(state, facts, trial, step);
   const next: UnderWay = {
     ...state,
     step: {
-      ...state.step,
+      ...clocked(state.step, facts, trial),
+      index: indexOfStep(state.step, facts.seen),
       percent: width.percent,
-      convergedAt: state.step.convergedAt ?? (trial.converged ? facts.now : null),
-      passingSince: passing ? (state.step.passingSince ?? facts.now) : null,
     },
     exposure: width.exposure,
   };
   const held = heldNow(next, facts, trial);
   if (next.phase === "Baking") {
-    const bake = bakeOf(facts);
-    const over = elapsed(next.bakingSince, facts.now) >= bake;
-    if (!over || held !== null || trial.analysis.overall !== "Pass") return next;
+    const bake = bakeOf(facts.seen);
+    const isOver = elapsed(next.bakingSince, facts.now) >= bake;
+    if (!isOver || held !== null || !isPassing(trial)) return next;
     return complete(next, next.candidate, facts, `watched for ${durationText(bake)} at 100 %`);
   }
   if (held !== null) {
-    const heldBecause = heldText(held.reason);
+    const heldBecause = held.reason;
     if (next.phase === "Holding" && next.heldBecause === heldBecause) return next;
     const bakingSince = next.phase === "Holding" ? next.bakingSince : null;
     const breach = next.phase === "Holding" ? next.breach : null;
-    return noted(
+    return withHistory(
       { ...exposedOf(next), phase: "Holding", heldBecause, bakingSince, breach },
       facts,
       `held: ${held.message}`,
     );
   }
   const { passingSince } = next.step;
-  if (passingSince !== null && elapsed(passingSince, facts.now) >= holdOf(step)) {
+  const isHeldLongEnough = passingSince !== null && elapsed(passingSince, facts.now) >= holdOf(step);
+  if (isPassing(trial) && isHeldLongEnough)
     return nextStep(next, facts, trial, "converged, held and passing");
-  }
   if (next.phase !== "Holding") return next;
   if (next.bakingSince !== null) {
-    return noted({ ...exposedOf(next), phase: "Baking", bakingSince: next.bakingSince }, facts, "goes on");
+    const { bakingSince } = next;
+    return withHistory({ ...exposedOf(next), phase: "Baking", bakingSince }, facts, "continues");
   }
-  return noted({ ...exposedOf(next), phase: "Progressing" }, facts, "goes on");
+  return withHistory({ ...exposedOf(next), phase: "Progressing" }, facts, "continues");
+}
+
+/** Converged, with enough devices heard, failures within the budget, and every objective passing. */
+function isPassing(trial: Trial): boolean {
+  return trial.converged && trial.coverage.enough && trial.analysis.overall === "Pass";
+}
+
+/** What speaks against the candidate, as opposed to what is only missing. */
+function isAgainst(trial: Trial): boolean {
+  return trial.analysis.overall === "Warn" || trial.analysis.overall === "Fail" || trial.budget.spent;
+}
+
+/** The clocks of the step: convergence is no memory, and the hold counts the time in which there was evidence. */
+function clocked(step: AtStep, { now }: Facts, trial: Trial): AtStep {
+  const convergedAt = trial.converged ? (step.convergedAt ?? now) : null;
+  const wasConverged = step.convergedAt !== null && convergedAt === null;
+  const waitingFrom =
+    wasConverged && step.convergedAt !== null
+      ? later(step.waitingFrom, elapsed(step.convergedAt, now))
+      : step.waitingFrom;
+  const clocks = { ...step, convergedAt, waitingFrom };
+  if (isAgainst(trial)) return { ...clocks, passingSince: null, pausedAt: null };
+  if (step.passingSince === null)
+    return { ...clocks, passingSince: isPassing(trial) ? now : null, pausedAt: null };
+  if (!isPassing(trial)) return { ...clocks, pausedAt: step.pausedAt ?? now };
+  if (step.pausedAt === null) return clocks;
+  return {
+    ...clocks,
+    passingSince: later(step.passingSince, elapsed(step.pausedAt, now)),
+    pausedAt: null,
+  };
 }
 
 export type Held = { readonly reason: Reason; readonly message: string };
@@ -355,7 +444,7 @@ export type Held = { readonly reason: Reason; readonly message: string };
 /** Why the width may not grow now, although nothing is broken; `null`: nothing holds it. */
 export function heldNow(state: UnderWay, facts: Facts, trial: Trial): Held | null {
   const breach = breachOf(state);
-  if (breach !== null) return { reason: REASONS.ObjectiveBreached, message: breach.message };
+  if (breach !== null) return { reason: breach.reason, message: breach.message };
   const { verification } = trial;
   if (verification.kind === "missing") {
     return { reason: REASONS.ReleaseMissing, message: `ModelRelease ${state.candidate.release} is gone` };
@@ -368,51 +457,42 @@ export function heldNow(state: UnderWay, facts: Facts, trial: Trial): Held | nul
   }
   if (trial.problem !== null) return trial.problem;
   if (facts.seen.deployment.spec.paused === true) {
-    return { reason: REASONS.Paused, message: "spec.paused is true; protection goes on" };
+    return { reason: REASONS.Paused, message: "spec.paused is true; protection continues" };
   }
-  if (isOverdue(state, facts, trial)) {
+  if (trial.overdue) {
     return { reason: REASONS.DeadlineExceeded, message: overdueText(state, facts, trial) };
   }
   const { overall, message } = trial.analysis;
   if (overall === "Warn") return { reason: REASONS.ObjectiveWarning, message };
   if (overall === "Error") return { reason: REASONS.Inconclusive, message };
-  if (overall === "Inconclusive" && trial.converged && isPatienceOver(state, facts)) {
-    return { reason: REASONS.Inconclusive, message };
-  }
+  if (!trial.converged || !isPatienceOver(state, facts)) return null;
+  if (!trial.coverage.enough) return { reason: REASONS.Inconclusive, message: trial.coverage.message };
+  if (overall === "Inconclusive") return { reason: REASONS.Inconclusive, message };
   return null;
 }
 
 /** The first windows take a while; only then is missing evidence worth a person's attention. */
 function isPatienceOver(state: UnderWay, facts: Facts): boolean {
-  const since = state.step.convergedAt ?? facts.now;
-  return elapsed(since, facts.now) >= Math.max(holdOf(currentStep(state, facts)), minutes(3));
-}
-
-/** Stable text for the state: values tick, and belong to the conditions. */
-function heldText(reason: Reason): string {
-  return reason;
-}
-
-function isOverdue(state: UnderWay, facts: Facts, trial: Trial): boolean {
-  if (state.step.convergedAt !== null || trial.converged) return false;
-  return elapsed(state.step.startedAt, facts.now) >= deadlineOf(facts).after;
+  const since = state.step.pausedAt ?? state.step.convergedAt ?? facts.now;
+  return elapsed(since, facts.now) >= Math.max(holdOf(currentStep(state.step, facts.seen)), minutes(3));
 }
 
 function overdueText(state: UnderWay, facts: Facts, { cohort }: Trial): string {
-  const deadline = durationText(deadlineOf(facts).after);
-  return `${cohort.running} of ${devices(cohort.exposed.length)} run ${state.candidate.release} ${deadline} after the step began (${cohort.waiting} waiting, ${cohort.failed} failed, ${cohort.offline} offline)`;
+  const deadline = durationText(deadlineOf(facts.seen).after);
+  const [first] = cohort.missing;
+  const named = first === undefined ? "" : `, such as ${cohort.missing.slice(0, 3).join(", ")}`;
+  return `${cohort.running} of ${devices(cohort.reachable)} run ${state.candidate.release} ${deadline} after the step began (${cohort.waiting + cohort.stragglers} missing${named}; ${cohort.failed} failed), and that is more than the failure budget allows`;
 }
 
 /** Takes the candidate one width further, or ends the rollout. */
 function nextStep(state: UnderWay, facts: Facts, trial: Trial, why: string): RolloutState {
-  const steps = stepsOf(facts.seen);
-  const index = Math.min(state.step.index, steps.length - 1) + 1;
-  const step = steps[index];
-  const baking = state.phase === "Baking" || (state.phase === "Holding" && state.bakingSince !== null);
-  if (step !== undefined && !baking) return atStep(exposedOf(state), facts, step, index, why, trial);
-  if (!baking && bakeOf(facts) > 0) {
-    const next: UnderWay = { ...exposedOf(state), phase: "Baking", bakingSince: facts.now };
-    return noted(next, facts, `${why}; watched for ${durationText(bakeOf(facts))}`);
+  const { seen } = facts;
+  const next = stepAfter(state.step, seen);
+  const isBaking = state.phase === "Baking" || (state.phase === "Holding" && state.bakingSince !== null);
+  if (next !== null && !isBaking) return atStep(exposedOf(state), facts, next.step, next.index, why, trial);
+  if (!isBaking && bakeOf(seen) > 0) {
+    const baking: UnderWay = { ...exposedOf(state), phase: "Baking", bakingSince: facts.now };
+    return withHistory(baking, facts, `${why}; watched for ${durationText(bakeOf(seen))}`);
   }
   return complete(state, state.candidate, facts, why);
 }
@@ -429,14 +509,15 @@ function atStep(
   const next: UnderWay = {
     ...state,
     phase: "Progressing",
-    step: stepAt(index, step, facts.now),
+    step: stepAt(index, step, facts.now, state.step.accepted),
+    previousExposure: state.exposure,
     exposure:
       step.percent >= 100
         ? everybody(members.length)
         : expose(members, (trial ?? facts.wanted).stratifyBy, boundOf(step, members.length), state.exposure),
   };
   const exposed = countExposed(next.exposure, members);
-  return noted(next, facts, `${why}; ${exposed} of ${devices(members.length)} exposed`);
+  return withHistory(next, facts, `${why}; ${exposed} of ${devices(members.length)} exposed`);
 }
 
 /**
@@ -476,7 +557,7 @@ function start(state: RolloutState, facts: Facts, message?: string): RolloutStat
     stable,
     candidate: reference,
   };
-  return noted(next, facts, message ?? `${reference.release} is to go out`);
+  return withHistory(next, facts, message ?? `${reference.release} is to go out`);
 }
 
 /** Spec names a release that failed here before: that is the end of it until a person retries it. */
@@ -488,7 +569,7 @@ function rest(state: RolloutState, entry: Quarantined, facts: Facts): RolledBack
     at: entry.at,
   };
   const { quarantined, handled, history, stable } = state;
-  return noted(
+  return withHistory(
     { phase: "RolledBack", quarantined, handled, history, stable, because },
     facts,
     because.message,
@@ -508,7 +589,7 @@ function rollbackReasonOf(reason: string): RollbackReason {
 function complete(state: RolloutState, stable: ReleaseRef, facts: Facts, message: string): Completed {
   const { quarantined, handled, history } = state;
   const text = message.startsWith(stable.release) ? message : `${stable.release} is stable: ${message}`;
-  return noted({ phase: "Completed", quarantined, handled, history, stable }, facts, text);
+  return withHistory({ phase: "Completed", quarantined, handled, history, stable }, facts, text);
 }
 
 function abort(
@@ -539,11 +620,11 @@ function rollBack(
     exposure: exposureOf(state),
     because,
   };
-  return noted(next, facts, `back to ${stable === null ? "no release" : stable.release}: ${text}`);
+  return withHistory(next, facts, `back to ${stable === null ? "no release" : stable.release}: ${text}`);
 }
 
 /** Requests that have nothing to act on are served too, or they would strike a later rollout. */
-function serveInVain<S extends RolloutState>(
+function ignoreRequests<S extends RolloutState>(
   state: S,
   facts: Facts,
   requests: readonly Request[],
@@ -553,12 +634,12 @@ function serveInVain<S extends RolloutState>(
     const token = facts.requests[request];
     if (token === null) continue;
     const handled = { ...state.handled, [request]: token };
-    return noted({ ...state, handled }, facts, `${requestAnnotation(request)} had no effect: ${why}`);
+    return withHistory({ ...state, handled }, facts, `${requestAnnotation(request)} had no effect: ${why}`);
   }
   return null;
 }
 
-function noted<S extends RolloutState>(state: S, facts: Facts, message: string): S {
+function withHistory<S extends RolloutState>(state: S, facts: Facts, message: string): S {
   const entry: HistoryEntry = {
     at: timestampOf(facts.now),
     phase: state.phase,
@@ -566,46 +647,38 @@ function noted<S extends RolloutState>(state: S, facts: Facts, message: string):
     ...("step" in state ? { step: state.step.index } : {}),
     message: message.slice(0, 1024),
   };
-  return { ...state, history: [...state.history, entry].slice(-HISTORY) };
+  return { ...state, history: [...withoutRepeats(state.history, entry), entry].slice(-HISTORY) };
+}
+
+/** A hub that comes and goes is one story: its latest outage is kept, and does not push out what happened before. */
+function withoutRepeats(history: readonly HistoryEntry[], entry: HistoryEntry): readonly HistoryEntry[] {
+  const [before, last] = history.slice(-2);
+  const isRepeat = before?.phase === "Frozen" && last?.phase !== "Frozen" && before.release === entry.release;
+  return entry.phase === "Frozen" && isRepeat ? history.slice(0, -2) : history;
 }
 
 function exposedOf(state: Exposed): Exposed {
-  const { quarantined, handled, history, stable, candidate, step, exposure } = state;
-  return { quarantined, handled, history, stable, candidate, step, exposure };
+  const { quarantined, handled, history, stable, candidate, begunAt, step, exposure, previousExposure } =
+    state;
+  return { quarantined, handled, history, stable, candidate, begunAt, step, exposure, previousExposure };
 }
 
 export function breachOf(state: UnderWay): Because | null {
   return state.phase === "Holding" || state.phase === "Frozen" ? state.breach : null;
 }
 
-/** The step of spec that the state is at: spec may have fewer steps than when it began. */
-export function currentStep(state: Pick<UnderWay, "step">, facts: Pick<Facts, "seen">): Step {
-  const steps = stepsOf(facts.seen);
-  return steps[Math.min(state.step.index, steps.length - 1)] ?? { percent: state.step.percent };
-}
-
-export function holdOf(step: Step): Millis {
-  return step.hold === undefined ? millis(0) : millisOf(step.hold);
-}
-
-export function bakeOf(facts: Pick<Facts, "seen">): Millis {
-  const bake = facts.seen.deployment.spec.strategy?.bake;
-  return bake === undefined ? millis(0) : millisOf(bake);
-}
-
-export function deadlineOf(facts: Pick<Facts, "seen">): {
-  readonly after: Millis;
-  readonly onDeadline: "Rollback" | "Hold";
-} {
-  const { strategy } = facts.seen.deployment.spec;
+function stepAt(index: number, step: Step, now: Instant, accepted = 0): AtStep {
   return {
-    after: strategy === undefined ? minutes(120) : millisOf(strategy.progressDeadline),
-    onDeadline: strategy?.onDeadline ?? "Rollback",
+    index,
+    percent: step.percent,
+    startedAt: now,
+    waitingFrom: now,
+    convergedAt: null,
+    passingSince: null,
+    pausedAt: null,
+    watchedAt: now,
+    accepted,
   };
-}
-
-function stepAt(index: number, step: Step, now: Instant): AtStep {
-  return { index, percent: step.percent, startedAt: now, convergedAt: null, passingSince: null };
 }
 
 function isSameReference(a: ReleaseRef | null, b: ReleaseRef): boolean {

@@ -95,6 +95,18 @@ export function pointerIn(
   return whole ? (pointer as ModelPointer) : null;
 }
 
+/** Whether a configuration of the hub, whoever made it, brings a module to devices. */
+export function bringsModule(
+  { kind, content }: Pick<HubConfiguration, "kind" | "content">,
+  module: string,
+): boolean {
+  if (kind !== "edge") return false;
+  const agent = record(content["$edgeAgent"]);
+  const layered = agent[`properties.desired.modules.${module}`];
+  const whole = record(record(agent["properties.desired"])["modules"])[module];
+  return layered !== undefined || whole !== undefined;
+}
+
 /** What a twin's `desired` says about the model. */
 export function pointedIn(desired: Json): Pointed | null {
   const { deployment, release, digest } = record(desired["model"]) as Partial<Pointed>;

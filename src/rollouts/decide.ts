@@ -4,7 +4,7 @@ import { canonicalJson } from "../base/digest.ts";
 import { unreachable } from "../base/result.ts";
 import { elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import { type Action, actionsFor, cleanupActions, isSettled, remainsOf, renewalDue } from "./actions.ts";
-import { advance, bakeOf, currentStep, deadlineOf, holdOf } from "./advance.ts";
+import { advance } from "./advance.ts";
 import { type Facts, factsOf } from "./facts.ts";
 import { confirmationDue } from "./judge.ts";
 import type { Problem } from "./plan.ts";
@@ -12,6 +12,7 @@ import { recover } from "./recover.ts";
 import { NOT_ACTED, narrate, reportCleanup, reportOf, reportUnknown } from "./report.ts";
 import type { Seen } from "./seen.ts";
 import { fieldsOf, type RolloutState, stateOf } from "./state.ts";
+import { bakeOf, currentStep, deadlineOf, holdOf } from "./strategy.ts";
 
 // Composes the pure parts: what was seen in, what to do out.
 
@@ -135,13 +136,15 @@ export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Acti
     case "Progressing":
     case "Holding":
     case "Baking": {
-      const { passingSince, convergedAt, startedAt } = state.step;
+      const { passingSince, convergedAt, waitingFrom } = state.step;
       const window = 60_000;
       const moments = [
         interval,
-        ...(passingSince === null ? [] : [holdOf(currentStep(state, facts)) - elapsed(passingSince, now)]),
-        ...(convergedAt !== null ? [] : [deadlineOf(facts).after - elapsed(startedAt, now)]),
-        ...(state.phase === "Baking" ? [bakeOf(facts) - elapsed(state.bakingSince, now)] : []),
+        ...(passingSince === null
+          ? []
+          : [holdOf(currentStep(state.step, seen)) - elapsed(passingSince, now)]),
+        ...(convergedAt !== null ? [] : [deadlineOf(seen).after - elapsed(waitingFrom, now)]),
+        ...(state.phase === "Baking" ? [bakeOf(seen) - elapsed(state.bakingSince, now)] : []),
         confirmationDue(
           seen.deployment.spec.objectives ?? [],
           facts.trial?.analysis.results ?? [],

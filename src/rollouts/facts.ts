@@ -1,9 +1,19 @@
-import { REQUESTS, type Request, requestAnnotation } from "../api/inference-deployment.ts";
+import { ANALYSIS_DEFAULTS, REQUESTS, type Request, requestAnnotation } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease } from "../api/model-release.ts";
 import { numberOf } from "../base/decimal.ts";
-import type { Instant } from "../base/time.ts";
-import { type Budget, type Cohort, cohortOf, failureBudget, isConverged, runs } from "./cohort.ts";
+import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
+import {
+  type Budget,
+  type Cohort,
+  type CohortRules,
+  type Coverage,
+  cohortOf,
+  coverageOf,
+  failureBudget,
+  hasArrived,
+  runs,
+} from "./cohort.ts";
 import { LABEL } from "./content.ts";
 import { exposureIndex, type StratifyBy } from "./exposure.ts";
 import { isFresh, type Judgement, judge, type Sample } from "./judge.ts";
@@ -22,6 +32,7 @@ import {
 } from "./plan.ts";
 import type { Member, Pointed, Seen } from "./seen.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state.ts";
+import { deadlineOf } from "./strategy.ts";
 import { NOBODY } from "./target.ts";
 
 // What was seen, in the words of the state machine.
@@ -43,6 +54,8 @@ export type Facts = {
   readonly requests: Readonly<Record<Request, string | null>>;
   /** Whether the hub answers and its configurations are known. */
   readonly hubReadable: boolean;
+  /** Whether the devices that are exposed can be read, although the rest of the fleet may not be. */
+  readonly exposedReadable: boolean;
   /** Of the candidate that is out; `null` where none is. */
   readonly trial: Trial | null;
   /** What the candidate was judged by that is being taken back or completed just now. */
@@ -57,9 +70,13 @@ export type Trial = {
   readonly problem: Problem | null;
   readonly stratifyBy: StratifyBy;
   readonly cohort: Cohort;
+  /** Whether every device at this width runs the candidate, has failed within the budget, or need not be waited for. */
   readonly converged: boolean;
-  /** Whether every device that runs the candidate has told how it does. */
-  readonly heard: boolean;
+  /** Whether the deadline has passed and more is missing than the budget allows. */
+  readonly overdue: boolean;
+  /** Devices that have been heard recently with the candidate, and with what the objectives need. */
+  readonly evidence: number;
+  readonly coverage: Coverage;
   readonly budget: Budget;
   readonly analysis: Judgement;
 };
@@ -95,6 +112,7 @@ export function factsOf(seen: Seen, state: RolloutState): Facts {
     },
     requests: unserved(seen, state),
     hubReadable,
+    exposedReadable: seen.hub.reachable || seen.hub.canReadTwins,
     trial: isUnderWay(state) ? trialOf(seen, state) : null,
     evidence: null,
     rollback: rollbackProgress(seen, state),
@@ -129,28 +147,60 @@ function unserved(seen: Seen, state: RolloutState): Facts["requests"] {
 function trialOf(seen: Seen, state: UnderWay): Trial {
   const { spec } = seen.deployment;
   const release = seen.releases[state.candidate.release];
-  const cohort = cohortOf(seen.members, state.exposure, state.candidate, release, {
-    now: seen.now,
-    stepStarted: state.step.startedAt,
-    hearingSince: seen.hub.since,
-    offline: spec.offline,
-  });
+  const cohort = cohortOf(seen.members, cohortRules(seen, state, release));
+  const percent = numberOf(spec.failureBudget?.percent ?? 2);
+  const budget = failureBudget(cohort, spec.failureBudget, percent);
+  const { waitingFrom, convergedAt, accepted } = state.step;
+  // While it was converged the deadline did not count.
+  const isLate = elapsed(waitingFrom, convergedAt ?? seen.now) >= deadlineOf(seen).after;
+  const isAccepted = accepted > 0 && cohort.waiting + cohort.stragglers <= accepted;
+  const isTolerated = isAccepted || (isLate && budget.covers);
+  const converged = hasArrived(cohort, percent) || (cohort.running > 0 && isTolerated);
   const samples = samplesOf(seen, state);
+  const objectives = spec.objectives ?? [];
+  const sampled = new Set(samples.cohort.map(({ device }) => device));
+  const evidence =
+    objectives.length === 0
+      ? cohort.heard.length
+      : cohort.heard.filter(({ device }) => sampled.has(device)).length;
+  const minimum = spec.analysis?.minimumCoverage ?? ANALYSIS_DEFAULTS.minimumCoverage;
   return {
     release,
     verification: verificationOfCandidate(state.candidate, release),
     problem: membershipProblem(seen) ?? (release === undefined ? null : releaseProblem(seen, release)),
     stratifyBy: release === undefined ? [] : stratifyFor(seen, release),
     cohort,
-    converged: isConverged(cohort),
-    heard: (spec.objectives ?? []).length === 0 || samples.cohort.length >= cohort.running,
-    budget: failureBudget(cohort, spec.failureBudget, numberOf(spec.failureBudget?.percent ?? 2)),
-    analysis: judge(spec.objectives ?? [], {
+    converged,
+    overdue: isLate && !converged,
+    evidence,
+    coverage: coverageOf(cohort, evidence, minimum, accepted),
+    budget,
+    analysis: judge(objectives, {
       now: seen.now,
       exposed: cohort.exposed.length,
       ...samples,
       before: seen.deployment.status?.analysis ?? [],
     }),
+  };
+}
+
+function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefined): CohortRules {
+  const { namespace, spec } = seen.deployment;
+  const stratifyBy = spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  return {
+    now: seen.now,
+    namespace,
+    candidate: state.candidate,
+    release,
+    exposure: state.exposure,
+    previousExposure: state.previousExposure,
+    begunAt: state.begunAt,
+    stepStarted: state.step.startedAt,
+    hearingSince: seen.hub.since,
+    isFirst: state.stable === null,
+    offline: spec.offline,
+    deadline: deadlineOf(seen).after,
+    stratumOf: (member) => stratumName(member, stratifyBy),
   };
 }
 
@@ -218,6 +268,31 @@ function rollbackProgress(seen: Seen, state: RolloutState): RollbackProgress {
     devices: [...pointing, ...due],
     done:
       seen.configurations !== null && targeting === 0 && pointing.length === 0 && due.length === 0 && swept,
+  };
+}
+
+export type Arrival = {
+  /** Devices whose last report says that they run the release. */
+  readonly running: number;
+  /** Devices that are there now (enabled, and heard within `offline.after`) and report something else. */
+  readonly missing: readonly string[];
+  /** Whether so few are missing that the failure budget covers them. */
+  readonly complete: boolean;
+};
+
+/** What devices report about a release that all of them are meant to run. */
+export function arrivalOf(seen: Seen, reference: ReleaseRef | null): Arrival {
+  const { spec } = seen.deployment;
+  const after = spec.offline === undefined ? minutes(30) : millisOf(spec.offline.after);
+  const release = reference === null ? undefined : seen.releases[reference.release];
+  const present = seen.members.filter(
+    ({ enabled, heardAt }) => enabled && heardAt !== null && elapsed(heardAt, seen.now) < after,
+  );
+  const missing = present.filter((member) => !runs(member, reference, release));
+  return {
+    running: countRunning(seen, reference),
+    missing: missing.map(({ device }) => device).sort(),
+    complete: missing.length * 100 <= numberOf(spec.failureBudget?.percent ?? 2) * present.length,
   };
 }
 

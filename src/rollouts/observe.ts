@@ -214,6 +214,7 @@ export function observeRollout(
       report: slot?.report ?? null,
       heardAt: slot?.heardAt ?? null,
       enabled: device.spec.enabled,
+      implausible: null,
     };
   }
 

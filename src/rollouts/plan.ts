@@ -7,6 +7,7 @@ import { contentHash, LABEL, pointerDraft } from "./content.ts";
 import { boundOf, expose, type StratifyBy } from "./exposure.ts";
 import type { HubConfiguration, Kind, Member, Seen } from "./seen.ts";
 import type { ReleaseRef } from "./state.ts";
+import { stepsOf } from "./strategy.ts";
 import {
   candidateCondition,
   EXCEPTIONS_LIMIT,
@@ -239,10 +240,6 @@ export function ownConfigurations(seen: Seen): readonly HubConfiguration[] {
   return (seen.configurations ?? []).filter(
     ({ labels }) => labels[LABEL.namespace] === namespace && labels[LABEL.name] === name,
   );
-}
-
-export function stepsOf(seen: Pick<Seen, "deployment">) {
-  return seen.deployment.spec.strategy?.steps ?? [];
 }
 
 function ownersText(configurations: readonly HubConfiguration[]): string {

@@ -13,9 +13,10 @@ import { redacted } from "../base/redact.ts";
 import { type Fault, unreachable } from "../base/result.ts";
 import { durationText } from "../base/time.ts";
 import { remainsOf } from "./actions.ts";
-import { breachNow, breachOf, currentStep, type Held, heldNow, holdOf } from "./advance.ts";
+import { breachNow, breachOf, type Held, heldNow } from "./advance.ts";
 import { devices } from "./cohort.ts";
-import { countRunning, type Facts, type Trial } from "./facts.ts";
+import { bringsModule } from "./content.ts";
+import { type Arrival, arrivalOf, type Facts, type Trial } from "./facts.ts";
 import {
   membershipProblem,
   type Problem,
@@ -25,6 +26,7 @@ import {
 } from "./plan.ts";
 import type { Seen } from "./seen.ts";
 import { fieldsOf, isUnderWay, type RolloutState, type UnderWay } from "./state.ts";
+import { currentStep, holdOf } from "./strategy.ts";
 
 // Counts and conditions, from scratch on every pass. Nothing here is ever read back to decide.
 
@@ -40,21 +42,21 @@ export function reportOf(state: RolloutState, facts: Facts, acted: Acted): Statu
   const problem = acted.problem ?? standingProblem(state, facts);
   const { trial } = facts;
   const { analysis, examples } = findings(state, facts);
-  const onStable = countRunning(seen, state.stable);
+  const arrival = arrivalOf(seen, state.stable);
   return {
     observedGeneration: seen.deployment.generation,
     ...fieldsOf(state),
     devices: {
       matched: seen.members.length,
       exposed: trial?.cohort.exposed.length ?? 0,
-      updated: trial === null ? onStable : trial.cohort.running,
+      updated: trial === null ? arrival.running : trial.cohort.running,
       failed: trial?.cohort.failed ?? 0,
       offline: trial?.cohort.offline ?? 0,
-      onStable,
+      onStable: arrival.running,
     },
     ...(examples.length === 0 ? {} : { failedDevices: examples }),
     ...(analysis.length === 0 ? {} : { analysis }),
-    conditions: stamped(seen, conditionsOf(state, facts, problem, acted, onStable)),
+    conditions: stamped(seen, conditionsOf(state, facts, problem, acted, arrival)),
   };
 }
 
@@ -193,25 +195,19 @@ function conditionsOf(
   facts: Facts,
   problem: Problem | null,
   acted: Acted,
-  onStable: number,
+  arrival: Arrival,
 ): readonly Bare[] {
   const { seen } = facts;
-  const told = tell(state, facts, problem, onStable);
+  const told = tell(state, facts, problem, arrival);
+  const isReady = state.phase === "Completed" && problem === null && arrival.complete;
   return [
-    draft(
-      "Ready",
-      state.phase === "Completed" && problem === null ? "True" : "False",
-      told.reason,
-      told.message,
-    ),
+    draft("Ready", isReady ? "True" : "False", told.reason, told.message),
     draft("Progressing", told.moving ? "True" : "False", told.reason, told.message),
     degraded(state, facts, told),
     releaseVerified(state, facts),
     hubCondition(seen, acted),
     ...conflict(seen),
-    ...(state.phase === "Completed" && problem === null
-      ? []
-      : [draft(told.stalled ? "Stalled" : "Reconciling", "True", told.reason, told.message)]),
+    ...(isReady ? [] : [draft(told.stalled ? "Stalled" : "Reconciling", "True", told.reason, told.message)]),
   ];
 }
 
@@ -223,7 +219,7 @@ type Told = {
 };
 
 /** The one sentence that somebody reads at three in the morning. */
-function tell(state: RolloutState, facts: Facts, problem: Problem | null, onStable: number): Told {
+function tell(state: RolloutState, facts: Facts, problem: Problem | null, arrival: Arrival): Told {
   const { seen, wanted, trial } = facts;
   const moving = (reason: Reason, message: string): Told => ({
     reason,
@@ -279,16 +275,18 @@ function tell(state: RolloutState, facts: Facts, problem: Problem | null, onStab
     case "Frozen":
       return standing(
         REASONS.Frozen,
-        `${widthText(state, facts)}; nothing moves until the hub can be read again, then it goes on by itself: ${hubText(seen)}`,
+        `${widthText(state, facts)}; nothing is widened until the hub can be read again, then it continues automatically: ${hubText(seen)}`,
       );
     case "Completed": {
       if (problem !== null) return stuck(problem.reason, problem.message);
-      const rest = matched - onStable;
-      const waiting = rest === 0 ? "" : `; ${devices(rest)} not yet, or not heard of`;
-      return standing(
-        REASONS.Completed,
-        `${onStable} of ${devices(matched)} run ${state.stable.release}${waiting}`,
-      );
+      const { running, missing, complete } = arrival;
+      const silent = matched - running - missing.length;
+      const rest = [
+        ...(missing.length === 0 ? [] : [`${devices(missing.length)} not yet (${namesOf(missing)})`]),
+        ...(silent === 0 ? [] : [`${devices(silent)} disabled or not heard from`]),
+      ];
+      const text = [`${running} of ${devices(matched)} report ${state.stable.release}`, ...rest].join("; ");
+      return complete ? standing(REASONS.Completed, text) : moving(REASONS.Updating, text);
     }
     case "RollingBack": {
       const left = facts.rollback.devices.length;
@@ -301,10 +299,10 @@ function tell(state: RolloutState, facts: Facts, problem: Problem | null, onStab
       const back =
         state.stable === null
           ? ""
-          : ` ${onStable} of ${devices(matched)} report ${state.stable.release} again.`;
+          : ` ${arrival.running} of ${devices(matched)} report ${state.stable.release}.`;
       return stuck(
         REASONS.RolledBack,
-        `${state.because.release} was rolled back to ${targetText(state)}: ${state.because.message}.${back} It stays away until spec names another release, or until you type: ${annotate(seen.deployment, "retry")}`,
+        `${state.because.release} is quarantined, and devices are desired on ${targetText(state)}: ${state.because.message}.${back} It goes out again when you type: ${annotate(seen.deployment, "retry")}`,
       );
     }
     default:
@@ -324,7 +322,7 @@ function tellTrial(
   if (breach !== null) {
     const now = breachNow(state, facts, trial) === null ? "; it is within its bounds again" : "";
     return {
-      reason: REASONS.ObjectiveBreached,
+      reason: breach.reason,
       message: `${width}; held for a person because rollback.mode is Hold: ${breach.message}${now}. Take it back: ${annotate(seen.deployment, "abort")}. Go on, once nothing is breached: ${annotate(seen.deployment, "promote")}`,
       moving: false,
       stalled: true,
@@ -341,14 +339,15 @@ function tellTrial(
         : "";
     return { reason: held.reason, message: `${width}; ${held.message}${hint}`, moving: false, stalled };
   }
-  const { cohort, analysis } = trial;
+  const { cohort } = trial;
+  const missing = cohort.waiting + cohort.stragglers;
   const parts = [
     `${cohort.running} run it`,
-    ...(cohort.waiting === 0 ? [] : [`${cohort.waiting} on the way`]),
+    ...(missing === 0 ? [] : [`${missing} on the way${providedText(facts, trial)}`]),
     ...(cohort.failed === 0 ? [] : [`${cohort.failed} failed`]),
     ...(cohort.offline === 0 ? [] : [`${cohort.offline} offline`]),
   ];
-  const evidence = analysis.overall === "Pass" ? holdText(state, facts) : analysis.message;
+  const evidence = evidenceText(state, facts, trial);
   const waits = trial.converged ? evidence : "";
   const reason = state.phase === "Baking" ? REASONS.Baking : REASONS.StepInProgress;
   return {
@@ -359,8 +358,29 @@ function tellTrial(
   };
 }
 
+/** What a converged step still waits for. */
+function evidenceText(state: UnderWay, facts: Facts, { analysis, coverage }: Trial): string {
+  if (!coverage.enough) return coverage.message;
+  return analysis.overall === "Pass" ? holdText(state, facts) : analysis.message;
+}
+
+/** A module that neither this deployment nor another one brings to the devices will never report. */
+function providedText({ seen }: Facts, { cohort }: Trial): string {
+  const { name, image } = seen.deployment.spec.module;
+  const isAwaited =
+    image === undefined && seen.configurations !== null && cohort.exposed.some(({ iotEdge }) => iotEdge);
+  if (!isAwaited || seen.members.some(({ report }) => report !== null)) return "";
+  if ((seen.configurations ?? []).some((configuration) => bringsModule(configuration, name))) return "";
+  return `: no device has reported from module ${name}, and no deployment on the hub brings it; set spec.module.image, or deploy the module`;
+}
+
+function namesOf(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(", ");
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
+}
+
 function holdText(state: UnderWay, facts: Facts): string {
-  const hold = holdOf(currentStep(state, facts));
+  const hold = holdOf(currentStep(state.step, facts.seen));
   // No countdown: a message that ticks would be written again and again.
   return hold === 0 || state.phase === "Baking"
     ? "analysis passes"
@@ -394,7 +414,7 @@ function degraded(state: RolloutState, facts: Facts, told: Told): Bare {
     return draft("Degraded", "True", state.because.reason, told.message);
   }
   if (isUnderWay(state) && breachOf(state) !== null)
-    return draft("Degraded", "True", REASONS.ObjectiveBreached, told.message);
+    return draft("Degraded", "True", breachOf(state)?.reason ?? REASONS.ObjectiveBreached, told.message);
   const stable = state.stable === null ? undefined : facts.seen.releases[state.stable.release];
   const verdict = verificationOf(stable);
   if (verdict.kind === "failed" && state.phase === "Completed") {
@@ -488,8 +508,13 @@ function standingProblem(state: RolloutState, facts: Facts): Problem | null {
     case "Baking":
       return facts.trial?.problem ?? null;
     case "Completed": {
-      const release = seen.releases[state.stable.release];
-      return membershipProblem(seen) ?? (release === undefined ? null : releaseProblem(seen, release));
+      const { release: name } = state.stable;
+      const release = seen.releases[name];
+      const gone = {
+        reason: REASONS.ReleaseMissing,
+        message: `devices run ${name}, but ModelRelease ${name} is gone: it cannot be delivered to further devices; apply it again, or name another release`,
+      };
+      return membershipProblem(seen) ?? (release === undefined ? gone : releaseProblem(seen, release));
     }
     case "RollingBack":
     case "RolledBack":

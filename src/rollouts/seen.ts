@@ -37,6 +37,8 @@ export type Member = {
   readonly heardAt: Instant | null;
   /** Whether the hub lets the device connect. */
   readonly enabled: boolean;
+  /** Since when it has been reporting what cannot be, and what; `null`: its reports are plausible. */
+  readonly implausible: { readonly why: string; readonly since: Instant } | null;
 };
 
 /** A device that is not a member and still has our tag or our pointer. */

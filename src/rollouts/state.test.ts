@@ -40,10 +40,16 @@ const exposed = {
     index: fc.nat(20),
     percent: fc.integer({ min: 1, max: 100 }),
     startedAt: at,
+    waitingFrom: at,
     convergedAt: fc.option(at),
     passingSince: fc.option(at),
+    pausedAt: fc.option(at),
+    watchedAt: at,
+    accepted: fc.nat(),
   }),
+  begunAt: at,
   exposure,
+  previousExposure: exposure,
 };
 const phase = <const P extends string>(name: P) => fc.constant(name);
 

@@ -30,12 +30,20 @@ export type Because = {
 export type AtStep = {
   readonly index: number;
   readonly percent: number;
-  /** Moved on by the time spent frozen: a deadline does not count an outage. */
+  /** Moved on by the time that nothing was watched: a deadline does not count an outage. */
   readonly startedAt: Instant;
-  /** When every exposed device first ran the candidate (or was excused) at this width. */
+  /** From when the deadline counts: the beginning of the step, moved on by the time for which it was converged. */
+  readonly waitingFrom: Instant;
+  /** Since when every exposed device has run the candidate, or been excused; `null`: it does not hold now. */
   readonly convergedAt: Instant | null;
-  /** Since when it has been converged with passing analysis, without a break. */
+  /** From when the hold counts: moved on by the time without evidence, reset by evidence against the candidate. */
   readonly passingSince: Instant | null;
+  /** Since when evidence has been missing while `passingSince` stands. */
+  readonly pausedAt: Instant | null;
+  /** When it was last looked at, to the minute. */
+  readonly watchedAt: Instant;
+  /** Devices that a person went on without, by promoting past them. */
+  readonly accepted: number;
 };
 
 export type Quarantined = { readonly release: string; readonly reason: string; readonly at: Instant };
@@ -56,8 +64,12 @@ export type Exposed = Kept & {
   /** `null`: a first installation, which rolls back to nothing. */
   readonly stable: ReleaseRef | null;
   readonly candidate: ReleaseRef;
+  /** When the first step began. */
+  readonly begunAt: Instant;
   readonly step: AtStep;
   readonly exposure: readonly StratumExposure[];
+  /** The exposure of the step before. */
+  readonly previousExposure: readonly StratumExposure[];
 };
 
 export type Pending = Kept & {
@@ -108,6 +120,8 @@ export type StateFields = Pick<
   | "heldBecause"
   | "bakingSince"
   | "exposure"
+  | "previousExposure"
+  | "begunAt"
   | "rollback"
   | "quarantinedReleases"
   | "history"
@@ -173,18 +187,25 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
     case "Baking": {
       if (candidate === null) return null;
       if (status.step === undefined) return { ...kept, phase: "Pending", stable, candidate };
+      const startedAt = at(status.step.startedAt) ?? now;
       const exposed: Exposed = {
         ...kept,
         stable,
         candidate,
+        begunAt: at(status.begunAt) ?? startedAt,
         step: {
           index: status.step.index,
           percent: status.step.percent,
-          startedAt: at(status.step.startedAt) ?? now,
+          startedAt,
+          waitingFrom: at(status.step.waitingFrom) ?? startedAt,
           convergedAt: at(status.step.convergedAt),
           passingSince: at(status.step.passingSince),
+          pausedAt: at(status.step.pausedAt),
+          watchedAt: at(status.step.watchedAt) ?? now,
+          accepted: status.step.accepted ?? 0,
         },
         exposure: status.exposure ?? [],
+        previousExposure: status.previousExposure ?? [],
       };
       const bakingSince = at(status.bakingSince);
       if (phase === "Progressing") return { ...exposed, phase };
@@ -254,17 +275,24 @@ export function fieldsOf(state: RolloutState): StateFields {
 }
 
 function exposedFields(state: Exposed): StateFields {
-  const { index, percent, startedAt, convergedAt, passingSince } = state.step;
+  const { index, percent, startedAt, waitingFrom, convergedAt, passingSince, pausedAt, watchedAt, accepted } =
+    state.step;
   return {
     candidate: state.candidate,
+    begunAt: timestampOf(state.begunAt),
     step: {
       index,
       percent,
       startedAt: timestampOf(startedAt),
+      ...(waitingFrom === startedAt ? {} : { waitingFrom: timestampOf(waitingFrom) }),
       ...(convergedAt === null ? {} : { convergedAt: timestampOf(convergedAt) }),
       ...(passingSince === null ? {} : { passingSince: timestampOf(passingSince) }),
+      ...(pausedAt === null ? {} : { pausedAt: timestampOf(pausedAt) }),
+      watchedAt: timestampOf(watchedAt),
+      ...(accepted === 0 ? {} : { accepted }),
     },
     exposure: state.exposure,
+    ...(state.previousExposure.length === 0 ? {} : { previousExposure: state.previousExposure }),
   };
 }
 

@@ -60,7 +60,7 @@ async function get(kind: string, name: string): Promise<Object> {
   return JSON.parse(await fleet.kubectl("get", kind, name, "-o", "json")) as Object;
 }
 
-/** `True Completed: 9 of 9 devices run …` */
+/** `True Completed: 9 of 9 devices report …` */
 async function said(kind: string, name: string, type: string): Promise<string> {
   const { status } = await get(kind, name);
   const found = status?.conditions?.find((condition) => condition.type === type);
@@ -84,7 +84,13 @@ async function says(
 }
 
 const completed = (name: string, release: string) =>
-  says("idep", name, "Ready", new RegExp(`^True Completed: (\\d+) of \\1 devices? run ${release}$`), 60_000);
+  says(
+    "idep",
+    name,
+    "Ready",
+    new RegExp(`^True Completed: (\\d+) of \\1 devices? report ${release}$`),
+    60_000,
+  );
 
 const events = (kind: string, name: string) =>
   fleet.kubectl(
@@ -326,7 +332,7 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
     "idep",
     "people",
     "Ready",
-    /^False RolledBack: digits-2\.0\.0 was rolled back to digits-1\.0\.0: aborted by request.*until you type: kubectl .* edgefleet\.dev\/retry=/,
+    /^False RolledBack: digits-2\.0\.0 is quarantined, and devices are desired on digits-1\.0\.0: aborted by request.*when you type: kubectl .* edgefleet\.dev\/retry=/,
   );
   expect(new Set(await pointersOf("people-"))).toEqual(new Set(["digits-1.0.0"]));
   await annotate("retry", "one");

@@ -5,6 +5,7 @@ import { FINALIZER, objectKey } from "../../src/api/resource.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
 import { conditionsToTest } from "../../src/rollouts/plan.ts";
 import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
+import type { AtStep } from "../../src/rollouts/state.ts";
 import { NAMESPACE } from "../fakes/fleet-world.ts";
 import { deploymentSpec, releaseSpec } from "./story.ts";
 
@@ -53,6 +54,7 @@ export function memberAt(index: number, more: Partial<Member> = {}): Member {
     report: null,
     heardAt: null,
     enabled: true,
+    implausible: null,
     ...more,
   };
 }
@@ -113,6 +115,21 @@ export function look(given: Given = {}): Seen {
   const wanted = seen.releases[release];
   const tested = wanted === undefined ? [] : conditionsToTest(seen, wanted);
   return { ...seen, tested: Object.fromEntries(tested.map((condition) => [condition, null])) };
+}
+
+/** A step that began now, and about which nothing is known yet. */
+export function stepNow(index: number, percent: number, now: Instant = NOW): AtStep {
+  return {
+    index,
+    percent,
+    startedAt: now,
+    waitingFrom: now,
+    convergedAt: null,
+    passingSince: null,
+    pausedAt: null,
+    watchedAt: now,
+    accepted: 0,
+  };
 }
 
 /** A device that has run a release for a while, and how it does. */
