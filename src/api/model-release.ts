@@ -529,7 +529,7 @@ const comparedWithSchema = Type.Object(
 );
 
 /** Why a verified release is verified again. */
-export const REVERIFICATION_CAUSES = ["Requested", "Scheduled", "VerifierChanged"] as const;
+export const REVERIFICATION_CAUSES = ["Requested", "Scheduled", "VerifierChanged", "Confirmation"] as const;
 
 const progressFields = {
   reason: Type.Optional(Type.String({ description: "Why, as one word.", maxLength: 64 })),

@@ -171,7 +171,9 @@ function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
         start: null,
         waiting: { kind: "nothing" },
       };
-    case "failed":
+    case "failed": {
+      const confirmation = confirmed(seen, one, report);
+      if (confirmation !== null) return confirmation;
       return {
         next: {
           ...base,
@@ -183,6 +185,7 @@ function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
         start: null,
         waiting: { kind: "nothing" },
       };
+    }
     case "error":
       // Seen for the first time it is put down; what was put down before, and is due, is tried again.
       return isPutDown(one) || outlivedUrls(seen, one, report)
@@ -193,6 +196,36 @@ function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
     default:
       return unreachable(report);
   }
+}
+
+/**
+ * What runs on devices is not taken back for one bad run: a failure against a verdict that passed is verified once more,
+ * in a round of its own, before the verdict changes. `null`: it is final.
+ */
+function confirmed(
+  seen: ReleaseSeen,
+  { standing }: AskedSeen,
+  report: { readonly reason: string; readonly message: string },
+): OpenPlan | null {
+  if (standing === null || standing.verdict.verdict !== "Passed" || standing.cause === "Confirmation")
+    return null;
+  return {
+    next: {
+      ...standing.verdict,
+      reverification: {
+        since: timestampOf(seen.now),
+        cause: "Confirmation",
+        verdict: "Pending",
+        reason: knownReason(report.reason, REASONS.VerificationFailed),
+        message: redacted(
+          `failed, and is verified once more before the verdict changes: ${report.message}`,
+          LONGEST_MESSAGE,
+        ),
+      },
+    },
+    start: null,
+    waiting: { kind: "again", next: { kind: "turn" }, reportAt: null },
+  };
 }
 
 /** Another trouble may have come on top of it since. */

@@ -218,7 +218,7 @@ async function askVerifier(
   const version = await deps.version.read(signal);
   if (!version.ok) return version;
   const golden = release.spec.verification?.golden ?? null;
-  const round = standing?.since ?? null;
+  const round = standing === null ? null : roundOf(standing);
   const checks = checksOf(release);
   const question = { model: variant, golden, parity, variantParity, checks, round };
   const key = deps.keyOf(question, version.value);
@@ -227,6 +227,11 @@ async function askVerifier(
   if (report.value?.kind === "passed" || report.value?.kind === "failed")
     deps.version.learn(report.value.verifierVersion);
   return ok({ key, report: report.value ?? { kind: "unknown" } });
+}
+
+/** A confirmation may begin in the same millisecond as what it confirms, and is another question all the same. */
+function roundOf({ since, cause }: Standing): string {
+  return cause === "Confirmation" ? `${since} ${cause}` : since;
 }
 
 async function stat(deps: Looking, blob: BlobReference, signal: AbortSignal): Promise<BlobSeen> {

@@ -171,6 +171,7 @@ const WHY = {
   Requested: "because it was asked for",
   Scheduled: "because it is time",
   VerifierChanged: "because the verifier is another one",
+  Confirmation: "because it failed once",
 } as const;
 
 function storedOf(variants: readonly VariantStatus[]): readonly (Fact & { readonly type: "ReportStored" })[] {

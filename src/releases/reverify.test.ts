@@ -81,12 +81,34 @@ test("a person asks for another verification by a new token: the verdict stands 
   expect(world.verifier.begun()).toHaveLength(3);
 });
 
-test("a new Failed verdict takes the place of a Passed one, and names check, figure and bound", async () => {
+test("one bad run takes no verdict away: it is verified once more, and a good run keeps the verdict", async () => {
   const world = await verified();
   ask(world, "1");
   await world.pass();
   world.verifier.answer(FP32.digest, FAILED);
-  await world.settle();
+  await world.pass();
+  expect(world.summary()).toMatchObject({
+    Verified: "True VerificationPassed",
+    Ready: "True VerificationPassed",
+  });
+  expect(world.condition("Reverifying")?.message).toContain(
+    "failed, and is verified once more before the verdict changes: it is slow",
+  );
+  await world.settle(() => world.verifier.answer(FP32.digest, PASSED));
+  expect(world.summary()).toMatchObject({
+    Verified: "True VerificationPassed",
+    Ready: "True VerificationPassed",
+  });
+  expect(world.summary()).not.toHaveProperty("Reverifying");
+  expect(world.verifier.begun()).toHaveLength(3);
+});
+
+test("a Failed verdict that is confirmed replaces a Passed one, and names check, figure and bound", async () => {
+  const world = await verified();
+  ask(world, "1");
+  await world.pass();
+  await world.settle(() => world.verifier.answer(FP32.digest, FAILED));
+  expect(world.verifier.begun()).toHaveLength(3);
   expect(world.summary()).toMatchObject({ Verified: "False LatencyTooHigh", Ready: "False LatencyTooHigh" });
   expect(world.announcer.notes().at(-1)).toMatchObject({
     type: "Warning",
