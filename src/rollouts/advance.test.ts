@@ -334,8 +334,12 @@ test("rollback.mode Hold holds a failed verification, too", () => {
 });
 
 test("a straggler is waited for until the deadline, and takes the release back only past the budget", () => {
+  const pointer = { deployment: "plant-a.resnet", release: "plant-a.v2", digest: v2.digests[0]! };
   const fleet = (count: number, missing: number, now: Instant) =>
-    Array.from({ length: count }, (_, n) => running(memberAt(n), n < missing ? "v1" : "v2", 40, now));
+    Array.from({ length: count }, (_, n) => ({
+      ...running(memberAt(n), n < missing ? "v1" : "v2", 40, now),
+      pointer,
+    }));
   const start: RolloutState = { ...exposed(2), exposure: everybody(200), phase: "Progressing" };
   const passes = (missing: number, minute: number) => {
     const now = instant(NOW + minutes(minute));
@@ -354,6 +358,16 @@ test("a straggler is waited for until the deadline, and takes the release back o
       message: expect.stringContaining("5 missing, such as cam-0, cam-1, cam-2"),
     },
   });
+});
+
+test("a release that the hub has not brought to its devices is held at the deadline, and not quarantined", () => {
+  const now = instant(NOW + minutes(121));
+  const seen = look({ now, members: members.map((member) => running(member, "v1", 40, now)) });
+  const held = next({ ...exposed(), phase: "Progressing" }, seen);
+  expect(held).toMatchObject({ phase: "Holding", heldBecause: "DeadlineExceeded" });
+  expect(held.history.at(-1)?.message).toContain(
+    "2 missing, such as cam-0, cam-1, 2 of which the hub has not pointed",
+  );
 });
 
 test("promoting past a deadline at the last width bakes once, and completes without those that were missing", () => {
@@ -493,13 +507,14 @@ test("a release that was replaced by other bytes under its name is taken back", 
 });
 
 test("the time for which a step was converged does not count towards its deadline", () => {
+  const pointer = { deployment: "plant-a.resnet", release: "plant-a.v2", digest: v2.digests[0]! };
   const late = instant(NOW + minutes(200));
   const converged: RolloutState = {
     ...exposed(2),
     step: { ...stepNow(2, 100), convergedAt: instant(NOW + minutes(5)), watchedAt: late },
     phase: "Progressing",
   };
-  const joiner = { ...memberAt(99), ...running(memberAt(99), "v1", 40, late) };
+  const joiner = { ...running(memberAt(99), "v1", 40, late), pointer };
   const seen = look({
     now: late,
     members: [...members.map((member) => running(member, "v2", 40, late)), joiner],
@@ -513,7 +528,7 @@ test("the time for which a step was converged does not count towards its deadlin
       now,
       members: [
         ...members.map((member) => running(member, "v2", 40, now)),
-        running(memberAt(99), "v1", 40, now),
+        { ...running(memberAt(99), "v1", 40, now), pointer },
       ],
     });
   };

@@ -337,7 +337,8 @@ export function breachNow(state: UnderWay, facts: Facts, trial: Trial): Breach |
   if (trial.budget.spent) return { reason: "FailureBudgetSpent", message: trial.budget.message };
   // Time stands still while the hub cannot be read.
   const mayBeLate = facts.hubReadable && state.phase !== "Frozen";
-  if (mayBeLate && trial.overdue && deadlineOf(facts.seen).onDeadline === "Rollback") {
+  // A release that the hub has not brought to the devices has not failed on them: that is for a person to look at.
+  if (mayBeLate && trial.overdue && trial.budget.missed && deadlineOf(facts.seen).onDeadline === "Rollback") {
     return { reason: "DeadlineExceeded", message: overdueText(state, facts, trial) };
   }
   return null;
@@ -481,7 +482,9 @@ function overdueText(state: UnderWay, facts: Facts, { cohort }: Trial): string {
   const deadline = durationText(deadlineOf(facts.seen).after);
   const [first] = cohort.missing;
   const named = first === undefined ? "" : `, such as ${cohort.missing.slice(0, 3).join(", ")}`;
-  return `${cohort.running} of ${devices(cohort.reachable)} run ${state.candidate.release} ${deadline} after the step began (${cohort.waiting + cohort.stragglers} missing${named}; ${cohort.failed} failed), and that is more than the failure budget allows`;
+  const unplaced =
+    cohort.unplaced === 0 ? "" : `, ${cohort.unplaced} of which the hub has not pointed at it yet`;
+  return `${cohort.running} of ${devices(cohort.reachable)} run ${state.candidate.release} ${deadline} after the step began (${cohort.waiting + cohort.stragglers} missing${named}${unplaced}; ${cohort.failed} failed), and that is more than the failure budget allows`;
 }
 
 /** Takes the candidate one width further, or ends the rollout. */

@@ -60,6 +60,8 @@ export type Cohort = {
   readonly waiting: number;
   /** Exposed devices that have not arrived and that the width before went on without. */
   readonly stragglers: number;
+  /** Those of both that the hub has not pointed at the candidate: it cannot be the candidate's doing. */
+  readonly unplaced: number;
   /** Devices that came to an end, good or bad: the denominator of the failure budget. */
   readonly tried: number;
   /** Exposed devices that can come to an end at all: what minimums are held against. */
@@ -146,6 +148,9 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
     excused: 0,
   };
   let offline = 0;
+  let unplaced = 0;
+  const { namespace, candidate } = rules;
+  const release = qualifiedName({ namespace, name: candidate.release });
   const heard: Member[] = [];
   const failures: string[] = [];
   const missing: string[] = [];
@@ -156,7 +161,10 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
     count[standing] += 1;
     if (isOffline(member, rules)) offline += 1;
     if (standing === "running") heard.push(member);
-    if (standing === "waiting" || standing === "straggler") missing.push(member.device);
+    if (standing === "waiting" || standing === "straggler") {
+      missing.push(member.device);
+      if (member.pointer?.release !== release) unplaced += 1;
+    }
     const failure = failureText(member, standing, rules);
     if (failure !== null) failures.push(failure);
     const isPresent = standing === "running" || (standing === "quiet" && !isOffline(member, rules));
@@ -175,6 +183,7 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
     excused: count.excused,
     waiting: count.waiting,
     stragglers: count.straggler,
+    unplaced,
     tried: running + failed,
     reachable: exposed.length - count.excused,
     unheardStrata: [...strata].flatMap(([stratum, hasVoice]) => (hasVoice ? [] : [stratum])).sort(),
@@ -201,11 +210,10 @@ export function standingOf(
       return elapsed(implausible.since, rules.now) >= IMPLAUSIBLE_FOR ? "implausible" : "quiet";
     return isHeard(member, rules) ? "running" : "quiet";
   }
-  if (isExcused(member, isSilent, isNewlyExposed, rules)) {
+  if (isExcusable(member, isNewlyExposed, rules)) {
     const policy = rules.offline?.policy ?? "Skip";
-    const isNeverSeen = member.heardAt === null;
-    if (isNeverSeen || policy === "Skip") return "excused";
-    if (policy === "CountAsFailed") return "offline";
+    if (member.heardAt === null || policy === "Skip") return "excused";
+    if (policy === "CountAsFailed" && isSilent) return "offline";
   }
   return isNewlyExposed ? "waiting" : "straggler";
 }
@@ -240,10 +248,11 @@ function offlineAfter({ offline, deadline }: CohortRules): Millis {
 }
 
 /** Whether silence is no fault of the release: it was there before the device was exposed, or has always been. */
-function isExcused(member: Member, isSilent: boolean, isNewlyExposed: boolean, rules: CohortRules): boolean {
+function isExcusable(member: Member, isNewlyExposed: boolean, rules: CohortRules): boolean {
   // Where something ran before, a device that has never reported is one that has never been switched on.
-  if (member.heardAt === null) return isSilent || !rules.isFirst;
-  if (!isSilent) return false;
+  if (member.heardAt === null) return isOffline(member, rules) || !rules.isFirst;
+  // By its own last report: an operator that has just started knows who was gone before it came.
+  if (elapsed(member.heardAt, rules.now) < offlineAfter(rules)) return false;
   // Those of an earlier width were judged there.
   return !isNewlyExposed || member.heardAt < rules.stepStarted - freshFor(member);
 }
@@ -307,6 +316,8 @@ export type Budget = {
   readonly spent: boolean;
   /** Failures and devices that are missing, together, are within the budget. */
   readonly covers: boolean;
+  /** Failures and missing devices that the hub has pointed at the candidate, together, are past the budget. */
+  readonly missed: boolean;
   readonly message: string;
 };
 
@@ -316,13 +327,14 @@ export function failureBudget(
   spec: InferenceDeploymentSpec["failureBudget"],
   percent: number,
 ): Budget {
-  const { failed, tried, waiting, stragglers, reachable } = cohort;
+  const { failed, tried, waiting, stragglers, unplaced, reachable } = cohort;
   const needed = Math.min(spec?.minimumExecuted ?? 20, reachable);
   const spent = failed > 0 && failed * 100 > percent * tried && (tried >= needed || waiting === 0);
   const first = cohort.examples[0];
   return {
     spent,
     covers: isWithin(failed + waiting + stragglers, percent, cohort),
+    missed: !isWithin(failed + waiting + stragglers - unplaced, percent, cohort),
     message: `${failed} of the ${devices(tried)} that tried have failed, and the budget is ${percent} %${
       first === undefined ? "" : ` (${first})`
     }`,
