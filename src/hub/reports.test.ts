@@ -59,18 +59,32 @@ describe("reports", () => {
       reportOf({ ...WHOLE, window: { ...WHOLE.window, errors: Number.POSITIVE_INFINITY } })?.window,
     ).toBeUndefined();
   });
-  test("have their numbers brought into range", () => {
+  test("lose numbers out of range: at the end of its range a number would be a good one", () => {
     const odd = {
       ...WHOLE,
+      contract: -1,
       restarts: -4,
-      resources: { cpuPercent: 250, diskPercent: -1 },
-      window: { ...WHOLE.window, errors: -1, inferences: 10.7 },
+      resources: { cpuPercent: 250, diskPercent: -1, gpuPercent: 100, gpuCelsius: 1e9, memoryPercent: 0 },
     };
-    expect(reportOf(odd)).toMatchObject({
-      restarts: 0,
-      resources: { cpuPercent: 100, diskPercent: 0 },
-      window: { errors: 0, inferences: 10 },
+    expect(reportOf(odd)).toEqual({
+      ...WHOLE,
+      contract: 0,
+      restarts: undefined,
+      resources: { gpuPercent: 100, memoryPercent: 0 },
     });
+    expect(reportOf({ ...WHOLE, restarts: 1.5 })?.restarts).toBeUndefined();
+    expect(reportOf({ ...WHOLE, restarts: 1e300 })?.restarts).toBeUndefined();
+  });
+  test("keep the numbers of a window as they are, so that it is seen what cannot be true", () => {
+    const window = {
+      ...WHOLE.window,
+      seconds: -60,
+      errors: -1,
+      inferences: 10.7,
+      framesPerSecond: 1e300,
+      latencyMilliseconds: { p50: -20, p95: -1, p99: 1e300 },
+    };
+    expect(reportOf({ ...WHOLE, window })?.window).toEqual(window);
   });
   test("have their texts cut", () => {
     const report = reportOf({

@@ -1,9 +1,11 @@
-import { type FleetTags, type InferenceReport, UPDATE_STATES } from "../api/device-contract.ts";
+import { CONTRACT, type FleetTags, type InferenceReport, UPDATE_STATES } from "../api/device-contract.ts";
 import { BUCKETS } from "../api/membership.ts";
 import type { Json, PointerRow } from "./hub.ts";
 
 // Reads what stands in twins. Devices can write anything at all into theirs, so nothing here throws and nothing is
-// believed: a part of a wrong shape is left out, a number out of range is moved to the end of its range.
+// believed: a part of a wrong shape is left out, and so is a number out of range, which must not become a good one.
+// Numbers of a window stay as they are: whether they can be true is judged with the rest of the report
+// (rollouts/plausible.ts).
 
 const MAX_NAME = 256;
 const MAX_MESSAGE = 512;
@@ -70,8 +72,9 @@ export function reportOf(reported: unknown, intern: Intern = plain): InferenceRe
   const window = windowOf(reported["window"], intern);
   const resources = resourcesOf(reported["resources"]);
   const restarts = countOf(reported["restarts"]);
+  const contract = reported["contract"];
   return {
-    contract: countOf(reported["contract"]) ?? 1,
+    contract: contract === undefined ? CONTRACT : (countOf(contract) ?? 0),
     ...(active === null ? {} : { active }),
     ...(update === null ? {} : { update }),
     ...(window === null ? {} : { window }),
@@ -121,13 +124,13 @@ function updateOf(update: unknown, intern: Intern): Part<"update"> | null {
 function windowOf(window: unknown, intern: Intern): Part<"window"> | null {
   if (!isJson(window) || !isJson(window["latencyMilliseconds"])) return null;
   const release = textOf(window["release"], MAX_NAME);
-  const seconds = numberOf(window["seconds"], 0);
-  const inferences = countOf(window["inferences"]);
-  const errors = countOf(window["errors"]);
-  const framesPerSecond = numberOf(window["framesPerSecond"], 0);
-  const p50 = numberOf(window["latencyMilliseconds"]["p50"], 0);
-  const p95 = numberOf(window["latencyMilliseconds"]["p95"], 0);
-  const p99 = numberOf(window["latencyMilliseconds"]["p99"], 0);
+  const seconds = numberOf(window["seconds"]);
+  const inferences = numberOf(window["inferences"]);
+  const errors = numberOf(window["errors"]);
+  const framesPerSecond = numberOf(window["framesPerSecond"]);
+  const p50 = numberOf(window["latencyMilliseconds"]["p50"]);
+  const p95 = numberOf(window["latencyMilliseconds"]["p95"]);
+  const p99 = numberOf(window["latencyMilliseconds"]["p99"]);
   const endedAt = textOf(window["endedAt"], MAX_NAME);
   if (release === null || seconds === null || inferences === null || errors === null) return null;
   if (framesPerSecond === null || p50 === null || p95 === null || p99 === null || endedAt === null)
@@ -145,11 +148,11 @@ function windowOf(window: unknown, intern: Intern): Part<"window"> | null {
 
 function resourcesOf(resources: unknown): Part<"resources"> | null {
   if (!isJson(resources)) return null;
-  const cpuPercent = numberOf(resources["cpuPercent"], 0, 100);
-  const memoryPercent = numberOf(resources["memoryPercent"], 0, 100);
-  const diskPercent = numberOf(resources["diskPercent"], 0, 100);
-  const gpuPercent = numberOf(resources["gpuPercent"], 0, 100);
-  const gpuCelsius = numberOf(resources["gpuCelsius"], -273, 1000);
+  const cpuPercent = numberWithin(resources["cpuPercent"], 0, 100);
+  const memoryPercent = numberWithin(resources["memoryPercent"], 0, 100);
+  const diskPercent = numberWithin(resources["diskPercent"], 0, 100);
+  const gpuPercent = numberWithin(resources["gpuPercent"], 0, 100);
+  const gpuCelsius = numberWithin(resources["gpuCelsius"], -273, 1000);
   return {
     ...(cpuPercent === null ? {} : { cpuPercent }),
     ...(memoryPercent === null ? {} : { memoryPercent }),
@@ -175,14 +178,18 @@ function textOf(value: unknown, longest: number): string | null {
   return typeof value === "string" ? value.slice(0, longest) : null;
 }
 
-function numberOf(value: unknown, least: number, most: number = Number.MAX_SAFE_INTEGER): number | null {
-  if (typeof value !== "number" || !Number.isFinite(value)) return null;
-  return Math.min(most, Math.max(least, value));
+function numberOf(value: unknown): number | null {
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+function numberWithin(value: unknown, least: number, most: number): number | null {
+  const read = numberOf(value);
+  return read === null || read < least || read > most ? null : read;
 }
 
 function countOf(value: unknown): number | null {
-  const read = numberOf(value, 0);
-  return read === null ? null : Math.trunc(read);
+  const read = numberWithin(value, 0, Number.MAX_SAFE_INTEGER);
+  return Number.isInteger(read) ? read : null;
 }
 
 function plain(value: string): string {
