@@ -1,7 +1,7 @@
 import type { TSchema } from "typebox";
 import { Errors } from "typebox/schema";
 import { Settings } from "typebox/system";
-import { DECIMAL_PATTERN } from "../src/base/decimal.ts";
+import { DECIMAL_FORM, DECIMAL_PATTERN } from "../src/base/decimal.ts";
 import { suggestion } from "./command-line.ts";
 import { isObject, type Json, keysOf, pointerTo } from "./json-pointer.ts";
 import { RULES } from "./spec-rules.ts";
@@ -75,7 +75,6 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
   const [rule] = node?.["x-kubernetes-validations"] ?? [];
   switch (error.keyword) {
     case "pattern":
-      if (node?.pattern === DECIMAL_PATTERN) return DECIMALS;
       if (rule === undefined && (node?.pattern?.length ?? 0) > LONGEST_PATTERN)
         return `is not known: ${node?.description}`;
       return rule?.message ?? error.message;
@@ -94,10 +93,9 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
 
 /** Longer ones say nothing to anybody; the field's description does. */
 const LONGEST_PATTERN = 80;
-const DECIMALS = 'must be a decimal: write it like 200 or "0.95"';
 
 function decimalMessage(value: Json | undefined): string {
-  return typeof value === "number" ? `must be in quotes, as a decimal: "${value}"` : DECIMALS;
+  return typeof value === "number" ? `must be in quotes, as a decimal: "${value}"` : DECIMAL_FORM;
 }
 
 function unknownFields(schema: Node, value: Json, pointer: string): readonly Problem[] {

@@ -1,3 +1,4 @@
+import { DECIMAL_FORM, DECIMAL_PATTERN } from "../src/base/decimal.ts";
 import { minutes, parseDuration } from "../src/base/time.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 
@@ -11,6 +12,7 @@ export const RULES: Readonly<Record<string, Rule>> = {
   "write a duration like 90s, 10m or 1h30m": text((written) =>
     /^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$/.test(written),
   ),
+  [DECIMAL_FORM]: text((written) => new RegExp(DECIMAL_PATTERN).test(written)),
   "write a digest as sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them": text(
     (written) => /^sha256:[0-9a-f]{64}$/.test(written),
   ),

@@ -200,14 +200,24 @@ function forPeople(node: unknown): unknown {
 }
 
 function withFullDescription(node: Json): Json {
-  const { description, ...rest } = node;
+  const isDecimal = node["pattern"] === DECIMAL_PATTERN;
+  const { description, ...rest } = isDecimal ? withoutDecimalForm(node) : node;
   if (typeof description !== "string") return node;
-  const written = node["pattern"] === DECIMAL_PATTERN ? [`Written like 200 or "0.95".`] : [];
+  const written = isDecimal ? [`A whole number, or a decimal in quotes: 200 or "0.95".`] : [];
   const told = description.includes("Default");
   const value = defaultText(node["default"]);
   const otherwise = told || value === null ? [] : [`Default: ${value}.`];
   // First, so that the YAML reads well too.
   return { description: [description, ...written, ...otherwise].join(" "), ...rest };
+}
+
+/**
+ * The API server checks the type of an int-or-string itself, and a rule of ours the form: with these two it would add
+ * three lines about its schema to a number that somebody forgot to quote.
+ */
+function withoutDecimalForm(node: Json): Json {
+  const { anyOf: _types, pattern: _form, ...rest } = node;
+  return rest;
 }
 
 function defaultText(value: unknown): string | null {

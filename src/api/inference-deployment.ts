@@ -1,6 +1,15 @@
 import { Type } from "typebox";
 import type { Resource } from "./resource.ts";
-import { cel, conditionsSchema, decimal, duration, type Of, oneOf, timestamp } from "./schema.ts";
+import {
+  cel,
+  conditionsSchema,
+  decimal,
+  duration,
+  type Of,
+  oneOf,
+  timestamp,
+  whereDecimal,
+} from "./schema.ts";
 
 /** Requests that are not desired state: annotations whose value is a token, served once for every new token. */
 export const REQUESTS = ["abort", "promote", "retry"] as const;
@@ -283,8 +292,8 @@ export const inferenceDeploymentSpecSchema = Type.Object(
           default: {},
           "x-kubernetes-validations": [
             cel(
-              "!has(self.percent) || (double(self.percent) >= 0.0 && double(self.percent) <= 100.0)",
-              "failureBudget.percent is a percentage from 0 to 100",
+              whereDecimal(["percent"], "double(self.percent) >= 0.0 && double(self.percent) <= 100.0"),
+              "failureBudget.percent is a percentage from 0 to 100: write 2 for 2 %",
             ),
           ],
         },

@@ -11,6 +11,7 @@ import {
   type Of,
   oneOf,
   timestamp,
+  whereDecimal,
 } from "./schema.ts";
 
 /** ONNX tensor element types as ONNX Runtime names them. */
@@ -147,17 +148,20 @@ const parityFields = {
 const SHARE_RULES = (...names: readonly string[]) =>
   names.map((name) =>
     cel(
-      `!has(self.${name}) || (double(self.${name}) >= 0.0 && double(self.${name}) <= 1.0)`,
+      whereDecimal([name], `double(self.${name}) >= 0.0 && double(self.${name}) <= 1.0`),
       `${name} is a share from 0 to 1: write "0.95" for 95 %`,
     ),
   );
 
 const ERROR_RULES = ["maximumAbsoluteError", "maximumRelativeError"].map((name) =>
-  cel(`!has(self.${name}) || double(self.${name}) >= 0.0`, `${name} must not be negative`),
+  cel(whereDecimal([name], `double(self.${name}) >= 0.0`), `${name} must not be negative`),
 );
 
 const COSINE_RULE = cel(
-  "!has(self.minimumCosineSimilarity) || (double(self.minimumCosineSimilarity) >= -1.0 && double(self.minimumCosineSimilarity) <= 1.0)",
+  whereDecimal(
+    ["minimumCosineSimilarity"],
+    "double(self.minimumCosineSimilarity) >= -1.0 && double(self.minimumCosineSimilarity) <= 1.0",
+  ),
   "minimumCosineSimilarity is a cosine, from -1 to 1",
 );
 
@@ -291,7 +295,10 @@ const throughputSchema = Type.Object(
   {
     description: "How many inferences a second the model must reach, run after run without a pause.",
     "x-kubernetes-validations": [
-      cel("double(self.minimumPerSecond) > 0.0", "minimumPerSecond must be above 0"),
+      cel(
+        whereDecimal(["minimumPerSecond"], "double(self.minimumPerSecond) > 0.0"),
+        "minimumPerSecond must be above 0",
+      ),
     ],
   },
 );
@@ -324,7 +331,7 @@ const determinismSchema = Type.Object(
     description: "The same input must give the same outputs.",
     "x-kubernetes-validations": [
       cel(
-        "!has(self.maximumAbsoluteError) || double(self.maximumAbsoluteError) >= 0.0",
+        whereDecimal(["maximumAbsoluteError"], "double(self.maximumAbsoluteError) >= 0.0"),
         "maximumAbsoluteError must not be negative",
       ),
     ],

@@ -1,5 +1,5 @@
 import { type Static, type TSchema, Type } from "typebox";
-import { DECIMAL_PATTERN, type Decimal } from "../base/decimal.ts";
+import { DECIMAL_FORM, DECIMAL_PATTERN, type Decimal } from "../base/decimal.ts";
 import { DIGEST_PATTERN, type Digest } from "../base/digest.ts";
 import { DURATION_PATTERN, type Duration, type Timestamp } from "../base/time.ts";
 
@@ -17,6 +17,7 @@ export function oneOf<const T extends readonly string[]>(values: T, options: Opt
   return Type.Unsafe<T[number]>({ type: "string", enum: [...values], ...options });
 }
 
+/** crd.ts leaves `anyOf` and `pattern` out for the API server: it would answer in their text instead of ours. */
 export function decimal(options: Options) {
   return Type.Unsafe<Decimal>({
     "x-kubernetes-int-or-string": true,
@@ -24,7 +25,22 @@ export function decimal(options: Options) {
     pattern: DECIMAL_PATTERN,
     maxLength: 24,
     ...options,
+    "x-kubernetes-validations": [
+      cel(`type(self) == int || self.matches(r'${DECIMAL_PATTERN}')`, DECIMAL_FORM),
+    ],
   });
+}
+
+/**
+ * A condition on decimal fields of an object. It holds where one of them is missing, and where one is no decimal: that
+ * is refused by the field's own rule, and CEL's `double()` would only add an evaluation error to it.
+ */
+export function whereDecimal(names: readonly string[], condition: string): string {
+  const excuses = names.map(
+    (name) =>
+      `!has(self.${name}) || (type(self.${name}) == string && !self.${name}.matches(r'${DECIMAL_PATTERN}'))`,
+  );
+  return `${excuses.join(" || ")} || (${condition})`;
 }
 
 export function duration(options: Options) {

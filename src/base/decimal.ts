@@ -8,10 +8,14 @@ export type Decimal = number | string;
 
 export const DECIMAL_PATTERN = "^-?[0-9]+(\\.[0-9]+)?$";
 
+/** What to write instead, wherever a decimal is refused. */
+export const DECIMAL_FORM =
+  'write a whole number, or quote the decimal, without % or exponent: 200 or "0.05"';
+
 export function parseDecimal(written: Decimal): Result<number, string> {
   if (typeof written === "number") return ok(written);
   if (!new RegExp(DECIMAL_PATTERN).test(written))
-    return err(`"${written}" is not a decimal; write it like 200 or "0.95"`);
+    return err(`"${written}" is not a decimal: ${DECIMAL_FORM}`);
   return ok(Number(written));
 }
 

@@ -1,4 +1,5 @@
 import type { JsonObject } from "../../cli/json-pointer.ts";
+import { DECIMAL_FORM } from "../../src/base/decimal.ts";
 
 // Specs of ModelReleases that break one rule each: the API server and the program on a laptop must say the same of them.
 
@@ -41,6 +42,11 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
     spec: { ...soundSpec, variants: [variant("fp32", { blob: { ...blob, path: "../model.onnx" } })] },
     pointer: "/variants/0/blob/path",
     rule: "the path is relative to the container, without ..",
+  },
+  {
+    spec: golden({ minimumAccuracy: "95%" }),
+    pointer: "/verification/golden/minimumAccuracy",
+    rule: DECIMAL_FORM,
   },
   {
     spec: golden({}),
