@@ -28,6 +28,20 @@ export const METRICS = [
 ] as const;
 export type Metric = (typeof METRICS)[number];
 
+/** Which values of a metric are bad: large ones (AtMost) or small ones (AtLeast). */
+export const DIRECTIONS = {
+  latencyP50Milliseconds: "AtMost",
+  latencyP95Milliseconds: "AtMost",
+  latencyP99Milliseconds: "AtMost",
+  errorRate: "AtMost",
+  framesPerSecond: "AtLeast",
+} as const satisfies Readonly<Record<Metric, "AtMost" | "AtLeast">>;
+export type Direction = (typeof DIRECTIONS)[Metric];
+
+const AT_LEAST = METRICS.filter((metric) => DIRECTIONS[metric] === "AtLeast");
+/** As CEL: whether small values of the objective's metric are bad. */
+const IS_AT_LEAST = `self.metric in [${AT_LEAST.map((metric) => `'${metric}'`).join(", ")}]`;
+
 export const PHASES = [
   "Pending",
   "Progressing",
@@ -121,10 +135,13 @@ export const objectiveSchema = Type.Object(
     metric: oneOf(METRICS, { description: "What devices report in their window." }),
     direction: Type.Optional(
       oneOf(["AtMost", "AtLeast"], {
-        description: "Whether large values (AtMost) or small values (AtLeast) are bad. Default: AtMost.",
+        description:
+          "Whether large values (AtMost) or small values (AtLeast) are bad. It follows from the metric: framesPerSecond is AtLeast, all others are AtMost. Default: what the metric says.",
       }),
     ),
-    warning: Type.Optional(decimal({ description: "Past this bound the rollout holds." })),
+    warning: Type.Optional(
+      decimal({ description: "Past this bound the rollout holds. It comes before critical." }),
+    ),
     critical: Type.Optional(decimal({ description: "Past this bound the rollout is rolled back at once." })),
     maximumRatioToStable: Type.Optional(
       decimal({
@@ -134,7 +151,7 @@ export const objectiveSchema = Type.Object(
     ),
     minimumInferences: Type.Optional(
       Type.Integer({
-        description: `A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive. Default: ${OBJECTIVE_DEFAULTS.minimumInferences}.`,
+        description: `A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive. A device counts with at most three times the median of the cohort. Too few inferences do not excuse framesPerSecond below a bound. Default: ${OBJECTIVE_DEFAULTS.minimumInferences}.`,
         minimum: 1,
       }),
     ),
@@ -158,6 +175,30 @@ export const objectiveSchema = Type.Object(
       cel(
         "has(self.warning) || has(self.critical) || has(self.maximumRatioToStable)",
         "an objective needs a bound: warning, critical or maximumRatioToStable",
+      ),
+      cel(
+        `!has(self.direction) || self.direction == (${IS_AT_LEAST} ? 'AtLeast' : 'AtMost')`,
+        `the direction follows from the metric: ${AT_LEAST.join(", ")} is AtLeast (small values are bad), all others are AtMost (large values are bad); leave direction out`,
+      ),
+      cel(
+        whereDecimal(
+          ["warning", "critical"],
+          `${IS_AT_LEAST} ? double(self.warning) >= double(self.critical) : double(self.warning) <= double(self.critical)`,
+        ),
+        `warning must come before critical: ${AT_LEAST.join(", ")} needs warning at or above critical, all others need it at or below`,
+      ),
+      ...["warning", "critical"].map((bound) =>
+        cel(whereDecimal([bound], `double(self.${bound}) >= 0.0`), `${bound} must not be negative`),
+      ),
+      ...["warning", "critical"].map((bound) =>
+        cel(
+          whereDecimal([bound], `self.metric != 'errorRate' || double(self.${bound}) <= 1.0`),
+          `${bound} of errorRate is a share from 0 to 1: write "0.05" for 5 %`,
+        ),
+      ),
+      cel(
+        whereDecimal(["maximumRatioToStable"], "double(self.maximumRatioToStable) > 0.0"),
+        "maximumRatioToStable must be above 0: write 2 for at most twice as bad as stable",
       ),
     ],
   },
@@ -358,8 +399,10 @@ export const analysisResultSchema = Type.Object(
       Type.String({ description: "Value of the devices that run stable, over the same time." }),
     ),
     bound: Type.Optional(Type.String({ description: "The bound it was held against." })),
-    devices: Type.Integer({ description: "Devices that reported." }),
-    samples: Type.Integer({ description: "Inferences in their windows." }),
+    devices: Type.Integer({ description: "Devices whose windows have a value for it." }),
+    samples: Type.Integer({
+      description: "Inferences in their windows; no device counts with more than three times the median.",
+    }),
     message: Type.Optional(Type.String({ description: "For people.", maxLength: 1024 })),
     breachedSince: Type.Optional(
       timestamp({

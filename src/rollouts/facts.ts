@@ -15,8 +15,9 @@ import {
   runs,
 } from "./cohort.ts";
 import { LABEL } from "./content.ts";
+import { evidenceOf, stratumName } from "./evidence.ts";
 import { exposureIndex, type StratifyBy } from "./exposure.ts";
-import { isFresh, type Judgement, judge, type Sample } from "./judge.ts";
+import { type Judgement, judge } from "./judge.ts";
 import {
   conditionsToTest,
   hubProblem,
@@ -156,13 +157,21 @@ function trialOf(seen: Seen, state: UnderWay): Trial {
   const isAccepted = accepted > 0 && cohort.waiting + cohort.stragglers <= accepted;
   const isTolerated = isAccepted || (isLate && budget.covers);
   const converged = hasArrived(cohort, percent) || (cohort.running > 0 && isTolerated);
-  const samples = samplesOf(seen, state);
+  const collected = evidenceOf(seen.members, {
+    now: seen.now,
+    namespace: seen.deployment.namespace,
+    exposure: state.exposure,
+    stratifyBy: spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"],
+    stepStarted: state.step.startedAt,
+    candidate: state.candidate,
+    stable: state.stable,
+    releases: seen.releases,
+  });
   const objectives = spec.objectives ?? [];
-  const sampled = new Set(samples.cohort.map(({ device }) => device));
   const evidence =
     objectives.length === 0
       ? cohort.heard.length
-      : cohort.heard.filter(({ device }) => sampled.has(device)).length;
+      : cohort.heard.filter(({ device }) => collected.covering.has(device)).length;
   const minimum = spec.analysis?.minimumCoverage ?? ANALYSIS_DEFAULTS.minimumCoverage;
   return {
     release,
@@ -178,7 +187,7 @@ function trialOf(seen: Seen, state: UnderWay): Trial {
     analysis: judge(objectives, {
       now: seen.now,
       exposed: cohort.exposed.length,
-      ...samples,
+      ...collected,
       before: seen.deployment.status?.analysis ?? [],
     }),
   };
@@ -202,35 +211,6 @@ function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefi
     deadline: deadlineOf(seen).after,
     stratumOf: (member) => stratumName(member, stratifyBy),
   };
-}
-
-function samplesOf(
-  seen: Seen,
-  state: UnderWay,
-): { readonly cohort: readonly Sample[]; readonly control: readonly Sample[] } {
-  const { namespace, spec } = seen.deployment;
-  const stratifyBy = spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
-  const covers = exposureIndex(state.exposure);
-  const named = (reference: ReleaseRef | null): string | null =>
-    reference === null ? null : qualifiedName({ namespace, name: reference.release });
-  const [candidate, stable] = [named(state.candidate), named(state.stable)];
-  const cohort: Sample[] = [];
-  const control: Sample[] = [];
-  for (const member of seen.members) {
-    const window = member.report?.window;
-    if (window === undefined || !isFresh(window, seen.now)) continue;
-    const exposed = covers(member);
-    const sample = { device: member.device, stratum: stratumName(member, stratifyBy), window };
-    if (exposed && window.release === candidate) cohort.push(sample);
-    if (!exposed && stable !== null && window.release === stable) control.push(sample);
-  }
-  const strata = new Set(cohort.map(({ stratum }) => stratum));
-  return { cohort, control: control.filter(({ stratum }) => strata.has(stratum)) };
-}
-
-function stratumName(member: Member, stratifyBy: StratifyBy): string {
-  const site = stratifyBy.includes("Site") ? (member.site ?? "") : "";
-  return `${site}\n${stratifyBy.includes("DeviceClass") ? member.deviceClass : ""}`;
 }
 
 /**

@@ -26,6 +26,7 @@ import {
   releaseProblem,
   verificationOf,
 } from "./plan.ts";
+import { type Heard, hear } from "./plausible.ts";
 import { recover } from "./recover.ts";
 import type { Contested, Leftover, Member, Seen, Settings } from "./seen.ts";
 import { type Because, isUnderWay, type RolloutState, stateOf } from "./state.ts";
@@ -57,6 +58,8 @@ export type Memory = {
   reportedAt: Instant | null;
   /** Whether the last report was put off. */
   isOwed: boolean;
+  /** What devices reported last, by device; empty unless a candidate is under way. */
+  readonly heard: Map<string, Heard>;
 };
 
 export type Memories = {
@@ -82,6 +85,7 @@ export function createMemories(): Memories {
         cursor: 0,
         reportedAt: null,
         isOwed: false,
+        heard: new Map<string, Heard>(),
       };
       memories.set(key, memory);
       return memory;
@@ -128,11 +132,14 @@ export function observeRollout(
     const configurations = deps.configurations.list();
     const state = stateOf(deployment.status, now);
     const people = peopleOf(deployment);
+    if (state === null || !isUnderWay(state)) memory.heard.clear();
     const seen: Seen = {
       now,
       deployment,
       releases: {},
       ...people,
+      members:
+        state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
       hub: deps.fleet.health(),
       configurations,
       tested: state === null || state.phase === "Pending" ? Object.fromEntries(memories.tested) : {},
@@ -258,6 +265,21 @@ export function observeRollout(
     }
     return true;
   }
+}
+
+/** The members with what is wrong with their reports; `heard` is brought up to date. */
+function checked(members: readonly Member[], heard: Map<string, Heard>, now: Instant): readonly Member[] {
+  const present = new Set<string>();
+  const looked = members.map((member) => {
+    const { device, report, heardAt } = member;
+    if (report === null || heardAt === null) return member;
+    present.add(device);
+    const next = hear(heard.get(device), report, heardAt, now);
+    heard.set(device, next);
+    return next.implausible === null ? member : { ...member, implausible: next.implausible };
+  });
+  for (const device of heard.keys()) if (!present.has(device)) heard.delete(device);
+  return looked;
 }
 
 /** Asks the hub once for each condition: `null`, or its words against it. */

@@ -37,7 +37,10 @@ export type Member = {
   readonly heardAt: Instant | null;
   /** Whether the hub lets the device connect. */
   readonly enabled: boolean;
-  /** Since when it has been reporting what cannot be, and what; `null`: its reports are plausible. */
+  /**
+   * Why its report cannot be true, and since when that has been so without a break; `null`: it can. Such a report is no
+   * evidence. Looked at only while a candidate is under way.
+   */
   readonly implausible: { readonly why: string; readonly since: Instant } | null;
 };
 

@@ -2,6 +2,7 @@ import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, inject, test } from "vitest";
 import { parseAllDocuments } from "yaml";
+import { DECIMAL_FORM } from "../../src/base/decimal.ts";
 import { type ApiClient, createApiClient } from "./api-client.ts";
 
 // The CRDs in the hands of a real API server: what it lets in, what it refuses and with which words.
@@ -181,7 +182,8 @@ describe("what is let in", () => {
       deployment({
         objectives: [
           { metric: "latencyP95Milliseconds", warning: 100, critical: "200.5", maximumRatioToStable: "2.0" },
-          { metric: "framesPerSecond", direction: "AtLeast", warning: 30 },
+          { metric: "framesPerSecond", direction: "AtLeast", warning: 30, critical: "29.5" },
+          { metric: "errorRate", direction: "AtMost", warning: 0, critical: 1 },
         ],
       }),
     ],
@@ -304,7 +306,7 @@ describe("what is refused, and why", () => {
       "a bound that is no decimal",
       "ModelRelease",
       release({ verification: { golden: { blob, digest: DIGEST, minimumAccuracy: "95%" } } }),
-      "spec.verification.golden.minimumAccuracy: Invalid value",
+      `spec.verification.golden.minimumAccuracy: Invalid value: "95%": ${DECIMAL_FORM}`,
     ],
     [
       "a share of samples above all of them",
@@ -428,6 +430,66 @@ describe("what is refused, and why", () => {
       "an objective needs a bound: warning, critical or maximumRatioToStable",
     ],
     [
+      "a share written as a percentage",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "errorRate", critical: "5%" }] }),
+      `spec.objectives[0].critical: Invalid value: "5%": ${DECIMAL_FORM}`,
+    ],
+    [
+      "a percentage with its sign",
+      "InferenceDeployment",
+      deployment({ failureBudget: { percent: "5%" } }),
+      `spec.failureBudget.percent: Invalid value: "5%": ${DECIMAL_FORM}`,
+    ],
+    [
+      "a decimal without quotes, in the words of the API server",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "errorRate", critical: 0.05 }] }),
+      'spec.objectives[0].critical in body must be of type integer,string: "number"',
+    ],
+    [
+      "a percentage as a rate of errors",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "errorRate", critical: 5 }] }),
+      'critical of errorRate is a share from 0 to 1: write "0.05" for 5 %',
+    ],
+    [
+      "a bound below nothing",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "framesPerSecond", warning: "-0.5" }] }),
+      "warning must not be negative",
+    ],
+    [
+      "a ratio of nothing",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "errorRate", maximumRatioToStable: 0 }] }),
+      "maximumRatioToStable must be above 0",
+    ],
+    [
+      "a warning past its critical bound",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "latencyP95Milliseconds", warning: 300, critical: "200" }] }),
+      "warning must come before critical",
+    ],
+    [
+      "a warning past its critical bound from below",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "framesPerSecond", warning: "9.9", critical: 10 }] }),
+      "warning must come before critical",
+    ],
+    [
+      "frames per second that must not be many",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "framesPerSecond", direction: "AtMost", critical: 5 }] }),
+      "the direction follows from the metric: framesPerSecond is AtLeast",
+    ],
+    [
+      "a latency that must be long",
+      "InferenceDeployment",
+      deployment({ objectives: [{ metric: "latencyP50Milliseconds", direction: "AtLeast", critical: 5 }] }),
+      "leave direction out",
+    ],
+    [
       "two objectives for one metric",
       "InferenceDeployment",
       deployment({ objectives: range(2).map(() => ({ metric: "errorRate", critical: 1 })) }),
@@ -473,6 +535,23 @@ describe("what is refused, and why", () => {
     const { status, body } = await tryCreate(kind, spec);
     expect(body.message).toContain(message);
     expect([400, 422]).toContain(status);
+  });
+
+  test("a decimal that is none, in one sentence of ours and nothing else", async () => {
+    for (const [kind, spec] of [
+      [
+        "InferenceDeployment",
+        deployment({ objectives: [{ metric: "errorRate", warning: "5%", critical: "x" }] }),
+      ],
+      ["InferenceDeployment", deployment({ failureBudget: { percent: "1e3" } })],
+      ["ModelRelease", release({ verification: { throughput: { minimumPerSecond: "many" } } })],
+      ["ModelRelease", release({ verification: { determinism: { maximumAbsoluteError: "0,1" } } })],
+      ["ModelRelease", release({ verification: { parity: { with: "previous", minimumAgreement: "98%" } } })],
+    ] as const) {
+      const { body } = await tryCreate(kind, spec);
+      const causes: readonly { readonly message: string }[] = body.details.causes;
+      for (const { message } of causes) expect(message).toContain(DECIMAL_FORM);
+    }
   });
 
   test("a release that would be compared with itself", async () => {

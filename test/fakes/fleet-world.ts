@@ -44,6 +44,8 @@ export type Behaviour = {
   readonly fails: string | null;
   /** Reports numbers that cannot be. */
   readonly lies: boolean;
+  /** Infers nothing, and leaves its windows out, as the contract allows. */
+  readonly hangs: boolean;
 };
 export const WELL: Behaviour = {
   p95: 40,
@@ -52,6 +54,7 @@ export const WELL: Behaviour = {
   takes: 20 * SECOND,
   fails: null,
   lies: false,
+  hangs: false,
 };
 
 type TwinState = { etag: number; desired: Record<string, unknown>; reported: Record<string, unknown> };
@@ -366,7 +369,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
       };
       if (now >= state.windowAt + WINDOW) {
         state.windowAt = now;
-        report.window = windowOf(running, behaviour(state.device, running.digest));
+        const acts = behaviour(state.device, running.digest);
+        if (!acts.hangs) report.window = windowOf(running, acts);
       }
     }
     if (now >= state.beatAt + WINDOW) {
