@@ -309,6 +309,28 @@ test("beyond that, a rollback is over only once the sweeps have seen everybody",
   expect(factsOf(late, rollingBack).rollback.done).toBe(false);
 });
 
+test("beyond that, a rollback is not over while queries fail: nothing is swept", () => {
+  const configurations = [base, layer("s1", "v1", "stable")];
+  const seen = look({ members: [memberAt(0), memberAt(1)], configurations, settings: { fastPathLimit: 1 } });
+  const late = { ...seen, cleared: new Set(["cam-0"]), now: instant(NOW + minutes(30)) };
+  const done = (reachable: boolean, since: number): boolean =>
+    factsOf({ ...late, hub: { ...seen.hub, reachable, since: instant(since) } }, rollingBack).rollback.done;
+  expect(done(false, NOW)).toBe(false);
+  expect(done(true, NOW + minutes(25))).toBe(false);
+  expect(done(true, NOW + minutes(20))).toBe(true);
+});
+
+test("no device stays on what is taken back, contested or not", () => {
+  const configurations = [base, layer("s1", "v1", "stable", { targetCondition: OURS })];
+  const { device, deviceClass, iotEdge, tagged, pointer } = pointed(memberAt(7), "v2");
+  const contested = [{ device, deviceClass, iotEdge, tagged, pointer, isKnown: true, rivals: ["x"] }];
+  const seen = { ...look({ members: two, configurations }), contested, cleared: new Set(["cam-0", "cam-1"]) };
+  const restored = "restore cam-7 to plant-a.v1 rollback";
+  expect(factsOf(seen, rollingBack).rollback.done).toBe(false);
+  expect(todo(rollingBack, seen)).toEqual([restored]);
+  expect(todo({ ...kept, phase: "RolledBack", stable: v1, because }, seen)).toEqual([restored]);
+});
+
 test("a stable configuration that is missing is created before devices are brought back to it", () => {
   const configurations = [base, layer("c2", "v2", "candidate")];
   expect(todo(rollingBack, look({ members: [pointed(memberAt(0), "v2")], configurations }))).toEqual([

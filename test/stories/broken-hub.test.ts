@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { objectKey } from "../../src/api/resource.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/content.ts";
-import { NAMESPACE } from "../fakes/fleet-world.ts";
-import { createStory, type Story } from "./story.ts";
+import { type Behaviour, digestNamed, NAMESPACE, WELL } from "../fakes/fleet-world.ts";
+import { createStory, duration, type Story, strategy } from "./story.ts";
 
 // What goes on while things are broken: a part of the hub, or an object that has vanished.
 
@@ -60,6 +60,50 @@ test("while queries fail the exposed devices are still read at the pace of the a
   expect(Math.min(...heard)).toBeGreaterThan(story.world.now() - minutes(2));
 });
 
+test("while queries fail a canary that turns sick is taken back", async () => {
+  let isSick = false;
+  const bad = digestNamed("v2/fp32");
+  const behaviour = (_device: string, digest: string): Behaviour =>
+    digest === bad && isSick ? { ...WELL, errorRate: 1 } : WELL;
+  const story = createStory({ behaviour, evaluationDelay: () => minutes(4) });
+  await beginRollout(story);
+  await reach(story, 1);
+  await story.run(minutes(6));
+  story.world.failQueries();
+  await story.run(minutes(1));
+  expect(story.status()?.phase).toBe("Frozen");
+  expect(story.condition("HubReachable")).toMatchObject({
+    status: "False",
+    message: "queries fail (429); twins can be read",
+  });
+  isSick = true;
+  await story.run(minutes(5));
+  expect(story.status()?.rollback?.reason).toBe("ObjectiveBreached");
+  expect(pointedAt(story, "v2")).toEqual([]);
+});
+
+test("while queries fail, devices that join do not take a canary past its bound", async () => {
+  const story = createStory({ isFluid: true });
+  await beginRollout(story, 4);
+  await reach(story, 1);
+  await story.run(minutes(1));
+  expect(targeted(story)).toHaveLength(2);
+  story.edit({
+    strategy: strategy([{ percent: 10 }, { percent: 50, hold: duration("9h") }, { percent: 100 }]),
+  });
+  await story.run(minutes(1));
+  story.world.failQueries();
+  await story.run(minutes(1));
+  for (let index = 0; index < 100; index += 1) story.device(`new-${index}`);
+  await story.run(minutes(1));
+  expect(story.status()?.phase).toBe("Frozen");
+  expect(story.status()?.devices?.matched).toBe(104);
+  expect(targeted(story).length).toBeLessThanOrEqual(52);
+  for (let index = 0; index < 60; index += 1) leave(story, `new-${index}`);
+  await story.run(minutes(1));
+  expect(targeted(story).length).toBeLessThanOrEqual(22);
+});
+
 test("while queries fail an abort brings every exposed device back", async () => {
   const story = createStory({ evaluationDelay: () => minutes(4) });
   await beginRollout(story);
@@ -71,6 +115,20 @@ test("while queries fail an abort brings every exposed device back", async () =>
   await story.run(minutes(2));
   expect(pointedAt(story, "v2")).toEqual([]);
   expect(targeted(story)).toEqual([]);
+});
+
+test("an operator that starts while queries fail finds its exposed devices by their twins", async () => {
+  const story = createStory();
+  await beginRollout(story);
+  await reach(story, 1);
+  await story.run(minutes(1));
+  const exposed = pointedAt(story, "v2");
+  story.world.failQueries();
+  for (const { name } of story.world.devices.list()) story.world.fleet.forget(name);
+  await story.run(minutes(3));
+  const known = story.world.devices.list().filter(({ name }) => story.world.fleet.get(name) !== undefined);
+  expect(known.map(({ name }) => name)).toEqual(exposed);
+  expect(pointedAt(story, "v2")).toEqual(exposed);
 });
 
 test("a release whose object is deleted in mid-canary still shrinks with its fleet", async () => {
