@@ -72,7 +72,7 @@ const SETTINGS = {
   "storage-ca": { default: "", help: "file of the CA of the blob service (Azurite over HTTPS)" },
   "storage-sas-version": { default: "", help: "service version of SAS tokens; default: the SDK's" },
   "verifier-socket": { default: "/run/edgefleet/verifier.sock", help: "Unix socket of the verifier sidecar" },
-  salt: { default: "edgefleet", help: "salt of the buckets; never change it while rollouts are under way" },
+  salt: { default: "edgefleet", help: "salt of the buckets that new devices get; a device keeps its own" },
   workers: { default: "8", help: "reconciles at a time, for each controller" },
   "analysis-interval": { default: "30s", help: "how often a running rollout is looked at" },
   "fleet-interval": { default: "60s", help: "pause between two sweeps over the hub's twins" },

@@ -88,6 +88,8 @@ export const REASONS = {
   Aborted: "Aborted",
   Healthy: "Healthy",
   Frozen: "Frozen",
+  StateContradicted: "StateContradicted",
+  StableUnavailable: "StableUnavailable",
 } as const;
 
 export type Reason = (typeof REASONS)[keyof typeof REASONS];

@@ -172,7 +172,7 @@ const everyCall: Readonly<Record<string, (hub: DeviceHub) => Promise<Result<unkn
   setEnabled: (hub) => hub.setEnabled("cam-1", false, signal),
   getTwin: (hub) => hub.getTwin(ref, "normal", signal),
   patchTwin: (hub) => hub.patchTwin({ ...ref, etag: "AAAAAAAAAAE=" }, { tags: { a: 1 } }, "normal", signal),
-  listConfigurations: (hub) => hub.listConfigurations(signal),
+  listConfigurations: (hub) => hub.listConfigurations("normal", signal),
   createConfiguration: (hub) =>
     hub.createConfiguration(
       {
@@ -256,7 +256,7 @@ describe("a hub that does not answer", () => {
     const { at, connectionString, simulator } = await simulated();
     await simulator.stop();
     const { hub } = open({ access: { kind: "connectionString", connectionString }, ...at });
-    expect(faultOf(await hub.listConfigurations(signal)).message).toContain("ECONNREFUSED");
+    expect(faultOf(await hub.listConfigurations("normal", signal)).message).toContain("ECONNREFUSED");
   });
   test("a server whose certificate is not the hub's is unavailable", async () => {
     const { at } = await simulated();
@@ -367,12 +367,12 @@ describe("a hub that refuses", () => {
     const asked = simulator.hub.counters.report().classes["twinRead"]?.total;
     expect(faultOf(await hub.getTwin(ref, "rollback", signal)).kind).toBe("throttled");
     expect(simulator.hub.counters.report().classes["twinRead"]?.total).toBe(asked);
-    expect(got(await hub.listConfigurations(signal))).toEqual([]);
+    expect(got(await hub.listConfigurations("normal", signal))).toEqual([]);
   });
   test("429 without Retry-After waits at least 10 s", async () => {
     const { hub, simulator } = await simulated();
     simulator.hub.faults.put(rule({ status: 429 }));
-    expect(faultOf(await hub.listConfigurations(signal))).toMatchObject({
+    expect(faultOf(await hub.listConfigurations("normal", signal))).toMatchObject({
       kind: "throttled",
       retryAfter: 12_500,
     });

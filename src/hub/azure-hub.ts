@@ -210,11 +210,12 @@ export function createAzureHub(options: AzureHubOptions): DeviceHub & { readonly
       return twin === null ? err(faultOfShape(operation, "a twin")) : ok(twin);
     },
     patchTwin,
-    listConfigurations: async (signal) => {
+    listConfigurations: async (lane, signal) => {
       const operation = "listConfigurations";
       const request = {
         operation,
         class: "configuration",
+        lane,
         right: CONFIGURATION_READ,
         method: "GET",
         path: "/configurations",

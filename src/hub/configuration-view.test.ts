@@ -4,7 +4,7 @@ import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import { err, type Fault, ok } from "../base/result.ts";
 import { minutes, seconds } from "../base/time.ts";
 import { createConfigurationView } from "./configuration-view.ts";
-import type { Configuration, DeviceHub, NewConfiguration } from "./hub.ts";
+import type { Configuration, DeviceHub, Lane, NewConfiguration } from "./hub.ts";
 
 const signal = new AbortController().signal;
 const stops: AbortController[] = [];
@@ -15,13 +15,15 @@ afterEach(() => {
 function setUp({ room = 100 } = {}) {
   const stored = new Map<string, Configuration>();
   let lists = 0;
+  const lanes: Lane[] = [];
   let etags = 0;
   let fault: Fault | null = null;
   let hold: Promise<void> | null = null;
   const gone: Fault = { kind: "conflict", message: "not the one with that etag" };
   const hub = {
-    listConfigurations: async () => {
+    listConfigurations: async (lane) => {
       lists += 1;
+      lanes.push(lane);
       const seen = [...stored.values()];
       const failed = fault;
       if (hold !== null) await hold;
@@ -82,6 +84,7 @@ function setUp({ room = 100 } = {}) {
     remove: (id: string) => stored.delete(id),
     start,
     lists: () => lists,
+    lanes,
     changes: () => changes,
     fail: (next: Fault | null) => {
       fault = next;
@@ -179,6 +182,16 @@ describe("the configuration view", () => {
     const newest = seen.put({ ...theirs, priority: 10 });
     expect(await seen.view.remove(newer, "normal", signal)).toMatchObject({ error: { kind: "conflict" } });
     expect(seen.view.list()).toEqual([newest]);
+  });
+
+  test("lists for a rollback in the rollback's lane, where others are not waited for", async () => {
+    const seen = setUp();
+    await seen.start();
+    const had = seen.put(wanted("a"));
+    seen.put(had);
+    await seen.view.update(had, { priority: 9 }, "rollback", signal);
+    await seen.view.remove(had, "rollback", signal);
+    expect(seen.lanes).toEqual(["normal", "rollback", "rollback"]);
   });
 
   test("lists at once when a creation is refused: somebody else may have filled the hub", async () => {

@@ -4,7 +4,7 @@ import { type Clock, type Millis, millis, seconds } from "../base/time.ts";
 import { exponential } from "../runtime/backoff.ts";
 import { jittered } from "../runtime/clock.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
-import type { Configuration, ConfigurationView, DeviceHub } from "./hub.ts";
+import type { Configuration, ConfigurationView, DeviceHub, Lane } from "./hub.ts";
 
 // The hub has room for a hundred configurations and allows twenty operations on them a minute, lists included. So they
 // are listed slowly, and every write of ours is remembered at once.
@@ -55,10 +55,10 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
     replace(withWrite(known, id, configuration));
   }
 
-  async function relist(signal: AbortSignal): Attempt<void> {
+  async function relist(lane: Lane, signal: AbortSignal): Attempt<void> {
     listings += 1;
     const number = listings;
-    const listed = await hub.listConfigurations(signal);
+    const listed = await hub.listConfigurations(lane, signal);
     if (!listed.ok) return listed;
     // A later listing has ended first: it knows better.
     if (number < applied) return ok(undefined);
@@ -72,14 +72,15 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
     return ok(undefined);
   }
 
-  /** After such a refusal our list is wrong: the next pass must not make the same mistake. */
+  /** After such a refusal our list is wrong: the next pass must not make the same mistake, nor wait behind others. */
   async function relistAfter<T>(
     attempt: Attempt<T>,
     kinds: readonly Fault["kind"][],
+    lane: Lane,
     signal: AbortSignal,
   ): Attempt<T> {
     const result = await attempt;
-    if (!result.ok && kinds.includes(result.error.kind)) await relist(signal);
+    if (!result.ok && kinds.includes(result.error.kind)) await relist(lane, signal);
     return result;
   }
 
@@ -87,7 +88,7 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
     const backoff = exponential(seconds(2), seconds(60), random);
     let failures = 0;
     while (!signal.aborted) {
-      const listed = await relist(signal);
+      const listed = await relist("normal", signal);
       tried.resolve();
       if (signal.aborted) return;
       if (listed.ok) {
@@ -116,6 +117,7 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
       const created = await relistAfter(
         hub.createConfiguration(configuration, lane, signal),
         refusals,
+        lane,
         signal,
       );
       if (created.ok) remember(created.value.id, created.value);
@@ -125,13 +127,19 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
       const updated = await relistAfter(
         hub.updateConfiguration(had, change, lane, signal),
         ["conflict"],
+        lane,
         signal,
       );
       if (updated.ok) remember(had.id, updated.value);
       return updated;
     },
     remove: async (had, lane, signal) => {
-      const removed = await relistAfter(hub.removeConfiguration(had, lane, signal), ["conflict"], signal);
+      const removed = await relistAfter(
+        hub.removeConfiguration(had, lane, signal),
+        ["conflict"],
+        lane,
+        signal,
+      );
       if (removed.ok) remember(had.id, null);
       return removed;
     },

@@ -209,6 +209,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
         reachable: false,
         canReadTwins: false,
         since: started,
+        twinsSince: started,
         message: "the fleet has not been read from the hub yet",
       };
     },

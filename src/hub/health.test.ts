@@ -15,7 +15,9 @@ function setUp() {
   const meter = {
     count: () => {},
     observe: () => {},
-    gauge: (_: string, value: number) => void gauges.push(value),
+    gauge: (name: string, value: number) => {
+      if (name === "edgefleet_hub_reachable") gauges.push(value);
+    },
   };
   const monitor = createHubHealth({ clock, log: createFakeLog(), meter });
   const turns: boolean[] = [];
@@ -34,11 +36,18 @@ describe("health of the hub", () => {
       reachable: false,
       canReadTwins: true,
       since: clock.now(),
+      twinsSince: clock.now(),
       message: "the hub answered 503",
       kind: "unavailable",
     });
     call("query", null);
-    expect(monitor.state()).toEqual({ reachable: true, canReadTwins: true, since: clock.now(), message: "" });
+    expect(monitor.state()).toEqual({
+      reachable: true,
+      canReadTwins: true,
+      since: clock.now(),
+      twinsSince: clock.now(),
+      message: "",
+    });
     expect(turns).toEqual([false, true]);
     expect(gauges).toEqual([1, 0, 1]);
   });
@@ -49,11 +58,12 @@ describe("health of the hub", () => {
     const since = clock.now();
     await clock.advance(seconds(30));
     call("query", SLOW);
-    const message = "the hub answered 429";
+    const message = "queries fail (the hub answered 429); twins can be read";
     expect(monitor.state()).toEqual({
       reachable: false,
       canReadTwins: true,
       since,
+      twinsSince: since,
       message,
       kind: "throttled",
     });
@@ -76,6 +86,40 @@ describe("health of the hub", () => {
     expect(monitor.state().reachable).toBe(false);
     call("query", null);
     expect(monitor.state().reachable).toBe(true);
+  });
+  test("each kind of read has its own health, and its own beginning", async () => {
+    const { monitor, call, clock } = setUp();
+    const turns: boolean[] = [];
+    monitor.onChange(() => turns.push(monitor.state().canReadTwins));
+    const started = clock.now();
+    call("query", SLOW);
+    call("query", SLOW);
+    await clock.advance(seconds(30));
+    expect(monitor.state()).toMatchObject({ reachable: false, canReadTwins: true, twinsSince: started });
+    call("twinRead", DOWN);
+    call("twinRead", DOWN);
+    const blind = clock.now();
+    expect(monitor.state()).toMatchObject({
+      canReadTwins: false,
+      since: started,
+      twinsSince: blind,
+      message: "the hub answered 503",
+    });
+    await clock.advance(seconds(30));
+    call("query", null);
+    expect(monitor.state()).toMatchObject({
+      reachable: false,
+      message: "twins cannot be read (the hub answered 503); queries are answered",
+    });
+    call("twinRead", null);
+    expect(monitor.state()).toMatchObject({
+      reachable: true,
+      canReadTwins: true,
+      since: clock.now(),
+      twinsSince: clock.now(),
+    });
+    // Listeners are called for twins too, although the hub was not reachable before.
+    expect(turns).toEqual([true, false, true]);
   });
   test("calls that were in flight together are one failure", () => {
     const { monitor } = setUp();
@@ -114,7 +158,11 @@ describe("health of the hub", () => {
     expect(monitor.suspicious()).toBe(false);
     call("query", denied);
     call("query", denied);
-    expect(monitor.state()).toMatchObject({ reachable: false, message: "401" });
+    expect(monitor.state()).toMatchObject({
+      reachable: false,
+      kind: "denied",
+      message: "queries fail (401); twins can be read",
+    });
   });
   test("our own budget says nothing, the hub's 429 behind it does", async () => {
     const { monitor, call, clock } = setUp();

@@ -4,13 +4,14 @@ import type { Log, Meter } from "../telemetry/telemetry.ts";
 import type { DeviceHub, HubHealth } from "./hub.ts";
 import { isBudgetFault } from "./throttle.ts";
 
-// Whether the hub can be reached, judged by the calls that are made anyway.
+// Whether the hub can be reached, judged by the calls that are made anyway, and for each kind of read: queries show the
+// whole fleet, twins the devices that are exposed. A rollout does not move without both, and protects with twins alone.
 //
 //   reachable ── two failed reads in a row (of one kind, or of both together) ──▶ unreachable
 //   reachable ◀── a successful read of each kind that had failed ──────────────── unreachable
 //
-// Reads of the fleet view decide, queries and twins, because a rollout that cannot see must not move. Failures of other
-// calls only make the hub suspect: the view then tries a read at once instead of waiting for its next sweep.
+// Failures of other calls only make the hub suspect: the view then tries a read at once instead of waiting for its next
+// sweep.
 
 /** query and twinRead are how the fleet view sees. */
 export type CallKind = "query" | "twinRead" | "other";
@@ -41,9 +42,17 @@ export function createHubHealth(deps: {
   };
   const changed: (() => void)[] = [];
   const suspected: (() => void)[] = [];
+  const words: Record<"query" | "twinRead", string> = { query: "", twinRead: "" };
+  const started = clock.now();
   let begun = 0;
-  let state: HubHealth = { reachable: true, canReadTwins: true, since: clock.now(), message: "" };
-  meter.gauge("edgefleet_hub_reachable", 1);
+  let state: HubHealth = {
+    reachable: true,
+    canReadTwins: true,
+    since: started,
+    twinsSince: started,
+    message: "",
+  };
+  measure();
 
   function suspicious(): boolean {
     return (
@@ -55,21 +64,57 @@ export function createHubHealth(deps: {
     counters.reads.reset();
     if (kind !== "other") counters.other.reset();
   }
-  function fail(kind: CallKind, number: number): void {
+  function fail(kind: CallKind, number: number, fault: Fault): void {
     counters[kind].add(number, begun);
-    if (kind !== "other") counters.reads.add(number, begun);
+    if (kind === "other") return;
+    counters.reads.add(number, begun);
+    words[kind] = fault.message;
   }
+  function measure(): void {
+    meter.gauge("edgefleet_hub_reachable", state.reachable ? 1 : 0);
+    meter.gauge("edgefleet_hub_readable", counters.query.failures() < ENOUGH ? 1 : 0, { kind: "queries" });
+    meter.gauge("edgefleet_hub_readable", state.canReadTwins ? 1 : 0, { kind: "twins" });
+  }
+  /** `fault`: what the last read ended with. */
   function judge(fault: Fault | null): void {
-    const { query, twinRead, reads } = counters;
-    const reachable = ![query, twinRead, reads].some((counter) => counter.failures() >= ENOUGH);
-    const canReadTwins = twinRead.failures() < ENOUGH;
-    if (reachable !== state.reachable) {
-      state = { reachable, canReadTwins, since: clock.now(), ...(reachable ? { message: "" } : told(fault)) };
-      meter.gauge("edgefleet_hub_reachable", reachable ? 1 : 0);
-      if (reachable) log.info("the hub can be reached again");
-      else log.warn("the hub cannot be reached", { fault: state.message });
-      for (const listener of changed) listener();
-    } else if (!reachable) state = { ...state, canReadTwins, ...(fault === null ? {} : told(fault)) };
+    const canQuery = counters.query.failures() < ENOUGH;
+    const canReadTwins = counters.twinRead.failures() < ENOUGH;
+    const reachable = canQuery && canReadTwins && counters.reads.failures() < ENOUGH;
+    const had = state;
+    const isTurn = reachable !== had.reachable;
+    if (!isTurn && reachable) return;
+    const now = clock.now();
+    state = {
+      reachable,
+      canReadTwins,
+      since: isTurn ? now : had.since,
+      twinsSince: canReadTwins === had.canReadTwins ? had.twinsSince : now,
+      ...(reachable
+        ? { message: "" }
+        : wordsOf(
+            canQuery,
+            canReadTwins,
+            fault === null ? had : { message: fault.message, kind: fault.kind },
+          )),
+    };
+    measure();
+    if (!isTurn && canReadTwins === had.canReadTwins) return;
+    if (reachable) log.info("the hub can be reached again");
+    else log.warn("the hub cannot be reached", { fault: state.message, canReadTwins });
+    for (const listener of changed) listener();
+  }
+  /** What fails and what does not, where only one of the two does. */
+  function wordsOf(
+    canQuery: boolean,
+    canReadTwins: boolean,
+    last: Pick<HubHealth, "message" | "kind">,
+  ): Pick<HubHealth, "message" | "kind"> {
+    const kind = last.kind === undefined ? {} : { kind: last.kind };
+    if (!canQuery && canReadTwins)
+      return { ...kind, message: `queries fail (${words.query}); twins can be read` };
+    if (canQuery && !canReadTwins)
+      return { ...kind, message: `twins cannot be read (${words.twinRead}); queries are answered` };
+    return { ...kind, message: last.message };
   }
 
   return {
@@ -79,8 +124,8 @@ export function createHubHealth(deps: {
       return (fault) => {
         const bearing = bearingOf(kind, fault);
         if (bearing === "none") return;
-        if (bearing === "good") succeed(kind);
-        else fail(kind, number);
+        if (bearing === "bad" && fault !== null) fail(kind, number, fault);
+        else succeed(kind);
         judge(bearing === "bad" && kind !== "other" ? fault : null);
         if (bearing === "bad" && suspicious()) for (const listener of suspected) listener();
       };
@@ -94,10 +139,6 @@ export function createHubHealth(deps: {
       suspected.push(listener);
     },
   };
-}
-
-function told(fault: Fault | null): Pick<HubHealth, "message" | "kind"> {
-  return fault === null ? { message: "" } : { message: fault.message, kind: fault.kind };
 }
 
 /** What the end of a call says about the hub: a refusal is an answer too, and our own budget says nothing. */

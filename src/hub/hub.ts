@@ -112,7 +112,7 @@ export type DeviceHub = {
     lane: Lane,
     signal: AbortSignal,
   ) => Attempt<Twin>;
-  readonly listConfigurations: (signal: AbortSignal) => Attempt<readonly Configuration[]>;
+  readonly listConfigurations: (lane: Lane, signal: AbortSignal) => Attempt<readonly Configuration[]>;
   /** `conflict`: the id exists. `rejected`: refused, or the hub is full (it says which). */
   readonly createConfiguration: (
     configuration: NewConfiguration,
@@ -165,9 +165,11 @@ export type HubHealth = {
   readonly reachable: boolean;
   /** Whether twins can be read one by one, although queries may fail: the exposed devices are seen. */
   readonly canReadTwins: boolean;
-  /** Since when it has been so. */
+  /** Since when `reachable` has been what it is. */
   readonly since: Instant;
-  /** What the hub answered when it is not reachable. */
+  /** Since when `canReadTwins` has been what it is: while twins cannot be read, silence is ours and not the devices'. */
+  readonly twinsSince: Instant;
+  /** What fails and what does not, and what the hub answered; empty while it is reachable. */
   readonly message: string;
   /** What kind of fault that was: a right that is missing is mended elsewhere than an outage. */
   readonly kind?: Fault["kind"];

@@ -48,11 +48,42 @@ test("a twin that was read while a configuration still targeted it is read again
   expect(created.ok).toBe(true);
   const cleared = clearedIn(memories.of(seen.deployment.key), rollingBack.because);
   cleared.add("cam-0");
-  const withdraw: Action = { kind: "retarget", id: "ef-late", condition: NOBODY, lane: "rollback" };
+  const withdraw: Action = {
+    kind: "retarget",
+    id: "ef-late",
+    condition: NOBODY,
+    labels: {},
+    lane: "rollback",
+  };
   await act(seen, [withdraw], rollingBack, signal);
   expect([...cleared]).toEqual([]);
   // A withdrawal never waits for the hub to be asked about the condition.
   expect(world.calls.made()).toEqual(["configurations.create", "configurations.update"]);
+});
+
+test("what exposes fewer devices is not asked about first, what exposes more is", async () => {
+  const world = createFleetWorld();
+  const act = actOnRollout({ ...world, log: createFakeLog() }, createMemories());
+  for (const id of ["ef-narrow", "ef-wide"]) {
+    const condition = `tags.edgefleet.bucket < ${id === "ef-narrow" ? 5 : 6}`;
+    const one = {
+      id,
+      kind: "edge" as const,
+      labels: {},
+      priority: 500,
+      targetCondition: condition,
+      content: {},
+    };
+    await world.configurations.create(one, "normal", signal);
+  }
+  world.calls.clear();
+  const retarget = (id: string, bound: number, lane: "rollback" | "normal"): Action => {
+    const condition = `tags.edgefleet.bucket < ${bound}`;
+    return { kind: "retarget", id, condition, labels: { of: id }, lane };
+  };
+  await act(look(), [retarget("ef-narrow", 4, "rollback"), retarget("ef-wide", 7, "normal")], null, signal);
+  expect(world.calls.made()).toEqual(["configurations.update", "hub.testCondition", "configurations.update"]);
+  expect(world.truth.configurations().map(({ labels }) => labels["of"])).toEqual(["ef-narrow", "ef-wide"]);
 });
 
 test("devices cleared in one rollback are not cleared in the next", () => {

@@ -8,13 +8,21 @@ import { eachLimited } from "../runtime/each-limited.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import type { Action } from "./actions.ts";
-import { BASE_CONDITION, BASE_CONTENT, BASE_ID, contentOf, exactPatch, LABEL, pointedIn } from "./content.ts";
+import {
+  BASE_CONDITION,
+  BASE_CONTENT,
+  BASE_ID,
+  contentOf,
+  exactPatch,
+  LABEL,
+  pointedIn,
+  recognized,
+} from "./content.ts";
 import { clearedIn, type Memories, testCondition } from "./observe.ts";
 import type { Problem } from "./plan.ts";
 import { BANDS, priorityFor } from "./priority.ts";
 import type { Seen } from "./seen.ts";
 import type { RolloutState } from "./state.ts";
-import { NOBODY } from "./target.ts";
 
 export type ActDeps = {
   readonly hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition">;
@@ -70,17 +78,16 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
       case "retarget": {
         const had = find(action.id);
         if (had === undefined || had.targetCondition === action.condition) return ok(null);
-        if (action.condition !== NOBODY) {
+        // A condition that selects fewer devices has the form of the one before: asking first would only delay it.
+        if (action.lane !== "rollback") {
           const refused = await refusal(action.condition, signal);
           if (!refused.ok || refused.value !== null) return refused;
         }
         // Whoever was read while a configuration still targeted devices may have been given the candidate since.
         if (state?.phase === "RollingBack")
           clearedIn(memories.of(seen.deployment.key), state.because).clear();
-        const { lane } = action;
-        return nothing(
-          await deps.configurations.update(had, { targetCondition: action.condition }, lane, signal),
-        );
+        const { condition: targetCondition, labels, lane } = action;
+        return nothing(await deps.configurations.update(had, { targetCondition, labels }, lane, signal));
       }
       case "remove": {
         const had = find(action.id);
@@ -125,7 +132,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
 
   async function createBase(signal: AbortSignal): Attempt<Problem | null> {
     const others = (deps.configurations.list() ?? []).filter(
-      ({ labels }) => labels[LABEL.base] !== undefined,
+      (configuration) => recognized(configuration).labels[LABEL.base] !== undefined,
     );
     return await withPriority(
       BANDS.base,

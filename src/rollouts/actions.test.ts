@@ -88,7 +88,7 @@ const atFull = {
   candidate: v2,
   begunAt: NOW,
   previousExposure: [],
-  step: stepNow(2, 100),
+  step: stepNow(0, 100),
   exposure: everybody(2),
 } as const satisfies RolloutState;
 
@@ -140,6 +140,99 @@ test("while frozen nothing is done, whatever differs", () => {
   expect(todo(frozen, { ...look({ members: two, configurations: [] }), leftovers: [left] })).toEqual([]);
 });
 
+const below = (bound: number): string => `${OURS} AND tags.edgefleet.bucket < ${bound}`;
+
+test("what the hub targets beyond the exposure is withdrawn first, in the lane with the reserve", () => {
+  const exposure = [{ threshold: 500, devices: 1 }];
+  const state: RolloutState = { ...atFull, exposure };
+  const configurations = [
+    base,
+    layer("s1", "v1", "stable", { targetCondition: `${OURS} AND tags.edgefleet.site = 'x'` }),
+    layer("c2", "v2", "candidate", { targetCondition: below(2000) }),
+    layer("c3", "v3", "candidate", { targetCondition: below(9) }),
+  ];
+  expect(todo(state, look({ members: two, configurations }))).toEqual([
+    `retarget c2 ${below(500)} rollback`,
+    "remove c3",
+    `retarget s1 ${OURS} normal`,
+  ]);
+  // What exposes more waits for everything else.
+  const wider = [
+    base,
+    layer("s1", "v1", "stable"),
+    layer("c2", "v2", "candidate", { targetCondition: below(9) }),
+  ];
+  expect(todo(state, look({ members: two, configurations: wider }))).toEqual([
+    `retarget c2 ${below(500)} normal`,
+  ]);
+});
+
+test("a width that moves to other devices is narrowed first, and widened after", () => {
+  const state: RolloutState = { ...atFull, exposure: [{ site: "b", threshold: 900, devices: 1 }] };
+  const had = `${OURS} AND ((tags.edgefleet.site = 'a' AND tags.edgefleet.bucket < 70) OR (tags.edgefleet.site = 'b' AND tags.edgefleet.bucket < 5))`;
+  const configurations = [
+    base,
+    layer("s1", "v1", "stable"),
+    layer("c2", "v2", "candidate", { targetCondition: had }),
+  ];
+  const members = two.map((member) => ({ ...member, site: "b" }));
+  expect(todo(state, look({ members, configurations }))).toEqual([
+    `retarget c2 ${OURS} AND tags.edgefleet.site = 'b' AND tags.edgefleet.bucket < 5 rollback`,
+    `retarget c2 ${OURS} AND tags.edgefleet.site = 'b' AND tags.edgefleet.bucket < 900 normal`,
+  ]);
+});
+
+test("while frozen, and without the object of the candidate, a width still becomes smaller, and never larger", () => {
+  const frozen = (threshold: number): RolloutState => ({
+    ...atFull,
+    exposure: [{ threshold, devices: 1 }],
+    phase: "Frozen",
+    frozenSince: NOW,
+    bakingSince: null,
+    breach: null,
+  });
+  const configurations = [
+    base,
+    layer("s1", "v1", "stable"),
+    layer("c2", "v2", "candidate", { targetCondition: below(2000) }),
+  ];
+  for (const releases of [[releaseNamed("v1"), releaseNamed("v2")], [releaseNamed("v1")]]) {
+    const seen = look({ members: two, configurations, releases, reachable: false });
+    expect(todo(frozen(500), seen)).toEqual([`retarget c2 ${below(500)} rollback`]);
+    expect(todo(frozen(2000), seen)).toEqual([]);
+    expect(todo(frozen(9000), seen)).toEqual([]);
+  }
+});
+
+test("a former candidate stays while there is nothing to fall back to", () => {
+  const pending: RolloutState = { ...kept, phase: "Pending", stable: v1, candidate: null };
+  const left = layer("c2", "v2", "candidate");
+  const todoWith = (configurations: readonly HubConfiguration[]) =>
+    todo(pending, look({ members: two, configurations: [base, ...configurations] }));
+  expect(todoWith([left])).toEqual(["create stable v1"]);
+  expect(todoWith([left, layer("s1", "v1", "stable")])).toEqual(["remove c2"]);
+});
+
+test("before the twins of contested devices have been read nothing is moved that could move them", () => {
+  const contested = [
+    {
+      device: "cam-7",
+      deviceClass: "orin",
+      iotEdge: true,
+      tagged: false,
+      isKnown: false,
+      pointer: null,
+      rivals: ["x"],
+    },
+  ];
+  const configurations = [
+    base,
+    layer("s1", "v1", "stable", { targetCondition: `${OURS} AND deviceId != 'cam-7'` }),
+  ];
+  const seen = { ...look({ release: "v1", members: two, configurations, reachable: false }), contested };
+  expect(todo(completed, seen)).toEqual([]);
+});
+
 test("the fallback is created before the candidate", () => {
   expect(todo(atFull, look({ members: two, configurations: [] }))).toEqual([
     "create base",
@@ -166,7 +259,10 @@ test("where the new stable cannot be created, what devices run stays", () => {
 
 test("nobody is exposed while there is no way back", () => {
   const releases = [releaseNamed("v1", "Pending"), releaseNamed("v2")];
-  expect(todo(atFull, look({ members: two, configurations: [base], releases }))).toEqual([]);
+  // Of v1 there is what edge devices get; devices without it never got it.
+  const members = [memberAt(0, { iotEdge: false }), memberAt(1, { iotEdge: false })];
+  const configurations = [base, layer("s1", "v1", "stable")];
+  expect(todo(atFull, look({ members, configurations, releases }))).toEqual([]);
 });
 
 test("what is not verified (any more) is given to nobody anew", () => {
@@ -211,6 +307,28 @@ test("beyond that, a rollback is over only once the sweeps have seen everybody",
     members: [memberAt(0), pointed(memberAt(1), "v2")],
   };
   expect(factsOf(late, rollingBack).rollback.done).toBe(false);
+});
+
+test("beyond that, a rollback is not over while queries fail: nothing is swept", () => {
+  const configurations = [base, layer("s1", "v1", "stable")];
+  const seen = look({ members: [memberAt(0), memberAt(1)], configurations, settings: { fastPathLimit: 1 } });
+  const late = { ...seen, cleared: new Set(["cam-0"]), now: instant(NOW + minutes(30)) };
+  const done = (reachable: boolean, since: number): boolean =>
+    factsOf({ ...late, hub: { ...seen.hub, reachable, since: instant(since) } }, rollingBack).rollback.done;
+  expect(done(false, NOW)).toBe(false);
+  expect(done(true, NOW + minutes(25))).toBe(false);
+  expect(done(true, NOW + minutes(20))).toBe(true);
+});
+
+test("no device stays on what is taken back, contested or not", () => {
+  const configurations = [base, layer("s1", "v1", "stable", { targetCondition: OURS })];
+  const { device, deviceClass, iotEdge, tagged, pointer } = pointed(memberAt(7), "v2");
+  const contested = [{ device, deviceClass, iotEdge, tagged, pointer, isKnown: true, rivals: ["x"] }];
+  const seen = { ...look({ members: two, configurations }), contested, cleared: new Set(["cam-0", "cam-1"]) };
+  const restored = "restore cam-7 to plant-a.v1 rollback";
+  expect(factsOf(seen, rollingBack).rollback.done).toBe(false);
+  expect(todo(rollingBack, seen)).toEqual([restored]);
+  expect(todo({ ...kept, phase: "RolledBack", stable: v1, because }, seen)).toEqual([restored]);
 });
 
 test("a stable configuration that is missing is created before devices are brought back to it", () => {

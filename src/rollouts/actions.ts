@@ -2,9 +2,11 @@ import type { ModelPointer } from "../api/device-contract.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import { type BlobReference, variantFor } from "../api/model-release.ts";
+import { REASONS } from "../api/reasons.ts";
 import { unreachable } from "../base/result.ts";
 import { type Instant, instant } from "../base/time.ts";
 import { runs } from "./cohort.ts";
+import { isWithin, narrowedTo } from "./condition.ts";
 import { BASE_ID, configurationId, LABEL, type PointerDraft, pointerDraft, pointerIn } from "./content.ts";
 import { exposureIndex } from "./exposure.ts";
 import { countRunning, type Facts } from "./facts.ts";
@@ -18,9 +20,10 @@ import {
   slotsOf,
   verificationOf,
 } from "./plan.ts";
+import { contradiction, newestEntry } from "./recover.ts";
 import type { HubConfiguration, Kind, Leftover, Member, Seen, Track } from "./seen.ts";
 import { exposureOf, isUnderWay, type ReleaseRef, type RolloutState } from "./state.ts";
-import { candidateCondition, NOBODY, stableCondition } from "./target.ts";
+import { CONDITION_LIMIT, candidateCondition, keptCondition, NOBODY, stableCondition } from "./target.ts";
 
 // State minus world. Nothing here looks at how the state came about, so finishing, repairing and retrying are one path,
 // and a world that is as the state says costs nothing.
@@ -45,7 +48,13 @@ export type Action =
       readonly above: readonly string[];
     }
   | { readonly kind: "createBase" }
-  | { readonly kind: "retarget"; readonly id: string; readonly condition: string; readonly lane: Lane }
+  | {
+      readonly kind: "retarget";
+      readonly id: string;
+      readonly condition: string;
+      readonly labels: Readonly<Record<string, string>>;
+      readonly lane: Lane;
+    }
   | { readonly kind: "remove"; readonly id: string; readonly lane: Lane }
   /** Reads the twin; where its pointer is this deployment's (and of `from`, unless that is `null`), makes it `to`. */
   | {
@@ -62,20 +71,36 @@ export type Actions = { readonly actions: readonly Action[]; readonly problem: P
 const HOUR = 3_600_000;
 const NONE: Actions = { actions: [], problem: null };
 
-/** What has to be done so that the hub says what the state says, in an order in which any prefix is safe. */
+/**
+ * What has to be done so that the hub says what the state says, in an order in which any prefix is safe: what exposes
+ * fewer devices comes first, in the lane that has a reserve, and nothing waits for what exposes more.
+ */
 export function actionsFor(state: RolloutState, facts: Facts): Actions {
   const { seen } = facts;
-  if (state.phase === "Frozen" || seen.configurations === null) return NONE;
-  const stable = stableActions(state, seen);
+  if (seen.configurations === null) return NONE;
+  const contradicted = contradiction(state, seen);
+  if (contradicted !== null) return { actions: [], problem: contradicted };
+  const withdrawn = withdrawals(state, seen);
   const candidate = candidateActions(state, seen);
-  const base = baseActions(seen);
+  const narrowing = narrowingActions(state, seen, candidate.retarget);
+  const narrowed = new Set(narrowing.map(({ id, condition }) => `${id} ${condition}`));
+  const rest = candidate.retarget.filter(({ id, condition }) => !narrowed.has(`${id} ${condition}`));
   const restores = restoreActions(state, facts);
+  const protective = [...narrowing, ...withdrawn];
+  // Whether contested devices would be moved is not known before their twins have been read.
+  const isBlind = !seen.hub.reachable && seen.contested.some(({ isKnown }) => !isKnown);
+  if (state.phase === "Frozen" || isBlind)
+    return { actions: [...protective, ...restores.urgent], problem: null };
+  const stable = stableActions(state, seen);
+  const base = baseActions(seen);
   // A rollback is never in the queue behind anything else.
   const urgent = [
-    ...candidate.retarget.filter(({ lane }) => lane === "rollback"),
+    ...protective,
+    ...rest.filter(({ lane }) => lane === "rollback"),
     // A stable configuration that is about to be created has what these devices are to get.
     ...restores.urgent.filter(({ to }) => to !== null || state.stable === null || stable.create.length === 0),
   ];
+  const widening = rest.filter(({ lane }) => lane === "normal");
   // Nobody is exposed before there is a way back; where the object of stable is gone, the hub has what there is.
   const noFallback =
     stable.missing && state.stable !== null && seen.releases[state.stable.release] !== undefined;
@@ -84,10 +109,7 @@ export function actionsFor(state: RolloutState, facts: Facts): Actions {
   const full = fullProblem(seen, creates.length);
   if (full !== null) {
     // Nothing is removed either: what is there may be what devices depend on.
-    return {
-      actions: [...urgent, ...candidate.retarget.filter(({ lane }) => lane === "normal")],
-      problem: full,
-    };
+    return { actions: [...urgent, ...widening], problem: full };
   }
   return {
     actions: [
@@ -97,12 +119,12 @@ export function actionsFor(state: RolloutState, facts: Facts): Actions {
       ...stable.create,
       ...stable.retarget,
       ...candidates,
-      ...candidate.retarget.filter(({ lane }) => lane === "normal"),
+      ...widening,
       ...stable.remove,
       ...(stable.missing ? [] : candidate.remove),
       ...restores.ordinary,
     ],
-    problem: null,
+    problem: fallbackProblem(state, seen),
   };
 }
 
@@ -132,68 +154,239 @@ function stableActions(state: RolloutState, seen: Seen): Changes & { readonly mi
   // Without the object, or with another one under its name, what is on the hub is all there is: it stays.
   if (release === undefined || !isSame(stable, release))
     return { ...NO_CHANGES, missing: own.length === outdated.length };
-  const slots = slotsOf(seen, release);
+  // Who is under trial when another deployment claims it falls back like everybody.
+  const slots = slotsOf(seen, release, [stable.release, ...outWith(state)]);
   const changes = slotChanges(seen, "stable", slots, (slot) => stableCondition(slot.target), {
-    creatable: verificationOf(release).kind === "verified",
+    creatable: (slot) => isGivable(seen, stable, slot),
+    verified: verificationOf(release).kind === "verified",
     waiting: (slot) => isWaitedFor(seen, state, slot, stable),
-    lane: "normal",
+    stampedBy: state,
   });
   const missing = changes.missing > 0;
-  // A variant that no member needs today may be needed tomorrow, and does no harm: its condition is exact.
-  const idle = new Set(
-    own
-      .filter(({ labels }) => labels[LABEL.release] === stable.release)
-      .filter(({ labels }) => !slots.some(({ variant, kind }) => isFor(labels, variant.name, kind)))
-      .map(({ id }) => id),
-  );
+  const idle = idleOn(seen, "stable", stable, slots);
+  const kept = keptOn(seen, state, outdated);
   return {
     ...changes,
-    remove: missing ? [] : changes.remove.filter(({ id }) => !idle.has(id)),
+    retarget: [...changes.retarget, ...(missing ? [] : kept.retarget)],
+    remove: missing ? [] : changes.remove.filter(({ id }) => !idle.has(id) && !kept.ids.has(id)),
     missing,
   };
+}
+
+/** A variant that no member needs today may be needed tomorrow, and does no harm: its condition is exact. */
+function idleOn(
+  seen: Seen,
+  track: Track,
+  { release }: ReleaseRef,
+  slots: readonly Slot[],
+): ReadonlySet<string> {
+  const idle = ownOn(seen, track)
+    .filter(({ labels }) => labels[LABEL.release] === release)
+    .filter(({ labels }) => !slots.some(({ variant, kind }) => isFor(labels, variant.name, kind)));
+  return new Set(idle.map(({ id }) => id));
+}
+
+/** The release that is or was going out beside stable: devices on it fall back to stable. */
+function outWith(state: RolloutState): readonly string[] {
+  if (state.phase === "RolledBack") return [state.because.release];
+  return "candidate" in state && state.candidate !== null ? [state.candidate.release] : [];
+}
+
+/**
+ * Whether the stable release may be given (again) to the devices of a slot. It must be verified, or have been given
+ * before: that a release does not pass a later verification takes it from no device that has it (ADR 15).
+ */
+function isGivable(seen: Seen, stable: ReleaseRef, { release, variant, kind }: Slot): boolean {
+  if (verificationOf(release).kind === "verified") return true;
+  // A release becomes stable only after it was given: where no configuration of it is left, it was lost.
+  if (!ownConfigurations(seen).some(({ labels }) => labels[LABEL.release] === stable.release)) return true;
+  return seen.members.some(
+    (member) =>
+      kindOf(member) === kind &&
+      variantFor(release.spec.variants, member.deviceClass)?.name === variant.name &&
+      (member.pointer?.digest === variant.digest || runs(member, stable, release)),
+  );
+}
+
+/** Former stable configurations that contested devices still depend on, each narrowed down to those. */
+function keptOn(
+  seen: Seen,
+  state: RolloutState,
+  outdated: readonly HubConfiguration[],
+): { readonly retarget: readonly Retarget[]; readonly ids: ReadonlySet<string> } {
+  const deployment = qualifiedName(seen.deployment);
+  const module = seen.deployment.spec.module.name;
+  const retarget: Retarget[] = [];
+  const ids = new Set<string>();
+  const served = new Set<string>();
+  for (const configuration of outdated.toSorted(
+    (a, b) => expiryOf(b) - expiryOf(a) || (a.id < b.id ? -1 : 1),
+  )) {
+    const pointer = pointerIn(configuration, module);
+    if (pointer === null) continue;
+    const devices = seen.contested
+      .filter(({ tagged, device }) => tagged && !served.has(device))
+      .filter((one) => kindOf(one) === configuration.kind)
+      .filter((one) => one.pointer?.release === pointer.release && one.pointer.digest === pointer.digest)
+      .map(({ device }) => device)
+      .sort();
+    if (devices.length === 0) continue;
+    for (const device of devices) served.add(device);
+    ids.add(configuration.id);
+    const condition = keptCondition({ deployment, module, kind: configuration.kind }, devices);
+    if (configuration.targetCondition !== condition) {
+      retarget.push(retargetOf(configuration, condition, state, "normal"));
+    }
+  }
+  return { retarget, ids };
+}
+
+/** That devices which run stable, or join, get nothing, because its configuration is gone and cannot be made again. */
+function fallbackProblem(state: RolloutState, seen: Seen): Problem | null {
+  const { stable } = state;
+  if (stable === null || seen.members.length === 0) return null;
+  const release = seen.releases[stable.release];
+  const own = ownOn(seen, "stable").filter(({ labels }) => labels[LABEL.release] === stable.release);
+  const lost = (why: string): Problem => ({
+    reason: REASONS.StableUnavailable,
+    message: `the hub has no configuration that gives devices ${stable.release}, and it cannot be made: ${why}. Devices that lose their model get none back; roll another release out`,
+  });
+  if (release === undefined || !isSame(stable, release)) {
+    // A release that has just completed is given by its candidate until its stable configuration stands.
+    const isGiven =
+      own.length > 0 ||
+      ownOn(seen, "candidate").some(({ labels }) => labels[LABEL.release] === stable.release);
+    if (isGiven) return null;
+    return lost(
+      release === undefined
+        ? `there is no ModelRelease ${stable.release}`
+        : `ModelRelease ${stable.release} was replaced by one with other digests`,
+    );
+  }
+  const verification = verificationOf(release);
+  if (verification.kind !== "failed") return null;
+  const missing = slotsOf(seen, release).filter(
+    (slot) =>
+      !isGivable(seen, stable, slot) &&
+      !own.some(({ labels, kind }) => labels[LABEL.contentHash] === slot.hash && kind === slot.kind),
+  );
+  const names = missing.map(({ variant }) => variant.name);
+  return names.length === 0
+    ? null
+    : lost(`${verification.message}, and no device of variant ${[...new Set(names)].join(", ")} runs it`);
 }
 
 function candidateActions(state: RolloutState, seen: Seen): Changes {
   const own = ownOn(seen, "candidate");
   switch (state.phase) {
     case "Pending":
+    case "RolledBack":
+      return NO_CHANGES;
     case "Completed":
-    case "RolledBack": {
-      const lane = state.phase === "RolledBack" ? "rollback" : "normal";
-      return { ...NO_CHANGES, remove: own.map(({ id }) => ({ kind: "remove", id, lane })) };
-    }
+      return {
+        ...NO_CHANGES,
+        remove: own
+          .filter(({ labels }) => labels[LABEL.release] === state.stable.release)
+          .map(({ id }) => ({ kind: "remove", id, lane: "normal" })),
+      };
     case "RollingBack":
       return {
         ...NO_CHANGES,
         retarget: own
           .filter(({ targetCondition }) => targetCondition !== NOBODY)
-          .map(({ id }) => ({ kind: "retarget", id, condition: NOBODY, lane: "rollback" })),
+          .map((had) => retargetOf(had, NOBODY, state, "rollback")),
       };
     case "Progressing":
     case "Holding":
     case "Frozen":
     case "Baking": {
-      const release = seen.releases[state.candidate.release];
-      // What devices run stays as it is while its object is away.
-      if (release === undefined || !isSame(state.candidate, release)) return NO_CHANGES;
-      const slots = slotsOf(seen, release);
       const { candidate, exposure } = state;
-      return slotChanges(seen, "candidate", slots, (slot) => candidateCondition(slot.target, exposure), {
-        creatable: verificationOf(release).kind === "verified",
-        waiting: (slot) => isWaitedFor(seen, state, slot, candidate),
-        lane: "normal",
-      });
+      const release = seen.releases[candidate.release];
+      // What devices run stays as it is while its object is away; it is only narrowed.
+      if (release === undefined || !isSame(candidate, release)) return NO_CHANGES;
+      const slots = slotsOf(seen, release);
+      const verified = verificationOf(release).kind === "verified";
+      const changes = slotChanges(
+        seen,
+        "candidate",
+        slots,
+        (slot) => candidateCondition(slot.target, exposure),
+        {
+          creatable: () => verified,
+          verified,
+          waiting: (slot) => isWaitedFor(seen, state, slot, candidate),
+          stampedBy: state,
+        },
+      );
+      const withdrawn = new Set(withdrawals(state, seen).map(({ id }) => id));
+      const idle = idleOn(seen, "candidate", candidate, slots);
+      return { ...changes, remove: changes.remove.filter(({ id }) => !withdrawn.has(id) && !idle.has(id)) };
     }
     default:
       return unreachable(state);
   }
 }
 
+/**
+ * Configurations of candidates that are not (or no longer) going out: the devices that they target are exposed to them. They stay
+ * for as long as there is nothing to fall back to.
+ */
+function withdrawals(state: RolloutState, seen: Seen): readonly Remove[] {
+  if (state.phase === "RollingBack") return [];
+  const { stable } = state;
+  const hasFallback =
+    stable === null || ownOn(seen, "stable").some(({ labels }) => labels[LABEL.release] === stable.release);
+  if (!hasFallback) return [];
+  const completed = state.phase === "Completed" ? stable : null;
+  const out = isUnderWay(state) ? state.candidate : completed;
+  return ownOn(seen, "candidate")
+    .filter(({ labels }) => labels[LABEL.release] !== out?.release)
+    .map(({ id, targetCondition }) => ({
+      kind: "remove",
+      id,
+      lane: targetCondition === NOBODY ? "normal" : "rollback",
+    }));
+}
+
+/**
+ * What the hub targets beyond the exposure is withdrawn, whatever else stands in the way: it takes neither the object of
+ * the release nor a hub whose fleet can be read. `wanted` are the conditions that are meant to be; where one of them
+ * selects fewer devices for certain, it is the one.
+ */
+function narrowingActions(state: RolloutState, seen: Seen, wanted: readonly Retarget[]): readonly Retarget[] {
+  if (!isUnderWay(state)) return [];
+  const { candidate, exposure } = state;
+  return ownOn(seen, "candidate")
+    .filter(({ labels }) => labels[LABEL.release] === candidate.release)
+    .flatMap((had) => {
+      const meant = wanted.find(({ id }) => id === had.id);
+      if (meant !== undefined && isWithin(meant.condition, had.targetCondition))
+        return [{ ...meant, lane: "rollback" as const }];
+      const condition = narrowedTo(had.targetCondition, exposure, CONDITION_LIMIT);
+      return condition === null || condition === had.targetCondition
+        ? []
+        : [retargetOf(had, condition, state, "rollback")];
+    });
+}
+
+/** With the labels that it ought to have, and the state that it was written by. */
+function retargetOf(had: HubConfiguration, condition: string, state: RolloutState, lane: Lane): Retarget {
+  return { kind: "retarget", id: had.id, condition, labels: { ...had.labels, ...stampOf(state) }, lane };
+}
+
+function stampOf(state: RolloutState): Readonly<Record<string, string>> {
+  const at = newestEntry(state);
+  return at === null ? {} : { [LABEL.stateAt]: String(at) };
+}
+
 type SlotRules = {
-  readonly creatable: boolean;
+  /** Whether a slot that has no configuration gets one. */
+  readonly creatable: (slot: Slot) => boolean;
+  /** Whether devices that still wait for it may have it. */
+  readonly verified: boolean;
   /** Whether a device still has to download what the slot holds. */
   readonly waiting: (slot: Slot) => boolean;
-  readonly lane: Lane;
+  readonly stampedBy: RolloutState;
 };
 
 /** Brings the configurations of a track to its slots: one for each, with the right content, condition and a live URL. */
@@ -217,25 +410,25 @@ function slotChanges(
     const best = matching.toSorted((a, b) => expiryOf(b) - expiryOf(a) || (a.id < b.id ? -1 : 1))[0];
     if (best === undefined) {
       if (condition === NOBODY) continue;
-      if (rules.creatable) create.push(createAction(seen, track, slot, condition));
+      if (rules.creatable(slot)) create.push(createAction(seen, track, slot, condition, rules.stampedBy));
       else missing += 1;
       continue;
     }
     kept.add(best.id);
     if (best.targetCondition !== condition) {
-      retarget.push({ kind: "retarget", id: best.id, condition, lane: rules.lane });
+      retarget.push(retargetOf(best, condition, rules.stampedBy, "normal"));
     }
     const left = expiryOf(best) - seen.now;
     const due = left < seen.settings.sasLifetime / 4 && condition !== NOBODY && rules.waiting(slot);
-    if (due && rules.creatable) create.push(createAction(seen, track, slot, condition));
+    if (due && rules.verified) create.push(createAction(seen, track, slot, condition, rules.stampedBy));
   }
   const remove = own
     .filter(({ id }) => !kept.has(id))
-    .map(({ id }): Remove => ({ kind: "remove", id, lane: rules.lane }));
+    .map(({ id }): Remove => ({ kind: "remove", id, lane: "normal" }));
   return { create, retarget, remove, missing };
 }
 
-function createAction(seen: Seen, track: Track, slot: Slot, condition: string): Create {
+function createAction(seen: Seen, track: Track, slot: Slot, condition: string, state: RolloutState): Create {
   const { deployment, now, settings } = seen;
   // In whole hours: a create that is tried again soon has the same id, and is found to exist.
   const grain = Math.min(HOUR, settings.sasLifetime / 8);
@@ -257,6 +450,7 @@ function createAction(seen: Seen, track: Track, slot: Slot, condition: string): 
       [LABEL.generation]: String(deployment.generation),
       [LABEL.contentHash]: slot.hash,
       [LABEL.urlExpires]: String(Math.floor(expiresAt / 1000)),
+      ...stampOf(state),
     },
     condition,
     module: deployment.spec.module,
@@ -318,6 +512,12 @@ function restoreActions(state: RolloutState, facts: Facts): Restores {
   const candidate = isUnderWay(state) ? named(state.candidate.release) : null;
   const rolledBack = state.phase === "RolledBack" ? named(state.because.release) : null;
   const stable = state.stable === null ? null : named(state.stable.release);
+  // Contested devices keep what they run, but for a release that was taken back.
+  const contested = seen.contested.flatMap((one) =>
+    one.pointer?.deployment === deployment && rolledBack !== null && one.pointer.release === rolledBack
+      ? [restore(one, rolledBack, stablePointer(state.stable, seen, one), "rollback")]
+      : [],
+  );
   const strays = seen.members.flatMap((member) => {
     const { pointer } = member;
     if (pointer === null || pointer.deployment !== deployment) return [];
@@ -329,7 +529,7 @@ function restoreActions(state: RolloutState, facts: Facts): Restores {
     if (stable !== null || (pointer.release === candidate && covers(member))) return [];
     return [restore(member, pointer.release, null, "normal")];
   });
-  return { urgent: [], ordinary: [...strays, ...ordinary].slice(0, limit) };
+  return { urgent: [], ordinary: [...contested, ...strays, ...ordinary].slice(0, limit) };
 }
 
 function restore(
@@ -342,7 +542,11 @@ function restore(
 }
 
 /** Exactly what the stable configuration of the device's variant sets; `null`: nothing is stable for it. */
-function stablePointer(stable: ReleaseRef | null, seen: Seen, member: Member): ModelPointer | null {
+function stablePointer(
+  stable: ReleaseRef | null,
+  seen: Seen,
+  member: Pick<Member, "deviceClass" | "iotEdge">,
+): ModelPointer | null {
   if (stable === null) return null;
   const release = seen.releases[stable.release];
   const module = seen.deployment.spec.module.name;

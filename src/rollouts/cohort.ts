@@ -107,7 +107,7 @@ export type CohortRules = {
   readonly begunAt: Instant;
   /** When the step began. */
   readonly stepStarted: Instant;
-  /** Since when the hub has been reachable: before that, silence was ours. */
+  /** Since when twins can be read: before that, silence was ours. */
   readonly hearingSince: Instant;
   /** Whether nothing ran here before: then nobody has reported yet. */
   readonly isFirst: boolean;

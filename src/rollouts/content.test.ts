@@ -2,7 +2,18 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { releaseSpec, variant } from "../../test/stories/story.ts";
 import type { ModelPointer } from "../api/device-contract.ts";
-import { configurationId, contentHash, contentOf, exactPatch, pointerIn } from "./content.ts";
+import {
+  BASE_ID,
+  configurationId,
+  contentHash,
+  contentOf,
+  exactPatch,
+  isOurs,
+  LABEL,
+  pointerIn,
+  recognized,
+} from "./content.ts";
+import type { HubConfiguration, Kind, Track } from "./seen.ts";
 
 const IMAGE = `registry.example/inference@sha256:${"a".repeat(64)}`;
 const draft = {
@@ -69,6 +80,60 @@ test("ids are in the hub's alphabet and length, and different things have differ
       expect(twin === id).toBe(one === other);
     }),
   );
+});
+
+function ours(kind: Kind, track: Track, name = "resnet"): HubConfiguration {
+  const given = { ...pointer, deployment: `plant-a.${name}` };
+  const { url: _url, sizeBytes: _size, ...bare } = given;
+  return {
+    id: configurationId({ namespace: "plant-a", name }, "fp32", track, `${kind}/1`),
+    kind,
+    labels: {
+      [LABEL.namespace]: "plant-a",
+      [LABEL.name]: name,
+      [LABEL.track]: track,
+      [LABEL.release]: "v1",
+      [LABEL.variant]: "fp32",
+      [LABEL.kind]: kind,
+      [LABEL.contentHash]: contentHash(kind, { name: "inference", image: IMAGE }, bare),
+    },
+    priority: track === "stable" ? 100 : 500,
+    targetCondition: "tags.edgefleet.bucket < 5",
+    content: contentOf(kind, { name: "inference", image: IMAGE }, given),
+    etag: "1",
+  };
+}
+
+test("a configuration is recognized without its labels, by its id and by what it contains", () => {
+  for (const name of ["resnet", "res.net", "n".repeat(200)]) {
+    for (const kind of ["edge", "device"] as const) {
+      for (const track of ["stable", "candidate"] as const) {
+        const whole = ours(kind, track, name);
+        expect(recognized(whole)).toBe(whole);
+        const bare = recognized({ ...whole, labels: {} });
+        expect(bare.labels).toEqual(whole.labels);
+        expect(isOurs({ ...whole, labels: {} })).toBe(true);
+        // What it contains outranks labels that say something else.
+        const edited = { ...whole.labels, [LABEL.release]: "v9", [LABEL.name]: "other", mine: "1" };
+        expect(recognized({ ...whole, labels: edited }).labels).toEqual({ ...whole.labels, mine: "1" });
+      }
+    }
+  }
+  const base = { ...ours("edge", "stable"), id: BASE_ID, labels: {}, content: {} };
+  expect(recognized(base).labels).toEqual({ [LABEL.base]: "true" });
+});
+
+test("a foreign configuration is not taken for ours, whatever it is called or contains", () => {
+  const strangers: readonly Partial<HubConfiguration>[] = [
+    { id: "portal-made-1" },
+    { content: {} },
+    { content: { inference: { "properties.desired.model": { ...pointer, deployment: "no-dot" } } } },
+  ];
+  for (const stranger of strangers) {
+    const theirs = { ...ours("edge", "stable"), labels: {}, ...stranger };
+    expect(recognized(theirs)).toBe(theirs);
+    expect(isOurs(theirs)).toBe(false);
+  }
 });
 
 test("an exact patch leaves behind exactly what was wanted", () => {

@@ -3,6 +3,7 @@ import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease, Variant } from "../api/model-release.ts";
 import { canonicalJson, shortHash } from "../base/digest.ts";
+import { BANDS } from "./priority.ts";
 import type { HubConfiguration, Kind, Pointed, Track } from "./seen.ts";
 
 // What a configuration contains, and what it is called.
@@ -22,6 +23,8 @@ export const LABEL = {
   contentHash: "edgefleet-content",
   /** Seconds since the epoch. */
   urlExpires: "edgefleet-url-expires",
+  /** Newest entry of the history of the state that wrote it last, in milliseconds: it tells an old status from a new one. */
+  stateAt: "edgefleet-state-at",
   /** On the base deployment only: it belongs to all. */
   base: "edgefleet-base",
 } as const;
@@ -181,8 +184,74 @@ export const BASE_ID = `ef-base-${shortHash(canonicalJson(BASE_CONTENT), 12)}`;
 export const BASE_CONDITION = "tags.edgefleet.managed = true AND tags.edgefleet.iotEdge = true";
 
 /** Whether a configuration of the hub was made by this operator. */
-export function isOurs(configuration: Pick<HubConfiguration, "labels">): boolean {
-  return configuration.labels[LABEL.name] !== undefined || configuration.labels[LABEL.base] !== undefined;
+export function isOurs(configuration: HubConfiguration): boolean {
+  const { labels } = recognized(configuration);
+  return labels[LABEL.name] !== undefined || labels[LABEL.base] !== undefined;
+}
+
+const OWN_ID = /^ef-.*-[0-9a-f]{12}$/;
+const BASE_IDS = /^ef-base-[0-9a-f]{12}$/;
+
+/**
+ * The configuration with the labels that it ought to have. Labels can be edited by everyone who may write
+ * configurations; id and content of one cannot change. So where the id is of our making, what it contains decides whose
+ * it is and which release it gives, and labels add what only they can say.
+ */
+export function recognized<C extends HubConfiguration>(configuration: C): C {
+  const { id, labels } = configuration;
+  if (BASE_IDS.test(id)) {
+    return labels[LABEL.base] === undefined
+      ? { ...configuration, labels: { ...labels, [LABEL.base]: "true" } }
+      : configuration;
+  }
+  const held = OWN_ID.test(id) ? heldBy(configuration) : null;
+  const [namespace, name] = split(held?.pointer.deployment ?? "");
+  const [, release] = split(held?.pointer.release ?? "");
+  if (held === null || namespace === "" || name === "" || release === "") return configuration;
+  const sure = {
+    [LABEL.namespace]: namespace,
+    [LABEL.name]: name,
+    [LABEL.track]: trackOf(configuration),
+    [LABEL.release]: release,
+    [LABEL.variant]: held.pointer.variant,
+    [LABEL.kind]: configuration.kind,
+  };
+  const isLabelled = Object.entries(sure).every(([key, value]) => labels[key] === value);
+  if (isLabelled && labels[LABEL.contentHash] !== undefined) return configuration;
+  return { ...configuration, labels: { [LABEL.contentHash]: held.hash, ...labels, ...sure } };
+}
+
+/** By its label, else by its id, else (long names leave no room in an id) by its priority. */
+function trackOf({ id, labels, priority }: HubConfiguration): Track {
+  const written = labels[LABEL.track] ?? /-(stable|candidate)-[0-9a-f]{12}$/.exec(id)?.[1];
+  if (written === "stable" || written === "candidate") return written;
+  return priority >= BANDS.candidate.from ? "candidate" : "stable";
+}
+
+/** The pointer of whatever module, and the hash that `contentHash` gives for such content. */
+function heldBy({
+  kind,
+  content,
+}: HubConfiguration): { readonly pointer: ModelPointer; readonly hash: string } | null {
+  const modules = kind === "device" ? [""] : Object.keys(content);
+  for (const module of modules) {
+    const pointer = pointerIn({ kind, content }, module);
+    if (pointer === null || typeof pointer.variant !== "string") continue;
+    const { url: _url, sizeBytes: _size, ...draft } = pointer;
+    const path = { "properties.desired.model": draft };
+    const bare =
+      kind === "device"
+        ? { ...content, ...path }
+        : { ...content, [module]: { ...record(content[module]), ...path } };
+    return { pointer, hash: shortHash(canonicalJson(bare), 16) };
+  }
+  return null;
+}
+
+/** `<namespace>.<name>`: namespaces have no dots. */
+function split(qualified: string): readonly [string, string] {
+  const dot = qualified.indexOf(".");
+  return dot < 0 ? ["", ""] : [qualified.slice(0, dot), qualified.slice(dot + 1)];
 }
 
 function isRecord(value: unknown): value is Json {

@@ -8,7 +8,7 @@ import { advance } from "./advance.ts";
 import { type Facts, factsOf } from "./facts.ts";
 import { confirmationDue } from "./judge.ts";
 import type { Problem } from "./plan.ts";
-import { recover } from "./recover.ts";
+import { contradiction, decided, recover } from "./recover.ts";
 import { NOT_ACTED, narrate, reportCleanup, reportOf, reportUnknown } from "./report.ts";
 import type { Seen } from "./seen.ts";
 import { fieldsOf, type RolloutState, stateOf } from "./state.ts";
@@ -87,7 +87,8 @@ function decideLive(seen: Seen): Chosen {
     };
   }
   const judged = factsOf(seen, before);
-  const state = advance(before, judged);
+  // What the hub contradicts does not go on: a person says which of the two counts.
+  const state = contradiction(before, seen) === null ? advance(before, judged) : decided(before, judged);
   const remembered = fieldsOf(state);
   const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
   const changed = canonicalJson(remembered) !== canonicalJson(had);

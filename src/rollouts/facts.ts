@@ -93,7 +93,7 @@ export type RollbackProgress = {
 export type Suspect = {
   readonly twin: Pick<Member, "device" | "iotEdge">;
   /** `null`: it has left the deployment, and gets nothing in place of the candidate. */
-  readonly member: Member | null;
+  readonly member: Pick<Member, "deviceClass" | "iotEdge"> | null;
 };
 
 /** After this the hub has evaluated a withdrawn condition everywhere, and a sweep of the fleet view has seen it. */
@@ -205,7 +205,7 @@ function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefi
     previousExposure: state.previousExposure,
     begunAt: state.begunAt,
     stepStarted: state.step.startedAt,
-    hearingSince: seen.hub.since,
+    hearingSince: seen.hub.twinsSince,
     isFirst: state.stable === null,
     offline: spec.offline,
     deadline: deadlineOf(seen).after,
@@ -237,12 +237,18 @@ function rollbackProgress(seen: Seen, state: RolloutState): RollbackProgress {
     if (isOnCandidate(member.pointer)) pointing.push({ twin: member, member });
     else if (isCovered && !seen.cleared.has(member.device)) unread.push({ twin: member, member });
   }
+  // What two deployments want stays what it is, but no device stays on what is taken back.
+  for (const contested of seen.contested) {
+    if (isOnCandidate(contested.pointer)) pointing.push({ twin: contested, member: contested });
+  }
   for (const leftover of seen.leftovers) {
     if (isOnCandidate(leftover.pointer)) pointing.push({ twin: leftover, member: null });
   }
   const looked = Math.min(exposed, seen.cleared.size);
   const due = unread.slice(0, Math.max(0, seen.settings.fastPathLimit - looked));
-  const swept = unread.length === 0 || seen.now - state.because.at >= SWEEP_SETTLE;
+  // While queries fail nothing is swept.
+  const sweptSince = seen.hub.reachable ? Math.max(state.because.at, seen.hub.since) : seen.now;
+  const swept = unread.length === 0 || seen.now - sweptSince >= SWEEP_SETTLE;
   return {
     targeting,
     devices: [...pointing, ...due],

@@ -17,7 +17,7 @@ import { type Clock, elapsed, type Instant } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetDevice, FleetView, TwinRef } from "../hub/hub.ts";
 import type { Resources } from "../kube/kube.ts";
 import type { Log } from "../telemetry/telemetry.ts";
-import { LABEL } from "./content.ts";
+import { LABEL, recognized } from "./content.ts";
 import { exposureIndex } from "./exposure.ts";
 import {
   conditionsToTest,
@@ -129,7 +129,7 @@ export function observeRollout(
   };
 
   function look(deployment: InferenceDeployment, now: Instant, memory: Memory): Seen {
-    const configurations = deps.configurations.list();
+    const configurations = deps.configurations.list()?.map(recognized) ?? null;
     const state = stateOf(deployment.status, now);
     const people = peopleOf(deployment);
     if (state === null || !isUnderWay(state)) memory.heard.clear();
@@ -187,9 +187,9 @@ export function observeRollout(
       known.add(id);
       const row = deps.fleet.get(id);
       const others = rivals.filter((rival) => selects(rival, device)).map(({ name }) => name);
-      if (others.length > 0)
-        contested.push({ device: id, tagged: isTagged(row, module, own), rivals: others });
-      else members.push(memberOf(device, id, row, deployment));
+      const member = memberOf(device, id, row, deployment);
+      if (others.length === 0) members.push(member);
+      else contested.push(contestedOf(member, row !== undefined, others));
     }
     const leftovers: Leftover[] = [];
     for (const row of deps.fleet.list()) {
@@ -210,13 +210,16 @@ export function observeRollout(
   ): Member {
     const module = deployment.spec.module.name;
     const slot = row?.slots[row.iotEdge ? module : ""];
+    const tagged = isTagged(row, module, qualifiedName(deployment));
+    // What the hub targets by is what the tags say, also while they lag behind the object.
+    const tags = tagged ? (row?.fleetTags ?? null) : null;
     return {
       device: id,
-      site: device.spec.site,
-      deviceClass: device.spec.deviceClass,
+      site: (tags === null ? device.spec.site : tags.site) || undefined,
+      deviceClass: tags?.class ?? device.spec.deviceClass,
       iotEdge: row?.iotEdge ?? device.spec.iotEdge,
-      bucket: bucket(id),
-      tagged: isTagged(row, module, qualifiedName(deployment)),
+      bucket: row?.fleetTags?.bucket ?? device.status?.bucket ?? bucket(id),
+      tagged,
       pointer: slot?.pointer ?? null,
       report: slot?.report ?? null,
       heardAt: slot?.heardAt ?? null,
@@ -225,22 +228,28 @@ export function observeRollout(
     };
   }
 
-  /** The fast lane: exposed devices are read at the pace of the analysis, not of the sweeps. */
+  /**
+   * The fast lane: exposed devices are read at the pace of the analysis, not of the sweeps. Protection sees by it, so it
+   * goes on for as long as twins can be read, also where queries fail and the rollout is frozen.
+   */
   async function refreshExposed(
     seen: Seen,
     state: RolloutState,
     memory: Memory,
     signal: AbortSignal,
   ): Promise<boolean> {
-    if (!isUnderWay(state) || state.phase === "Frozen" || !seen.hub.reachable) return false;
+    if (!isUnderWay(state) || !seen.hub.canReadTwins) return false;
     if (memory.refreshedAt !== null && elapsed(memory.refreshedAt, seen.now) < deps.settings.analysisInterval)
       return false;
     memory.refreshedAt = seen.now;
     const covers = exposureIndex(state.exposure);
     const module = seen.deployment.spec.module.name;
-    const exposed = seen.members
-      .filter((member) => member.tagged && covers(member))
-      .map(({ device, iotEdge }): TwinRef => ({ device, module: iotEdge ? module : null }));
+    const exposed = seen.members.filter(covers).flatMap(({ device, iotEdge, tagged }): readonly TwinRef[] => {
+      if (tagged) return [{ device, module: iotEdge ? module : null }];
+      // Not swept yet, and sweeps fail: its own twin says whether it is tagged, the next look reads its module's.
+      const isUnseen = !seen.hub.reachable && deps.fleet.get(device) === undefined;
+      return isUnseen ? [{ device, module: null }] : [];
+    });
     const from = exposed.length === 0 ? 0 : memory.cursor % exposed.length;
     const refs = [...exposed.slice(from), ...exposed.slice(0, from)].slice(0, FAST_LANE);
     memory.cursor = from + refs.length;
@@ -298,11 +307,19 @@ export async function testCondition(
   return words;
 }
 
+function contestedOf(
+  { device, deviceClass, iotEdge, tagged, pointer }: Member,
+  isKnown: boolean,
+  rivals: readonly string[],
+): Contested {
+  return { device, deviceClass, iotEdge, tagged, isKnown, pointer, rivals };
+}
+
 function isTagged(row: FleetDevice | undefined, module: string, own: string): boolean {
   return row?.fleetTags?.deployments[module] === own;
 }
 
-/** A bucket depends on the id alone, and a hash for each device and look adds up. */
+/** Of devices without a tag. It depends on the id alone, and a hash for each device and look adds up. */
 function bucketCache(salt: string): (device: string) => number {
   const known = new Map<string, number>();
   return (device) => {

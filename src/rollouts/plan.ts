@@ -83,9 +83,17 @@ export type Slot = {
   readonly target: Target;
 };
 
-/** One slot for each combination of variant and kind that members need, in a stable order. */
-export function slotsOf(seen: Seen, release: ModelRelease): readonly Slot[] {
+/**
+ * One slot for each combination of variant and kind that members need, in a stable order. Contested devices are left
+ * out, except those that are desired on one of `including`.
+ */
+export function slotsOf(
+  seen: Seen,
+  release: ModelRelease,
+  including: readonly string[] = [],
+): readonly Slot[] {
   const { deployment } = seen;
+  const except = exceptionsOf(seen, including);
   const needed = new Set(
     seen.members.map(
       (member) => `${variantFor(release.spec.variants, member.deviceClass)?.name}/${kindOf(member)}`,
@@ -105,16 +113,25 @@ export function slotsOf(seen: Seen, release: ModelRelease): readonly Slot[] {
           kind,
           variant,
           variants: release.spec.variants,
-          except: exceptionsOf(seen),
+          except,
         },
       })),
   );
 }
 
-/** Contested devices that carry our tag, and would be moved by a canary that does not name them. */
-export function exceptionsOf(seen: Seen): readonly string[] {
+/**
+ * Contested devices that carry our tag and are desired on none of these releases: a condition that does not name them
+ * would move them.
+ */
+function exceptionsOf(seen: Seen, releases: readonly string[]): readonly string[] {
+  const { namespace } = seen.deployment;
+  const deployment = qualifiedName(seen.deployment);
+  const running = new Set(releases.map((name) => qualifiedName({ namespace, name })));
   return seen.contested
-    .filter(({ tagged }) => tagged)
+    .filter(({ tagged, pointer }) => {
+      const isOn = pointer?.deployment === deployment && running.has(pointer.release);
+      return tagged && !isOn;
+    })
     .map(({ device }) => device)
     .sort()
     .slice(0, EXCEPTIONS_LIMIT);
@@ -132,7 +149,7 @@ export function stratifyFor(seen: Seen, release: ModelRelease): StratifyBy {
     module: seen.deployment.spec.module.name,
     kind: "device",
     variants: release.spec.variants,
-    except: exceptionsOf(seen),
+    except: exceptionsOf(seen, []),
   });
 }
 

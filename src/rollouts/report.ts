@@ -240,6 +240,7 @@ function tell(state: RolloutState, facts: Facts, problem: Problem | null, arriva
     stalled: true,
   });
   const matched = seen.members.length;
+  if (problem?.reason === REASONS.StateContradicted) return stuck(problem.reason, problem.message);
   switch (state.phase) {
     case "Pending": {
       const { release } = wanted.reference;

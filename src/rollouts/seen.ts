@@ -55,7 +55,12 @@ export type Leftover = {
 /** A device that another deployment selects too: neither moves it. */
 export type Contested = {
   readonly device: string;
+  readonly deviceClass: string;
+  readonly iotEdge: boolean;
   readonly tagged: boolean;
+  /** Whether the fleet view has its twin: otherwise it is not known what it runs. */
+  readonly isKnown: boolean;
+  readonly pointer: Pointed | null;
   readonly rivals: readonly string[];
 };
 
@@ -84,6 +89,7 @@ export type Seen = {
     readonly reachable: boolean;
     readonly canReadTwins: boolean;
     readonly since: Instant;
+    readonly twinsSince: Instant;
     readonly message: string;
     readonly kind?: Fault["kind"];
   };

@@ -7,8 +7,13 @@ import type { Kind } from "./seen.ts";
 // Target conditions: a WHERE expression over tags, with AND, OR, comparisons and single quotes only. `IN`, double
 // quotes and functions are refused by the hub. Every value is quoted here, and nowhere else.
 
+export const BUCKET = "tags.edgefleet.bucket";
+export const CLASS = "tags.edgefleet.class";
+export const SITE = "tags.edgefleet.site";
+export const DEVICE = "deviceId";
+
 /** Valid, and true for no device: buckets begin at 0. */
-export const NOBODY = "tags.edgefleet.bucket < 0";
+export const NOBODY = `${BUCKET} < 0`;
 
 /** Above this the hub's own metric query, which contains the condition, comes near its limit of 8192 characters. */
 export const CONDITION_LIMIT = 6000;
@@ -25,20 +30,33 @@ export type Target = {
   /** The variant that the condition is for, and all variants of its release. */
   readonly variant: Variant;
   readonly variants: readonly Variant[];
-  /** Devices that a new release must not move. */
+  /** Devices that another deployment wants too, and that run something else: they are not moved. */
   readonly except: readonly string[];
 };
 
 /** Every device of the deployment that the variant is for. */
 export function stableCondition(target: Target): string {
-  return and([...ownTag(target), ...classClause(target)]);
+  return and([...ownTag(target), ...classClause(target), ...exceptions(target)]);
+}
+
+/** Devices that keep what they run, one by one. */
+export function keptCondition(
+  target: Pick<Target, "deployment" | "module" | "kind">,
+  kept: readonly string[],
+): string {
+  return and([...ownTag(target), or(kept.map((device) => `${DEVICE} = ${quoted(device)}`))]);
+}
+
+/** Whether the condition names the devices that it is for: they keep what others no longer run. */
+export function isKept(condition: string): boolean {
+  return condition.includes(`${DEVICE} = '`);
 }
 
 /** The devices among them that the exposure covers; `NOBODY` where it covers none. */
 export function candidateCondition(target: Target, exposure: readonly StratumExposure[]): string {
   const strata = exposure.filter((stratum) => stratum.threshold > 0 && concerns(target, stratum));
   if (strata.length === 0) return NOBODY;
-  const except = target.except.map((device) => `deviceId != ${quoted(device)}`);
+  const except = exceptions(target);
   const all = strata.some(
     ({ site, deviceClass, threshold }) =>
       site === undefined && deviceClass === undefined && threshold >= BUCKETS,
@@ -79,7 +97,15 @@ function concerns(target: Target, { deviceClass }: StratumExposure): boolean {
   return deviceClass === undefined || variantFor(target.variants, deviceClass)?.name === target.variant.name;
 }
 
-function ownTag({ deployment, module, kind }: Target): readonly string[] {
+function exceptions({ except }: Pick<Target, "except">): readonly string[] {
+  return except.map((device) => `${DEVICE} != ${quoted(device)}`);
+}
+
+function ownTag({
+  deployment,
+  module,
+  kind,
+}: Pick<Target, "deployment" | "module" | "kind">): readonly string[] {
   return [
     `tags.edgefleet.deployments.${pathPart(module)} = ${quoted(deployment)}`,
     `tags.edgefleet.iotEdge = ${kind === "edge"}`,
@@ -88,17 +114,23 @@ function ownTag({ deployment, module, kind }: Target): readonly string[] {
 
 function classClause({ variant, variants }: Target): readonly string[] {
   const own = variant.deviceClasses ?? [];
-  if (own.length > 0) return [or(own.map((name) => `tags.edgefleet.class = ${quoted(name)}`))];
+  if (own.length > 0) return [or(own.map((name) => `${CLASS} = ${quoted(name)}`))];
   const others = variants.flatMap(({ deviceClasses }) => deviceClasses ?? []);
-  return others.map((name) => `tags.edgefleet.class != ${quoted(name)}`);
+  return others.map((name) => `${CLASS} != ${quoted(name)}`);
 }
 
 function stratumClause({ site, deviceClass, threshold }: StratumExposure): string {
   return and([
-    ...(deviceClass === undefined ? [] : [`tags.edgefleet.class = ${quoted(deviceClass)}`]),
-    ...(site === undefined ? [] : [`tags.edgefleet.site = ${quoted(site)}`]),
-    `tags.edgefleet.bucket < ${threshold}`,
+    ...(deviceClass === undefined ? [] : [`${CLASS} = ${quoted(deviceClass)}`]),
+    ...(site === undefined ? [] : [`${SITE} = ${quoted(site)}`]),
+    `${BUCKET} < ${threshold}`,
   ]);
+}
+
+/** What all alternatives have in common, and one of the alternatives; none of either selects no device. */
+export function printed(common: readonly string[], alternatives: readonly (readonly string[])[]): string {
+  if (common.length === 0 && alternatives.length === 0) return NOBODY;
+  return and([...common, ...(alternatives.length === 0 ? [] : [or(alternatives.map(and))])]);
 }
 
 function and(clauses: readonly string[]): string {
@@ -111,7 +143,7 @@ function or(clauses: readonly string[]): string {
   return `(${clauses.map((clause) => (clause.includes(" AND ") ? `(${clause})` : clause)).join(" OR ")})`;
 }
 
-function quoted(value: string): string {
+export function quoted(value: string): string {
   return `'${value.replaceAll("'", "''")}'`;
 }
 

@@ -77,7 +77,16 @@ export const METRICS = {
     labels: ["class", "lane"],
     buckets: SLOW,
   },
-  edgefleet_hub_reachable: { type: "gauge", help: "1 while the IoT Hub answers, else 0.", labels: [] },
+  edgefleet_hub_reachable: {
+    type: "gauge",
+    help: "1 while both queries and twins of the IoT Hub can be read, else 0.",
+    labels: [],
+  },
+  edgefleet_hub_readable: {
+    type: "gauge",
+    help: "1 while this kind of read is answered by the IoT Hub, else 0.",
+    labels: ["kind"],
+  },
   edgefleet_hub_configurations: {
     type: "gauge",
     help: "Configurations on the IoT Hub, ours and others'; the hub has room for 100.",

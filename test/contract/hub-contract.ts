@@ -258,7 +258,7 @@ export function hubContract(name: string, makeHub: () => Promise<HubSubject>): v
         expect(got(await hub.testCondition("properties.desired.x = 1", signal))).toMatch(/\w/);
       });
       test("are so many and no more: a full hub says that it is full", async () => {
-        const room = subject.capacity - got(await hub.listConfigurations(signal)).length;
+        const room = subject.capacity - got(await hub.listConfigurations("normal", signal)).length;
         const made = [];
         for (let index = 0; index < room; index += 1) {
           const wanted = deviceConfiguration(`full-${index}`, {
@@ -280,7 +280,7 @@ export function hubContract(name: string, makeHub: () => Promise<HubSubject>): v
       });
 
       async function find(id: string) {
-        return got(await hub.listConfigurations(signal)).find((one) => one.id === id);
+        return got(await hub.listConfigurations("normal", signal)).find((one) => one.id === id);
       }
     });
 

@@ -61,7 +61,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
   const rows = new Map<string, FleetDevice>();
   const changed: ((device: string) => void)[] = [];
   const turned: (() => void)[] = [];
-  let health = { reachable: true, canReadTwins: true, since: start, message: "" };
+  let health = { reachable: true, canReadTwins: true, since: start, twinsSince: start, message: "" };
   let counter = 0;
 
   const nameOf = ({ device, module }: TwinRef) => `${device}/${module ?? ""}`;
@@ -210,7 +210,13 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
       for (const device of rows.keys()) for (const listener of changed) listener(device);
     },
     setReachable: (reachable, at) => {
-      health = { reachable, canReadTwins: reachable, since: at, message: reachable ? "" : "no route" };
+      health = {
+        reachable,
+        canReadTwins: reachable,
+        since: at,
+        twinsSince: at,
+        message: reachable ? "" : "no route",
+      };
       for (const listener of turned) listener();
     },
     picture: () => ({

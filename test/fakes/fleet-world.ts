@@ -106,6 +106,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
   let rows = new Map<string, FleetDevice>();
   let listed: readonly Configuration[] | null = null;
   let outage: { readonly since: number; readonly message: string } | null = null;
+  /** Queries fail, and nothing else does: no sweep ends, twins can be read and written. */
+  let blindness: { readonly since: number; readonly message: string } | null = null;
   let reachableSince = instant(now);
   let hasChanged = true;
   let truthVersion = 0;
@@ -437,10 +439,16 @@ export function createFleetWorld(options: WorldOptions = {}) {
   const fleet: FleetView = {
     get: (device) => rows.get(device),
     list: () => rows.values(),
-    health: () =>
-      outage === null
-        ? { reachable: true, canReadTwins: true, since: reachableSince, message: "" }
-        : { reachable: false, canReadTwins: false, since: instant(outage.since), message: outage.message },
+    health: () => {
+      if (outage !== null) {
+        const since = instant(outage.since);
+        return { reachable: false, canReadTwins: false, since, twinsSince: since, message: outage.message };
+      }
+      const seeing = { canReadTwins: true, twinsSince: reachableSince };
+      return blindness === null
+        ? { ...seeing, reachable: true, since: reachableSince, message: "" }
+        : { ...seeing, reachable: false, since: instant(blindness.since), message: blindness.message };
+    },
     onChange: () => undefined,
     onHealth: () => undefined,
     note: (twin) => {
@@ -491,7 +499,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
       if (outage === null) for (const state of hubDevices.values()) stepDevice(state);
       if (outage === null && now >= sweepAt) {
         sweepAt = now + sweep;
-        sweepNow();
+        if (blindness === null) sweepNow();
+        else listed = [...configurations.values()];
       }
     },
     /** Whether anything changed that triggers a reconcile; asking resets it. */
@@ -507,9 +516,14 @@ export function createFleetWorld(options: WorldOptions = {}) {
       outage = { since: now, message };
       hasChanged = true;
     },
+    failQueries: (message = "queries fail (429); twins can be read"): void => {
+      blindness = { since: now, message };
+      hasChanged = true;
+    },
     mendHub: (): void => {
       if (outage !== null) reachableSince = instant(now);
       outage = null;
+      blindness = null;
       // The first thing a view does is to look.
       sweepAt = now;
       hasChanged = true;
@@ -529,6 +543,14 @@ export function createFleetWorld(options: WorldOptions = {}) {
       /** Puts a configuration of somebody else on the hub. */
       addConfiguration: (configuration: Configuration): void =>
         void configurations.set(configuration.id, configuration),
+      /** A configuration is edited, or (`null`) removed, behind our back. */
+      editConfiguration: (id: string, change: Partial<Configuration> | null): void => {
+        const had = configurations.get(id);
+        if (had === undefined) throw new Error(`no configuration ${id}`);
+        if (change === null) configurations.delete(id);
+        else configurations.set(id, { ...had, ...change, etag: `edited ${had.etag}` });
+        changed();
+      },
       pointers: (): ReadonlyMap<string, ModelPointer | null> =>
         new Map(
           [...hubDevices.values()].map((state) => [

@@ -531,7 +531,7 @@ test("an object that lost its status finds out from the hub what is stable", asy
   expect(story.status()).toMatchObject({
     stable: { release: "v1" },
     candidate: { release: "v2" },
-    step: { index: 0 },
+    step: { index: 1 },
   });
   await story.runUntil(phaseIs("Completed", "v2"), minutes(60));
   await expectQuiet(story);

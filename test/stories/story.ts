@@ -161,7 +161,9 @@ export function createStory(given: StoryOptions = {}) {
 
     // A candidate is not widened while nothing can be seen.
     if (status.phase === "Frozen") {
-      if (frozenWidth !== null) must(targeted.size <= frozenWidth, "the candidate was widened while frozen");
+      // Devices that join fall under the condition that there is, until it is narrowed.
+      const isWider = frozenWidth !== null && targeted.size > frozenWidth;
+      must(isFluid || !isWider, "the candidate was widened while frozen");
       frozenWidth = targeted.size;
     } else frozenWidth = null;
 
