@@ -29,6 +29,7 @@ export const REASONS = {
   // ModelRelease
   BlobFound: "BlobFound",
   BlobMissing: "BlobMissing",
+  BlobReplaced: "BlobReplaced",
   StoreUnavailable: "StoreUnavailable",
   StoreDenied: "StoreDenied",
   VerificationPassed: "VerificationPassed",

@@ -106,8 +106,9 @@ async function downloads(
     const made = await signed(reference);
     return made.ok ? ok({ ...made.value, name: shown(reference) }) : made;
   };
-  const model = await signed({ ...start.variant, sizeBytes: start.sizeBytes });
-  if (!model.ok) return model;
+  const signedModel = await signed({ ...start.variant, sizeBytes: start.sizeBytes });
+  if (!signedModel.ok) return signedModel;
+  const model = ok({ ...signedModel.value, ...(start.etag === "" ? {} : { etag: start.etag }) });
   const set = seen.release.spec.verification?.golden;
   const golden =
     set === undefined || start.goldenSizeBytes === null

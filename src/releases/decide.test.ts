@@ -9,7 +9,7 @@ import type { BlobSeen, ReportSeen, VariantSeen } from "./seen.ts";
 
 const NOW = instant(Date.UTC(2026, 0, 1));
 const FP32 = variant("fp32");
-const FOUND: BlobSeen = { kind: "found", sizeBytes: 100 };
+const FOUND: BlobSeen = { kind: "found", sizeBytes: 100, etag: '"1"' };
 const MISSING: BlobSeen = { kind: "missing" };
 const AWAY: BlobSeen = { kind: "unreadable", fault: { kind: "unavailable", message: "timeout" } };
 const BASE: VariantStatus = {
@@ -112,6 +112,7 @@ test("a verdict comes with its evidence", () => {
       name: "fp32",
       digest: FP32.digest,
       sizeBytes: 100,
+      etag: '"1"',
       verdict: "Failed",
       reason: "AccuracyTooLow",
       message: "0.5 < 0.95",

@@ -23,6 +23,8 @@ export type Start = {
   /** `again`: a verdict stands, and others may go first. */
   readonly urgency: "new" | "again";
   readonly sizeBytes: number;
+  /** State of the model's blob that is verified. */
+  readonly etag: string;
   /** `null`: the release has no golden set. */
   readonly goldenSizeBytes: number | null;
   /** `null`: nothing to compare with. */
@@ -267,7 +269,8 @@ function planStart(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
       variant,
       key,
       urgency: one.standing === null ? "new" : "again",
-      sizeBytes: sizeOf(blob) ?? one.had?.sizeBytes ?? 0,
+      sizeBytes: sizeOf(blob) ?? 0,
+      etag: blob.kind === "found" ? blob.etag : "",
       goldenSizeBytes: goldenBlob === undefined ? null : (sizeOf(golden) ?? 0),
       parity: sized(parity),
       variantParity: sized(variantParity),
@@ -390,7 +393,7 @@ function wordsOf(source: "store" | "verifier", fault: Fault): string {
     : `the verifier does not answer (${words}); tried again by itself`;
 }
 
-type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "goldenDigest" | "comparedWith">;
+type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "etag" | "goldenDigest" | "comparedWith">;
 
 function baseOf(seen: ReleaseSeen, one: OpenSeen): Base {
   const blob = one.kind === "waiting" ? null : one.blob;
@@ -401,6 +404,7 @@ function baseOf(seen: ReleaseSeen, one: OpenSeen): Base {
     name: one.variant.name,
     digest: one.variant.digest,
     ...(sizeBytes === null || sizeBytes === undefined ? {} : { sizeBytes }),
+    ...(blob?.kind === "found" ? { etag: blob.etag } : {}),
     ...(goldenDigest === null ? {} : { goldenDigest }),
     ...comparisonOf(seen, one),
   };

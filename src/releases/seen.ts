@@ -13,7 +13,7 @@ import type { Reference } from "./references.ts";
 export type BlobSeen =
   /** Nothing depends on it in this pass. */
   | { readonly kind: "unasked" }
-  | { readonly kind: "found"; readonly sizeBytes: number }
+  | { readonly kind: "found"; readonly sizeBytes: number; readonly etag: string }
   | { readonly kind: "missing" }
   | { readonly kind: "unreadable"; readonly fault: Fault };
 

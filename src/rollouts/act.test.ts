@@ -12,6 +12,7 @@ import type { RolloutState } from "./state.ts";
 import { NOBODY } from "./target.ts";
 
 const signal = new AbortController().signal;
+type Create = Extract<Action, { readonly kind: "create" }>;
 
 const rollingBack: RolloutState & { readonly phase: "RollingBack" } = {
   quarantined: [],
@@ -28,6 +29,34 @@ function begin() {
   const world = createFleetWorld();
   const memories = createMemories();
   return { world, memories, act: actOnRollout({ ...world, log: createFakeLog() }, memories) };
+}
+
+function createOf(change: Partial<Create> = {}): Create {
+  return {
+    kind: "create",
+    id: "ef-other",
+    configurationKind: "edge",
+    track: "stable",
+    labels: {},
+    condition: NOBODY,
+    module: { name: "inference" },
+    pointer: {
+      contract: 1,
+      deployment: "plant-a.resnet",
+      release: "plant-a.v1",
+      name: "resnet50",
+      version: "v1",
+      variant: "fp32",
+      digest: "sha256:0",
+      executionProvider: "cpu",
+      config: {},
+    },
+    blob: { container: "models", path: "m.onnx" },
+    etag: null,
+    expiresAt: NOW,
+    above: [],
+    ...change,
+  };
 }
 
 test("a twin that was read while a configuration still targeted it is read again", async () => {
@@ -65,30 +94,7 @@ test("devices cleared in one rollback are not cleared in the next", () => {
 test("two rollouts that act at once do not choose the same priority", async () => {
   const { world, act } = begin();
   const seen = look();
-  const other: Action = {
-    kind: "create",
-    id: "ef-other",
-    configurationKind: "edge",
-    track: "stable",
-    labels: {},
-    condition: NOBODY,
-    module: { name: "inference" },
-    pointer: {
-      contract: 1,
-      deployment: "plant-a.resnet",
-      release: "plant-a.v1",
-      name: "resnet50",
-      version: "v1",
-      variant: "fp32",
-      digest: "sha256:0",
-      executionProvider: "cpu",
-      config: {},
-    },
-    blob: { container: "models", path: "m.onnx" },
-    sizeBytes: null,
-    expiresAt: NOW,
-    above: [],
-  };
+  const other = createOf({ id: "ef-other" });
   const done = await Promise.all([
     act(seen, [other], null, signal),
     act(seen, [{ ...other, id: "ef-another" }], null, signal),
@@ -105,4 +111,24 @@ test("the first action that fails is the last that is tried", async () => {
   const done = await act(look(), [{ kind: "createBase" }, remove], null, signal);
   expect(done).toEqual({ ok: false, error: { kind: "unavailable", message: "503" } });
   expect(world.calls.made()).toEqual(["configurations.create"]);
+});
+
+test.each([
+  ["is gone", null, "BlobMissing"],
+  ["is another one than was verified", { sizeBytes: 3, etag: "2" }, "BlobReplaced"],
+])("no URL is made for a blob that %s, and nothing is created", async (_what, found, reason) => {
+  const world = createFleetWorld();
+  const signed: unknown[] = [];
+  const store = {
+    stat: async () => ({ ok: true, value: found }) as const,
+    readUrl: async (...asked: readonly unknown[]) => {
+      signed.push(asked);
+      return { ok: true, value: { url: "https://store.invalid/m", expiresAt: NOW } } as const;
+    },
+  };
+  const act = actOnRollout({ ...world, store, log: createFakeLog() }, createMemories());
+  const done = await act(look(), [createOf({ etag: "1" })], null, signal);
+  expect(done).toMatchObject({ ok: true, value: { reason } });
+  expect(signed).toEqual([]);
+  expect(world.truth.configurations()).toEqual([]);
 });

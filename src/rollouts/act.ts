@@ -5,7 +5,7 @@ import { redacted } from "../base/redact.ts";
 import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
 import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration } from "../hub/hub.ts";
 import { eachLimited } from "../runtime/each-limited.ts";
-import type { ModelStore } from "../store/store.ts";
+import type { BlobFacts, ModelStore } from "../store/store.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import type { Action } from "./actions.ts";
 import { BASE_CONDITION, BASE_CONTENT, BASE_ID, contentOf, exactPatch, LABEL, pointedIn } from "./content.ts";
@@ -96,17 +96,14 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   async function create(action: Create, signal: AbortSignal): Attempt<Problem | null> {
     const refused = await refusal(action.condition, signal);
     if (!refused.ok || refused.value !== null) return refused;
-    const size = await sizeOf(action, signal);
-    if (!size.ok) return size;
-    if (size.value === null) {
-      return ok({
-        reason: REASONS.BlobMissing,
-        message: `there is no blob ${action.blob.container}/${action.blob.path} for devices to download`,
-      });
-    }
+    // One look at the store for each configuration: the verdict is about a blob that may be another one by now.
+    const blob = await deps.store.stat(action.blob, signal);
+    if (!blob.ok) return blob;
+    const unfit = blobProblem(action, blob.value);
+    if (blob.value === null || unfit !== null) return ok(unfit);
     const link = await deps.store.readUrl(action.blob, action.expiresAt, signal);
     if (!link.ok) return link;
-    const pointer: ModelPointer = { ...action.pointer, sizeBytes: size.value, url: link.value.url };
+    const pointer: ModelPointer = { ...action.pointer, sizeBytes: blob.value.sizeBytes, url: link.value.url };
     return await withPriority(BANDS[action.track], action.above, (priority) =>
       deps.configurations.create(
         {
@@ -179,12 +176,6 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     });
   }
 
-  async function sizeOf(action: Create, signal: AbortSignal): Attempt<number | null> {
-    if (action.sizeBytes !== null) return ok(action.sizeBytes);
-    const facts = await deps.store.stat(action.blob, signal);
-    return facts.ok ? ok(facts.value?.sizeBytes ?? null) : facts;
-  }
-
   /** The fast path: twins are independent of each other, so one that changed meanwhile does not stop the rest. */
   async function restoreAll(
     restores: readonly Restore[],
@@ -240,6 +231,21 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   function find(id: string) {
     return deps.configurations.list()?.find((configuration) => configuration.id === id);
   }
+}
+
+/** Why devices are not given this blob; `null`: it is the one that was verified. */
+function blobProblem({ blob, etag }: Create, found: BlobFacts | null): Problem | null {
+  const name = `${blob.container}/${blob.path}`;
+  if (found === null)
+    return {
+      reason: REASONS.BlobMissing,
+      message: `there is no blob ${name} for devices to download: upload it again`,
+    };
+  if (etag === null || found.etag === etag) return null;
+  return {
+    reason: REASONS.BlobReplaced,
+    message: `blob ${name} was replaced after it was verified: give new bytes a new release, or have this one verified again by the annotation edgefleet.dev/reverify on its ModelRelease`,
+  };
 }
 
 type Stride = Exclude<Action, Restore> | { readonly kind: "restores"; readonly restores: readonly Restore[] };

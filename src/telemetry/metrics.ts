@@ -210,7 +210,7 @@ export const VERIFIER_METRICS = {
   },
   edgefleet_verifier_cache_requests_total: {
     type: "counter",
-    help: "Files asked of the cache: hit, miss (downloaded into it), noRoom (downloaded beside it) or damaged.",
+    help: "Files asked of the cache: hit, miss (downloaded into it), noRoom (downloaded beside it), unconfirmed (the same bytes, from another blob: read again) or damaged.",
     labels: ["result"],
   },
   edgefleet_verifier_cache_evictions_total: {
