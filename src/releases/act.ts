@@ -6,6 +6,7 @@ import type {
   Verification,
 } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
+import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import type { FullReport } from "../api/verification-report.ts";
 import { redacted } from "../base/redact.ts";
 import { type Attempt, type Fault, ok } from "../base/result.ts";
@@ -145,7 +146,7 @@ async function saveAll(
 
 async function saveOne(
   deps: ActDeps,
-  { release, now }: ReleaseSeen,
+  { release, grant, now }: ReleaseSeen,
   had: VariantStatus,
   signal: AbortSignal,
 ): Promise<Saved> {
@@ -156,6 +157,11 @@ async function saveOne(
     container: blob.container,
     path: `${blob.path}.verification/${key.slice(0, 12)}.${ending}`,
   });
+  if (!mayUseBlob(grant, beside("json")))
+    return troubled(REASONS.NotPermitted, (had.reportTrouble?.attempts ?? 0) + 1, null, [
+      blobRefusal(release.namespace, grant, beside("json")),
+      "then ask for another verification",
+    ]);
   const found = await deps.verifier.report(key as VerificationKey, signal);
   if (!found.ok) return failed(had, now, "verifier", found.error);
   if (found.value === null) return lost(had);

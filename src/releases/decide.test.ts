@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { GOLDEN, modelRelease, releaseSpec, variant } from "../../test/builders/releases.ts";
 import type { ModelRelease, VariantStatus } from "../api/model-release.ts";
+import { OPEN_GRANT } from "../api/tenancy.ts";
 import { digestOf } from "../base/digest.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
 import { stands, statusOf } from "./binding.ts";
@@ -46,7 +47,7 @@ function asked(
 }
 
 function plan(seen: VariantSeen, release = modelRelease()) {
-  const [only] = decideRelease({ now: NOW, release, variants: [seen] }).variants;
+  const [only] = decideRelease({ now: NOW, release, grant: OPEN_GRANT, variants: [seen] }).variants;
   return only!;
 }
 

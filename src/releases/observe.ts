@@ -10,6 +10,7 @@ import type {
 } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
+import type { Grant, GrantOf } from "../api/tenancy.ts";
 import { type Attempt, ok } from "../base/result.ts";
 import { type Clock, type Instant, instantOf, timestampOf } from "../base/time.ts";
 import type { Resources } from "../kube/kube.ts";
@@ -17,6 +18,7 @@ import type { ModelStore } from "../store/store.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
 import { checksOf, stands, statusOf } from "./binding.ts";
 import { type Due, dueOf, requestOf } from "./due.ts";
+import { filesRefusal, referencesRefusal } from "./permitted.ts";
 import { type Reference, type References, referencesOf } from "./references.ts";
 import type {
   BlobSeen,
@@ -51,6 +53,7 @@ export type ObserveDeps = {
   readonly verifier: Pick<Verifier, "look" | "version">;
   readonly turns: Turns;
   readonly keyOf: KeyOf;
+  readonly grants: GrantOf;
   readonly clock: Pick<Clock, "now">;
 };
 
@@ -63,19 +66,30 @@ export function observeRelease(deps: ObserveDeps) {
     const release = deps.releases.get(key);
     if (release === undefined || release.deleting) return ok(null);
     const now = deps.clock.now();
+    const grant = deps.grants(release.namespace);
     const variants: VariantSeen[] = [];
     for (const variant of release.spec.variants)
-      variants.push(await lookAtVariant({ ...deps, version }, { release, variant, now }, signal));
-    return ok({ now, release, variants });
+      variants.push(await lookAtVariant({ ...deps, version }, { release, grant, variant, now }, signal));
+    return ok({ now, release, grant, variants });
   };
 }
 
 type Looking = ObserveDeps & { readonly version: VersionReader };
-type Subject = { readonly release: ModelRelease; readonly variant: Variant; readonly now: Instant };
+type Subject = {
+  readonly release: ModelRelease;
+  readonly grant: Grant;
+  readonly variant: Variant;
+  readonly now: Instant;
+};
 
 async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSignal): Promise<VariantSeen> {
-  const { release, variant } = subject;
+  const { release, grant, variant } = subject;
   const had = statusOf(release, variant);
+  const message = filesRefusal(grant, release, variant);
+  if (message !== null) {
+    deps.turns.release(release.key, variant.name);
+    return { kind: "refused", variant, had, standing: null, message };
+  }
   if (had === null || !stands(had)) return await lookAtOpen(deps, subject, { had, standing: null }, signal);
   const again = had.reverification;
   if (again !== undefined) {
@@ -154,16 +168,21 @@ async function lookAtOpen(
   open: Open,
   signal: AbortSignal,
 ): Promise<VariantSeen> {
-  const { release, variant } = subject;
+  const { release, grant, variant } = subject;
   const { had } = open;
   const waiting = waitOf(deps, subject, open);
   if (waiting !== null) return waiting;
 
+  const others = deps.releases.list(release.namespace);
+  const references = referencesOf(release, variant, had?.comparedWith ?? null, others);
+  const refused = references.kind === "missing" ? null : referencesRefusal(grant, release, references);
+  if (refused !== null) {
+    deps.turns.release(release.key, variant.name);
+    return { kind: "refused", variant, ...open, message: refused };
+  }
   // The question is about this blob in this state: as it was when the verification began, and as it is before.
   const known = blobUnderWay(had);
   const blob = known ?? (await stat(deps, variant.blob, signal));
-  const others = deps.releases.list(release.namespace);
-  const references = referencesOf(release, variant, had?.comparedWith ?? null, others);
   if (references.kind === "missing")
     return { kind: "unresolved", variant, ...open, message: references.message, blob };
 

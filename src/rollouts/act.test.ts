@@ -2,6 +2,7 @@ import { expect, test } from "vitest";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import { createFleetWorld } from "../../test/fakes/fleet-world.ts";
 import { look, NOW, releaseNamed } from "../../test/stories/seen.ts";
+import { grantOf } from "../api/tenancy.ts";
 import { actOnRollout } from "./act.ts";
 import type { Action } from "./actions.ts";
 import { BASE_ID, LABEL } from "./content.ts";
@@ -130,5 +131,14 @@ test.each([
   const done = await act(look(), [createOf({ etag: "1" })], null, signal);
   expect(done).toMatchObject({ ok: true, value: { reason } });
   expect(signed).toEqual([]);
+  expect(world.truth.configurations()).toEqual([]);
+});
+
+test("no URL is made, and nothing is looked at, for a blob that the namespace may not use", async () => {
+  const { world, act } = begin();
+  const grant = grantOf({ "edgefleet.dev/blob-prefixes": "models/team-a/" });
+  const done = await act(look({ grant }), [createOf()], null, signal);
+  expect(done).toMatchObject({ ok: true, value: { reason: "NotPermitted" } });
+  expect(world.calls.made().filter((call) => call.startsWith("store."))).toEqual([]);
   expect(world.truth.configurations()).toEqual([]);
 });

@@ -1,6 +1,7 @@
 import type { ModelPointer } from "../api/device-contract.ts";
 import { qualifiedName } from "../api/membership.ts";
 import { REASONS } from "../api/reasons.ts";
+import { mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
 import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration } from "../hub/hub.ts";
@@ -10,7 +11,7 @@ import type { Log } from "../telemetry/telemetry.ts";
 import type { Action } from "./actions.ts";
 import { BASE_CONDITION, BASE_CONTENT, BASE_ID, contentOf, exactPatch, LABEL, pointedIn } from "./content.ts";
 import { clearedIn, type Memories, testCondition } from "./observe.ts";
-import type { Problem } from "./plan.ts";
+import { notPermitted, type Problem } from "./plan.ts";
 import { BANDS, priorityFor } from "./priority.ts";
 import type { Seen } from "./seen.ts";
 import type { RolloutState } from "./state.ts";
@@ -64,7 +65,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   ): Attempt<Problem | null> {
     switch (action.kind) {
       case "create":
-        return await create(action, signal);
+        return await create(action, seen, signal);
       case "createBase":
         return await createBase(signal);
       case "retarget": {
@@ -93,7 +94,9 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     }
   }
 
-  async function create(action: Create, signal: AbortSignal): Attempt<Problem | null> {
+  async function create(action: Create, seen: Seen, signal: AbortSignal): Attempt<Problem | null> {
+    // A URL is the right to read: none is made, and nothing is looked at, outside of what the namespace may use.
+    if (!mayUseBlob(seen.grant, action.blob)) return ok(notPermitted(seen, action.blob));
     const refused = await refusal(action.condition, signal);
     if (!refused.ok || refused.value !== null) return refused;
     // One look at the store for each configuration: the verdict is about a blob that may be another one by now.

@@ -1,6 +1,7 @@
 import { isEmptySelector, qualifiedName } from "../api/membership.ts";
-import { type ModelRelease, type Variant, variantFor } from "../api/model-release.ts";
+import { type BlobReference, type ModelRelease, type Variant, variantFor } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
+import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { devices } from "./cohort.ts";
 import { contentHash, LABEL, pointerDraft } from "./content.ts";
@@ -185,6 +186,16 @@ export function releaseProblem(seen: Seen, release: ModelRelease): Problem | nul
     reason: REASONS.NoVariant,
     message: `release ${release.name} has no variant for ${counts}; add one in a new release, or narrow the selector`,
   };
+}
+
+/** Why devices may not be given the files of this release; `null`: they may. */
+export function permissionProblem(seen: Seen, release: ModelRelease): Problem | null {
+  const refused = release.spec.variants.find(({ blob }) => !mayUseBlob(seen.grant, blob));
+  return refused === undefined ? null : notPermitted(seen, refused.blob);
+}
+
+export function notPermitted({ deployment, grant }: Seen, blob: BlobReference): Problem {
+  return { reason: REASONS.NotPermitted, message: blobRefusal(deployment.namespace, grant, blob) };
 }
 
 export function classesWithoutVariant(

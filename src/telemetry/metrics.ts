@@ -100,6 +100,11 @@ export const METRICS = {
     help: "EdgeDevices by what their conditions say.",
     labels: ["condition", "status"],
   },
+  edgefleet_deletions_paused: {
+    type: "gauge",
+    help: "EdgeDevices whose deletion waits for a person, because too many would go at once.",
+    labels: [],
+  },
   // releases
   edgefleet_releases: { type: "gauge", help: "ModelReleases by verdict.", labels: ["verdict"] },
   edgefleet_verifications_total: {
