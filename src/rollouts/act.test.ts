@@ -2,13 +2,13 @@ import { expect, test } from "vitest";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import { createFleetWorld } from "../../test/fakes/fleet-world.ts";
 import { look, NOW, releaseNamed } from "../../test/stories/seen.ts";
-import { grantOf } from "../api/tenancy.ts";
+import { type Grant, grantOf, OPEN_GRANT } from "../api/tenancy.ts";
 import { actOnRollout } from "./act.ts";
 import type { Action } from "./actions.ts";
 import { BASE_ID, LABEL } from "./content.ts";
 import { everybody } from "./exposure.ts";
 import { clearedIn, createMemories } from "./observe.ts";
-import { referenceOf } from "./plan.ts";
+import { fullProblem, referenceOf } from "./plan.ts";
 import type { RolloutState } from "./state.ts";
 import { NOBODY } from "./target.ts";
 
@@ -141,4 +141,25 @@ test("no URL is made, and nothing is looked at, for a blob that the namespace ma
   expect(done).toMatchObject({ ok: true, value: { reason: "NotPermitted" } });
   expect(world.calls.made().filter((call) => call.startsWith("store."))).toEqual([]);
   expect(world.truth.configurations()).toEqual([]);
+});
+
+test("who fills the hub is named to its own namespace, and to one tenant alone", () => {
+  const full = (grant: Grant) => {
+    const others = Array.from({ length: 3 }, (_, index) => ({
+      ...{
+        id: `other-${index}`,
+        kind: "edge" as const,
+        priority: index,
+        targetCondition: "",
+        content: {},
+        etag: "1",
+      },
+      labels: { [LABEL.namespace]: "team-b", [LABEL.name]: "secret-name" },
+    }));
+    return fullProblem(look({ grant, configurations: others, settings: { hubConfigurationLimit: 3 } }), 1)
+      ?.message;
+  };
+  expect(full(OPEN_GRANT)).toContain("team-b/secret-name (3)");
+  expect(full(grantOf({}))).toContain("other namespaces (3)");
+  expect(full(grantOf({}))).not.toMatch(/team-b|secret-name/);
 });

@@ -241,7 +241,7 @@ export function fullProblem(seen: Seen, more: number): Problem | null {
   if (more === 0 || all.length + more <= limit) return null;
   return {
     reason: REASONS.HubFull,
-    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(all)}. Remove some that nobody needs, and it goes on by itself`,
+    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(seen, all)}. Remove some that nobody needs, and it goes on by itself`,
   };
 }
 
@@ -253,10 +253,10 @@ export function ownConfigurations(seen: Seen): readonly HubConfiguration[] {
   );
 }
 
-function ownersText(configurations: readonly HubConfiguration[]): string {
+function ownersText(seen: Seen, configurations: readonly HubConfiguration[]): string {
   const owners = new Map<string, number>();
   for (const { labels } of configurations) {
-    const owner = ownerText(labels);
+    const owner = ownerText(seen, labels);
     owners.set(owner, (owners.get(owner) ?? 0) + 1);
   }
   const sorted = [...owners].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
@@ -264,8 +264,11 @@ function ownersText(configurations: readonly HubConfiguration[]): string {
   return [...shown, ...(sorted.length > 10 ? [`${sorted.length - 10} more owners`] : [])].join(", ");
 }
 
-function ownerText(labels: HubConfiguration["labels"]): string {
+function ownerText({ deployment, grant }: Seen, labels: HubConfiguration["labels"]): string {
   if (labels[LABEL.base] !== undefined) return "the base deployment";
   const namespace = labels[LABEL.namespace];
+  // What other tenants call their objects is theirs.
+  if (!grant.isOpen && namespace !== undefined && namespace !== deployment.namespace)
+    return "other namespaces";
   return namespace === undefined ? "others" : `${namespace}/${labels[LABEL.name]}`;
 }
