@@ -66,3 +66,27 @@ test("the help names every setting and both secrets", () => {
   for (const name of ["--hub-host", "--verifier-socket", "--salt", "EDGEFLEET_HUB_CONNECTION_STRING"])
     expect(parsed.text).toContain(name);
 });
+
+test.each([
+  [[], "annotated"],
+  [["--namespaces", "plant-a"], "open"],
+  [["--namespaces", "plant-a,plant-a"], "open"],
+  [["--namespaces", "plant-a,plant-b"], "annotated"],
+  [["--namespaces", "plant-a,plant-b", "--tenancy", "open"], "open"],
+  [["--namespaces", "plant-a", "--tenancy", "annotated"], "annotated"],
+  [["--tenancy", "open"], "open"],
+])("with %j tenancy is %s", (args, tenancy) => {
+  expect(parseConfig(args, GOOD, HOST)).toMatchObject({ kind: "config", config: { tenancy } });
+});
+
+test("another kind of tenancy is a mistake, and the brake on deletions may be 0", () => {
+  const wrong = parseConfig(["--tenancy", "closed", "--deletions-per-minute", "-1"], GOOD, HOST);
+  expect(wrong.kind === "mistakes" && wrong.mistakes).toEqual([
+    '--tenancy: "closed" is none of open, annotated',
+    '--deletions-per-minute: "-1" is not a whole number from 1 to 100000',
+  ]);
+  expect(parseConfig([], GOOD, HOST)).toMatchObject({ config: { deletionsPerMinute: 20 } });
+  expect(parseConfig(["--deletions-per-minute", "0"], GOOD, HOST)).toMatchObject({
+    config: { deletionsPerMinute: 0 },
+  });
+});

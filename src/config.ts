@@ -17,6 +17,10 @@ export type Config = {
   readonly context: string | null;
   /** `null`: all namespaces. */
   readonly namespaces: readonly string[] | null;
+  /** open: every served namespace may use every blob and identity · annotated: what its Namespace's annotations grant */
+  readonly tenancy: "open" | "annotated";
+  /** Identities of a namespace that may be removed within a minute; 0: any number. */
+  readonly deletionsPerMinute: number;
   readonly hub: {
     readonly access: HubAccess;
     /** Dials this address instead of the hub's name: for the simulator. */
@@ -60,6 +64,14 @@ const SETTINGS = {
   kubeconfig: { default: "", help: "kubeconfig file; inside a cluster the service account is used" },
   context: { default: "", help: "context of the kubeconfig" },
   namespaces: { default: "", help: "comma-separated namespaces to serve; default: all" },
+  tenancy: {
+    default: "",
+    help: "open: served namespaces may use all blobs and device ids; annotated: what annotations of their Namespace grant; default: open where --namespaces names one, else annotated",
+  },
+  "deletions-per-minute": {
+    default: "20",
+    help: "identities of a namespace that may be removed within a minute; more wait for a person; 0: no limit",
+  },
   "hub-host": {
     default: "",
     help: "host name of the IoT Hub, with workload identity (fleet.azure-devices.net)",
@@ -144,13 +156,16 @@ export function parseConfig(
   };
   const orNull = (name: Name): string | null => (text(name) === "" ? null : text(name));
 
+  const namespaces =
+    orNull("namespaces")
+      ?.split(",")
+      .map((name) => name.trim()) ?? null;
   const config: Config = {
     kubeconfig: orNull("kubeconfig") ?? env["KUBECONFIG"] ?? null,
     context: orNull("context"),
-    namespaces:
-      orNull("namespaces")
-        ?.split(",")
-        .map((name) => name.trim()) ?? null,
+    namespaces,
+    tenancy: tenancyOf(orNull("tenancy"), namespaces, mistakes),
+    deletionsPerMinute: text("deletions-per-minute") === "0" ? 0 : count("deletions-per-minute", 100_000),
     hub: {
       access: hubAccess(env["EDGEFLEET_HUB_CONNECTION_STRING"], text("hub-host"), mistakes),
       endpoint: orNull("hub-endpoint") === null ? null : address("hub-endpoint"),
@@ -185,6 +200,17 @@ export function parseConfig(
   if (config.namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))
     mistakes.push(`--namespaces: "${text("namespaces")}" is not a comma-separated list of namespaces`);
   return mistakes.length > 0 ? { kind: "mistakes", mistakes } : { kind: "config", config };
+}
+
+/** One namespace has nobody to be kept from; more are tenants until somebody says that they are one team. */
+function tenancyOf(
+  said: string | null,
+  namespaces: readonly string[] | null,
+  mistakes: string[],
+): Config["tenancy"] {
+  if (said === "open" || said === "annotated") return said;
+  if (said !== null) mistakes.push(`--tenancy: "${said}" is none of open, annotated`);
+  return new Set(namespaces).size === 1 ? "open" : "annotated";
 }
 
 function readFlags(

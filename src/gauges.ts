@@ -1,6 +1,7 @@
 import { findCondition } from "./api/condition.ts";
 import type { EdgeDevice } from "./api/edge-device.ts";
 import { type ModelRelease, VERDICTS } from "./api/model-release.ts";
+import { isPaused } from "./devices/departures.ts";
 import type { Meter } from "./telemetry/telemetry.ts";
 
 const CONDITIONS = ["Registered", "Online", "ModelInSync", "Ready"] as const;
@@ -25,6 +26,7 @@ export function gaugeCaches(
       counts[findCondition(status?.conditions, condition)?.status ?? "Unknown"] += 1;
     for (const status of STATUSES) meter.gauge("edgefleet_devices", counts[status], { condition, status });
   }
+  meter.gauge("edgefleet_deletions_paused", caches.devices.filter(isPaused).length);
   const verdicts = caches.releases.map(verdictOf);
   for (const verdict of VERDICTS)
     meter.gauge("edgefleet_releases", verdicts.filter((one) => one === verdict).length, { verdict });

@@ -6,8 +6,10 @@ import type { EdgeDeviceSpec, EdgeDeviceStatus } from "./api/edge-device.ts";
 import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "./api/inference-deployment.ts";
 import type { ModelReleaseSpec, ModelReleaseStatus } from "./api/model-release.ts";
 import type { ObjectKey } from "./api/resource.ts";
+import { type GrantOf, OPEN_GRANT } from "./api/tenancy.ts";
 import { millis, minutes, seconds } from "./base/time.ts";
 import { type Config, parseConfig } from "./config.ts";
+import { createDepartures } from "./devices/departures.ts";
 import { reconcileDevice } from "./devices/reconcile.ts";
 import { gaugeCaches } from "./gauges.ts";
 import { createAzureHub } from "./hub/azure-hub.ts";
@@ -16,6 +18,7 @@ import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { createAnnouncer } from "./kube/events.ts";
 import { createLeaseStore, LEASE_TIMING, whileLeading } from "./kube/lease.ts";
+import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
 import { createTransport, loadKubeConfig } from "./kube/transport.ts";
@@ -32,7 +35,7 @@ import { createAzureStore } from "./store/azure-store.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { createProbes } from "./telemetry/probes.ts";
-import { deviceTriggers, releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { deviceTriggers, grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 import { createVerifierClient } from "./verification/client.ts";
 import { keyOf } from "./verification/key.ts";
 import { reportPage } from "./verification/report-page.ts";
@@ -89,6 +92,10 @@ async function operate(config: Config): Promise<void> {
     deps,
   );
   const caches = { devices, releases, deployments };
+  // What namespaces may use; with one tenant no Namespace is read.
+  const tenants = config.tenancy === "open" ? null : createNamespaces(transport, namespaces, deps);
+  const grants: GrantOf = tenants === null ? () => OPEN_GRANT : tenants.grants;
+  const departures = createDepartures(devices, grants, config.deletionsPerMinute);
   const announcer = createAnnouncer(transport, { instance: config.lease.identity }, deps);
 
   // The hub, read through views
@@ -114,7 +121,7 @@ async function operate(config: Config): Promise<void> {
   const turns = createTurns();
 
   // Controllers
-  const shared = { clock, log, meter, announcer };
+  const shared = { clock, log, meter, announcer, grants };
   const backoff = exponential(millis(250), minutes(5), random);
   const controller = (spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers" | "reconcile">): Part => ({
     name: spec.name,
@@ -124,7 +131,7 @@ async function operate(config: Config): Promise<void> {
   const controllers = [
     controller({
       name: "devices",
-      triggers: deviceTriggers(caches, { fleet }),
+      triggers: [...deviceTriggers(caches, { fleet }), grantTrigger(devices, tenants)],
       reconcile: reconcileDevice({
         ...shared,
         devices,
@@ -132,12 +139,13 @@ async function operate(config: Config): Promise<void> {
         hub,
         fleet,
         secrets: createSecrets(transport),
+        departures,
         salt: config.salt,
       }),
     }),
     controller({
       name: "releases",
-      triggers: releaseTriggers(caches, turns),
+      triggers: [...releaseTriggers(caches, turns), grantTrigger(releases, tenants)],
       reconcile: reconcileRelease({
         ...shared,
         releases,
@@ -151,7 +159,7 @@ async function operate(config: Config): Promise<void> {
     }),
     controller({
       name: "rollouts",
-      triggers: rolloutTriggers(caches, { fleet, configurations }),
+      triggers: [...rolloutTriggers(caches, { fleet, configurations }), grantTrigger(deployments, tenants)],
       reconcile: reconcileRollout({
         ...shared,
         ...caches,
@@ -170,8 +178,12 @@ async function operate(config: Config): Promise<void> {
   ];
 
   const probes = createProbes(config.probes, {
-    unready: () =>
-      devices.isSynced() && releases.isSynced() && deployments.isSynced() ? null : "caches are not filled",
+    unready: () => {
+      if (tenants?.isSynced() === false) return "namespaces are not known: their list-watch has not answered";
+      return devices.isSynced() && releases.isSynced() && deployments.isSynced()
+        ? null
+        : "caches are not filled";
+    },
     metrics: () => {
       gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
       return metrics.expose();
@@ -188,9 +200,10 @@ async function operate(config: Config): Promise<void> {
           { name: "list-watch of EdgeDevices", run: devices.run },
           { name: "list-watch of ModelReleases", run: releases.run },
           { name: "list-watch of InferenceDeployments", run: deployments.run },
+          ...(tenants === null ? [] : [{ name: "list-watch of Namespaces", run: tenants.run }]),
         ],
         ready: async (signal) => {
-          await Promise.all([devices.synced(signal), releases.synced(signal), deployments.synced(signal)]);
+          await Promise.all([devices, releases, deployments, tenants].map((each) => each?.synced(signal)));
         },
         lead: (signal, body) => lead(config, deps, createLeaseStore(transport, config.lease), signal, body),
         // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.

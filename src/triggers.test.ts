@@ -5,7 +5,7 @@ import type { ModelRelease } from "./api/model-release.ts";
 import { objectKey } from "./api/resource.ts";
 import type { ConfigurationView, FleetView } from "./hub/hub.ts";
 import { createTurns } from "./releases/turns.ts";
-import { releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 
 type Listener<T> = (before: T | undefined, after: T | undefined) => void;
 
@@ -105,4 +105,17 @@ test("what a deployment takes concerns the others of its module, what it reports
   expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
   deployments.remove(moved);
   expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+});
+
+test("whatever a namespace may use is looked at again when that changes, and nothing of other namespaces", () => {
+  const devices = cacheOf<EdgeDevice>();
+  devices.put({ key: objectKey("team-a", "cam-1"), namespace: "team-a" } as EdgeDevice);
+  devices.put({ key: objectKey("team-b", "cam-1"), namespace: "team-b" } as EdgeDevice);
+  const listeners: ((namespace: string) => void)[] = [];
+  const trigger = grantTrigger(devices, { onChange: (listener) => void listeners.push(listener) });
+  const woken: string[] = [];
+  trigger.attach((key) => void woken.push(key));
+  for (const listener of listeners) listener("team-a");
+  expect(woken).toEqual(["team-a/cam-1"]);
+  grantTrigger(devices, null).attach(() => expect.unreachable());
 });

@@ -106,6 +106,21 @@ export function rolloutTriggers(
   ];
 }
 
+/** Whatever a namespace may use, and what it waits for, is looked at again when that changes. `null`: it never does. */
+export function grantTrigger(
+  objects: { readonly list: (namespace?: string) => readonly { readonly key: ObjectKey }[] },
+  tenants: { readonly onChange: (listener: (namespace: string) => void) => void } | null,
+): Trigger<ObjectKey> {
+  return {
+    synced: () => Promise.resolve(),
+    attach: (enqueue) => {
+      tenants?.onChange((namespace) => {
+        for (const { key } of objects.list(namespace)) enqueue(key);
+      });
+    },
+  };
+}
+
 /** The hub knows devices by id, the queue by key: an index joins them. Two objects with one id are both told. */
 function fleetTrigger(devices: Cache<EdgeDevice>, fleet: FleetView): Trigger<ObjectKey> {
   const keys = new Map<string, Set<ObjectKey>>();

@@ -136,6 +136,7 @@ async function story(demo: Demo, count: number): Promise<readonly string[]> {
   });
   await stack.startOperator("operator", [
     ...["--hub-tier", "S3", "--hub-units", "5", "--analysis-interval", "1s", "--fleet-interval", "1s"],
+    ...["--tenancy", "open"],
   ]);
 
   say(`kubectl apply: ${count} EdgeDevices of three classes on four sites`);

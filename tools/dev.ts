@@ -59,6 +59,8 @@ async function main(): Promise<void> {
       "2s",
       "--fleet-interval",
       "2s",
+      "--tenancy",
+      "open",
     ];
     if (!values["no-operator"]) await stack.startOperator("operator", settings);
     const exports = {

@@ -116,6 +116,7 @@ function worldOf(
     startOperator: (name) =>
       stack.startOperator(name, [
         ...["--hub-tier", "S3", "--hub-units", "5", "--analysis-interval", "5s", "--fleet-interval", "10s"],
+        ...["--tenancy", "open"],
         ...["--leader-election", "true", "--lease-namespace", SYSTEM],
       ]),
     createDevices: async (count) => {

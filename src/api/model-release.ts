@@ -574,6 +574,12 @@ export const modelReleaseStatusSchema = Type.Object(
             name: Type.String({ description: "Name of the variant." }),
             digest: Type.String({ description: "Digest that the verdict is bound to." }),
             sizeBytes: Type.Optional(Type.Integer({ description: "Size of the blob in bytes." })),
+            etag: Type.Optional(
+              Type.String({
+                description: "State of the blob that the verdict is bound to: other bytes have another one.",
+                maxLength: 256,
+              }),
+            ),
             verdict: oneOf(VERDICTS, { description: "Where the verification stands." }),
             ...progressFields,
             checks: Type.Optional(

@@ -1,10 +1,13 @@
 /** Every reason string, in one place: conditions, events and metrics share them. docs/reference/conditions.md explains each. */
 export const REASONS = {
+  // Every kind
+  NotPermitted: "NotPermitted",
   // EdgeDevice
   Registered: "Registered",
   Adopted: "Adopted",
   IdentityRecreated: "IdentityRecreated",
   OwnedByAnother: "OwnedByAnother",
+  DeletionsPaused: "DeletionsPaused",
   HubRejected: "HubRejected",
   HubDenied: "HubDenied",
   HubThrottled: "HubThrottled",
@@ -29,6 +32,7 @@ export const REASONS = {
   // ModelRelease
   BlobFound: "BlobFound",
   BlobMissing: "BlobMissing",
+  BlobReplaced: "BlobReplaced",
   StoreUnavailable: "StoreUnavailable",
   StoreDenied: "StoreDenied",
   VerificationPassed: "VerificationPassed",

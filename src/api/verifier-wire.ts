@@ -9,6 +9,13 @@ const downloadSchema = Type.Object({
   url: Type.String({ description: "A secret: a read-only SAS URL.", pattern: "^https?://", maxLength: 8192 }),
   digest: digest({ description: "sha256 that the file must have." }),
   sizeBytes: Type.Integer({ description: "Size of the file; no more is read.", minimum: 0 }),
+  etag: Type.Optional(
+    Type.String({
+      description: "State of the blob that is meant: nothing but this blob in this state will do.",
+      maxLength: 256,
+      pattern: "^[\\x21-\\x7e]*$",
+    }),
+  ),
 });
 
 const referenceSchema = Type.Object({

@@ -6,6 +6,8 @@ import type { Resources, Secrets } from "../kube/kube.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import { connectionData } from "./connection.ts";
 import type { DevicePlan, KeepAction, UndoAction } from "./decide.ts";
+import type { Departures } from "./departures.ts";
+import { isProven } from "./permitted.ts";
 import { holdsPointerOf } from "./pointer.ts";
 import type { DeviceSeen, Learned, SecretOutcome } from "./seen.ts";
 import { bareTagsPatch, deselectedPatch, isOwner, ownerOf, tagsPatch, type WantedTags } from "./tags.ts";
@@ -25,6 +27,7 @@ export type ActDeps = {
   >;
   readonly fleet: Pick<FleetView, "note" | "forget">;
   readonly secrets: Secrets;
+  readonly departures: Pick<Departures, "left">;
   readonly log: Log;
 };
 
@@ -89,7 +92,10 @@ async function keepDevice(
 
 async function createIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSignal): Attempt<string> {
   const { iotEdge, enabled } = seen.device.spec;
-  const created = await deps.hub.createIdentity({ device: seen.deviceId, iotEdge, enabled }, signal);
+  const created = await deps.hub.createIdentity(
+    { device: seen.deviceId, iotEdge, enabled, madeFor: seen.device.uid },
+    signal,
+  );
   if (!created.ok) return created;
   // Not worth a line of everybody's log: the status says it, and a line for each costs a cold start 7 % of its processor time.
   deps.log.debug("created an identity", { device: seen.deviceId, iotEdge });
@@ -230,10 +236,15 @@ async function removeIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSign
   const { deviceId: device } = seen;
   const twin = await deps.hub.getTwin({ device, module: null }, "normal", signal);
   if (!twin.ok) return twin;
-  const owner = ownerOf(twin.value?.tags ?? {});
-  if (owner !== null && !isOwner(seen.device, owner)) return ok(undefined);
+  const tags = twin.value?.tags ?? {};
+  if (ownerOf(tags) === null || twin.value === null) {
+    const identity = await deps.hub.getIdentity(device, signal);
+    if (!identity.ok) return identity;
+    if (identity.value === null || !isProven(seen, { ...identity.value, tags })) return ok(undefined);
+  } else if (!isProven(seen, { tags, generationId: null })) return ok(undefined);
   const removed = await deps.hub.removeIdentity(device, signal);
   if (!removed.ok) return removed;
+  deps.departures.left(seen.device, seen.now);
   deps.fleet.forget(device);
   deps.log.info("removed an identity", { device });
   return removed;
@@ -285,7 +296,7 @@ function patchOwn(
     ref,
     (twin) => {
       const owner = ownerOf(twin.tags);
-      return owner !== null && !isOwner(seen.device, owner) ? null : patchFor(twin);
+      return owner === null || !isOwner(seen.device, owner) ? null : patchFor(twin);
     },
     signal,
   );

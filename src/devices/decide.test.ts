@@ -4,6 +4,7 @@ import { deviceSpec, edgeDevice, inferenceDeployment } from "../../test/builders
 import { mergePatch } from "../../test/fakes/fake-registry.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
 import { bucketOf } from "../api/membership.ts";
+import { OPEN_GRANT } from "../api/tenancy.ts";
 import { instant } from "../base/time.ts";
 import { bucketFor, type DevicePlan, decideDevice, type HubRecord } from "./decide.ts";
 import type { DeviceSeen, HubSeen, Json } from "./seen.ts";
@@ -37,6 +38,8 @@ function seen(device: EdgeDevice, hub: HubSeen, deployments = [inferenceDeployme
     deployments,
     hub,
     hubReachable: true,
+    grant: OPEN_GRANT,
+    mustWait: false,
   };
 }
 
@@ -57,13 +60,20 @@ test("an identity that was there before is remembered as adopted before anything
 });
 
 test.each<[string, EdgeDevice, Json, boolean]>([
-  ["a pass that created it and died before it wrote a status", edgeDevice(), {}, false],
+  ["a pass that created it and died before it wrote a status", edgeDevice({ uid: "maker" }), {}, false],
+  ["a finalizer that came with the manifest", edgeDevice(), {}, true],
   ["status that says we created it", edgeDevice({ status: { hub: RECORD } }), {}, false],
   [
     "status that says a creation was left without an answer",
-    edgeDevice({ status: { hub: { ...RECORD, generationId: "" } } }),
+    edgeDevice({ uid: "maker", status: { hub: { ...RECORD, generationId: "" } } }),
     {},
     false,
+  ],
+  [
+    "status that says so, where somebody else made it meanwhile",
+    edgeDevice({ status: { hub: { ...RECORD, generationId: "" } } }),
+    {},
+    true,
   ],
   [
     "status that says it was adopted",
@@ -92,7 +102,7 @@ test.each<[string, EdgeDevice, Json, boolean]>([
     true,
   ],
 ])("whose making it is: %s", (_, device, tags, adopted) => {
-  expect(decideDevice(seen(device, present(tags)))).toMatchObject({
+  expect(decideDevice(seen(device, present(tags, { madeFor: "maker" })))).toMatchObject({
     record: { generationId: "life-1", adopted },
   });
 });
@@ -173,10 +183,10 @@ test.each<[string, EdgeDevice, HubSeen, readonly string[] | string]>([
     ["letGo"],
   ],
   [
-    "one that was made anew without us is retained",
+    "one that was made anew without us is left alone",
     gone(),
     present({}, { generationId: "life-9" }),
-    ["withdraw", "letGo"],
+    ["letGo"],
   ],
   ["one that is not there needs nothing", gone(), { kind: "absent" }, ["letGo"]],
   [

@@ -3,6 +3,7 @@ import { bucketOf, type Membership, membershipsOf } from "../api/membership.ts";
 import { type Lifecycle, lifecycleOf } from "../api/resource.ts";
 import type { Fault } from "../base/result.ts";
 import { unreachable } from "../base/result.ts";
+import { adoptionProblem, idRefusal, isProven } from "./permitted.ts";
 import type { DeviceSeen, IdentitySeen } from "./seen.ts";
 import {
   adoptedInTags,
@@ -23,7 +24,11 @@ export type Obstacle =
   | { readonly kind: "fault"; readonly fault: Fault }
   | { readonly kind: "ownedByAnother"; readonly owner: Owner }
   /** The identity is an edge device where the spec says otherwise, or the other way round: the hub cannot change it. */
-  | { readonly kind: "edgeMismatch"; readonly iotEdge: boolean };
+  | { readonly kind: "edgeMismatch"; readonly iotEdge: boolean }
+  /** The namespace may not use the device id, or not take over an identity that exists. */
+  | { readonly kind: "notPermitted"; readonly message: string }
+  /** Too many identities would be removed at once. */
+  | { readonly kind: "deletionsPaused" };
 
 export type KeepAction =
   | { readonly kind: "createIdentity" }
@@ -64,7 +69,7 @@ export type DevicePlan =
  *
  *     no finalizer, absent       → finalizer → create → tags → Secret → status     (created)
  *     no finalizer, present      → status.hub.adopted → finalizer → tags → …       (adopted)
- *     finalizer, no status, present without tags: created by us, and then we died  (created)
+ *     present without tags, made for our uid: created by us, and then we died      (created)
  *     deleting, ours             → identity removed, or tags and pointers taken back → finalizer off
  */
 export function decideDevice(seen: DeviceSeen): DevicePlan {
@@ -94,6 +99,8 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
   const { device, hub } = seen;
   const memberships = membershipsOf(device, seen.deployments);
   const blocked = (obstacle: Obstacle): DevicePlan => ({ kind: "blocked", lifecycle, obstacle, memberships });
+  const refused = idRefusal(seen);
+  if (refused !== null) return blocked({ kind: "notPermitted", message: refused });
   if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
 
   const facts = (adopted: boolean) => ({ bucket: bucketFor(seen), adopted });
@@ -115,6 +122,8 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
 
   const owner = ownerOf(hub.tags);
   if (owner !== null && !isOwner(device, owner)) return blocked({ kind: "ownedByAnother", owner });
+  const foreign = adoptionProblem(seen, hub);
+  if (owner === null && foreign !== null) return blocked({ kind: "notPermitted", message: foreign });
   if (hub.iotEdge !== device.spec.iotEdge) return blocked({ kind: "edgeMismatch", iotEdge: hub.iotEdge });
   const record = recordOf(seen, hub);
   const wanted = wantedTags(device, facts(record.adopted), memberships, hub.tags);
@@ -139,12 +148,20 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
 
 function undo(seen: DeviceSeen, lifecycle: Lifecycle): DevicePlan {
   const { device, hub } = seen;
-  if (hub.kind === "unreadable")
-    return { kind: "blocked", lifecycle, obstacle: { kind: "fault", fault: hub.fault }, memberships: [] };
+  const blocked = (obstacle: Obstacle): DevicePlan => ({
+    kind: "blocked",
+    lifecycle,
+    obstacle,
+    memberships: [],
+  });
+  if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
   if (hub.kind === "absent") return { kind: "undo", actions: [{ kind: "letGo" }] };
-  const owner = ownerOf(hub.tags);
-  if (owner !== null && !isOwner(device, owner)) return { kind: "undo", actions: [{ kind: "letGo" }] };
+  // What is not proven to be ours stays as it is, whatever finalizer the object came with.
+  if (!isProven(seen, hub)) return { kind: "undo", actions: [{ kind: "letGo" }] };
+  const refused = idRefusal(seen);
+  if (refused !== null) return blocked({ kind: "notPermitted", message: refused });
   const policy = device.spec.deletionPolicy ?? (recordOf(seen, hub).adopted ? "Retain" : "Delete");
+  if (policy === "Delete" && seen.mustWait) return blocked({ kind: "deletionsPaused" });
   if (policy === "Delete") return { kind: "undo", actions: [{ kind: "removeIdentity" }, { kind: "letGo" }] };
   return { kind: "undo", actions: [{ kind: "withdraw", modules: modulesOf(seen, hub) }, { kind: "letGo" }] };
 }
@@ -158,15 +175,13 @@ function recordOf(seen: DeviceSeen, hub: IdentitySeen): HubRecord {
     had !== undefined &&
     had.host === host &&
     had.deviceId === deviceId &&
-    (had.generationId === generationId || had.generationId === "");
+    (had.generationId === generationId || (had.generationId === "" && hub.madeFor === device.uid));
   const base = { host, deviceId, generationId };
   if (sameLife) return { ...base, adopted: had.adopted };
   const said = adoptedInTags(hub.tags);
   if (said !== null) return { ...base, adopted: said };
-  // An identity that we only adopt is remembered before the finalizer is set, and every failed pass leaves a status. So
-  // this is the trace of a pass that created the identity and died.
-  const diedAfterCreating = lifecycleOf(device) !== "adopt" && device.status === null;
-  return { ...base, adopted: !diedAfterCreating };
+  // A pass that created the identity and died has left the object's uid in it.
+  return { ...base, adopted: hub.madeFor !== device.uid };
 }
 
 function secretActions(seen: DeviceSeen, generationId: string | null): readonly KeepAction[] {

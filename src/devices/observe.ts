@@ -2,11 +2,14 @@ import type { EdgeDevice, EdgeDeviceStatus } from "../api/edge-device.ts";
 import { deviceIdOf, type EdgeDeviceSpec } from "../api/edge-device.ts";
 import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "../api/inference-deployment.ts";
 import { lifecycleOf, type ObjectKey } from "../api/resource.ts";
+import type { GrantOf } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import { type Attempt, err, ok, type Result } from "../base/result.ts";
 import type { Clock } from "../base/time.ts";
 import type { DeviceHub, FleetDevice, FleetView } from "../hub/hub.ts";
 import type { Resources } from "../kube/kube.ts";
+import type { Departures } from "./departures.ts";
+import { idRefusal } from "./permitted.ts";
 import type { DeviceSeen, HubSeen, IdentitySeen } from "./seen.ts";
 import { isOwner, ownerOf } from "./tags.ts";
 
@@ -18,6 +21,8 @@ export type ObserveDeps = {
   readonly clock: Pick<Clock, "now">;
   /** Of the buckets. */
   readonly salt: string;
+  readonly grants: GrantOf;
+  readonly departures: Pick<Departures, "mustWait">;
 };
 
 /** `null`: the object is gone, or leaving without anything of ours on the hub. A fault of the hub is a part of the picture. */
@@ -27,7 +32,12 @@ export function observeDevice(deps: ObserveDeps) {
     if (device === undefined || lifecycleOf(device) === "gone") return ok(null);
     const deviceId = deviceIdOf(device);
     const now = deps.clock.now();
-    const looked = await lookAtHub(deps, device, deviceId, signal);
+    const grant = deps.grants(device.namespace);
+    // Nothing is asked about an identity that is not the namespace's to use, until its own leave has to be taken.
+    const looked =
+      device.deleting || idRefusal({ device, deviceId, grant }) === null
+        ? await lookAtHub(deps, device, deviceId, signal)
+        : ok({ kind: "absent" } as const);
     const hub: HubSeen = looked.ok ? looked.value : { kind: "unreadable", fault: looked.error };
     return ok({
       now,
@@ -38,6 +48,8 @@ export function observeDevice(deps: ObserveDeps) {
       deployments: deps.deployments.list(device.namespace),
       hub,
       hubReachable: deps.fleet.health().reachable,
+      grant,
+      mustWait: device.deleting && deps.departures.mustWait(device, now),
     });
   };
 }
@@ -56,7 +68,7 @@ async function lookAtHub(
   const identity = await deps.hub.getIdentity(deviceId, signal);
   if (!identity.ok) return identity;
   if (identity.value === null) return ok({ kind: "absent" });
-  const { generationId, enabled, iotEdge } = identity.value;
+  const { generationId, enabled, iotEdge, madeFor } = identity.value;
   const slots = row?.slots ?? {};
   if (row !== undefined && ownerOf(row.tags) !== null)
     return ok({ kind: "present", generationId, enabled, iotEdge, etag: row.etag, tags: row.tags, slots });
@@ -67,7 +79,7 @@ async function lookAtHub(
   const { etag, tags } = twin.value;
   // Tagged, and unknown to the view: its sweep is yet to come, or the answer to our patch was lost. Now it knows.
   if (ownerOf(tags) !== null) deps.fleet.note(twin.value);
-  return ok({ kind: "present", generationId, enabled, iotEdge, etag, tags, slots });
+  return ok({ kind: "present", generationId, enabled, iotEdge, madeFor, etag, tags, slots });
 }
 
 /** `null`: the view does not say enough. */

@@ -11,10 +11,12 @@ import { type Condition, findCondition } from "../api/condition.ts";
 import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
 import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "../api/inference-deployment.ts";
 import { FINALIZER, type ObjectKey, objectKey } from "../api/resource.ts";
+import { type Grant, OPEN_GRANT } from "../api/tenancy.ts";
 import { digestOf } from "../base/digest.ts";
 import type { Fault } from "../base/result.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
 import type { Outcome } from "../runtime/outcome.ts";
+import { createDepartures } from "./departures.ts";
 import { reconcileDevice } from "./reconcile.ts";
 
 const CAM = objectKey("plant-a", "cam-1");
@@ -41,6 +43,7 @@ function createWorld(calls: Calls = createCalls()) {
   const announcer = createFakeAnnouncer();
   const log = createFakeLog();
   const { hub, fleet } = registry;
+  const granted = new Map<string, Grant>();
   const reconcile = reconcileDevice({
     devices,
     deployments,
@@ -51,6 +54,8 @@ function createWorld(calls: Calls = createCalls()) {
     log,
     clock,
     salt: "edgefleet",
+    grants: (namespace) => granted.get(namespace) ?? OPEN_GRANT,
+    departures: createDepartures({ list: devices.list, onChange: devices.onChange }, () => OPEN_GRANT, 20),
   });
 
   /** Passes until nothing is called any more, as the queue would do it: a crash is a restart. */
@@ -88,6 +93,7 @@ function createWorld(calls: Calls = createCalls()) {
     devices,
     deployments,
     registry,
+    granted,
     secrets,
     announcer,
     log,

@@ -86,6 +86,9 @@ function rest(seen: DeviceSeen, plan: DevicePlan): Outcome {
         return outcomeOfFault(obstacle.fault);
       case "edgeMismatch":
         return { kind: "stalled", cause: "the identity's iotEdge is not the spec's" };
+      case "notPermitted":
+      case "deletionsPaused":
+        return SETTLED;
       case "ownedByAnother":
         break;
       default:

@@ -9,6 +9,7 @@ import type { EdgeDeviceStatus } from "../api/edge-device.ts";
 import type { Membership } from "../api/membership.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { FINALIZER, type Note } from "../api/resource.ts";
+import { ALLOW_DELETIONS_ANNOTATION } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { type Fault, type Result, unreachable } from "../base/result.ts";
 import { millisOf } from "../base/time.ts";
@@ -44,6 +45,7 @@ export function reportDevice(
     case "blocked":
       if (plan.lifecycle === "cleanup" && plan.obstacle.kind === "fault")
         return leaving(seen, plan.obstacle.fault);
+      if (plan.lifecycle === "cleanup") return waiting(seen, obstacleTrouble(seen, plan.obstacle).fact);
       return staying(seen, plan, acted, learned);
     case "keep":
       return staying(seen, plan, acted, learned);
@@ -62,7 +64,7 @@ function staying(
   const { spec, namespace } = device;
   const record = recordAfter(seen, plan, acted, learned);
   const secret = secretAfter(seen, plan, record, learned);
-  const trouble = troubleOf(plan, acted, learned);
+  const trouble = troubleOf(seen, plan, acted, learned);
   const registered = registration(seen, record, trouble, learned);
   const bucket = bucketFor(seen);
   const base = {
@@ -173,6 +175,23 @@ function leaving(seen: DeviceSeen, fault: Fault): DeviceReport {
   };
 }
 
+/** Deletion waits for a person: everything stays as it was last seen, and Ready says for what. */
+function waiting(seen: DeviceSeen, { reason, message }: Fact): DeviceReport {
+  const { device } = seen;
+  const before = device.status?.conditions ?? [];
+  const kept = before.filter(({ type }) => type !== "Ready" && type !== "Reconciling" && type !== "Stalled");
+  const conditions = conditionsOf(seen, [
+    ...kept,
+    { type: "Ready", status: "False", reason, message },
+    { type: "Stalled", status: "True", reason, message },
+  ]);
+  const isNew = findCondition(before, "Ready")?.reason !== reason;
+  return {
+    status: { ...device.status, observedGeneration: device.generation, conditions },
+    notes: isNew ? [{ type: "Warning", reason, message }] : [],
+  };
+}
+
 function recordAfter(
   seen: DeviceSeen,
   plan: Exclude<DevicePlan, { readonly kind: "undo" }>,
@@ -192,25 +211,35 @@ function recordAfter(
 type Trouble = { readonly fault: Fault | null; readonly fact: Fact };
 
 /** What kept the hub from being as it ought to be. A conflict is no news: the next pass reads again and decides anew. */
-function troubleOf(plan: DevicePlan, acted: Result<void, Fault>, learned: Learned): Trouble | null {
-  if (plan.kind === "blocked") return obstacleTrouble(plan.obstacle);
+function troubleOf(
+  seen: DeviceSeen,
+  plan: DevicePlan,
+  acted: Result<void, Fault>,
+  learned: Learned,
+): Trouble | null {
+  if (plan.kind === "blocked") return obstacleTrouble(seen, plan.obstacle);
   const { secret } = learned;
   if (secret?.kind === "failed") return { fault: secret.fault, fact: secretFailure(secret) };
   return acted.ok || acted.error.kind === "conflict" ? null : faultTrouble(acted.error);
 }
 
-function obstacleTrouble(obstacle: Obstacle): Trouble {
+function obstacleTrouble({ device: { namespace: own }, grant }: DeviceSeen, obstacle: Obstacle): Trouble {
   switch (obstacle.kind) {
     case "fault":
       return faultTrouble(obstacle.fault);
     case "ownedByAnother": {
       const { namespace, device } = obstacle.owner;
+      // What other tenants call their objects is theirs.
+      const whose =
+        grant.isOpen || namespace === own
+          ? `EdgeDevice ${redacted(namespace, 253)}/${redacted(device, 253)}`
+          : "an EdgeDevice of another namespace";
       return {
         fault: null,
         fact: {
           status: "False",
           reason: REASONS.OwnedByAnother,
-          message: `the identity belongs to EdgeDevice ${redacted(namespace, 253)}/${redacted(device, 253)} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`,
+          message: `the identity belongs to ${whose} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`,
         },
       };
     }
@@ -223,10 +252,22 @@ function obstacleTrouble(obstacle: Obstacle): Trouble {
           message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or create this EdgeDevice anew with iotEdge: ${obstacle.iotEdge}`,
         },
       };
+    case "notPermitted":
+      return {
+        fault: null,
+        fact: { status: "False", reason: REASONS.NotPermitted, message: obstacle.message },
+      };
+    case "deletionsPaused":
+      return {
+        fault: null,
+        fact: { status: "False", reason: REASONS.DeletionsPaused, message: PAUSED_MESSAGE },
+      };
     default:
       return unreachable(obstacle);
   }
 }
+
+const PAUSED_MESSAGE = `too many identities would be removed at once, so this one waits for a person: to remove them, set the annotation ${ALLOW_DELETIONS_ANNOTATION} of the Namespace (or of this EdgeDevice) to a time in the near future, such as 2026-12-01T10:00:00Z; to keep them on the hub, set spec.deletionPolicy to Retain`;
 
 function faultTrouble(fault: Fault): Trouble {
   return { fault, fact: { status: "False", reason: reasonOf(fault), message: wordsOf(fault) } };
@@ -513,6 +554,7 @@ function notesOf(before: readonly Condition[], after: readonly Condition[]): rea
 }
 
 const TROUBLE: ReadonlySet<string> = new Set([
+  REASONS.NotPermitted,
   REASONS.OwnedByAnother,
   REASONS.HubRejected,
   REASONS.HubDenied,

@@ -1,6 +1,7 @@
 import type { InferenceReport } from "../api/device-contract.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
+import type { Grant } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant } from "../base/time.ts";
 
@@ -17,6 +18,8 @@ export type IdentitySeen = {
   readonly generationId: string | null;
   readonly enabled: boolean;
   readonly iotEdge: boolean;
+  /** The uid of the object that the identity was created for; left out: not asked. */
+  readonly madeFor?: string | null;
   /** Of the device's twin. */
   readonly etag: string;
   readonly tags: Json;
@@ -42,6 +45,10 @@ export type DeviceSeen = {
   readonly hub: HubSeen;
   /** Whether the fleet view could be read lately: silence means nothing otherwise. */
   readonly hubReachable: boolean;
+  /** What the namespace may use. */
+  readonly grant: Grant;
+  /** Too many identities would go at once: this one waits for a person. */
+  readonly mustWait: boolean;
 };
 
 /** How the connection Secret fared in this pass. */

@@ -20,6 +20,8 @@ export type Identity = {
   readonly iotEdge: boolean;
   /** "sas" for symmetric keys; other types are left alone. */
   readonly authentication: string;
+  /** The uid of the object that it was created for; `null`: by somebody else, or by an operator that did not write it down. */
+  readonly madeFor: string | null;
 };
 
 /** Keys of an identity. A secret: it goes into a Secret and nowhere else. */
@@ -96,7 +98,13 @@ export type DeviceHub = {
   readonly getKeys: (device: string, signal: AbortSignal) => Attempt<IdentityKeys | null>;
   /** `conflict`: it exists already. */
   readonly createIdentity: (
-    identity: { readonly device: string; readonly iotEdge: boolean; readonly enabled: boolean },
+    identity: {
+      readonly device: string;
+      readonly iotEdge: boolean;
+      readonly enabled: boolean;
+      /** Written into the identity itself, so that a crash after its creation leaves no doubt whose it is. */
+      readonly madeFor?: string;
+    },
     signal: AbortSignal,
   ) => Attempt<Identity>;
   /** Reads, changes and writes the whole identity under its etag, so that keys survive. */

@@ -15,9 +15,12 @@ import { type Intern, isJson, pointerOf, reportOf } from "./reports.ts";
 // Documents of the hub's service API as they are on the wire, read into the types of the port. Every reader answers
 // `null` for a document that is not whole: a proxy's page or an empty object must never pass for a fact.
 
+/** The hub keeps 128 characters of free text with an identity; a uid has 36. */
+const MADE_FOR = /^edgefleet: created for (\S+)$/;
+
 export function identityOf(body: unknown, device: string): Identity | null {
   if (!isJson(body) || body["deviceId"] !== device) return null;
-  const { generationId, etag, status, authentication, capabilities } = body;
+  const { generationId, etag, status, statusReason, authentication, capabilities } = body;
   if (typeof generationId !== "string" || typeof etag !== "string") return null;
   if (status !== "enabled" && status !== "disabled") return null;
   const type = isJson(authentication) ? authentication["type"] : undefined;
@@ -28,6 +31,7 @@ export function identityOf(body: unknown, device: string): Identity | null {
     enabled: status === "enabled",
     iotEdge: isJson(capabilities) && capabilities["iotEdge"] === true,
     authentication: typeof type === "string" ? type : "none",
+    madeFor: typeof statusReason === "string" ? (MADE_FOR.exec(statusReason)?.[1] ?? null) : null,
   };
 }
 
@@ -42,8 +46,14 @@ export function keysOf(body: unknown): IdentityKeys | null {
 }
 
 /** A new identity whose keys the hub makes: that is what empty keys mean to it, and why no other write may carry them. */
-export function newIdentityBody(identity: { device: string; iotEdge: boolean; enabled: boolean }): Json {
+export function newIdentityBody(identity: {
+  readonly device: string;
+  readonly iotEdge: boolean;
+  readonly enabled: boolean;
+  readonly madeFor?: string;
+}): Json {
   return {
+    ...(identity.madeFor === undefined ? {} : { statusReason: `edgefleet: created for ${identity.madeFor}` }),
     deviceId: identity.device,
     status: identity.enabled ? "enabled" : "disabled",
     capabilities: { iotEdge: identity.iotEdge },

@@ -34,6 +34,8 @@ export type ListWatchOptions = {
   readonly limit?: number;
   /** A watch without a byte for this long is taken for dead; bookmarks come each minute. 150 s when left out. */
   readonly idle?: Millis;
+  /** Only objects with these fields, such as `metadata.name=plant-a`. */
+  readonly fieldSelector?: string;
 };
 
 type RawList = {
@@ -51,12 +53,13 @@ export function createListWatch<T>(
 ): ListWatch<T> {
   const limit = options.limit ?? 500;
   const idle = options.idle ?? seconds(150);
+  const selector = options.fieldSelector === undefined ? {} : { fieldSelector: options.fieldSelector };
 
   return {
     list: async function* (signal) {
       let next = "";
       do {
-        const query = new URLSearchParams({ limit: String(limit) });
+        const query = new URLSearchParams({ limit: String(limit), ...selector });
         if (next !== "") query.set("continue", next);
         const answer = await transport.call({ method: "GET", path: `${path}?${query}` }, signal);
         if (!answer.ok) {
@@ -80,6 +83,7 @@ export function createListWatch<T>(
         allowWatchBookmarks: "true",
         resourceVersion: from,
         timeoutSeconds: String(timeoutSeconds),
+        ...selector,
       });
       const opened = await transport.lines(`${path}?${query}`, idle, signal);
       if (!opened.ok) {

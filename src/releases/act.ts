@@ -6,6 +6,7 @@ import type {
   Verification,
 } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
+import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import type { FullReport } from "../api/verification-report.ts";
 import { redacted } from "../base/redact.ts";
 import { type Attempt, type Fault, ok } from "../base/result.ts";
@@ -106,8 +107,9 @@ async function downloads(
     const made = await signed(reference);
     return made.ok ? ok({ ...made.value, name: shown(reference) }) : made;
   };
-  const model = await signed({ ...start.variant, sizeBytes: start.sizeBytes });
-  if (!model.ok) return model;
+  const signedModel = await signed({ ...start.variant, sizeBytes: start.sizeBytes });
+  if (!signedModel.ok) return signedModel;
+  const model = ok({ ...signedModel.value, ...(start.etag === "" ? {} : { etag: start.etag }) });
   const set = seen.release.spec.verification?.golden;
   const golden =
     set === undefined || start.goldenSizeBytes === null
@@ -144,7 +146,7 @@ async function saveAll(
 
 async function saveOne(
   deps: ActDeps,
-  { release, now }: ReleaseSeen,
+  { release, grant, now }: ReleaseSeen,
   had: VariantStatus,
   signal: AbortSignal,
 ): Promise<Saved> {
@@ -155,6 +157,11 @@ async function saveOne(
     container: blob.container,
     path: `${blob.path}.verification/${key.slice(0, 12)}.${ending}`,
   });
+  if (!mayUseBlob(grant, beside("json")))
+    return troubled(REASONS.NotPermitted, (had.reportTrouble?.attempts ?? 0) + 1, null, [
+      blobRefusal(release.namespace, grant, beside("json")),
+      "then ask for another verification",
+    ]);
   const found = await deps.verifier.report(key as VerificationKey, signal);
   if (!found.ok) return failed(had, now, "verifier", found.error);
   if (found.value === null) return lost(had);

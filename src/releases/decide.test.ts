@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { GOLDEN, modelRelease, releaseSpec, variant } from "../../test/builders/releases.ts";
 import type { ModelRelease, VariantStatus } from "../api/model-release.ts";
+import { OPEN_GRANT } from "../api/tenancy.ts";
 import { digestOf } from "../base/digest.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
 import { stands, statusOf } from "./binding.ts";
@@ -9,7 +10,7 @@ import type { BlobSeen, ReportSeen, VariantSeen } from "./seen.ts";
 
 const NOW = instant(Date.UTC(2026, 0, 1));
 const FP32 = variant("fp32");
-const FOUND: BlobSeen = { kind: "found", sizeBytes: 100 };
+const FOUND: BlobSeen = { kind: "found", sizeBytes: 100, etag: '"1"' };
 const MISSING: BlobSeen = { kind: "missing" };
 const AWAY: BlobSeen = { kind: "unreadable", fault: { kind: "unavailable", message: "timeout" } };
 const BASE: VariantStatus = {
@@ -46,7 +47,7 @@ function asked(
 }
 
 function plan(seen: VariantSeen, release = modelRelease()) {
-  const [only] = decideRelease({ now: NOW, release, variants: [seen] }).variants;
+  const [only] = decideRelease({ now: NOW, release, grant: OPEN_GRANT, variants: [seen] }).variants;
   return only!;
 }
 
@@ -112,6 +113,7 @@ test("a verdict comes with its evidence", () => {
       name: "fp32",
       digest: FP32.digest,
       sizeBytes: 100,
+      etag: '"1"',
       verdict: "Failed",
       reason: "AccuracyTooLow",
       message: "0.5 < 0.95",

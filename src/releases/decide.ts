@@ -12,7 +12,7 @@ import {
   minutes,
   timestampOf,
 } from "../base/time.ts";
-import { goldenDigestOf } from "./binding.ts";
+import { goldenDigestOf, stands } from "./binding.ts";
 import { comparedWithOf, type Reference } from "./references.ts";
 import type { BlobSeen, Next, ReferenceSeen, ReleaseSeen, VariantSeen } from "./seen.ts";
 
@@ -23,6 +23,8 @@ export type Start = {
   /** `again`: a verdict stands, and others may go first. */
   readonly urgency: "new" | "again";
   readonly sizeBytes: number;
+  /** State of the model's blob that is verified. */
+  readonly etag: string;
   /** `null`: the release has no golden set. */
   readonly goldenSizeBytes: number | null;
   /** `null`: nothing to compare with. */
@@ -95,6 +97,8 @@ function planVariant(seen: ReleaseSeen, one: VariantSeen): VariantPlan {
 }
 
 type OpenSeen = Exclude<VariantSeen, { readonly kind: "settled" }>;
+/** The store was looked at, or was not to be. */
+type LookedSeen = Exclude<OpenSeen, { readonly kind: "refused" }>;
 type OpenPlan = Omit<VariantPlan, "save">;
 
 function planOpen(seen: ReleaseSeen, one: OpenSeen): OpenPlan {
@@ -116,11 +120,35 @@ function planOpen(seen: ReleaseSeen, one: OpenSeen): OpenPlan {
       const blocked = one.blob.kind === "missing" ? missing(seen, one, [one.variant.blob]) : null;
       return blocked ?? withoutReference(seen, one, one.message, { kind: "reference" });
     }
+    case "refused":
+      return refused(seen, one);
     case "asked":
       return planAsked(seen, one);
     default:
       return unreachable(one);
   }
+}
+
+/** A verdict stands, and what runs goes on running; nothing is asked, started or told about files that it may not use. */
+function refused(seen: ReleaseSeen, one: Extract<OpenSeen, { readonly kind: "refused" }>): OpenPlan {
+  const { had, variant, message } = one;
+  if (had !== null && one.standing === null && stands(had)) {
+    const { reverification: _begun, ...verdict } = had;
+    return { next: verdict, start: null, waiting: { kind: "nothing" } };
+  }
+  const goldenDigest = goldenDigestOf(seen.release);
+  return {
+    next: {
+      name: variant.name,
+      digest: variant.digest,
+      ...(goldenDigest === null ? {} : { goldenDigest }),
+      verdict: "Pending",
+      reason: REASONS.NotPermitted,
+      message,
+    },
+    start: null,
+    waiting: { kind: "nothing" },
+  };
 }
 
 /** What is verified again shows below the verdict that stands, until there is another. */
@@ -267,7 +295,8 @@ function planStart(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
       variant,
       key,
       urgency: one.standing === null ? "new" : "again",
-      sizeBytes: sizeOf(blob) ?? one.had?.sizeBytes ?? 0,
+      sizeBytes: sizeOf(blob) ?? 0,
+      etag: blob.kind === "found" ? blob.etag : "",
       goldenSizeBytes: goldenBlob === undefined ? null : (sizeOf(golden) ?? 0),
       parity: sized(parity),
       variantParity: sized(variantParity),
@@ -282,7 +311,7 @@ function sized(reference: ReferenceSeen | null): SizedReference | null {
   return { ...rest, sizeBytes: sizeOf(found) ?? 0 };
 }
 
-function withoutReference(seen: ReleaseSeen, one: OpenSeen, why: string, waiting: Waiting): OpenPlan {
+function withoutReference(seen: ReleaseSeen, one: LookedSeen, why: string, waiting: Waiting): OpenPlan {
   return {
     next: {
       ...baseOf(seen, one),
@@ -322,7 +351,7 @@ function brokenOff(
   };
 }
 
-function missing(seen: ReleaseSeen, one: OpenSeen, blobs: readonly BlobReference[]): OpenPlan {
+function missing(seen: ReleaseSeen, one: LookedSeen, blobs: readonly BlobReference[]): OpenPlan {
   const what = blobs.map((blob) =>
     blob === one.variant.blob ? `the model ${nameOf(blob)}` : `the golden set ${nameOf(blob)}`,
   );
@@ -349,7 +378,7 @@ export function startFailed(
   return one.kind === "asked" ? folded(one, faultedStatus(baseOf(seen, one), one.had, source, fault)) : null;
 }
 
-function faulted(seen: ReleaseSeen, one: OpenSeen, source: "store" | "verifier", fault: Fault): OpenPlan {
+function faulted(seen: ReleaseSeen, one: LookedSeen, source: "store" | "verifier", fault: Fault): OpenPlan {
   return {
     next: faultedStatus(baseOf(seen, one), one.had, source, fault),
     start: null,
@@ -390,9 +419,9 @@ function wordsOf(source: "store" | "verifier", fault: Fault): string {
     : `the verifier does not answer (${words}); tried again by itself`;
 }
 
-type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "goldenDigest" | "comparedWith">;
+type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "etag" | "goldenDigest" | "comparedWith">;
 
-function baseOf(seen: ReleaseSeen, one: OpenSeen): Base {
+function baseOf(seen: ReleaseSeen, one: LookedSeen): Base {
   const blob = one.kind === "waiting" ? null : one.blob;
   const sizeBytes =
     blob?.kind === "missing" ? null : ((blob === null ? null : sizeOf(blob)) ?? one.had?.sizeBytes);
@@ -401,13 +430,14 @@ function baseOf(seen: ReleaseSeen, one: OpenSeen): Base {
     name: one.variant.name,
     digest: one.variant.digest,
     ...(sizeBytes === null || sizeBytes === undefined ? {} : { sizeBytes }),
+    ...(blob?.kind === "found" ? { etag: blob.etag } : {}),
     ...(goldenDigest === null ? {} : { goldenDigest }),
     ...comparisonOf(seen, one),
   };
 }
 
 /** Once found it is kept, so that the question stays the same as long as it is asked. */
-function comparisonOf(seen: ReleaseSeen, one: OpenSeen): Pick<VariantStatus, "comparedWith"> {
+function comparisonOf(seen: ReleaseSeen, one: LookedSeen): Pick<VariantStatus, "comparedWith"> {
   const comparedWith =
     one.kind === "asked" ? comparedWithOf(seen.release, { ...one, kind: "found" }) : one.had?.comparedWith;
   return comparedWith === undefined ? {} : { comparedWith };

@@ -29,7 +29,8 @@ export function dueOf(
   now: Instant,
 ): Due {
   if (requestOf(release) !== null) return { kind: "now", cause: "Requested" };
-  if (verifierVersion !== null && had.verifierVersion !== verifierVersion)
+  // A verdict of a verifier that did not say which state of the blob it had read counts as one of another version.
+  if (had.etag === undefined || (verifierVersion !== null && had.verifierVersion !== verifierVersion))
     return { kind: "now", cause: "VerifierChanged" };
   const at = nextOf(release, had.verifiedAt === undefined ? release.createdAt : instantOf(had.verifiedAt));
   return at !== null && at <= now ? { kind: "now", cause: "Scheduled" } : { kind: "later", at };

@@ -10,6 +10,7 @@ import type {
 } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
+import type { Grant, GrantOf } from "../api/tenancy.ts";
 import { type Attempt, ok } from "../base/result.ts";
 import { type Clock, type Instant, instantOf, timestampOf } from "../base/time.ts";
 import type { Resources } from "../kube/kube.ts";
@@ -17,6 +18,7 @@ import type { ModelStore } from "../store/store.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
 import { checksOf, stands, statusOf } from "./binding.ts";
 import { type Due, dueOf, requestOf } from "./due.ts";
+import { filesRefusal, referencesRefusal } from "./permitted.ts";
 import { type Reference, type References, referencesOf } from "./references.ts";
 import type {
   BlobSeen,
@@ -32,7 +34,10 @@ import type { Turns } from "./turns.ts";
 /** Everything that a verdict depends on → its key: `verification/key.ts`, handed in. */
 export type KeyOf = (
   question: {
-    readonly model: { readonly digest: string };
+    readonly model: {
+      readonly digest: string;
+      readonly blob: { readonly container: string; readonly path: string; readonly etag: string };
+    };
     readonly golden: { readonly digest: string } | null;
     readonly parity: { readonly digest: string } | null;
     readonly variantParity: { readonly digest: string } | null;
@@ -48,6 +53,7 @@ export type ObserveDeps = {
   readonly verifier: Pick<Verifier, "look" | "version">;
   readonly turns: Turns;
   readonly keyOf: KeyOf;
+  readonly grants: GrantOf;
   readonly clock: Pick<Clock, "now">;
 };
 
@@ -60,19 +66,30 @@ export function observeRelease(deps: ObserveDeps) {
     const release = deps.releases.get(key);
     if (release === undefined || release.deleting) return ok(null);
     const now = deps.clock.now();
+    const grant = deps.grants(release.namespace);
     const variants: VariantSeen[] = [];
     for (const variant of release.spec.variants)
-      variants.push(await lookAtVariant({ ...deps, version }, { release, variant, now }, signal));
-    return ok({ now, release, variants });
+      variants.push(await lookAtVariant({ ...deps, version }, { release, grant, variant, now }, signal));
+    return ok({ now, release, grant, variants });
   };
 }
 
 type Looking = ObserveDeps & { readonly version: VersionReader };
-type Subject = { readonly release: ModelRelease; readonly variant: Variant; readonly now: Instant };
+type Subject = {
+  readonly release: ModelRelease;
+  readonly grant: Grant;
+  readonly variant: Variant;
+  readonly now: Instant;
+};
 
 async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSignal): Promise<VariantSeen> {
-  const { release, variant } = subject;
+  const { release, grant, variant } = subject;
   const had = statusOf(release, variant);
+  const message = filesRefusal(grant, release, variant);
+  if (message !== null) {
+    deps.turns.release(release.key, variant.name);
+    return { kind: "refused", variant, had, standing: null, message };
+  }
   if (had === null || !stands(had)) return await lookAtOpen(deps, subject, { had, standing: null }, signal);
   const again = had.reverification;
   if (again !== undefined) {
@@ -151,21 +168,30 @@ async function lookAtOpen(
   open: Open,
   signal: AbortSignal,
 ): Promise<VariantSeen> {
-  const { release, variant } = subject;
+  const { release, grant, variant } = subject;
   const { had } = open;
   const waiting = waitOf(deps, subject, open);
   if (waiting !== null) return waiting;
 
-  const blobIfUnknown = async () =>
-    had?.sizeBytes === undefined ? await stat(deps, variant.blob, signal) : UNASKED;
   const others = deps.releases.list(release.namespace);
   const references = referencesOf(release, variant, had?.comparedWith ?? null, others);
+  const refused = references.kind === "missing" ? null : referencesRefusal(grant, release, references);
+  if (refused !== null) {
+    deps.turns.release(release.key, variant.name);
+    return { kind: "refused", variant, ...open, message: refused };
+  }
+  // The question is about this blob in this state: as it was when the verification began, and as it is before.
+  const known = blobUnderWay(had);
+  const blob = known ?? (await stat(deps, variant.blob, signal));
   if (references.kind === "missing")
-    return { kind: "unresolved", variant, ...open, message: references.message, blob: await blobIfUnknown() };
+    return { kind: "unresolved", variant, ...open, message: references.message, blob };
 
-  const asked = await askVerifier(deps, subject, { ...open, references }, signal);
-  if (!asked.ok)
-    return { kind: "unreachable", variant, ...open, fault: asked.error, blob: await blobIfUnknown() };
+  const question = { ...open, references };
+  const asked = await askVerifier(deps, subject, { ...question, blob }, signal);
+  if (!asked.ok) return { kind: "unreachable", variant, ...open, fault: asked.error, blob };
+  const isLost = known !== null && asked.value.report.kind === "unknown";
+  // What the verifier has forgotten starts again, with the blob as it is now.
+  if (isLost) return await lookAtOpen(deps, subject, { ...open, had: withoutState(had) }, signal);
   const { key, report } = asked.value;
   const starting = report.kind === "unknown" || report.kind === "error";
   const golden = release.spec.verification?.golden;
@@ -179,11 +205,23 @@ async function lookAtOpen(
     ...open,
     key,
     report,
-    blob: starting ? await stat(deps, variant.blob, signal) : await blobIfUnknown(),
+    blob,
     golden: starting && golden !== undefined ? await stat(deps, golden.blob, signal) : UNASKED,
     parity: await find(references.parity),
     variantParity: await find(references.variantParity),
   };
+}
+
+/** The blob that a running verification reads; `null`: none runs, or it is not known. */
+function blobUnderWay(had: VariantStatus | null): Extract<BlobSeen, { readonly kind: "found" }> | null {
+  if (had?.verdict !== "Running" || had.sizeBytes === undefined || had.etag === undefined) return null;
+  return { kind: "found", sizeBytes: had.sizeBytes, etag: had.etag };
+}
+
+function withoutState(had: VariantStatus | null): VariantStatus | null {
+  if (had === null) return null;
+  const { etag: _, ...rest } = had;
+  return rest;
 }
 
 /** What broke off waits for its time, and for its turn; not where a person asks. */
@@ -211,16 +249,23 @@ async function askVerifier(
   { release, variant }: Subject,
   {
     standing,
+    blob,
     references: { parity, variantParity },
-  }: Open & { readonly references: Extract<References, { readonly kind: "found" }> },
+  }: Open & {
+    readonly blob: BlobSeen;
+    readonly references: Extract<References, { readonly kind: "found" }>;
+  },
   signal: AbortSignal,
-): Attempt<{ readonly key: VerificationKey; readonly report: ReportSeen }> {
+): Attempt<{ readonly key: string; readonly report: ReportSeen }> {
+  // What is not there cannot be asked about, and is not started either.
+  if (blob.kind !== "found") return ok({ key: "", report: { kind: "unknown" } });
   const version = await deps.version.read(signal);
   if (!version.ok) return version;
   const golden = release.spec.verification?.golden ?? null;
   const round = standing === null ? null : roundOf(standing);
   const checks = checksOf(release);
-  const question = { model: variant, golden, parity, variantParity, checks, round };
+  const model = { digest: variant.digest, blob: { ...variant.blob, etag: blob.etag } };
+  const question = { model, golden, parity, variantParity, checks, round };
   const key = deps.keyOf(question, version.value);
   const report = await deps.verifier.look(key, signal);
   if (!report.ok) return report;
@@ -237,7 +282,7 @@ function roundOf({ since, cause }: Standing): string {
 async function stat(deps: Looking, blob: BlobReference, signal: AbortSignal): Promise<BlobSeen> {
   const facts = await deps.store.stat(blob, signal);
   if (!facts.ok) return { kind: "unreadable", fault: facts.error };
-  return facts.value === null ? { kind: "missing" } : { kind: "found", sizeBytes: facts.value.sizeBytes };
+  return facts.value === null ? { kind: "missing" } : { kind: "found", ...facts.value };
 }
 
 type VersionReader = {

@@ -31,7 +31,7 @@ export function reportRelease(
 ): ReleaseReport {
   const { release } = seen;
   const variants = trimmed(variantsAfter(seen, plan, acted, learned));
-  const available = availability(variants);
+  const available = refusal(seen) ?? availability(variants);
   const verified = verification(variants);
   const ready = available.status === "True" || verified.status === "False" ? verified : available;
   const had = release.status?.conditions ?? [];
@@ -80,6 +80,15 @@ function variantsAfter(
     if (acted.ok || start === null || one === undefined || learned.started.includes(next.name)) return next;
     return startFailed(seen, one, learned.failedAt, acted.error) ?? next;
   });
+}
+
+/** Whatever is known of the files from before: what may not be used is not described. */
+function refusal({ variants }: ReleaseSeen): Fact | null {
+  const refused = variants.flatMap((one) =>
+    one.kind === "refused" ? [`${one.variant.name}: ${one.message}`] : [],
+  );
+  if (refused.length === 0) return null;
+  return { status: "False", reason: REASONS.NotPermitted, message: refused.join("; ") };
 }
 
 function availability(variants: readonly VariantStatus[]): Fact {
@@ -192,7 +201,8 @@ function progressOf(
   if (ready.status === "True") return [];
   const stuck =
     variants.some(({ verdict, attempts }) => verdict === "Failed" || (attempts ?? 0) >= PATIENCE) ||
-    ready.reason === REASONS.StoreDenied;
+    ready.reason === REASONS.StoreDenied ||
+    ready.reason === REASONS.NotPermitted;
   return [{ ...ready, type: stuck ? "Stalled" : "Reconciling", status: "True" }];
 }
 
@@ -239,6 +249,7 @@ function notesOf(
   return [
     ...(available?.reason === REASONS.BlobMissing ? [warning(REASONS.BlobMissing, available)] : []),
     ...(available?.reason === REASONS.StoreDenied ? [warning(REASONS.StoreDenied, available)] : []),
+    ...(available?.reason === REASONS.NotPermitted ? [warning(REASONS.NotPermitted, available)] : []),
     ...(verified?.status === "False"
       ? [warning(REASONS.VerificationFailed, { message: failuresOf(variants) })]
       : []),

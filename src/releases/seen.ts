@@ -5,6 +5,7 @@ import type {
   Variant,
   VariantStatus,
 } from "../api/model-release.ts";
+import type { Grant } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant, Timestamp } from "../base/time.ts";
 import type { Cause } from "./due.ts";
@@ -13,7 +14,7 @@ import type { Reference } from "./references.ts";
 export type BlobSeen =
   /** Nothing depends on it in this pass. */
   | { readonly kind: "unasked" }
-  | { readonly kind: "found"; readonly sizeBytes: number }
+  | { readonly kind: "found"; readonly sizeBytes: number; readonly etag: string }
   | { readonly kind: "missing" }
   | { readonly kind: "unreadable"; readonly fault: Fault };
 
@@ -71,6 +72,8 @@ export type VariantSeen = {
   /** What it is to be compared with does not exist. */
   | { readonly kind: "unresolved"; readonly message: string; readonly blob: BlobSeen }
   | { readonly kind: "unreachable"; readonly fault: Fault; readonly blob: BlobSeen }
+  /** The namespace may not use its files: nothing was asked about them. */
+  | { readonly kind: "refused"; readonly message: string }
   | {
       readonly kind: "asked";
       readonly key: string;
@@ -86,6 +89,8 @@ export type VariantSeen = {
 export type ReleaseSeen = {
   readonly now: Instant;
   readonly release: ModelRelease;
+  /** What its namespace may use. */
+  readonly grant: Grant;
   readonly variants: readonly VariantSeen[];
 };
 

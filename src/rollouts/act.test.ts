@@ -2,16 +2,18 @@ import { expect, test } from "vitest";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import { createFleetWorld } from "../../test/fakes/fleet-world.ts";
 import { look, NOW, releaseNamed } from "../../test/stories/seen.ts";
+import { type Grant, grantOf, OPEN_GRANT } from "../api/tenancy.ts";
 import { actOnRollout } from "./act.ts";
 import type { Action } from "./actions.ts";
 import { BASE_ID, LABEL } from "./content.ts";
 import { everybody } from "./exposure.ts";
 import { clearedIn, createMemories } from "./observe.ts";
-import { referenceOf } from "./plan.ts";
+import { fullProblem, referenceOf } from "./plan.ts";
 import type { RolloutState } from "./state.ts";
 import { NOBODY } from "./target.ts";
 
 const signal = new AbortController().signal;
+type Create = Extract<Action, { readonly kind: "create" }>;
 
 const rollingBack: RolloutState & { readonly phase: "RollingBack" } = {
   quarantined: [],
@@ -28,6 +30,34 @@ function begin() {
   const world = createFleetWorld();
   const memories = createMemories();
   return { world, memories, act: actOnRollout({ ...world, log: createFakeLog() }, memories) };
+}
+
+function createOf(change: Partial<Create> = {}): Create {
+  return {
+    kind: "create",
+    id: "ef-other",
+    configurationKind: "edge",
+    track: "stable",
+    labels: {},
+    condition: NOBODY,
+    module: { name: "inference" },
+    pointer: {
+      contract: 1,
+      deployment: "plant-a.resnet",
+      release: "plant-a.v1",
+      name: "resnet50",
+      version: "v1",
+      variant: "fp32",
+      digest: "sha256:0",
+      executionProvider: "cpu",
+      config: {},
+    },
+    blob: { container: "models", path: "m.onnx" },
+    etag: null,
+    expiresAt: NOW,
+    above: [],
+    ...change,
+  };
 }
 
 test("a twin that was read while a configuration still targeted it is read again", async () => {
@@ -96,30 +126,7 @@ test("devices cleared in one rollback are not cleared in the next", () => {
 test("two rollouts that act at once do not choose the same priority", async () => {
   const { world, act } = begin();
   const seen = look();
-  const other: Action = {
-    kind: "create",
-    id: "ef-other",
-    configurationKind: "edge",
-    track: "stable",
-    labels: {},
-    condition: NOBODY,
-    module: { name: "inference" },
-    pointer: {
-      contract: 1,
-      deployment: "plant-a.resnet",
-      release: "plant-a.v1",
-      name: "resnet50",
-      version: "v1",
-      variant: "fp32",
-      digest: "sha256:0",
-      executionProvider: "cpu",
-      config: {},
-    },
-    blob: { container: "models", path: "m.onnx" },
-    sizeBytes: null,
-    expiresAt: NOW,
-    above: [],
-  };
+  const other = createOf({ id: "ef-other" });
   const done = await Promise.all([
     act(seen, [other], null, signal),
     act(seen, [{ ...other, id: "ef-another" }], null, signal),
@@ -136,4 +143,54 @@ test("the first action that fails is the last that is tried", async () => {
   const done = await act(look(), [{ kind: "createBase" }, remove], null, signal);
   expect(done).toEqual({ ok: false, error: { kind: "unavailable", message: "503" } });
   expect(world.calls.made()).toEqual(["configurations.create"]);
+});
+
+test.each([
+  ["is gone", null, "BlobMissing"],
+  ["is another one than was verified", { sizeBytes: 3, etag: "2" }, "BlobReplaced"],
+])("no URL is made for a blob that %s, and nothing is created", async (_what, found, reason) => {
+  const world = createFleetWorld();
+  const signed: unknown[] = [];
+  const store = {
+    stat: async () => ({ ok: true, value: found }) as const,
+    readUrl: async (...asked: readonly unknown[]) => {
+      signed.push(asked);
+      return { ok: true, value: { url: "https://store.invalid/m", expiresAt: NOW } } as const;
+    },
+  };
+  const act = actOnRollout({ ...world, store, log: createFakeLog() }, createMemories());
+  const done = await act(look(), [createOf({ etag: "1" })], null, signal);
+  expect(done).toMatchObject({ ok: true, value: { reason } });
+  expect(signed).toEqual([]);
+  expect(world.truth.configurations()).toEqual([]);
+});
+
+test("no URL is made, and nothing is looked at, for a blob that the namespace may not use", async () => {
+  const { world, act } = begin();
+  const grant = grantOf({ "edgefleet.dev/blob-prefixes": "models/team-a/" });
+  const done = await act(look({ grant }), [createOf()], null, signal);
+  expect(done).toMatchObject({ ok: true, value: { reason: "NotPermitted" } });
+  expect(world.calls.made().filter((call) => call.startsWith("store."))).toEqual([]);
+  expect(world.truth.configurations()).toEqual([]);
+});
+
+test("who fills the hub is named to its own namespace, and to one tenant alone", () => {
+  const full = (grant: Grant) => {
+    const others = Array.from({ length: 3 }, (_, index) => ({
+      ...{
+        id: `other-${index}`,
+        kind: "edge" as const,
+        priority: index,
+        targetCondition: "",
+        content: {},
+        etag: "1",
+      },
+      labels: { [LABEL.namespace]: "team-b", [LABEL.name]: "secret-name" },
+    }));
+    return fullProblem(look({ grant, configurations: others, settings: { hubConfigurationLimit: 3 } }), 1)
+      ?.message;
+  };
+  expect(full(OPEN_GRANT)).toContain("team-b/secret-name (3)");
+  expect(full(grantOf({}))).toContain("other namespaces (3)");
+  expect(full(grantOf({}))).not.toMatch(/team-b|secret-name/);
 });

@@ -1,11 +1,12 @@
 import type { ModelPointer } from "../api/device-contract.ts";
 import { qualifiedName } from "../api/membership.ts";
 import { REASONS } from "../api/reasons.ts";
+import { mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
 import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration } from "../hub/hub.ts";
 import { eachLimited } from "../runtime/each-limited.ts";
-import type { ModelStore } from "../store/store.ts";
+import type { BlobFacts, ModelStore } from "../store/store.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import type { Action } from "./actions.ts";
 import {
@@ -19,7 +20,7 @@ import {
   recognized,
 } from "./content.ts";
 import { clearedIn, type Memories, testCondition } from "./observe.ts";
-import type { Problem } from "./plan.ts";
+import { notPermitted, type Problem } from "./plan.ts";
 import { BANDS, priorityFor } from "./priority.ts";
 import type { Seen } from "./seen.ts";
 import type { RolloutState } from "./state.ts";
@@ -72,7 +73,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   ): Attempt<Problem | null> {
     switch (action.kind) {
       case "create":
-        return await create(action, signal);
+        return await create(action, seen, signal);
       case "createBase":
         return await createBase(signal);
       case "retarget": {
@@ -100,20 +101,19 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     }
   }
 
-  async function create(action: Create, signal: AbortSignal): Attempt<Problem | null> {
+  async function create(action: Create, seen: Seen, signal: AbortSignal): Attempt<Problem | null> {
+    // A URL is the right to read: none is made, and nothing is looked at, outside of what the namespace may use.
+    if (!mayUseBlob(seen.grant, action.blob)) return ok(notPermitted(seen, action.blob));
     const refused = await refusal(action.condition, signal);
     if (!refused.ok || refused.value !== null) return refused;
-    const size = await sizeOf(action, signal);
-    if (!size.ok) return size;
-    if (size.value === null) {
-      return ok({
-        reason: REASONS.BlobMissing,
-        message: `there is no blob ${action.blob.container}/${action.blob.path} for devices to download`,
-      });
-    }
+    // One look at the store for each configuration: the verdict is about a blob that may be another one by now.
+    const blob = await deps.store.stat(action.blob, signal);
+    if (!blob.ok) return blob;
+    const unfit = blobProblem(action, blob.value);
+    if (blob.value === null || unfit !== null) return ok(unfit);
     const link = await deps.store.readUrl(action.blob, action.expiresAt, signal);
     if (!link.ok) return link;
-    const pointer: ModelPointer = { ...action.pointer, sizeBytes: size.value, url: link.value.url };
+    const pointer: ModelPointer = { ...action.pointer, sizeBytes: blob.value.sizeBytes, url: link.value.url };
     return await withPriority(BANDS[action.track], action.above, (priority) =>
       deps.configurations.create(
         {
@@ -186,12 +186,6 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     });
   }
 
-  async function sizeOf(action: Create, signal: AbortSignal): Attempt<number | null> {
-    if (action.sizeBytes !== null) return ok(action.sizeBytes);
-    const facts = await deps.store.stat(action.blob, signal);
-    return facts.ok ? ok(facts.value?.sizeBytes ?? null) : facts;
-  }
-
   /** The fast path: twins are independent of each other, so one that changed meanwhile does not stop the rest. */
   async function restoreAll(
     restores: readonly Restore[],
@@ -247,6 +241,21 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   function find(id: string) {
     return deps.configurations.list()?.find((configuration) => configuration.id === id);
   }
+}
+
+/** Why devices are not given this blob; `null`: it is the one that was verified. */
+function blobProblem({ blob, etag }: Create, found: BlobFacts | null): Problem | null {
+  const name = `${blob.container}/${blob.path}`;
+  if (found === null)
+    return {
+      reason: REASONS.BlobMissing,
+      message: `there is no blob ${name} for devices to download: upload it again`,
+    };
+  if (etag === null || found.etag === etag) return null;
+  return {
+    reason: REASONS.BlobReplaced,
+    message: `blob ${name} was replaced after it was verified: give new bytes a new release, or have this one verified again by the annotation edgefleet.dev/reverify on its ModelRelease`,
+  };
 }
 
 type Stride = Exclude<Action, Restore> | { readonly kind: "restores"; readonly restores: readonly Restore[] };

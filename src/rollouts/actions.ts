@@ -41,8 +41,8 @@ export type Action =
       readonly module: InferenceDeployment["spec"]["module"];
       readonly pointer: PointerDraft;
       readonly blob: BlobReference;
-      /** As the verification found it; `null`: the store is asked. */
-      readonly sizeBytes: number | null;
+      /** State of the blob that was verified; `null`: the verdict does not say. */
+      readonly etag: string | null;
       readonly expiresAt: Instant;
       /** The new one must win over these while they stand side by side. */
       readonly above: readonly string[];
@@ -456,7 +456,7 @@ function createAction(seen: Seen, track: Track, slot: Slot, condition: string, s
     module: deployment.spec.module,
     pointer: pointerDraft(deployment, slot.release, slot.variant),
     blob: slot.variant.blob,
-    sizeBytes: verdict?.digest === slot.variant.digest ? (verdict.sizeBytes ?? null) : null,
+    etag: verdict?.digest === slot.variant.digest ? (verdict.etag ?? null) : null,
     expiresAt,
     above: ownOn(seen, track).map(({ id }) => id),
   };

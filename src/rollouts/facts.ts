@@ -24,6 +24,7 @@ import {
   membershipProblem,
   ownConfigurations,
   type Problem,
+  permissionProblem,
   referenceOf,
   releaseProblem,
   stratifyFor,
@@ -130,7 +131,7 @@ function planOf(
   const problem = membershipProblem(seen);
   if (problem !== null || release === undefined) return { problem, tested: false, stratifyBy: [] };
   return {
-    problem: releaseProblem(seen, release) ?? hubProblem(seen, release),
+    problem: permissionProblem(seen, release) ?? releaseProblem(seen, release) ?? hubProblem(seen, release),
     tested: conditionsToTest(seen, release).every((condition) => seen.tested[condition] !== undefined),
     stratifyBy: stratifyFor(seen, release),
   };

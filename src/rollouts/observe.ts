@@ -12,6 +12,7 @@ import type {
 import { bucketOf, qualifiedName, selects } from "../api/membership.ts";
 import type { ModelRelease, ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
 import { type ObjectKey, objectKey } from "../api/resource.ts";
+import type { GrantOf } from "../api/tenancy.ts";
 import { type Attempt, ok } from "../base/result.ts";
 import { type Clock, elapsed, type Instant } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetDevice, FleetView, TwinRef } from "../hub/hub.ts";
@@ -41,6 +42,7 @@ export type ObserveDeps = {
   readonly clock: Pick<Clock, "now">;
   readonly log: Log;
   readonly salt: string;
+  readonly grants: GrantOf;
   readonly settings: Settings;
 };
 
@@ -146,6 +148,7 @@ export function observeRollout(
       cleared: state?.phase === "RollingBack" ? new Set(clearedIn(memory, state.because)) : new Set(),
       others: deps.deployments.list().filter((other) => other.key !== deployment.key && !other.deleting)
         .length,
+      grant: deps.grants(deployment.namespace),
       settings: deps.settings,
     };
     return { ...seen, releases: releasesFor(seen) };

@@ -1,6 +1,7 @@
 import { isEmptySelector, qualifiedName } from "../api/membership.ts";
-import { type ModelRelease, type Variant, variantFor } from "../api/model-release.ts";
+import { type BlobReference, type ModelRelease, type Variant, variantFor } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
+import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { devices } from "./cohort.ts";
 import { contentHash, LABEL, pointerDraft } from "./content.ts";
@@ -204,6 +205,16 @@ export function releaseProblem(seen: Seen, release: ModelRelease): Problem | nul
   };
 }
 
+/** Why devices may not be given the files of this release; `null`: they may. */
+export function permissionProblem(seen: Seen, release: ModelRelease): Problem | null {
+  const refused = release.spec.variants.find(({ blob }) => !mayUseBlob(seen.grant, blob));
+  return refused === undefined ? null : notPermitted(seen, refused.blob);
+}
+
+export function notPermitted({ deployment, grant }: Seen, blob: BlobReference): Problem {
+  return { reason: REASONS.NotPermitted, message: blobRefusal(deployment.namespace, grant, blob) };
+}
+
 export function classesWithoutVariant(
   seen: Seen,
   release: ModelRelease,
@@ -247,7 +258,7 @@ export function fullProblem(seen: Seen, more: number): Problem | null {
   if (more === 0 || all.length + more <= limit) return null;
   return {
     reason: REASONS.HubFull,
-    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(all)}. Remove some that nobody needs, and it goes on by itself`,
+    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(seen, all)}. Remove some that nobody needs, and it goes on by itself`,
   };
 }
 
@@ -259,10 +270,10 @@ export function ownConfigurations(seen: Seen): readonly HubConfiguration[] {
   );
 }
 
-function ownersText(configurations: readonly HubConfiguration[]): string {
+function ownersText(seen: Seen, configurations: readonly HubConfiguration[]): string {
   const owners = new Map<string, number>();
   for (const { labels } of configurations) {
-    const owner = ownerText(labels);
+    const owner = ownerText(seen, labels);
     owners.set(owner, (owners.get(owner) ?? 0) + 1);
   }
   const sorted = [...owners].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1));
@@ -270,8 +281,11 @@ function ownersText(configurations: readonly HubConfiguration[]): string {
   return [...shown, ...(sorted.length > 10 ? [`${sorted.length - 10} more owners`] : [])].join(", ");
 }
 
-function ownerText(labels: HubConfiguration["labels"]): string {
+function ownerText({ deployment, grant }: Seen, labels: HubConfiguration["labels"]): string {
   if (labels[LABEL.base] !== undefined) return "the base deployment";
   const namespace = labels[LABEL.namespace];
+  // What other tenants call their objects is theirs.
+  if (!grant.isOpen && namespace !== undefined && namespace !== deployment.namespace)
+    return "other namespaces";
   return namespace === undefined ? "others" : `${namespace}/${labels[LABEL.name]}`;
 }

@@ -31,7 +31,7 @@ export type RolloutOptions = {
   readonly baseDeployment?: "managed" | "external";
 };
 
-export type RolloutDeps = Pick<ObserveDeps, "deployments" | "releases" | "devices"> & {
+export type RolloutDeps = Pick<ObserveDeps, "deployments" | "releases" | "devices" | "grants"> & {
   readonly hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition">;
   readonly fleet: FleetView;
   readonly configurations: ConfigurationView;

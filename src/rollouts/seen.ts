@@ -1,6 +1,7 @@
 import type { InferenceReport } from "../api/device-contract.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import type { ModelRelease } from "../api/model-release.ts";
+import type { Grant } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant, Millis } from "../base/time.ts";
 
@@ -101,5 +102,7 @@ export type Seen = {
   readonly cleared: ReadonlySet<string>;
   /** Other InferenceDeployments of the cluster that are not being deleted. */
   readonly others: number;
+  /** What the namespace may use. */
+  readonly grant: Grant;
   readonly settings: Settings;
 };

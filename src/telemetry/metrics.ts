@@ -109,6 +109,11 @@ export const METRICS = {
     help: "EdgeDevices by what their conditions say.",
     labels: ["condition", "status"],
   },
+  edgefleet_deletions_paused: {
+    type: "gauge",
+    help: "EdgeDevices whose deletion waits for a person, because too many would go at once.",
+    labels: [],
+  },
   // releases
   edgefleet_releases: { type: "gauge", help: "ModelReleases by verdict.", labels: ["verdict"] },
   edgefleet_verifications_total: {
@@ -219,7 +224,7 @@ export const VERIFIER_METRICS = {
   },
   edgefleet_verifier_cache_requests_total: {
     type: "counter",
-    help: "Files asked of the cache: hit, miss (downloaded into it), noRoom (downloaded beside it) or damaged.",
+    help: "Files asked of the cache: hit, miss (downloaded into it), noRoom (downloaded beside it), unconfirmed (the same bytes, from another blob: read again) or damaged.",
     labels: ["result"],
   },
   edgefleet_verifier_cache_evictions_total: {

@@ -81,4 +81,16 @@ describe("the key of a request", () => {
   ])("is another with %s", (_what, request, version) => {
     expect(keyOf(request, version)).not.toBe(key);
   });
+
+  test("is another for another blob, and for another state of it, whatever its digest", () => {
+    const blob = { container: "models", path: "a.onnx", etag: "1" };
+    const keys = [
+      blob,
+      { ...blob, path: "b.onnx" },
+      { ...blob, container: "others" },
+      { ...blob, etag: "2" },
+    ].map((one) => keyOf({ ...REQUEST, model: { digest: MODEL, blob: one } }, "v1"));
+    expect(new Set([key, ...keys]).size).toBe(5);
+    expect(keyOf({ ...REQUEST, model: { digest: MODEL, blob: { ...blob } } }, "v1")).toBe(keys[0]);
+  });
 });

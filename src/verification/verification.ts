@@ -13,6 +13,11 @@ export type Download = {
   readonly url: string;
   readonly digest: string;
   readonly sizeBytes: number;
+  /**
+   * The state of the blob that is meant: a copy of the same bytes from anywhere else is not it, and the verdict is about
+   * this blob. Left out: the bytes are all that counts.
+   */
+  readonly etag?: string;
 };
 
 /** A model that another one is compared with. */

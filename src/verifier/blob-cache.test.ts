@@ -110,6 +110,59 @@ function nameOf({ digest }: Download): string {
   return digest.replace("sha256:", "blob-");
 }
 
+describe("where one blob in one state is meant", () => {
+  const result = async (cache: { readonly text: () => Promise<string> }) =>
+    [...(await cache.text()).matchAll(/cache_requests_total{result="(\w+)"} (\d+)/g)].map(
+      ([, name, count]) => `${name} ${count}`,
+    );
+
+  test("a copy of the same digest from elsewhere does not do: the blob itself is read, once", async () => {
+    const store = createStore();
+    const model = blob(store, "a");
+    const cache = await open(store);
+    const hold = cache.hold();
+    expect(await use(hold, { ...model, etag: "1" })).not.toBeNull();
+    const elsewhere = { ...model, url: "https://store/elsewhere?sig=1", etag: "1" };
+    // Nothing is there: what is known of the digest is no answer.
+    expect(await use(hold, elsewhere)).toBeNull();
+    store.contents.set(elsewhere.url, Buffer.from("garbage"));
+    const got = await hold.fetch(elsewhere, place(), SIGNAL);
+    expect(got).toMatchObject({ ok: true, value: { digest: digestOf("garbage") } });
+    store.contents.set(elsewhere.url, store.contents.get(model.url)!);
+    expect(await use(hold, elsewhere)).toEqual(store.contents.get(model.url));
+    expect(await use(hold, elsewhere)).toEqual(store.contents.get(model.url));
+    expect(await use(hold, { ...elsewhere, url: "https://store/elsewhere?sig=2" })).not.toBeNull();
+    expect(store.fetched).toHaveLength(4);
+    expect(await use(hold, { ...elsewhere, etag: "2" })).not.toBeNull();
+    expect(store.fetched).toHaveLength(5);
+    hold.release();
+    expect(cache.counts().files).toBe(1);
+    expect(await result(cache)).toEqual(["miss 1", "unconfirmed 4", "hit 2"]);
+  });
+
+  test("what an earlier life has left is read again, and what is fetched ahead is not read twice", async () => {
+    const store = createStore();
+    const model = { ...blob(store, "a"), etag: "1" };
+    const first = (await open(store)).hold();
+    await first.ahead(model, SIGNAL);
+    expect(await use(first, model)).not.toBeNull();
+    expect(store.fetched).toHaveLength(1);
+    const second = (await open(store)).hold();
+    expect(await use(second, model)).not.toBeNull();
+    expect(store.fetched).toHaveLength(2);
+  });
+
+  test("a download that is shared with another blob's does not answer for both", async () => {
+    const store = createStore();
+    const model = { ...blob(store, "a"), etag: "1" };
+    const hold = (await open(store)).hold();
+    const other = { ...model, url: "https://store/elsewhere" };
+    const [one, two] = await Promise.all([use(hold, model), use(hold, other)]);
+    expect(one).not.toBeNull();
+    expect(two).toBeNull();
+  });
+});
+
 describe("a file that was downloaded once", () => {
   test("is not downloaded again, in this life or the next", async () => {
     const store = createStore();

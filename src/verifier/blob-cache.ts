@@ -47,6 +47,8 @@ type Entry = {
   users: number;
   /** When its digest was last seen to be right; `null`: not yet in this life. */
   look: Look | null;
+  /** Blobs that were read and had these bytes, each in one state. */
+  readonly confirmed: Set<string>;
 };
 
 type End = Result<Entry, DownloadFault> | { readonly ok: "wrong"; readonly digest: string };
@@ -64,6 +66,8 @@ type Loading = {
 const BLOCK = 4096;
 const KEPT = /^blob-([0-9a-f]{64})$/;
 const PART = /^blob-part-/;
+/** Of one file: more are read again. */
+const MOST_CONFIRMED = 1000;
 const DIRECTORY_MODE = 0o700;
 /** Nobody may write, and whoever can reach it may read: a model's process is a user of its own. */
 const FILE_MODE = 0o444;
@@ -93,7 +97,10 @@ async function readEntries(directory: string): Promise<readonly Entry[]> {
       await rm(path, { recursive: true, force: true });
     else if (digest !== undefined)
       found.push({
-        entry: { digest: `sha256:${digest}`, path, bytes: onDisk(about.size), users: 0, look: null },
+        entry: {
+          ...{ digest: `sha256:${digest}`, path, bytes: onDisk(about.size), users: 0, look: null },
+          confirmed: new Set(),
+        },
         used: about.mtimeMs,
       });
   }
@@ -195,7 +202,16 @@ async function createBlobCache(deps: BlobCacheDeps, found: readonly Entry[]): Pr
         await rename(part, path);
         const look = await lookAt(path);
         const size = onDisk(look === null ? from.sizeBytes : Number(look.size));
-        const entry: Entry = { digest: from.digest, path, bytes: size, users: loading.users, look };
+        const confirmed = new Set<string>();
+        const entry: Entry = {
+          digest: from.digest,
+          path,
+          bytes: size,
+          users: loading.users,
+          look,
+          confirmed,
+        };
+        confirm(entry, from);
         entries.set(from.digest, entry);
         loading.entry = entry;
         bytes += size;
@@ -239,7 +255,8 @@ async function createBlobCache(deps: BlobCacheDeps, found: readonly Entry[]): Pr
       const kept = entries.get(from.digest);
       if (kept !== undefined) {
         if (!(await useKept(kept, signal))) continue;
-        meter.count("edgefleet_verifier_cache_requests_total", { result: "hit" });
+        if (isConfirmed(kept, from))
+          meter.count("edgefleet_verifier_cache_requests_total", { result: "hit" });
         return ok(kept);
       }
       const under = loadings.get(from.digest);
@@ -272,6 +289,13 @@ async function createBlobCache(deps: BlobCacheDeps, found: readonly Entry[]): Pr
     if (got.ok === "wrong") return ok({ path: to, digest: got.digest });
     if (!got.ok) return got;
     held.push(got.value);
+    if (!isConfirmed(got.value, from)) {
+      // The verdict is about this blob, and bytes that came from another one say nothing of it.
+      meter.count("edgefleet_verifier_cache_requests_total", { result: "unconfirmed" });
+      const read = await download(from, to, signal);
+      if (read.ok && read.value.digest === from.digest) confirm(got.value, from);
+      return read;
+    }
     await place(got.value.path, to);
     return ok({ path: to, digest: got.value.digest });
   }
@@ -314,6 +338,25 @@ async function createBlobCache(deps: BlobCacheDeps, found: readonly Entry[]): Pr
       };
     },
   };
+}
+
+/** The blob and its state; `null`: the bytes are all that counts. */
+function sourceOf({ url, etag }: Download): string | null {
+  if (etag === undefined) return null;
+  const end = url.indexOf("?");
+  return `${end < 0 ? url : url.slice(0, end)} ${etag}`;
+}
+
+function isConfirmed({ confirmed }: Entry, from: Download): boolean {
+  const source = sourceOf(from);
+  return source === null || confirmed.has(source);
+}
+
+function confirm({ confirmed }: Entry, from: Download): void {
+  const source = sourceOf(from);
+  if (source === null) return;
+  if (confirmed.size >= MOST_CONFIRMED) confirmed.clear();
+  confirmed.add(source);
 }
 
 const CANCELLED: DownloadFault = { reason: REASONS.StoreUnavailable, message: "the download was cancelled" };

@@ -116,9 +116,9 @@ async function fetchInto(
   idle: Millis,
   signal: AbortSignal,
 ): Promise<End> {
-  const opened = await openResponse(from.url, progress, idle, signal);
+  const opened = await openResponse(from, progress, idle, signal);
   if ("kind" in opened) return opened;
-  const refusal = judgeStatus(opened, progress);
+  const refusal = judgeStatus(opened, progress) ?? judgeState(opened, from);
   if (refusal !== null) {
     opened.destroy();
     return refusal;
@@ -134,7 +134,7 @@ async function fetchInto(
 }
 
 function openResponse(
-  url: string,
+  { url, etag }: Download,
   progress: Progress,
   idle: Millis,
   signal: AbortSignal,
@@ -143,7 +143,7 @@ function openResponse(
     const resume = progress.bytes > 0 && progress.etag !== null;
     const headers = resume
       ? { range: `bytes=${progress.bytes}-`, "if-match": progress.etag ?? "" }
-      : { "accept-encoding": "identity" };
+      : { "accept-encoding": "identity", ...(etag === undefined ? {} : { "if-match": etag }) };
     let request: ClientRequest;
     try {
       const send = new URL(url).protocol === "https:" ? httpsRequest : httpRequest;
@@ -169,6 +169,7 @@ function judgeStatus(response: IncomingMessage, progress: Progress): End | null 
   if (status === 206 && contentStart(response) === progress.bytes && progress.bytes > 0) return null;
   const code = wordOf(response.headers["x-ms-error-code"]);
   const message = `the store answered ${status}${code === null ? "" : ` ${code}`}`;
+  if (status === 412 && progress.bytes === 0) return REPLACED;
   if (status === 412 || status === 416 || status === 206) {
     // The blob was replaced while we read it: from the start.
     progress.etag = null;
@@ -180,6 +181,20 @@ function judgeStatus(response: IncomingMessage, progress: Progress): End | null 
   if (status >= 500 || status === 408 || status === 429)
     return { kind: "again", fault: { reason: REASONS.StoreUnavailable, message } };
   return { kind: "over", fault: { reason: REASONS.StoreUnavailable, message } };
+}
+
+const REPLACED: End = {
+  kind: "over",
+  fault: {
+    reason: REASONS.StoreUnavailable,
+    message: "the blob was replaced after it was looked at; it is looked at again",
+  },
+};
+
+/** For a store that does not hold the state that is asked for against the one it has. */
+function judgeState(response: IncomingMessage, { etag }: Download): End | null {
+  const got = response.headers.etag;
+  return etag === undefined || got === undefined || got === etag ? null : REPLACED;
 }
 
 function contentStart(response: IncomingMessage): number | null {

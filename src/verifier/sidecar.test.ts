@@ -600,6 +600,40 @@ describe("a download", () => {
   });
 });
 
+describe("a blob in the state that was looked at", () => {
+  test("is what the verdict is about: one that was replaced since is not verified", async () => {
+    const bytes = linearClassifier(LAYER);
+    const model = bench.blobs.put(bytes, (request, response, content) => {
+      if (request.headers["if-match"] !== '"old"') return serveBlob(request, response, content);
+      return refuseWith(412, "ConditionNotMet")(request, response, content);
+    });
+    const report = await verdictOn({ ...requestFor(bytes), model: { ...model, etag: '"old"' } });
+    expect(report).toMatchObject({ kind: "error", reason: "StoreUnavailable" });
+    expect(bench.blobs.requests(model)).toBe(1);
+  });
+
+  test("is held against what a store that ignores conditions sends", async () => {
+    const bytes = linearClassifier({ ...LAYER }, { padding: new Uint8Array(7) });
+    const model = { ...bench.blobs.put(bytes), etag: '"old"' };
+    expect(await verdictOn({ ...requestFor(bytes), model })).toMatchObject({
+      kind: "error",
+      reason: "StoreUnavailable",
+    });
+  });
+
+  test("has a verdict of its own, although the same bytes have one elsewhere", async () => {
+    const bytes = linearClassifier({ ...LAYER }, { padding: new Uint8Array(9) });
+    expect(await verdictOn({ ...requestFor(bytes), model: bench.blobs.put(bytes) })).toMatchObject({
+      kind: "passed",
+    });
+    const garbage = bench.blobs.put(new Uint8Array(bytes.length));
+    const etag = `"${garbage.digest.slice(7, 23)}"`;
+    const { digest } = requestFor(bytes).model;
+    const report = await verdictOn({ ...requestFor(bytes), model: { ...garbage, digest, etag } });
+    expect(report).toMatchObject({ kind: "failed", reason: "DigestMismatch" });
+  });
+});
+
 describe("the wire", () => {
   test("knows nothing of what was never asked", async () => {
     expect(await bench.client.look("nobody" as VerificationKey, SIGNAL)).toEqual({ ok: true, value: null });

@@ -76,7 +76,10 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
     return twin;
   }
 
-  function makeIdentity(device: string, facts: { iotEdge: boolean; enabled: boolean; key: string | null }) {
+  function makeIdentity(
+    device: string,
+    facts: { iotEdge: boolean; enabled: boolean; key: string | null; madeFor: string | null },
+  ) {
     const generationId = `life-${next()}`;
     const identity = { device, generationId, etag: next(), authentication: "sas", ...facts };
     identities.set(device, identity);
@@ -137,10 +140,10 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
           const key = identities.get(device)?.key ?? null;
           return ok(key === null ? null : { primaryKey: key, secondaryKey: `${key}-secondary` });
         }),
-      createIdentity: ({ device, iotEdge, enabled }) =>
+      createIdentity: ({ device, iotEdge, enabled, madeFor = null }) =>
         calls.run("hub.createIdentity", () => {
           if (identities.has(device)) return err({ kind: "conflict", message: "it exists" });
-          const identity = makeIdentity(device, { iotEdge, enabled, key: `key-${next()}` });
+          const identity = makeIdentity(device, { iotEdge, enabled, key: `key-${next()}`, madeFor });
           makeTwin({ device, module: null });
           return ok(without(identity));
         }),
@@ -196,7 +199,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
       refresh: async () => ok(undefined),
     },
     enroll: (device, { iotEdge = true, enabled = true, tags = {}, keyless = false } = {}) => {
-      makeIdentity(device, { iotEdge, enabled, key: keyless ? null : `key-${next()}` });
+      makeIdentity(device, { iotEdge, enabled, key: keyless ? null : `key-${next()}`, madeFor: null });
       makeTwin({ device, module: null }, tags);
     },
     identity: (device) => identities.get(device),

@@ -27,6 +27,9 @@ export type FakeResources<Spec, Status> = Resources<Spec, Status> & {
   ) => Resource<Spec, Status>;
   /** Another writer's status. */
   readonly setStatus: (key: ObjectKey, status: Status | null) => Resource<Spec, Status>;
+  readonly onChange: (
+    listener: (before: Resource<Spec, Status> | undefined, after: Resource<Spec, Status> | undefined) => void,
+  ) => void;
   /** As `kubectl delete`: gone at once, or once the last finalizer is off. */
   readonly remove: (key: ObjectKey) => void;
 };
@@ -38,13 +41,17 @@ export function createFakeResources<Spec, Status>(
 ): FakeResources<Spec, Status> {
   type Object = Resource<Spec, Status>;
   const objects = new Map<ObjectKey, Object>();
+  const listeners: ((before: Object | undefined, after: Object | undefined) => void)[] = [];
   let version = 0;
 
   function store(object: Object): Object {
     version += 1;
     const stored = { ...object, resourceVersion: String(version) };
-    if (stored.deleting && stored.finalizers.length === 0) objects.delete(stored.key);
+    const before = objects.get(stored.key);
+    const isGone = stored.deleting && stored.finalizers.length === 0;
+    if (isGone) objects.delete(stored.key);
     else objects.set(stored.key, stored);
+    for (const listener of listeners) listener(before, isGone ? undefined : stored);
     return stored;
   }
 
@@ -64,6 +71,7 @@ export function createFakeResources<Spec, Status>(
 
   return {
     get: (key) => objects.get(key),
+    onChange: (listener) => void listeners.push(listener),
     list: (namespace) =>
       [...objects.values()].filter((object) => namespace === undefined || object.namespace === namespace),
     writeStatus: (had, status) =>

@@ -1,6 +1,7 @@
 import { findCondition } from "../../src/api/condition.ts";
 import type { ModelReleaseSpec, ModelReleaseStatus } from "../../src/api/model-release.ts";
 import { type ObjectKey, objectKey } from "../../src/api/resource.ts";
+import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { seconds } from "../../src/base/time.ts";
 import { reconcileRelease } from "../../src/releases/reconcile.ts";
 import { createTurns } from "../../src/releases/turns.ts";
@@ -45,10 +46,12 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
   const announcer = createFakeAnnouncer();
   const meter = createFakeMeter();
   let turns = createTurns();
+  const granted = new Map<string, Grant>();
   const start = () =>
     reconcileRelease({
       ...{ releases, store, verifier, announcer, meter, keyOf, clock, random: () => 0.5 },
       ...{ turns, pageOf: reportPage },
+      grants: (namespace) => granted.get(namespace) ?? OPEN_GRANT,
     });
   let reconcile = start();
   for (const name of ["fp32", "int8"]) blobs.upload(variant(name).blob, Buffer.from(name));
@@ -92,6 +95,7 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
     releases,
     blobs,
     verifier,
+    granted,
     announcer,
     meter,
     expiries,

@@ -1,6 +1,8 @@
 import { expect, test } from "vitest";
+import { findCondition } from "../../src/api/condition.ts";
 import { requestAnnotation } from "../../src/api/inference-deployment.ts";
 import { objectKey } from "../../src/api/resource.ts";
+import { BLOBS_ANNOTATION, grantOf } from "../../src/api/tenancy.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/content.ts";
 import { type Behaviour, digestNamed, NAMESPACE, WELL } from "../fakes/fleet-world.ts";
@@ -578,4 +580,22 @@ test("devices without IoT Edge get the pointer in their own twin", async () => {
   story.edit({ release: { name: "v2" } });
   await story.runUntil(phaseIs("Completed", "v2"), minutes(60));
   await expectQuiet(story);
+});
+
+test("a release whose files the namespace may not use exposes no device, and what is out stays out", async () => {
+  const story = createStory();
+  await beginRollout(story);
+  await story.runUntil(phaseIs("Completed", "v2"), minutes(60));
+  const blob = { container: "models", path: "team-b/v3.onnx" };
+  story.grant(grantOf({ [BLOBS_ANNOTATION]: "models/team-a/" }));
+  story.release("v3", { variants: [variant("v3", { blob })] });
+  story.edit({ release: { name: "v3" } });
+  await story.run(minutes(90));
+  expect(story.status()?.phase).toBe("Pending");
+  expect(findCondition(story.status()?.conditions, "Ready")).toMatchObject({
+    status: "False",
+    reason: "NotPermitted",
+  });
+  expect(new Set(story.world.truth.running().values())).toEqual(new Set(["plant-a.v2"]));
+  expect(JSON.stringify(story.world.truth.configurations())).not.toContain("team-b");
 });

@@ -2,6 +2,7 @@ import type { InferenceDeploymentSpec } from "../../src/api/inference-deployment
 import { qualifiedName } from "../../src/api/membership.ts";
 import type { ModelRelease } from "../../src/api/model-release.ts";
 import { FINALIZER, objectKey } from "../../src/api/resource.ts";
+import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
 import { conditionsToTest } from "../../src/rollouts/plan.ts";
 import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
@@ -69,6 +70,7 @@ export type Given = {
   readonly reachable?: boolean;
   readonly configurations?: readonly HubConfiguration[];
   readonly settings?: Partial<Seen["settings"]>;
+  readonly grant?: Grant;
 };
 
 export function look(given: Given = {}): Seen {
@@ -109,6 +111,7 @@ export function look(given: Given = {}): Seen {
     tested: {},
     cleared: new Set(),
     others: 0,
+    grant: given.grant ?? OPEN_GRANT,
     settings: {
       analysisInterval: seconds(30),
       sasLifetime: minutes(60 * 24),

@@ -8,6 +8,7 @@ import {
   variantFor,
 } from "../../src/api/model-release.ts";
 import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts";
+import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
 import { durationText, millis, minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/content.ts";
@@ -35,6 +36,7 @@ const WRITES = ["deployments.", "hub.patchTwin", "configurations."];
 export function createStory(given: StoryOptions = {}) {
   const { tick = seconds(10), options = {}, isFluid = false } = given;
   const world = createFleetWorld(given);
+  let grant = OPEN_GRANT;
   const started = world.now();
   const lines: string[] = [];
   const phases: string[] = [];
@@ -55,6 +57,7 @@ export function createStory(given: StoryOptions = {}) {
       announcer: { announce: (_about, note) => void say(`${note.type} ${note.reason}: ${note.message}`) },
       log,
       meter,
+      grants: () => grant,
       options: { salt: SALT, ...options },
     });
   }
@@ -341,6 +344,10 @@ export function createStory(given: StoryOptions = {}) {
     world,
     meter,
     log,
+    /** What the namespace may use from now on. */
+    grant: (next: Grant): void => {
+      grant = next;
+    },
     lines,
     phases,
     say,
