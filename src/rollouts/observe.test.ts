@@ -5,6 +5,7 @@ import { look } from "../../test/stories/seen.ts";
 import { deploymentSpec, deviceSpec } from "../../test/stories/story.ts";
 import { bucketOf } from "../api/membership.ts";
 import { FINALIZER, objectKey } from "../api/resource.ts";
+import { OPEN_GRANT } from "../api/tenancy.ts";
 import { seconds } from "../base/time.ts";
 import { createMemories, observeRollout } from "./observe.ts";
 import type { Member, Seen } from "./seen.ts";
@@ -14,7 +15,7 @@ const KEY = objectKey(NAMESPACE, "resnet");
 function setUp(salt = "another") {
   const world = createFleetWorld();
   const observe = observeRollout(
-    { ...world, log: createFakeLog(), salt, settings: look().settings },
+    { ...world, grants: () => OPEN_GRANT, log: createFakeLog(), salt, settings: look().settings },
     createMemories(),
   );
   world.deployments.create({ name: "resnet", finalizers: [FINALIZER], spec: deploymentSpec("v1") });
