@@ -551,6 +551,18 @@ describe("changes", () => {
   });
 });
 
+test("the view says how long a sweep takes, with the pause before it", async () => {
+  const world = createWorld();
+  world.add("cam-1", { tags: TAGS });
+  const { view, clock } = await watching(world);
+  expect(view.sweepTime()).toBe(seconds(60));
+  world.breakDown({ kind: "throttled", retryAfter: seconds(30), message: "429" });
+  await clock.advance(seconds(61));
+  world.mend();
+  await clock.advance(seconds(60));
+  expect(view.sweepTime()).toBe(seconds(90));
+});
+
 describe("when a report was heard", () => {
   const beatAt = (at: number) => ({
     inference: { ...reportOf("Running"), heartbeatAt: timestampOf(instant(at)) },

@@ -92,11 +92,14 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
     return ok(undefined);
   }
 
+  let sweepTime: Millis = interval;
+
   async function sweepForever(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const began = clock.now();
       const whole = await sweepOnce(signal);
       if (!whole) return;
+      sweepTime = millis(interval + elapsed(began, clock.now()));
       meter.count("edgefleet_fleet_sweeps_total", { result: "ok" });
       meter.observe("edgefleet_fleet_sweep_duration_seconds", elapsed(began, clock.now()) / 1000);
       log.debug("swept the fleet", { devices: map.size(), milliseconds: elapsed(began, clock.now()) });
@@ -213,6 +216,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
         message: "the fleet has not been read from the hub yet",
       };
     },
+    sweepTime: () => sweepTime,
     onChange: (listener) => {
       listeners.push(listener);
     },

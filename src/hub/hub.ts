@@ -1,6 +1,6 @@
 import type { FleetTags, InferenceReport } from "../api/device-contract.ts";
 import type { Attempt, Fault } from "../base/result.ts";
-import type { Instant } from "../base/time.ts";
+import type { Instant, Millis } from "../base/time.ts";
 
 // The port of the hub: types only. hub/azure-hub.ts speaks to Azure IoT Hub (or the simulator); test/fakes/ has the fake.
 
@@ -188,6 +188,8 @@ export type FleetView = {
   readonly get: (device: string) => FleetDevice | undefined;
   readonly list: () => Iterable<FleetDevice>;
   readonly health: () => HubHealth;
+  /** How long the last whole sweep took, with the pause before it: what is known from queries is up to so old. */
+  readonly sweepTime: () => Millis;
   /** Called for devices whose tags, pointer, running model or update changed; not for heartbeats and windows. */
   readonly onChange: (listener: (device: string) => void) => void;
   /** Called when the hub becomes reachable or unreachable. */

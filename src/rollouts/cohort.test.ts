@@ -85,6 +85,7 @@ function rules(policy: Policy = "Skip", more: Partial<CohortRules> = {}): Cohort
     begunAt: STEP,
     stepStarted: STEP,
     hearingSince: instant(0),
+    sweepTime: minutes(1),
     isFirst: false,
     offline: { policy, after: duration("30m") },
     deadline: minutes(120),
@@ -140,6 +141,15 @@ test("a device that ran it and fell silent is quiet first and lost in the end, w
     expect(lost).toMatchObject({ running: 0, heard: [], failed: 1, lost: 1, offline: 1 });
     expect(lost.examples[0]).toMatch(/^d: lost after the update, silent since 2026-01-09T23:29/);
   }
+});
+
+test("where a sweep of the fleet takes long, reports count for as long as they may go unread", () => {
+  const heard = (minute: number, sweep: number) =>
+    cohort([fell("d", minute)], rules("Skip", { sweepTime: minutes(sweep) })).heard.length;
+  expect([heard(5, 1), heard(6, 1)]).toEqual([1, 0]);
+  expect([heard(13, 5), heard(14, 5)]).toEqual([1, 0]);
+  // However slow it is, a dead device does not stay alive for it.
+  expect([heard(23, 600), heard(24, 600)]).toEqual([1, 0]);
 });
 
 test("a device that fell silent while it loaded is lost, too", () => {

@@ -207,6 +207,7 @@ function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefi
     begunAt: state.begunAt,
     stepStarted: state.step.startedAt,
     hearingSince: seen.hub.twinsSince,
+    sweepTime: seen.hub.sweepTime,
     isFirst: state.stable === null,
     offline: spec.offline,
     deadline: deadlineOf(seen).after,

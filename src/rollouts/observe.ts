@@ -142,7 +142,7 @@ export function observeRollout(
       ...people,
       members:
         state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
-      hub: deps.fleet.health(),
+      hub: { ...deps.fleet.health(), sweepTime: deps.fleet.sweepTime() },
       configurations,
       tested: state === null || state.phase === "Pending" ? Object.fromEntries(memories.tested) : {},
       cleared: state?.phase === "RollingBack" ? new Set(clearedIn(memory, state.because)) : new Set(),

@@ -91,6 +91,8 @@ export type Seen = {
     readonly canReadTwins: boolean;
     readonly since: Instant;
     readonly twinsSince: Instant;
+    /** What is known of devices that are not read one by one is up to so old. */
+    readonly sweepTime: Millis;
     readonly message: string;
     readonly kind?: Fault["kind"];
   };

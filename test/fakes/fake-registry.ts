@@ -1,5 +1,5 @@
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
-import { type Instant, parseTimestamp } from "../../src/base/time.ts";
+import { type Instant, minutes, parseTimestamp } from "../../src/base/time.ts";
 import type {
   DeviceHub,
   FleetDevice,
@@ -173,6 +173,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
       get: (device) => rows.get(device),
       list: () => rows.values(),
       health: () => health,
+      sweepTime: () => minutes(1),
       onChange: (listener) => void changed.push(listener),
       onHealth: (listener) => void turned.push(listener),
       note: (twin) => {

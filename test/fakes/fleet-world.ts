@@ -8,7 +8,7 @@ import { bucketOf, membershipsOf, qualifiedName } from "../../src/api/membership
 import type { ModelReleaseSpec, ModelReleaseStatus } from "../../src/api/model-release.ts";
 import { canonicalJson, type Digest, digestOf } from "../../src/base/digest.ts";
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
-import { type Instant, instant, timestampOf } from "../../src/base/time.ts";
+import { type Instant, instant, millis, timestampOf } from "../../src/base/time.ts";
 import type {
   Configuration,
   ConfigurationView,
@@ -450,6 +450,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
         : { ...seeing, reachable: false, since: instant(blindness.since), message: blindness.message };
     },
     onChange: () => undefined,
+    sweepTime: () => millis(sweep),
     onHealth: () => undefined,
     note: (twin) => {
       const state = hubDevices.get(twin.device);

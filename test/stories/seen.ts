@@ -105,6 +105,7 @@ export function look(given: Given = {}): Seen {
       canReadTwins: reachable,
       since: instant(0),
       twinsSince: instant(0),
+      sweepTime: minutes(1),
       message: reachable ? "" : "503",
     },
     configurations: given.configurations ?? [],
