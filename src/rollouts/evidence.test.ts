@@ -4,7 +4,7 @@ import { memberAt, NOW, releaseNamed, running } from "../../test/stories/seen.ts
 import { objective } from "../../test/stories/story.ts";
 import { METRICS } from "../api/inference-deployment.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
-import { type Collected, evidenceOf, isFresh, lengthOf, type Trialled } from "./evidence.ts";
+import { type Collected, type EvidenceRules, evidenceOf, isFresh, lengthOf } from "./evidence.ts";
 import { judge } from "./judge.ts";
 import { implausibleBecause } from "./plausible.ts";
 import type { Member } from "./seen.ts";
@@ -12,7 +12,7 @@ import type { Member } from "./seen.ts";
 const digests = (name: string) => releaseNamed(name).spec.variants.map(({ digest }) => digest);
 const EXPOSED = 10;
 /** The first ten of twenty devices are exposed to v2. */
-const given: Trialled = {
+const given: EvidenceRules = {
   now: NOW,
   namespace: "plant-a",
   exposure: [{ threshold: EXPOSED * 1000, devices: EXPOSED }],
@@ -53,7 +53,7 @@ function checked(members: readonly Member[]): readonly Member[] {
   });
 }
 
-const collect = (members: readonly Member[], more: Partial<Trialled> = {}) => {
+const collect = (members: readonly Member[], more: Partial<EvidenceRules> = {}) => {
   const found = evidenceOf(checked(members), { ...given, ...more });
   return { ...found, covered: found.covering.size };
 };
@@ -144,13 +144,13 @@ describe("silence of a device that runs", () => {
 
   test("is no evidence that a device covers the candidate, and a model that hangs fails a bound from below", () => {
     const hung = Array.from({ length: 4 }, (_, index) => without(index, "v2"));
-    const told = judge([objective({ metric: "framesPerSecond", critical: 5 })], {
+    const judged = judge([objective({ metric: "framesPerSecond", critical: 5 })], {
       ...collect(hung),
       now: NOW,
       exposed: 4,
       before: [],
     });
-    expect(told).toMatchObject({ overall: "Fail", coverage: { running: 4, covered: 0 } });
+    expect(judged).toMatchObject({ overall: "Fail", coverage: { running: 4, covered: 0 } });
   });
 
   test("counts beside as well: stable that idles is no reason against the candidate", () => {
@@ -218,8 +218,8 @@ test("one device that lies is left out and named, and changes no verdict of the 
         const window = { ...report!.window!, inferences, framesPerSecond, latencyMilliseconds };
         return { ...one, site, report: { ...report!, window } };
       });
-      const liar = member(isExposed ? 9 : 11, isExposed ? "v2" : "v1");
-      const hostile = { ...liar, site: "north", report: distort(liar.report!) };
+      const devious = member(isExposed ? 9 : 11, isExposed ? "v2" : "v1");
+      const hostile = { ...devious, site: "north", report: distort(devious.report!) };
       const all = [...honest.slice(0, place), hostile, ...honest.slice(place)];
       const stable = member(12, "v1");
       const look = (members: readonly Member[]) =>

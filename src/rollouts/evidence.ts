@@ -67,6 +67,7 @@ export function ageOf(
   heardAt: Instant,
   now: Instant,
 ): Millis | null {
+  if (window.endedAt === report.heartbeatAt) return elapsed(heardAt, now);
   const ended = parseTimestamp(window.endedAt);
   const heartbeat = parseTimestamp(report.heartbeatAt);
   if (ended === null || heartbeat === null) return null;
@@ -83,7 +84,7 @@ function patienceFor(window: Window | undefined): Millis {
   return millis(FRESH_WINDOWS * Math.max(USUAL_WINDOW, length));
 }
 
-export type Trialled = {
+export type EvidenceRules = {
   readonly now: Instant;
   readonly namespace: string;
   readonly exposure: readonly StratumExposure[];
@@ -94,7 +95,7 @@ export type Trialled = {
   readonly releases: Readonly<Record<string, ModelRelease>>;
 };
 
-export function evidenceOf(members: readonly Member[], given: Trialled): Collected {
+export function evidenceOf(members: readonly Member[], given: EvidenceRules): Collected {
   const { namespace, candidate, stable, now } = given;
   const covers = exposureIndex(given.exposure);
   const trackOf = (reference: ReleaseRef) => ({
@@ -150,7 +151,7 @@ function freshWindow(member: Member, release: string, now: Instant): Found | nul
 function idleWindow(
   { report, heardAt }: Member,
   release: string,
-  { now, stepStarted }: Trialled,
+  { now, stepStarted }: EvidenceRules,
 ): Found | null {
   if (report === null || heardAt === null) return null;
   const patience = patienceFor(report.window);
