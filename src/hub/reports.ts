@@ -41,10 +41,12 @@ export function fleetTagsOf(tags: Json, intern: Intern = plain): FleetTags | nul
   if (typeof namespace !== "string" || typeof device !== "string") return null;
   if (typeof deviceClass !== "string" || typeof site !== "string") return null;
   if (typeof bucket !== "number" || !Number.isInteger(bucket) || bucket < 0 || bucket >= BUCKETS) return null;
+  const { cluster } = ours;
   const deployments = stringsOf(ours["deployments"] ?? {}, intern);
   if (deployments === null) return null;
   return {
     managed,
+    ...(typeof cluster === "string" ? { cluster: intern(cluster) } : {}),
     namespace: intern(namespace),
     device,
     class: intern(deviceClass),
