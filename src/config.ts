@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { own } from "./base/lookup.ts";
 import { type Millis, parseDuration } from "./base/time.ts";
 
 /** Where the operator reaches the hub: a connection string (the simulator, or by explicit choice), or a token. */
@@ -133,7 +134,7 @@ export function parseConfig(
   if (flags["help"] === true) return { kind: "help", text: helpText() };
   const text = (name: Name): string => {
     const flag = flags[name];
-    return typeof flag === "string" ? flag : (env[environmentName(name)] ?? SETTINGS[name].default);
+    return typeof flag === "string" ? flag : (own(env, environmentName(name)) ?? SETTINGS[name].default);
   };
   const oneOf = <const T extends readonly string[]>(name: Name, values: T): T[number] => {
     const value = values.find((candidate) => candidate === text(name));

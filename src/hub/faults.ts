@@ -1,3 +1,4 @@
+import { own } from "../base/lookup.ts";
 import { redact } from "../base/redact.ts";
 import type { Fault } from "../base/result.ts";
 import {
@@ -123,7 +124,7 @@ export function wordsOf({ headers, body }: Pick<ErrorAnswer, "headers" | "body">
   const inner = message === null ? null : parsed(message);
   const number = inner?.["errorCode"] ?? outer?.["errorCode"];
   if (number !== undefined) {
-    const name = header ?? NAME_OF_NUMBER[String(number)] ?? String(number);
+    const name = header ?? own(NAME_OF_NUMBER, String(number)) ?? String(number);
     return { code: name, text: cleanWords(textIn(inner ?? outer, "message") ?? "") };
   }
   const written = /^\s*ErrorCode:([A-Za-z0-9_.]+)\s*;?([\s\S]*)$/.exec(message ?? "");
@@ -159,7 +160,7 @@ function parsed(text: string): Readonly<Record<string, unknown>> | null {
 }
 
 function textIn(object: Readonly<Record<string, unknown>> | null, key: string): string | null {
-  const value = object?.[key];
+  const value = own(object, key);
   return typeof value === "string" ? value : null;
 }
 

@@ -2,6 +2,7 @@ import { type Condition, type ConditionDraft, findCondition, stampConditions } f
 import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
 import type { Note } from "../api/resource.ts";
+import { own } from "../base/lookup.ts";
 import type { Fault, Result } from "../base/result.ts";
 import { type ReleasePlan, startFailed } from "./decide.ts";
 import { requestOf, scheduleProblemOf } from "./due.ts";
@@ -69,7 +70,7 @@ function variantsAfter(
   learned: Learned,
 ): readonly VariantStatus[] {
   return plan.variants.map(({ next, start }, index) => {
-    const saved = learned.saved[next.name];
+    const saved = own(learned.saved, next.name);
     if (saved !== undefined) {
       const { report: _report, reportTrouble: _trouble, ...rest } = next;
       return saved.kind === "stored"

@@ -41,12 +41,15 @@ export function stableCondition(target: Target): string {
   return and([...ownTag(target), ...classClause(target), ...exceptions(target)]);
 }
 
-/** Devices that keep what they run, one by one. */
+/** Devices that keep what they run, one by one: an id is one device's, whatever clusters share the hub. */
 export function keptCondition(
-  target: Pick<Target, "deployment" | "module" | "clusterId" | "kind">,
+  target: Pick<Target, "deployment" | "module" | "kind">,
   kept: readonly string[],
 ): string {
-  return and([...ownTag(target), or(kept.map((device) => `${DEVICE} = ${quoted(device)}`))]);
+  return and([
+    ...ownTag({ ...target, clusterId: null }),
+    or(kept.map((device) => `${DEVICE} = ${quoted(device)}`)),
+  ]);
 }
 
 /** Whether the condition names the devices that it is for: they keep what others no longer run. */
