@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { bucketOf, matches, membershipsOf, qualifiedName, stratumOf } from "../src/api/membership.ts";
 import { variantFor } from "../src/api/model-release.ts";
 import { ownerOf } from "../src/api/ownership.ts";
+import { OPEN_GRANT } from "../src/api/tenancy.ts";
 import { dictionary, own, setOwn } from "../src/base/lookup.ts";
 import { ok } from "../src/base/result.ts";
 import { instant } from "../src/base/time.ts";
@@ -73,7 +74,7 @@ describe.each(NAMES)("%s", (name) => {
     expect(variantFor(spec.variants, name)?.name).toBe(name);
     expect(variantFor([builtVariant("fp32", { deviceClasses: ["x"] })], name)).toBeNull();
     const release = modelRelease({ name, spec });
-    expect(() => decideRelease({ now: NOW, release, variants: [] })).not.toThrow();
+    expect(() => decideRelease({ now: NOW, release, grant: OPEN_GRANT, variants: [] })).not.toThrow();
   });
 
   test("as a stratum", () => {
@@ -115,6 +116,8 @@ describe.each(NAMES)("%s", (name) => {
         clusterId: name,
         succeeds: false,
         successor: null,
+        grant: OPEN_GRANT,
+        mustWait: false,
         deployments: [deployment],
         hub: {
           kind: "present",

@@ -1,6 +1,7 @@
 import { own } from "../base/lookup.ts";
 import { redact } from "../base/redact.ts";
 import type { Fault } from "../base/result.ts";
+import { cut } from "../base/text.ts";
 import {
   elapsed,
   type Instant,
@@ -146,7 +147,7 @@ export function cleanWords(text: string): string {
     .replace(/[;,.]?\s*Tracking ?ID\s*:?\s*[0-9A-Za-z:/.-]+( [0-9]+:[0-9:.]+Z?)?/gi, "")
     .replace(/\s+/g, " ")
     .trim();
-  return line.length <= MAX_WORDS ? line : `${line.slice(0, MAX_WORDS)}…`;
+  return cut(line, MAX_WORDS);
 }
 
 function parsed(text: string): Readonly<Record<string, unknown>> | null {

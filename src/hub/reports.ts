@@ -1,5 +1,6 @@
 import { CONTRACT, type FleetTags, type InferenceReport, UPDATE_STATES } from "../api/device-contract.ts";
 import { BUCKETS } from "../api/membership.ts";
+import { clip } from "../base/text.ts";
 import type { Json, PointerRow } from "./hub.ts";
 
 // Reads what stands in twins. Devices can write anything at all into theirs, so nothing here throws and nothing is
@@ -177,7 +178,7 @@ function stringsOf(object: unknown, intern: Intern): Readonly<Record<string, str
 }
 
 function textOf(value: unknown, longest: number): string | null {
-  return typeof value === "string" ? value.slice(0, longest) : null;
+  return typeof value === "string" ? clip(value, longest) : null;
 }
 
 function numberOf(value: unknown): number | null {

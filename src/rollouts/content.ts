@@ -106,8 +106,8 @@ export function bringsModule(
 ): boolean {
   if (kind !== "edge") return false;
   const agent = record(content["$edgeAgent"]);
-  const layered = agent[`properties.desired.modules.${module}`];
-  const whole = record(record(agent["properties.desired"])["modules"])[module];
+  const layered = own(agent, `properties.desired.modules.${module}`);
+  const whole = own(record(record(agent["properties.desired"])["modules"]), module);
   return layered !== undefined || whole !== undefined;
 }
 
