@@ -1,4 +1,5 @@
 import type { CheckReport } from "../src/api/verification-report.ts";
+import { own } from "../src/base/lookup.ts";
 import { reasonOf, type Subject } from "./subject.ts";
 
 /**
@@ -94,5 +95,5 @@ function escaped(text: string): string {
   return text
     .toWellFormed()
     .replaceAll(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, "?")
-    .replaceAll(/[&<>"\n\r\t]/g, (char) => ESCAPES[char] ?? char);
+    .replaceAll(/[&<>"\n\r\t]/g, (char) => own(ESCAPES, char) ?? char);
 }

@@ -1,4 +1,5 @@
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../src/base/decimal.ts";
+import { own } from "../src/base/lookup.ts";
 import { minutes, parseDuration } from "../src/base/time.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 
@@ -85,7 +86,7 @@ function needs(name: string, other: string): Rule {
 
 function decimal(name: string, keeps: (value: number) => boolean): Rule {
   return fields((value) => {
-    const written = value[name];
+    const written = own(value, name);
     const number = typeof written === "number" || typeof written === "string" ? Number(written) : Number.NaN;
     return Number.isNaN(number) || keeps(number);
   });

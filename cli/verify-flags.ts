@@ -1,3 +1,4 @@
+import { own } from "../src/base/lookup.ts";
 import { bytesOf } from "../src/base/quantity.ts";
 import { BOUND_FLAGS } from "./bounds.ts";
 import { type Arguments, type FlagGroups, flagsHelp, HELP, readArguments } from "./command-line.ts";
@@ -82,7 +83,7 @@ export function readVerifyFlags(args: readonly string[]): {
   const output = OUTPUTS.find((known) => known === wanted);
   if (output === undefined) problems.push(`--output must be one of ${OUTPUTS.join(", ")}`);
   const reports = (given.values.get("report") ?? []).map((file) => {
-    const format = REPORTS[/\.([a-z]+)$/i.exec(file)?.[1]?.toLowerCase() ?? ""];
+    const format = own(REPORTS, /\.([a-z]+)$/i.exec(file)?.[1]?.toLowerCase() ?? "");
     if (format === undefined)
       problems.push(
         `--report ${file}: the name must end in .html, .json, .yaml, .xml or .txt, which says its format`,

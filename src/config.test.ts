@@ -47,6 +47,19 @@ test("every mistake is reported at once, and says which setting it is about", ()
   ]);
 });
 
+test.each([
+  ["edge-1.prod", "edge-1.prod"],
+  ["", null],
+])("the id of the cluster is %j as %j", (written, clusterId) => {
+  const parsed = parseConfig(["--cluster-id", written], GOOD, HOST);
+  expect(parsed).toMatchObject({ kind: "config", config: { clusterId } });
+});
+
+test.each(["a b", "-a", "a'b", "a".repeat(64)])("%j is no id of a cluster", (written) => {
+  const parsed = parseConfig([`--cluster-id=${written}`], GOOD, HOST);
+  expect(parsed.kind === "mistakes" && parsed.mistakes.join()).toContain("--cluster-id:");
+});
+
 test("a mistake in a connection string never shows the string", () => {
   const parsed = parseConfig(
     [],

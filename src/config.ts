@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { own } from "./base/lookup.ts";
 import { type Millis, parseDuration } from "./base/time.ts";
 
 /** Where the operator reaches the hub: a connection string (the simulator, or by explicit choice), or a token. */
@@ -36,6 +37,8 @@ export type Config = {
   };
   readonly verifierSocket: string;
   readonly salt: string;
+  /** `null`: the uid of the namespace kube-system. */
+  readonly clusterId: string | null;
   readonly workers: number;
   readonly analysisInterval: Millis;
   readonly fleetInterval: Millis;
@@ -85,6 +88,10 @@ const SETTINGS = {
   "storage-sas-version": { default: "", help: "service version of SAS tokens; default: the SDK's" },
   "verifier-socket": { default: "/run/edgefleet/verifier.sock", help: "Unix socket of the verifier sidecar" },
   salt: { default: "edgefleet", help: "salt of the buckets that new devices get; a device keeps its own" },
+  "cluster-id": {
+    default: "",
+    help: "id of this cluster in the tags of devices, where several share a hub; default: the uid of the namespace kube-system",
+  },
   workers: { default: "8", help: "reconciles at a time, for each controller" },
   "analysis-interval": { default: "30s", help: "how often a running rollout is looked at" },
   "fleet-interval": { default: "60s", help: "pause between two sweeps over the hub's twins" },
@@ -127,7 +134,7 @@ export function parseConfig(
   if (flags["help"] === true) return { kind: "help", text: helpText() };
   const text = (name: Name): string => {
     const flag = flags[name];
-    return typeof flag === "string" ? flag : (env[environmentName(name)] ?? SETTINGS[name].default);
+    return typeof flag === "string" ? flag : (own(env, environmentName(name)) ?? SETTINGS[name].default);
   };
   const oneOf = <const T extends readonly string[]>(name: Name, values: T): T[number] => {
     const value = values.find((candidate) => candidate === text(name));
@@ -180,6 +187,7 @@ export function parseConfig(
     },
     verifierSocket: text("verifier-socket"),
     salt: text("salt"),
+    clusterId: orNull("cluster-id"),
     workers: count("workers", 64),
     analysisInterval: length("analysis-interval", 1000 as Millis, 3_600_000 as Millis),
     fleetInterval: length("fleet-interval", 500 as Millis, 3_600_000 as Millis),
@@ -195,6 +203,10 @@ export function parseConfig(
     drain: length("drain", 0 as Millis, 600_000 as Millis),
     logLevel: oneOf("log-level", ["info", "debug", "warn", "error"]),
   };
+  if (config.clusterId !== null && !/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/.test(config.clusterId))
+    mistakes.push(
+      `--cluster-id: "${config.clusterId}" is not up to 63 letters, digits, "-", "_" and ".", beginning and ending with a letter or digit`,
+    );
   if (config.salt === "") mistakes.push("--salt: must not be empty");
   if (config.verifierSocket === "") mistakes.push("--verifier-socket: must not be empty");
   if (config.namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))

@@ -16,6 +16,7 @@ import { createAzureHub } from "./hub/azure-hub.ts";
 import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
+import { clusterIdOf } from "./kube/cluster-id.ts";
 import { createAnnouncer } from "./kube/events.ts";
 import { createLeaseStore, LEASE_TIMING, whileLeading } from "./kube/lease.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
@@ -98,6 +99,9 @@ async function operate(config: Config): Promise<void> {
   const departures = createDepartures(devices, grants, config.deletionsPerMinute);
   const announcer = createAnnouncer(transport, { instance: config.lease.identity }, deps);
 
+  const clusterId = config.clusterId ?? (await clusterIdOf(transport, deps, stop.signal));
+  if (clusterId === null) return await transport.close();
+
   // The hub, read through views
   const azureHub = createAzureHub({
     ...deps,
@@ -141,6 +145,7 @@ async function operate(config: Config): Promise<void> {
         secrets: createSecrets(transport),
         departures,
         salt: config.salt,
+        clusterId,
       }),
     }),
     controller({
@@ -169,6 +174,7 @@ async function operate(config: Config): Promise<void> {
         store,
         options: {
           salt: config.salt,
+          clusterId,
           analysisInterval: config.analysisInterval,
           sasLifetime: config.sasLifetime,
           baseDeployment: config.baseDeployment,

@@ -88,23 +88,23 @@ test("a release that comes or goes wakes those that are compared with it, and a 
   expect(told()).toEqual(["plant-a/c"]);
 });
 
-test("what a deployment takes concerns the others of its module, what it reports concerns itself", () => {
+test("what a deployment takes concerns the others of its namespace, what it reports concerns itself", () => {
   const { deployments, told } = watched();
   const [a, b] = [deployment("a"), deployment("b")];
   deployments.put(a);
   deployments.put(deployment("other", { module: "audio" }));
   told();
   deployments.put(b);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.put({ ...b, status: { phase: "Completed" } });
   expect(told()).toEqual(["plant-a/b"]);
   const moved = deployment("b", { line: "2" });
   deployments.put(moved);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.put({ ...moved, deleting: true });
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.remove(moved);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
 });
 
 test("whatever a namespace may use is looked at again when that changes, and nothing of other namespaces", () => {

@@ -66,10 +66,8 @@ export function rolloutTriggers(
     // Two that want the same devices must both say so, and both go on when one of them lets go.
     triggerOf(
       deployments,
-      ({ namespace, spec }) =>
-        deployments
-          .list(namespace)
-          .flatMap((other) => (other.spec.module.name === spec.module.name ? [other.key] : [])),
+      // Whatever their modules are called: on a device without IoT Edge all of them contend.
+      ({ namespace }) => deployments.list(namespace).map(({ key }) => key),
       (before, after) => claimOf(before) !== claimOf(after),
     ),
     triggerOf(releases, (release) =>
@@ -121,7 +119,10 @@ export function grantTrigger(
   };
 }
 
-/** The hub knows devices by id, the queue by key: an index joins them. Two objects with one id are both told. */
+/**
+ * The hub knows devices by id, the queue by key: an index joins them. Two objects with one id both look again, also when
+ * one of them comes, leaves or begins to leave: the identity may be the other's then.
+ */
 function fleetTrigger(devices: Cache<EdgeDevice>, fleet: FleetView): Trigger<ObjectKey> {
   const keys = new Map<string, Set<ObjectKey>>();
   const put = (device: EdgeDevice) => {
@@ -135,6 +136,9 @@ function fleetTrigger(devices: Cache<EdgeDevice>, fleet: FleetView): Trigger<Obj
       devices.onChange((before, after) => {
         if (after !== undefined) put(after);
         else if (before !== undefined) keys.get(deviceIdOf(before))?.delete(before.key);
+        const device = after ?? before;
+        if (device === undefined || (before !== undefined && before.deleting === after?.deleting)) return;
+        for (const key of keys.get(deviceIdOf(device)) ?? []) if (key !== device.key) enqueue(key);
       });
       fleet.onChange((id) => {
         for (const key of keys.get(id) ?? []) enqueue(key);

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { deviceSpec } from "../../test/builders/fleet.ts";
 import { instant } from "../base/time.ts";
 import type { InferenceDeployment, StratumExposure } from "./inference-deployment.ts";
 import { bucketOf, isExposed, matches, membershipsOf, stratumOf } from "./membership.ts";
@@ -46,7 +47,7 @@ test.each([
 });
 
 test("a device that two deployments select for one module is a conflict, for another module it is not", () => {
-  const device = { namespace: "plant-a", labels: { line: "7" } };
+  const device = { namespace: "plant-a", labels: { line: "7" }, spec: deviceSpec() };
   const [b, a, other] = [
     deployment("b", { line: "7" }),
     deployment("a", { line: "7" }),
@@ -59,7 +60,7 @@ test("a device that two deployments select for one module is a conflict, for ano
 });
 
 test("a deployment that is being deleted, or of another namespace, selects nothing", () => {
-  const device = { namespace: "plant-a", labels: { line: "7" } };
+  const device = { namespace: "plant-a", labels: { line: "7" }, spec: deviceSpec() };
   const deleting = { ...deployment("a", { line: "7" }), deleting: true };
   const foreign = { ...deployment("a", { line: "7" }), namespace: "plant-b" };
   expect(membershipsOf(device, [deleting, foreign])).toEqual([]);

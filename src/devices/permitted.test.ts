@@ -45,7 +45,7 @@ function createWorld(limit = 20) {
   const start = () =>
     reconcileDevice({
       ...{ devices, deployments, secrets, announcer, clock, grants, log: createFakeLog() },
-      ...{ hub: registry.hub, fleet: registry.fleet, salt: "edgefleet" },
+      ...{ hub: registry.hub, fleet: registry.fleet, salt: "edgefleet", clusterId: "c1" },
       departures: createDepartures(devices, grants, limit),
     });
   let reconcile = start();

@@ -1,6 +1,7 @@
 import type { EdgeDevice } from "../api/edge-device.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import { isExposed, type Membership, qualifiedName } from "../api/membership.ts";
+import { own } from "../base/lookup.ts";
 
 /** Which release a device is meant to run in one module, and who says so. */
 export type Placement = {
@@ -23,7 +24,7 @@ export function placementsOf(
   const placements = memberships.flatMap((membership) => {
     const { module } = membership;
     if (membership.kind === "member") return [placementOf(device, bucket, module, membership.deployment)];
-    const kept = membership.deployments.find((deployment) => qualifiedName(deployment) === held[module]);
+    const kept = membership.deployments.find((deployment) => qualifiedName(deployment) === own(held, module));
     return kept === undefined ? [] : [placementOf(device, bucket, module, kept)];
   });
   return placements.sort((a, b) => (a.module < b.module ? -1 : 1));

@@ -1,10 +1,9 @@
 import type { FleetTags } from "../api/device-contract.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
-import { type Membership, qualifiedName } from "../api/membership.ts";
+import { BUCKETS, type Membership, qualifiedName } from "../api/membership.ts";
+import { OWN_TAG as OWN } from "../api/ownership.ts";
+import { own } from "../base/lookup.ts";
 import type { Json } from "./seen.ts";
-
-/** The root tag that is the operator's own. */
-export const OWN = "edgefleet";
 
 /** `tags` of a device's twin as they ought to be. */
 export type WantedTags = {
@@ -14,19 +13,6 @@ export type WantedTags = {
   readonly further: Readonly<Record<string, string>>;
 };
 
-export type Owner = { readonly namespace: string; readonly device: string };
-
-/** The EdgeDevice that the tags name; `null` where nobody manages the twin. */
-export function ownerOf(tags: Json): Owner | null {
-  const own = record(tags[OWN]);
-  if (own["managed"] !== true) return null;
-  return { namespace: text(own["namespace"]), device: text(own["device"]) };
-}
-
-export function isOwner(device: Pick<EdgeDevice, "namespace" | "name">, owner: Owner): boolean {
-  return owner.namespace === device.namespace && owner.device === device.name;
-}
-
 /** What the tags say about who made the identity; `null` where they say nothing. */
 export function adoptedInTags(tags: Json): boolean | null {
   const adopted = record(tags[OWN])["adopted"];
@@ -35,7 +21,9 @@ export function adoptedInTags(tags: Json): boolean | null {
 
 export function bucketInTags(tags: Json): number | null {
   const bucket = record(tags[OWN])["bucket"];
-  return typeof bucket === "number" ? bucket : null;
+  return typeof bucket === "number" && Number.isInteger(bucket) && bucket >= 0 && bucket < BUCKETS
+    ? bucket
+    : null;
 }
 
 /** Module → `<namespace>.<name>` of the deployment it is given to. */
@@ -49,15 +37,22 @@ export function deploymentsInTags(tags: Json): Readonly<Record<string, string>> 
 
 export function wantedTags(
   device: EdgeDevice,
-  facts: { readonly bucket: number; readonly adopted: boolean },
+  facts: {
+    readonly clusterId: string;
+    readonly bucket: number;
+    readonly adopted: boolean;
+    /** The deployment that the device twin's own pointer names. */
+    readonly pointed: string | null;
+  },
   memberships: readonly Membership[],
   current: Json,
 ): WantedTags {
   const further = Object.entries(device.spec.tags ?? {}).filter(([key]) => key !== OWN);
-  const held = deploymentsInTags(current);
+  const held = heldBy(device, facts.pointed, memberships, deploymentsInTags(current));
   return {
     own: {
       managed: true,
+      cluster: facts.clusterId,
       namespace: device.namespace,
       device: device.name,
       class: device.spec.deviceClass,
@@ -73,8 +68,8 @@ export function wantedTags(
     deployments: Object.fromEntries(
       memberships.flatMap((membership) => {
         if (membership.kind === "member") return [[membership.module, qualifiedName(membership.deployment)]];
-        // Two want it: it stays with whom it is, and anew with neither.
-        const kept = held[membership.module];
+        // Two want it: it stays where it is.
+        const kept = own(held, membership.module);
         return kept === undefined ? [] : [[membership.module, kept]];
       }),
     ),
@@ -83,23 +78,43 @@ export function wantedTags(
 }
 
 /**
+ * The tags that stay while two deployments contend. Without IoT Edge one at most: where several stand there, the one that
+ * the device obeys.
+ */
+function heldBy(
+  device: EdgeDevice,
+  pointed: string | null,
+  memberships: readonly Membership[],
+  tagged: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
+  if (device.spec.iotEdge) return tagged;
+  const held = memberships
+    .flatMap(({ kind, module }) => (kind === "conflict" && Object.hasOwn(tagged, module) ? [module] : []))
+    .sort();
+  const kept = held.find((module) => own(tagged, module) === pointed) ?? held[0];
+  return Object.fromEntries(Object.entries(tagged).filter(([module]) => module === kept));
+}
+
+/**
  * The smallest merge patch that makes `current` say what is wanted; `null` where it does already. Tags that are not
- * ours stay as they are.
+ * ours stay as they are. A name of the cluster that is missing is added to a patch that is due, and is none of its own:
+ * a new version does not write to every device at once.
  */
 export function tagsPatch(wanted: WantedTags, current: Json): Json | null {
-  const own = ownPatch(wanted, current[OWN]);
+  const ours = ownPatch(wanted, own(current, OWN));
   const further = furtherPatch(wanted, current);
-  if (own === null && Object.keys(further).length === 0) return null;
-  return { ...further, ...(own === null ? {} : { [OWN]: own }) };
+  if (ours === null && Object.keys(further).length === 0) return null;
+  return { ...further, ...(ours === null ? {} : { [OWN]: ours }) };
 }
 
 function ownPatch(wanted: WantedTags, current: unknown): Json | null {
   if (!isRecord(current)) return { ...wanted.own, deployments: wanted.deployments };
   const fields = Object.fromEntries(
-    Object.entries(wanted.own).filter(([key, value]) => current[key] !== value),
+    Object.entries(wanted.own).filter(([key, value]) => own(current, key) !== value),
   );
   const deployments = mapPatch(wanted.deployments, current["deployments"]);
-  if (Object.keys(fields).length === 0 && deployments === null) return null;
+  const due = Object.keys(fields).filter((key) => key !== "cluster" || own(current, key) !== undefined);
+  if (due.length === 0 && deployments === null) return null;
   return { ...fields, ...(deployments === null ? {} : { deployments }) };
 }
 
@@ -108,7 +123,7 @@ function mapPatch(wanted: Readonly<Record<string, string>>, current: unknown): J
   const had = record(current);
   const patch = Object.fromEntries([
     ...Object.keys(had).flatMap((key) => (Object.hasOwn(wanted, key) ? [] : [[key, null]])),
-    ...Object.entries(wanted).filter(([key, value]) => had[key] !== value),
+    ...Object.entries(wanted).filter(([key, value]) => own(had, key) !== value),
   ]);
   return Object.keys(patch).length === 0 ? null : patch;
 }
@@ -119,7 +134,7 @@ function furtherPatch(wanted: WantedTags, current: Json): Json {
   );
   return Object.fromEntries([
     ...gone.map((key) => [key, null]),
-    ...Object.entries(wanted.further).filter(([key, value]) => current[key] !== value),
+    ...Object.entries(wanted.further).filter(([key, value]) => own(current, key) !== value),
   ]);
 }
 

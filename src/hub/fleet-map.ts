@@ -1,5 +1,6 @@
 import type { InferenceReport } from "../api/device-contract.ts";
 import { canonicalJson } from "../base/digest.ts";
+import { own } from "../base/lookup.ts";
 import {
   elapsed,
   type Instant,
@@ -77,10 +78,19 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     const slot = mergedSlot(had.slots[""], entry.mark, news, now);
     const { etag, version } = older ? had : row;
     touch(entry.mark, news, older, sweep, now);
-    const { enabled, iotEdge } = row;
+    const { enabled, iotEdge, identityEtag } = row;
     put(
       entry,
-      shapeOf({ ...tags, device: name, etag, version, enabled, iotEdge, slots: { ...had.slots, "": slot } }),
+      shapeOf({
+        ...tags,
+        device: name,
+        etag,
+        version,
+        enabled,
+        iotEdge,
+        identityEtag,
+        slots: { ...had.slots, "": slot },
+      }),
     );
   }
 
@@ -88,7 +98,7 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     const entry = entries.get(name);
     if (entry === undefined) return; // not one of ours, or its device row is still to come
     const mark = entry.slots.get(module);
-    const had = entry.device.slots[module];
+    const had = own(entry.device.slots, module);
     const slot = mergedSlot(had, mark ?? null, news, now);
     if (mark === undefined) entry.slots.set(module, markOf(news, sweep, now));
     else touch(mark, news, isOlder(mark, had?.etag, news, now), sweep, now);
@@ -149,13 +159,14 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
       const news: News = { version: twin.version, slot, noted: true, outranked: OVERTAKEN_BY };
       if (twin.module !== null) return applySlot(twin.device, intern(twin.module), news, now);
       const had = entries.get(twin.device)?.device;
-      // A twin does not say these two; our tags say the one, and the next sweep both.
+      // A twin does not say these; our tags say the one, and the next sweep all.
       const iotEdge = had?.iotEdge ?? fleetTagsOf(twin.tags)?.iotEdge ?? true;
       const row = {
         etag: twin.etag,
         version: twin.version,
         enabled: had?.enabled ?? true,
         iotEdge,
+        identityEtag: had?.identityEtag ?? null,
         tags: twin.tags,
         slot,
       };
@@ -171,8 +182,8 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
 
 /** All devices with their fields in one order: a hundred thousand objects share one hidden class. */
 function shapeOf(device: FleetDevice): FleetDevice {
-  const { device: name, etag, version, enabled, iotEdge, tags, fleetTags, slots } = device;
-  return { device: name, etag, version, enabled, iotEdge, tags, fleetTags, slots };
+  const { device: name, etag, version, enabled, iotEdge, identityEtag, tags, fleetTags, slots } = device;
+  return { device: name, etag, version, enabled, iotEdge, identityEtag, tags, fleetTags, slots };
 }
 
 function tagsOf(tags: Json, intern: Intern): Pick<FleetDevice, "tags" | "fleetTags"> {
@@ -238,10 +249,11 @@ function isOlderReport(report: InferenceReport | null, than: InferenceReport | n
 
 function sameForControllers(a: FleetDevice, b: FleetDevice): boolean {
   if (a.enabled !== b.enabled || a.iotEdge !== b.iotEdge) return false;
+  if (a.identityEtag !== b.identityEtag) return false;
   if (a.tags !== b.tags && canonicalJson(a.tags) !== canonicalJson(b.tags)) return false;
   const modules = Object.keys(a.slots);
   if (modules.length !== Object.keys(b.slots).length) return false;
-  return modules.every((module) => sameSlot(a.slots[module], b.slots[module]));
+  return modules.every((module) => sameSlot(own(a.slots, module), own(b.slots, module)));
 }
 
 function sameSlot(a: FleetSlot | undefined, b: FleetSlot | undefined): boolean {

@@ -23,6 +23,7 @@ type WorldTwin = {
   reported: Json;
   enabled: boolean;
   iotEdge: boolean;
+  identityEtag?: string;
 };
 
 /** A hub of twins whose queries answer from `index`: the twins themselves, or an older copy of them. */
@@ -58,6 +59,7 @@ function createWorld(pageSize = 2) {
         version: twin.version,
         enabled: twin.enabled,
         iotEdge: twin.iotEdge,
+        identityEtag: twin.identityEtag ?? null,
         tags: structuredClone(twin.tags),
         slot: structuredClone(slot(twin)),
       }));
@@ -228,6 +230,7 @@ describe("sweeps", () => {
       version: 1,
       enabled: true,
       iotEdge: true,
+      identityEtag: null,
       tags: TAGS,
       fleetTags: TAGS.edgefleet,
       slots: {
@@ -256,6 +259,18 @@ describe("sweeps", () => {
     expect(changes).toEqual(["cam-2"]);
     expect(view.get("cam-2")?.tags).toMatchObject({ line: "7" });
     expect(world.calls).toEqual(["queryDevices null", "queryModules null"]);
+  });
+
+  test("tell of an identity that changed, such as by new keys, and keep its etag when the twin is noted", async () => {
+    const world = createWorld();
+    world.add("cam-0", { tags: TAGS, identityEtag: "i1" });
+    const { view, clock, changes } = await watching(world);
+    changes.splice(0);
+    world.add("cam-0", { tags: TAGS, identityEtag: "i2" });
+    await clock.advance(minutes(2));
+    expect(changes).toEqual(["cam-0"]);
+    view.note(world.read("cam-0"));
+    expect(view.get("cam-0")?.identityEtag).toBe("i2");
   });
 
   test("tell of all devices together after the first one", async () => {

@@ -68,6 +68,8 @@ export type DeviceRow = {
   readonly version: number;
   readonly enabled: boolean;
   readonly iotEdge: boolean;
+  /** Etag of the identity: it changes with its keys and its status. `null`: the row does not say. */
+  readonly identityEtag: string | null;
   readonly tags: Json;
   /** Of the device twin itself: what counts where `iotEdge` is false. */
   readonly slot: SlotRow;
@@ -153,6 +155,8 @@ export type FleetDevice = {
   readonly version: number;
   readonly enabled: boolean;
   readonly iotEdge: boolean;
+  /** Etag of the identity as the last sweep saw it; `null`: not seen yet. */
+  readonly identityEtag: string | null;
   readonly tags: Json;
   /** `tags.edgefleet`, where it is whole; `null` otherwise. */
   readonly fleetTags: FleetTags | null;

@@ -168,7 +168,7 @@ function eventOf({ about, note, at }: Queued, instance: string, random: () => nu
 
 /** At most so many bytes of UTF-8, whole characters only. */
 function cut(text: string, bytes: number): string {
-  if (Buffer.byteLength(text) <= bytes) return text;
+  if (Buffer.byteLength(text) <= bytes) return text.toWellFormed();
   return `${Buffer.from(text)
     .subarray(0, bytes - 3)
     .toString("utf8")

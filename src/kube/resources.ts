@@ -1,6 +1,7 @@
 import type { Operation } from "fast-json-patch";
 import jsonpatch from "fast-json-patch";
 import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
+import { own, setOwn } from "../base/lookup.ts";
 import { type Attempt, err, type Fault, ok } from "../base/result.ts";
 import { instant, parseTimestamp } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
@@ -215,9 +216,9 @@ function sharedTree(value: unknown, shared: Share): unknown {
   } else if (value !== null && typeof value === "object") {
     const tree = value as Record<string, unknown>;
     for (const key in tree) {
-      const inner = tree[key];
+      const inner = own(tree, key);
       // Numbers and booleans, the most of them, need no write.
-      if (typeof inner === "string") tree[key] = shared(inner);
+      if (typeof inner === "string") setOwn(tree, key, shared(inner));
       else if (typeof inner === "object") sharedTree(inner, shared);
     }
   }

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { KubeConfig } from "@kubernetes/client-node";
 import { Agent, type Dispatcher, ProxyAgent } from "undici";
 import { err, type Fault, ok, type Result } from "../base/result.ts";
+import { clip } from "../base/text.ts";
 import { elapsed, type Instant, type Millis, millis, seconds } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 
@@ -271,7 +272,7 @@ function statusOf(body: string): Status {
     const parsed: unknown = JSON.parse(body);
     return parsed !== null && typeof parsed === "object" ? parsed : {};
   } catch {
-    return { message: body.slice(0, 200) };
+    return { message: clip(body, 200) };
   }
 }
 

@@ -9,6 +9,7 @@ import {
   duration as text,
 } from "../../test/stories/story.ts";
 import { requestAnnotation } from "../api/inference-deployment.ts";
+import { dictionary } from "../base/lookup.ts";
 import { type Instant, instant, minutes } from "../base/time.ts";
 import { advance } from "./advance.ts";
 import { decideRollout } from "./decide.ts";
@@ -476,7 +477,7 @@ test("requests that find nothing to do are served, and strike no later rollout",
 test("nothing begins before the hub was asked about the conditions", () => {
   const pending = STATES[0]!;
   expect(next(pending, look()).phase).toBe("Progressing");
-  expect(next(pending, { ...look(), tested: {} }).phase).toBe("Pending");
+  expect(next(pending, { ...look(), tested: dictionary([]) }).phase).toBe("Pending");
 });
 
 test("a quarantined release in spec rests until it is retried", () => {

@@ -9,6 +9,7 @@ import {
 } from "../api/inference-deployment.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { unreachable } from "../base/result.ts";
+import { cut } from "../base/text.ts";
 import {
   durationText,
   elapsed,
@@ -611,7 +612,7 @@ function rollBack(
   message: string,
 ): RollingBack {
   const { quarantined, handled, history, stable, candidate } = state;
-  const text = message.slice(0, 1000);
+  const text = cut(message, 1000);
   const because: Because = { reason, message: text, release: candidate.release, at: facts.now };
   const next: RollingBack = {
     phase: "RollingBack",
@@ -648,7 +649,7 @@ function withHistory<S extends RolloutState>(state: S, facts: Facts, message: st
     phase: state.phase,
     ...("candidate" in state && state.candidate !== null ? { release: state.candidate.release } : {}),
     ...("step" in state ? { step: state.step.index } : {}),
-    message: message.slice(0, 1024),
+    message: cut(message, 1024),
   };
   return { ...state, history: [...withoutRepeats(state.history, entry), entry].slice(-HISTORY) };
 }

@@ -63,6 +63,7 @@ function member(device: string, said: Said | null, more: Partial<Member> = {}): 
     iotEdge: true,
     bucket: 1,
     tagged: true,
+    namesCluster: true,
     pointer: null,
     report: said === null ? null : report,
     heardAt: said === null ? null : ago(heard),

@@ -2,6 +2,7 @@ import { ANALYSIS_DEFAULTS, REQUESTS, type Request, requestAnnotation } from "..
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease } from "../api/model-release.ts";
 import { numberOf } from "../base/decimal.ts";
+import { clip } from "../base/text.ts";
 import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
 import {
   type Budget,
@@ -139,8 +140,8 @@ function planOf(
 
 function unserved(seen: Seen, state: RolloutState): Facts["requests"] {
   const token = (request: Request): string | null => {
-    const written = seen.deployment.annotations[requestAnnotation(request)]?.slice(0, 256);
-    return written === undefined || written === "" || written === state.handled[request] ? null : written;
+    const written = clip(seen.deployment.annotations[requestAnnotation(request)] ?? "", 256);
+    return written === "" || written === state.handled[request] ? null : written;
   };
   const [abort, promote, retry] = REQUESTS;
   return { abort: token(abort), promote: token(promote), retry: token(retry) };

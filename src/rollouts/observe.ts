@@ -9,10 +9,12 @@ import type {
   InferenceDeploymentSpec,
   InferenceDeploymentStatus,
 } from "../api/inference-deployment.ts";
-import { bucketOf, qualifiedName, selects } from "../api/membership.ts";
+import { bucketOf, contend, qualifiedName, selects } from "../api/membership.ts";
 import type { ModelRelease, ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
+import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import { type ObjectKey, objectKey } from "../api/resource.ts";
 import type { GrantOf } from "../api/tenancy.ts";
+import { type Dictionary, dictionary, own as ownValue } from "../base/lookup.ts";
 import { type Attempt, ok } from "../base/result.ts";
 import { type Clock, elapsed, type Instant } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetDevice, FleetView, TwinRef } from "../hub/hub.ts";
@@ -138,13 +140,13 @@ export function observeRollout(
     const seen: Seen = {
       now,
       deployment,
-      releases: {},
+      releases: dictionary([]),
       ...people,
       members:
         state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
       hub: { ...deps.fleet.health(), sweepTime: deps.fleet.sweepTime() },
       configurations,
-      tested: state === null || state.phase === "Pending" ? Object.fromEntries(memories.tested) : {},
+      tested: dictionary(state === null || state.phase === "Pending" ? memories.tested : []),
       cleared: state?.phase === "RollingBack" ? new Set(clearedIn(memory, state.because)) : new Set(),
       others: deps.deployments.list().filter((other) => other.key !== deployment.key && !other.deleting)
         .length,
@@ -154,7 +156,7 @@ export function observeRollout(
     return { ...seen, releases: releasesFor(seen) };
   }
 
-  function releasesFor(seen: Seen): Readonly<Record<string, ModelRelease>> {
+  function releasesFor(seen: Seen): Dictionary<ModelRelease> {
     const { deployment } = seen;
     const names = new Set([
       deployment.spec.release.name,
@@ -163,10 +165,10 @@ export function observeRollout(
       ),
       ...ownConfigurations(seen).flatMap(({ labels }) => labels[LABEL.release] ?? []),
     ]);
-    return Object.fromEntries(
+    return dictionary(
       [...names].flatMap((name) => {
         const release = deps.releases.get(objectKey(deployment.namespace, name));
-        return release === undefined ? [] : [[name, release]];
+        return release === undefined ? [] : [[name, release] as const];
       }),
     );
   }
@@ -177,32 +179,46 @@ export function observeRollout(
     const module = deployment.spec.module.name;
     const rivals = deps.deployments
       .list(deployment.namespace)
-      .filter(
-        (other) => other.key !== deployment.key && !other.deleting && other.spec.module.name === module,
-      );
+      .filter((other) => other.key !== deployment.key && !other.deleting);
     const known = new Set<string>();
     const members: Member[] = [];
     const contested: Contested[] = [];
     for (const device of deps.devices.list(deployment.namespace)) {
       if (device.deleting || !selects(deployment, device)) continue;
       const id = deviceIdOf(device);
-      if (known.has(id)) continue;
-      known.add(id);
       const row = deps.fleet.get(id);
-      const others = rivals.filter((rival) => selects(rival, device)).map(({ name }) => name);
+      if (known.has(id) || !holds(device, row)) continue;
+      known.add(id);
+      const others = rivals
+        .filter((rival) => contend(device, deployment, rival) && selects(rival, device))
+        .map(({ name }) => name);
       const member = memberOf(device, id, row, deployment);
       if (others.length === 0) members.push(member);
       else contested.push(contestedOf(member, row !== undefined, others));
     }
     const leftovers: Leftover[] = [];
     for (const row of deps.fleet.list()) {
-      if (known.has(row.device)) continue;
-      const pointer = row.slots[row.iotEdge ? module : ""]?.pointer ?? null;
+      if (known.has(row.device) || isOfAnotherCluster(row)) continue;
+      const pointer = ownValue(row.slots, row.iotEdge ? module : "")?.pointer ?? null;
       const tagged = isTagged(row, module, own);
       if (!tagged && pointer?.deployment !== own) continue;
       leftovers.push({ device: row.device, iotEdge: row.iotEdge, tagged, pointer });
     }
     return { members, contested, leftovers };
+  }
+
+  /** Two objects may have one deviceId: only the one that the tags name acts on it, and any while they name none. */
+  function holds(device: EdgeDevice, row: FleetDevice | undefined): boolean {
+    const owner = row === undefined ? null : ownerOf(row.tags);
+    if (owner === null) return true;
+    const { clusterId } = deps.settings;
+    return isOwner(device, owner, clusterId) || succeeds(device, owner, clusterId, deps.devices.get);
+  }
+
+  /** A deployment of another cluster may have the same name: what it left there is its own. */
+  function isOfAnotherCluster(row: FleetDevice): boolean {
+    const owner = ownerOf(row.tags);
+    return owner !== null && isForeign(owner, deps.settings.clusterId);
   }
 
   function memberOf(
@@ -212,7 +228,7 @@ export function observeRollout(
     deployment: InferenceDeployment,
   ): Member {
     const module = deployment.spec.module.name;
-    const slot = row?.slots[row.iotEdge ? module : ""];
+    const slot = ownValue(row?.slots, row?.iotEdge ? module : "");
     const tagged = isTagged(row, module, qualifiedName(deployment));
     // What the hub targets by is what the tags say, also while they lag behind the object.
     const tags = tagged ? (row?.fleetTags ?? null) : null;
@@ -223,6 +239,7 @@ export function observeRollout(
       iotEdge: row?.iotEdge ?? device.spec.iotEdge,
       bucket: row?.fleetTags?.bucket ?? device.status?.bucket ?? bucket(id),
       tagged,
+      namesCluster: row?.fleetTags?.cluster === deps.settings.clusterId,
       pointer: slot?.pointer ?? null,
       report: slot?.report ?? null,
       heardAt: slot?.heardAt ?? null,
@@ -319,7 +336,7 @@ function contestedOf(
 }
 
 function isTagged(row: FleetDevice | undefined, module: string, own: string): boolean {
-  return row?.fleetTags?.deployments[module] === own;
+  return ownValue(row?.fleetTags?.deployments, module) === own;
 }
 
 /** Of devices without a tag. It depends on the id alone, and a hash for each device and look adds up. */

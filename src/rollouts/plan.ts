@@ -95,6 +95,7 @@ export function slotsOf(
 ): readonly Slot[] {
   const { deployment } = seen;
   const except = exceptionsOf(seen, including);
+  const clusterId = clusterOf(seen);
   const needed = new Set(
     seen.members.map(
       (member) => `${variantFor(release.spec.variants, member.deviceClass)?.name}/${kindOf(member)}`,
@@ -111,6 +112,7 @@ export function slotsOf(
         target: {
           deployment: qualifiedName(deployment),
           module: deployment.spec.module.name,
+          clusterId,
           kind,
           variant,
           variants: release.spec.variants,
@@ -118,6 +120,12 @@ export function slotsOf(
         },
       })),
   );
+}
+
+/** As soon as all that carry our tag name the cluster in their tags too; a tag that an older version wrote does not. */
+function clusterOf(seen: Seen): string | null {
+  const named = seen.members.every(({ tagged, namesCluster }) => !tagged || namesCluster);
+  return named ? seen.settings.clusterId : null;
 }
 
 /**
@@ -148,6 +156,7 @@ export function stratifyFor(seen: Seen, release: ModelRelease): StratifyBy {
   return stratification(seen.members, wanted, {
     deployment: qualifiedName(seen.deployment),
     module: seen.deployment.spec.module.name,
+    clusterId: seen.settings.clusterId,
     kind: "device",
     variants: release.spec.variants,
     except: exceptionsOf(seen, []),

@@ -24,6 +24,8 @@ import { isUnderWay } from "./state.ts";
 export type RolloutOptions = {
   /** Of the buckets; the same for the life of a fleet. */
   readonly salt: string;
+  /** Id of this cluster: two may share a hub. */
+  readonly clusterId: string;
   readonly analysisInterval?: Millis;
   readonly sasLifetime?: Millis;
   readonly fastPathLimit?: number;
@@ -233,6 +235,7 @@ function reportAfter(chosen: Chosen, seen: Seen, acted: Acted): InferenceDeploym
 
 function settingsOf(options: RolloutOptions): Settings {
   return {
+    clusterId: options.clusterId,
     analysisInterval: options.analysisInterval ?? seconds(30),
     sasLifetime: options.sasLifetime ?? SAS_LIFETIME,
     fastPathLimit: options.fastPathLimit ?? 1000,

@@ -7,6 +7,7 @@ import {
 } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import { REASONS } from "../api/reasons.ts";
+import { clip } from "../base/text.ts";
 import { type Instant, instant, parseTimestamp, timestampOf } from "../base/time.ts";
 import { exposureIn } from "./condition.ts";
 import { LABEL, pointerIn } from "./content.ts";
@@ -232,7 +233,9 @@ function candidateOnHub(seen: Seen) {
 /** Requests that were there before the first look belong to a rollout that is no more. */
 function tokensOf(deployment: InferenceDeployment): Handled {
   const [abort, promote, retry] = REQUESTS;
-  const token = (request: (typeof REQUESTS)[number]): string | null =>
-    deployment.annotations[requestAnnotation(request)]?.slice(0, 256) ?? null;
+  const token = (request: (typeof REQUESTS)[number]): string | null => {
+    const written = deployment.annotations[requestAnnotation(request)];
+    return written === undefined ? null : clip(written, 256);
+  };
   return { abort: token(abort), promote: token(promote), retry: token(retry) };
 }

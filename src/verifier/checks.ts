@@ -1,6 +1,7 @@
 import type { CheckResult, Tensor, Verification } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { decimalText, numberOf } from "../base/decimal.ts";
+import { cut } from "../base/text.ts";
 import { millisOf } from "../base/time.ts";
 import { type Classification, classText, confusedText, shareText, weakestClass } from "./classification.ts";
 import { type Comparison, numberText } from "./comparison.ts";
@@ -47,7 +48,7 @@ export function skipped(name: CheckName, message: string): CheckResult {
 /** Text of models and files goes into objects and terminals: without control characters, and not without end. */
 export function printable(text: string, longest = LONGEST_MESSAGE): string {
   const clean = text.replaceAll(/\p{C}+/gu, " ").trim();
-  return clean.length > longest ? `${clean.slice(0, longest - 1)}…` : clean;
+  return cut(clean, longest);
 }
 
 function clipped(result: CheckResult): CheckResult {

@@ -1,3 +1,4 @@
+import { own } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { ArchiveFile } from "./archive.ts";
 import type { GoldenRun, GoldenSet, GoldenWants, Labels } from "./golden.ts";
@@ -202,7 +203,7 @@ function readLabels(set: DataSet, samples: number, limit: number): Result<Labels
 function freeSamples(infos: readonly TensorInfo[], feeds: Readonly<Record<string, Datum>>): number | null {
   const sizes = new Set<number | undefined>();
   for (const { name, shape } of infos) {
-    const datum = feeds[name];
+    const datum = own(feeds, name);
     const free = typeof shape[0] === "string" && datum !== undefined && isTensor(datum);
     sizes.add(free ? (datum as Value).shape[0] : undefined);
   }

@@ -1,4 +1,5 @@
 import { readFile } from "node:fs/promises";
+import { own } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { createCounting, largestOf, scoresOutput } from "./classification.ts";
 import { createComparing } from "./comparison.ts";
@@ -258,7 +259,7 @@ export function chooseInput(
 /** How many inferences one run is: what a free first axis was given, or one. */
 function batchOf(signature: Signature, feeds: Values): number {
   const free = signature.inputs.find((input) => typeof input.shape[0] === "string");
-  const fed = free === undefined ? undefined : feeds[free.name];
+  const fed = free === undefined ? undefined : own(feeds, free.name);
   const shape = fed !== undefined && isTensor(fed) ? fed.shape : [];
   return elementCount(shape) === 0 ? 1 : (shape[0] ?? 1);
 }

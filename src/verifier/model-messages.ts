@@ -1,4 +1,5 @@
 import type { ModelFacts } from "../api/verification-report.ts";
+import { own } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Classification } from "./classification.ts";
 import type { Comparison, Tolerance } from "./comparison.ts";
@@ -125,7 +126,7 @@ const listOf =
 const fields =
   (shape: Readonly<Record<string, Is>>): Is =>
   (value) =>
-    isRecord(value) && Object.entries(shape).every(([name, is]) => is(value[name]));
+    isRecord(value) && Object.entries(shape).every(([name, is]) => is(own(value, name)));
 
 const isTensorInfo = fields({
   name: isText,

@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { own } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import {
   ARRAYS,
@@ -94,11 +95,11 @@ export function readNpy(content: Buffer, limit: number): Result<Value, string> {
 
 function numbersOf(data: Buffer, type: NumericType, { size, bigEndian }: Header): NumericArray {
   // A copy, because typed arrays must be aligned.
-  const own = Buffer.from(Uint8Array.from(data).buffer);
-  if (bigEndian && size === 2) own.swap16();
-  if (bigEndian && size === 4) own.swap32();
-  if (bigEndian && size === 8) own.swap64();
-  return new ARRAYS[type](own.buffer);
+  const copy = Buffer.from(Uint8Array.from(data).buffer);
+  if (bigEndian && size === 2) copy.swap16();
+  if (bigEndian && size === 4) copy.swap32();
+  if (bigEndian && size === 8) copy.swap64();
+  return new ARRAYS[type](copy.buffer);
 }
 
 /** Texts of one length, filled up with zeros: numpy's `U` in UTF-32, its `S` in bytes. */
@@ -159,7 +160,7 @@ function elementOf(descr: string): Result<Pick<Header, "type" | "size" | "bigEnd
     return err(
       `element type ${descr} is none of numpy's own (bfloat16 of another package?); save it with .astype("float32")`,
     );
-  const type = TYPES[`${kind}${digits}`];
+  const type = own(TYPES, `${kind}${digits}`);
   if (type === undefined) return err(`element type ${shown(descr)} is not read`);
   return ok({ type, size: ARRAYS[type].BYTES_PER_ELEMENT, bigEndian });
 }

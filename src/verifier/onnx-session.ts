@@ -1,3 +1,4 @@
+import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { sideText } from "./checks.ts";
 import type { Refusal } from "./model-messages.ts";
@@ -223,8 +224,9 @@ function tensorsOf(values: Values, { inputs }: Edge): Feeds {
   const feeds: Record<string, OrtTensor> = {};
   for (const [name, value] of Object.entries(values)) {
     const detour = inputs.get(name);
-    if (detour !== undefined) for (const [as, tensor] of fedBy(detour, value)) feeds[as] = tensorOf(tensor);
-    else if (isTensor(value)) feeds[name] = tensorOf(value);
+    if (detour !== undefined)
+      for (const [as, tensor] of fedBy(detour, value)) setOwn(feeds, as, tensorOf(tensor));
+    else if (isTensor(value)) setOwn(feeds, name, tensorOf(value));
   }
   return feeds;
 }
@@ -241,7 +243,7 @@ function tensorOf(value: Value): OrtTensor {
 function valuesOf(answered: Awaited<ReturnType<Session["run"]>>, edge: Edge): Outputs {
   const values = new Map<string, Value>();
   for (const name of edge.fetches) {
-    const tensor = answered[name];
+    const tensor = own(answered, name);
     if (tensor === undefined) continue;
     const shape = tensor.dims;
     if (tensor.type === "string")

@@ -1,3 +1,4 @@
+import { own } from "../base/lookup.ts";
 /** An input or an output of a model. */
 export type TensorInfo = {
   readonly name: string;
@@ -79,7 +80,7 @@ const CARRIERS: Readonly<Record<string, NumericType>> = {
 /** The element type by which values of this one are fed and read; `null` where there is none, as for complex numbers. */
 export function carrierOf(type: string): NumericType | "string" | null {
   if (type === "string" || isNumericType(type)) return type;
-  return CARRIERS[type] ?? null;
+  return own(CARRIERS, type) ?? null;
 }
 
 /** Values in C order. */

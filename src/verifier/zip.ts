@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import { crc32, inflateRawSync } from "node:zlib";
 import { err, ok, type Result } from "../base/result.ts";
+import { clip } from "../base/text.ts";
 
 // Zip archives (APPNOTE.TXT of PKWARE, with zip64). Every size in the file is somebody's claim: nothing is allocated
 // for one before it has been held against the limit.
@@ -218,5 +219,5 @@ function inflate(raw: Buffer, size: number): Buffer | null {
 
 /** Names come from the file: short, and without control characters. */
 export function shown(name: string): string {
-  return name.replaceAll(/\p{C}/gu, "?").slice(0, 64);
+  return clip(name.replaceAll(/\p{C}/gu, "?"), 64);
 }

@@ -44,6 +44,8 @@ export type FakeRegistry = {
     ref: TwinRef,
     patch: { readonly tags?: Json; readonly desired?: Json; readonly reported?: Json },
   ) => void;
+  /** A person regenerates the keys of the identity. */
+  readonly regenerateKeys: (device: string) => void;
   /** Somebody else removes the identity. */
   readonly drop: (device: string) => void;
   /** The fleet view reads everything anew. */
@@ -117,6 +119,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
       version: twin.version,
       enabled: identity?.enabled ?? true,
       iotEdge: identity?.iotEdge ?? false,
+      identityEtag: identity?.etag ?? null,
       tags: twin.tags,
       fleetTags: fleetTagsOf(twin.tags),
       slots: Object.fromEntries(slots),
@@ -191,6 +194,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
           // A twin does not say these.
           enabled: had?.enabled ?? true,
           iotEdge: had?.iotEdge ?? fleetTags?.iotEdge ?? false,
+          identityEtag: had?.identityEtag ?? null,
           tags: twin.tags,
           fleetTags,
           slots: { ...had?.slots, "": slotOfTwin(twin) },
@@ -206,6 +210,10 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
     identity: (device) => identities.get(device),
     twin: (ref) => twins.get(nameOf(ref)),
     write: (ref, patch) => void write(ref, patch),
+    regenerateKeys: (device) => {
+      const had = identities.get(device);
+      if (had !== undefined) identities.set(device, { ...had, key: `key-${next()}`, etag: next() });
+    },
     drop,
     sweep: () => {
       rows.clear();

@@ -1,11 +1,17 @@
 import type { InferenceReport, ModelPointer } from "../../src/api/device-contract.ts";
-import { deviceIdOf, type EdgeDeviceSpec, type EdgeDeviceStatus } from "../../src/api/edge-device.ts";
+import {
+  deviceIdOf,
+  type EdgeDevice,
+  type EdgeDeviceSpec,
+  type EdgeDeviceStatus,
+} from "../../src/api/edge-device.ts";
 import type {
   InferenceDeploymentSpec,
   InferenceDeploymentStatus,
 } from "../../src/api/inference-deployment.ts";
 import { bucketOf, membershipsOf, qualifiedName } from "../../src/api/membership.ts";
 import type { ModelReleaseSpec, ModelReleaseStatus } from "../../src/api/model-release.ts";
+import { isOwner, type Owner, ownerOf, succeeds } from "../../src/api/ownership.ts";
 import { canonicalJson, type Digest, digestOf } from "../../src/base/digest.ts";
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
 import { type Instant, instant, millis, timestampOf } from "../../src/base/time.ts";
@@ -29,6 +35,7 @@ import { compileCondition } from "./target-condition.ts";
 // break it, where a test says so); conditions are evaluated late; the views are as old as their last sweep.
 
 export const SALT = "edgefleet";
+export const CLUSTER = "c1";
 export const NAMESPACE = "plant-a";
 const SECOND = 1000;
 const WINDOW = 60 * SECOND;
@@ -253,6 +260,11 @@ export function createFleetWorld(options: WorldOptions = {}) {
 
   // ── devices/, as far as rollouts depend on it
 
+  /** Two objects may have one deviceId: as the devices controller, the world obeys the one that the tags name. */
+  function belongs(device: EdgeDevice, owner: Owner): boolean {
+    return isOwner(device, owner, CLUSTER) || succeeds(device, owner, CLUSTER, devices.get);
+  }
+
   function tag(): void {
     const everyDeployment = deployments.list();
     const everyDevice = devices.list();
@@ -263,6 +275,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
     for (const device of everyDevice) {
       if (device.deleting) continue;
       const id = deviceIdOf(device);
+      const owner = ownerOf(hubDevices.get(id)?.tags ?? {});
+      if (owner === null ? wanted.has(id) : !belongs(device, owner)) continue;
       const held = tagsOf(hubDevices.get(id)?.tags);
       const given: Record<string, string> = {};
       for (const membership of membershipsOf(device, everyDeployment)) {
@@ -272,6 +286,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       }
       wanted.set(id, {
         managed: true,
+        cluster: CLUSTER,
         namespace: device.namespace,
         device: device.name,
         class: device.spec.deviceClass,
@@ -424,6 +439,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       version: state.tagsEtag,
       enabled: true,
       iotEdge: state.iotEdge,
+      identityEtag: null,
       tags: structuredClone(state.tags),
       fleetTags: own === undefined ? null : structuredClone(own),
       slots: { [state.iotEdge ? module : ""]: slot },

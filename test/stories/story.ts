@@ -16,7 +16,14 @@ import { type RolloutOptions, reconcileRollout } from "../../src/rollouts/reconc
 import { Crash } from "../fakes/calls.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
 import { createFakeMeter } from "../fakes/fake-meter.ts";
-import { createFleetWorld, digestNamed, NAMESPACE, SALT, type WorldOptions } from "../fakes/fleet-world.ts";
+import {
+  CLUSTER,
+  createFleetWorld,
+  digestNamed,
+  NAMESPACE,
+  SALT,
+  type WorldOptions,
+} from "../fakes/fleet-world.ts";
 import { compileCondition } from "../fakes/target-condition.ts";
 
 // A whole rollout in virtual time: a world, the controller, and the promises that hold after every tick.
@@ -58,7 +65,7 @@ export function createStory(given: StoryOptions = {}) {
       log,
       meter,
       grants: () => grant,
-      options: { salt: SALT, ...options },
+      options: { salt: SALT, clusterId: CLUSTER, ...options },
     });
   }
 
