@@ -154,7 +154,7 @@ test("two deployments with two modules contend for a device without IoT Edge, an
   ] as const) {
     const { members, contested } = await world.seen(name);
     expect(members.map(({ device }) => device)).toEqual(["cam-2"]);
-    expect(contested).toEqual([{ device: "cam-1", tagged, rivals: [rival] }]);
+    expect(contested).toMatchObject([{ device: "cam-1", tagged, rivals: [rival] }]);
   }
 });
 
