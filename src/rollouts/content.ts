@@ -217,7 +217,7 @@ export function recognized<C extends HubConfiguration>(configuration: C): C {
     [LABEL.variant]: held.pointer.variant,
     [LABEL.kind]: configuration.kind,
   };
-  const isLabelled = Object.entries(sure).every(([key, value]) => labels[key] === value);
+  const isLabelled = Object.entries(sure).every(([key, value]) => own(labels, key) === value);
   if (isLabelled && labels[LABEL.contentHash] !== undefined) return configuration;
   return { ...configuration, labels: { [LABEL.contentHash]: held.hash, ...labels, ...sure } };
 }
@@ -243,7 +243,7 @@ function heldBy({
     const bare =
       kind === "device"
         ? { ...content, ...path }
-        : { ...content, [module]: { ...record(content[module]), ...path } };
+        : { ...content, [module]: { ...record(own(content, module)), ...path } };
     return { pointer, hash: shortHash(canonicalJson(bare), 16) };
   }
   return null;

@@ -2,6 +2,7 @@ import type { InferenceReport } from "../api/device-contract.ts";
 import type { StratumExposure } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease } from "../api/model-release.ts";
+import { own } from "../base/lookup.ts";
 import {
   elapsed,
   type Instant,
@@ -101,7 +102,7 @@ export function evidenceOf(members: readonly Member[], given: EvidenceRules): Co
   const trackOf = (reference: ReleaseRef) => ({
     reference,
     name: qualifiedName({ namespace, name: reference.release }),
-    release: Object.hasOwn(given.releases, reference.release) ? given.releases[reference.release] : undefined,
+    release: own(given.releases, reference.release),
   });
   const tracks = { candidate: trackOf(candidate), stable: stable === null ? null : trackOf(stable) };
   const cohort: Sample[] = [];
