@@ -24,6 +24,7 @@ export type CachedResources<Spec, Status> = Resources<Spec, Status> & {
   ) => void;
   readonly synced: (signal: AbortSignal) => Promise<void>;
   readonly isSynced: () => boolean;
+  readonly isCurrent: () => boolean;
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
 
@@ -82,6 +83,7 @@ export function createResources<Spec, Status>(
       await Promise.all([...reflectors.values()].map((reflector) => reflector.synced(signal)));
     },
     isSynced: () => [...reflectors.values()].every((reflector) => reflector.isSynced()),
+    isCurrent: () => [...reflectors.values()].every((reflector) => reflector.isCurrent()),
     run: async (signal) => {
       await Promise.all([...reflectors.values()].map((reflector) => reflector.run(signal)));
     },
