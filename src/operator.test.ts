@@ -39,8 +39,8 @@ afterAll(async () => {
   await rm(directory, { recursive: true });
 });
 
-/** Empty lists, watches on which nothing ever happens, and one Lease. */
-function emptyCluster(): Answer {
+/** Empty lists, watches on which nothing ever happens, and one Lease, answered once `leases` has resolved. */
+function emptyCluster(leases: Promise<void>): Answer {
   let lease: unknown = null;
   let version = 0;
   const ofLease = (request: Received): Answer => {
@@ -53,8 +53,11 @@ function emptyCluster(): Answer {
     lease = { metadata: { resourceVersion: String(version) }, spec };
     return json(request.method === "POST" ? 201 : 200, lease);
   };
-  return (response, request) => {
-    if (request.path.includes("/leases")) return ofLease(request)(response, request);
+  return async (response, request) => {
+    if (request.path.includes("/leases")) {
+      await leases;
+      return ofLease(request)(response, request);
+    }
     if (!request.query.has("watch"))
       return json(200, { metadata: { resourceVersion: "1" }, items: [] })(response, request);
     response.writeHead(200, { "content-type": "application/json" });
@@ -62,8 +65,8 @@ function emptyCluster(): Answer {
   };
 }
 
-async function start(flags: readonly string[]) {
-  const server = await startScriptedServer(emptyCluster());
+async function start(flags: readonly string[], leases = Promise.resolve()) {
+  const server = await startScriptedServer(emptyCluster(leases));
   servers.push(server);
   const name = `${programs.length}-${servers.length}`;
   const kubeconfig = join(directory, `${name}.kubeconfig`);
