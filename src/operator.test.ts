@@ -88,48 +88,53 @@ async function start(flags: readonly string[], leases = Promise.resolve()) {
     logFile,
   });
   programs.push(program);
+  const read = () => readFile(logFile, "utf8").catch(() => "");
   const lines = async () => {
-    const text = await readFile(logFile, "utf8").catch(() => "");
-    return text
+    return (await read())
       .split("\n")
       .flatMap((line) => (line.startsWith("{") && line.endsWith("}") ? [JSON.parse(line)] : []));
   };
-  return { server, program, lines, text: () => readFile(logFile, "utf8") };
+  return {
+    server,
+    program,
+    lines,
+    logged: (text: string) => until(async () => (await read()).includes(text)),
+  };
 }
 
-async function until<T>(look: () => Promise<T | null>): Promise<T> {
-  for (;;) {
-    const seen = await look();
-    if (seen !== null) return seen;
-    await sleep(POLL);
-  }
+async function until(isSo: () => Promise<boolean>): Promise<void> {
+  while (!(await isSo())) await sleep(POLL);
 }
 
 test("with eleven namespaces it leads, is ready only because it can lead, and ends when it is asked to", {
   timeout: PATIENCE,
 }, async () => {
   const namespaces = Array.from({ length: 11 }, (_, i) => `plant-${i}`).join(",");
-  const { server, program, lines } = await start([
-    "--namespaces",
-    namespaces,
-    "--probe-address",
-    "127.0.0.1:0",
-  ]);
-  const port = await until(
-    async () => (await lines()).find(({ message }) => message === "serving probes")?.port ?? null,
+  const leases = Promise.withResolvers<void>();
+  const { server, program, lines, logged } = await start(
+    ["--namespaces", namespaces, "--probe-address", "127.0.0.1:0"],
+    leases.promise,
   );
-  const isReady = async () => (await fetch(`http://127.0.0.1:${port}/readyz`)).status === 200;
-  await until(async () => ((await isReady()) ? true : null));
-  const holders = () =>
-    server.received.filter(({ method, path }) => method !== "GET" && path.includes("/leases"));
-  expect(holders().length).toBeGreaterThan(0);
-  await until(async () => ((await lines()).some(({ message }) => message === "leading") ? true : null));
-  expect(
-    new Set(server.received.filter(({ query }) => query.has("watch")).map(({ path }) => path)).size,
-  ).toBe(33);
+  await logged("serving probes");
+  const port = (await lines()).find(({ message }) => message === "serving probes")?.port;
+  const answers = new Set<string>();
+  const answersWith = (text: string) =>
+    until(async () => {
+      const answer = await (await fetch(`http://127.0.0.1:${port}/readyz`)).text();
+      answers.add(answer);
+      return answer.includes(text);
+    });
+  await answersWith("the Lease has not been read yet");
+  expect(answers).not.toContain("ok\n");
+  leases.resolve();
+  await answersWith("ok");
+  await logged('"leading"');
+  const watched = () =>
+    new Set(server.received.filter(({ query }) => query.has("watch")).map(({ path }) => path)).size;
+  await until(async () => watched() === 33);
   program.kill("SIGTERM");
   expect(await program.ended).toBe(0);
-  expect((await lines()).at(-1)?.message).toBe("stopped");
+  await logged('"stopped"');
 });
 
 test("an address that is taken is named, with what to do, and the program ends with 2", {
@@ -139,10 +144,8 @@ test("an address that is taken is named, with what to do, and the program ends w
   await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
   const address = other.address();
   const port = address !== null && typeof address === "object" ? address.port : 0;
-  const { program, text } = await start(["--probe-address", `127.0.0.1:${port}`]);
+  const { program, logged } = await start(["--probe-address", `127.0.0.1:${port}`]);
   expect(await program.ended).toBe(2);
-  expect(await text()).toContain(
-    `edge-fleet-operator: --probe-address: 127.0.0.1:${port} cannot be listened on: EADDRINUSE`,
-  );
+  await logged(`edge-fleet-operator: --probe-address: 127.0.0.1:${port} cannot be listened on: EADDRINUSE`);
   other.close();
 });
