@@ -43,7 +43,7 @@ import { createAzureStore } from "./store/azure-store.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
 import { createProbes, ProbeAddressError } from "./telemetry/probes.ts";
-import { deviceTriggers, grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { deviceTriggers, grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 import { createVerifierClient } from "./verification/client.ts";
 import { keyOf } from "./verification/key.ts";
 import { reportPage } from "./verification/report-page.ts";
@@ -111,6 +111,7 @@ async function operate(config: Config): Promise<void> {
     deps,
   );
   const caches = { devices, releases, deployments };
+  const byId = indexDevices(devices);
   // What namespaces may use; with one tenant no Namespace is read.
   const tenants = config.tenancy === "open" ? null : createNamespaces(transport, namespaces, deps);
   const grants: GrantOf = tenants === null ? () => OPEN_GRANT : tenants.grants;
@@ -153,7 +154,7 @@ async function operate(config: Config): Promise<void> {
   const controllers = [
     controller({
       name: "devices",
-      triggers: [...deviceTriggers(caches, { fleet }), grantTrigger(devices, tenants)],
+      triggers: [...deviceTriggers(caches, { fleet, byId }), grantTrigger(devices, tenants)],
       reconcile: reconcileDevice({
         ...shared,
         devices,
@@ -182,7 +183,7 @@ async function operate(config: Config): Promise<void> {
     }),
     controller({
       name: "rollouts",
-      triggers: [...rolloutTriggers(caches, { fleet, configurations }), grantTrigger(deployments, tenants)],
+      triggers: [...rolloutTriggers(caches, { fleet, configurations, byId }), grantTrigger(deployments, tenants)],
       reconcile: reconcileRollout({
         ...shared,
         ...caches,
