@@ -129,9 +129,14 @@ test("with eleven namespaces it leads, is ready only because it can lead, and en
   leases.resolve();
   await answersWith("ok");
   await logged('"leading"');
+  // One for each kind of ours in each namespace, and one for each Namespace.
   const watched = () =>
-    new Set(server.received.filter(({ query }) => query.has("watch")).map(({ path }) => path)).size;
-  await until(async () => watched() === 33);
+    new Set(
+      server.received
+        .filter(({ query }) => query.has("watch"))
+        .map(({ path, query }) => `${path} ${query.get("fieldSelector")}`),
+    ).size;
+  await until(async () => watched() === 44);
   program.kill("SIGTERM");
   expect(await program.ended).toBe(0);
   await logged('"stopped"');
