@@ -103,3 +103,21 @@ test("another kind of tenancy is a mistake, and the brake on deletions may be 0"
     config: { deletionsPerMinute: 0 },
   });
 });
+
+test("addresses are understood in IPv4, IPv6 and for all of the machine, which is the default", () => {
+  const probes = (...flags: readonly string[]) => {
+    const parsed = parseConfig(flags, GOOD, HOST);
+    return parsed.kind === "config" ? parsed.config.probes : parsed;
+  };
+  expect(probes()).toEqual({ host: "", port: 8080 });
+  expect(probes("--probe-address", "[::]:8080")).toEqual({ host: "::", port: 8080 });
+  expect(probes("--probe-address", "127.0.0.1:0")).toEqual({ host: "127.0.0.1", port: 0 });
+  expect(probes("--probe-address", "8080")).toEqual({
+    kind: "mistakes",
+    mistakes: ['--probe-address: "8080" is not host:port; write it like 127.0.0.1:8080, [::1]:8080 or :8080'],
+  });
+  expect(probes("--hub-endpoint", ":443")).toEqual({
+    kind: "mistakes",
+    mistakes: ['--hub-endpoint: ":443" names no host to dial'],
+  });
+});

@@ -1,4 +1,5 @@
 import { parseArgs } from "node:util";
+import { type Address, parseAddress } from "./base/address.ts";
 import { own } from "./base/lookup.ts";
 import { type Millis, parseDuration } from "./base/time.ts";
 
@@ -25,7 +26,7 @@ export type Config = {
   readonly hub: {
     readonly access: HubAccess;
     /** Dials this address instead of the hub's name: for the simulator. */
-    readonly endpoint: { readonly host: string; readonly port: number } | null;
+    readonly endpoint: Address | null;
     readonly caFile: string | null;
     readonly tier: HubTier;
     readonly units: number;
@@ -50,7 +51,7 @@ export type Config = {
     readonly name: string;
     readonly identity: string;
   };
-  readonly probes: { readonly host: string; readonly port: number };
+  readonly probes: Address;
   readonly drain: Millis;
   readonly logLevel: "debug" | "info" | "warn" | "error";
 };
@@ -107,7 +108,10 @@ const SETTINGS = {
     default: "",
     help: "who this process is in the Lease; default: host name and a random part",
   },
-  "probe-address": { default: "0.0.0.0:8080", help: "address of /healthz, /readyz and /metrics" },
+  "probe-address": {
+    default: ":8080",
+    help: "host:port of /healthz, /readyz and /metrics; without a host all addresses, IPv4 and IPv6",
+  },
   drain: { default: "20s", help: "time for reconciles in flight at shutdown" },
   "log-level": { default: "info", help: "debug, info, warn or error" },
 } as const satisfies Readonly<Record<string, Setting>>;
@@ -155,10 +159,10 @@ export function parseConfig(
     else return parsed.value;
     return least;
   };
-  const address = (name: Name): { readonly host: string; readonly port: number } => {
-    const match = /^(?:https?:\/\/)?(\[[0-9a-f:]+\]|[^:/]+):([0-9]{1,5})$/.exec(text(name));
-    if (match !== null) return { host: match[1] ?? "", port: Number(match[2]) };
-    mistakes.push(`--${name}: "${text(name)}" is not host:port`);
+  const address = (name: Name): Address => {
+    const parsed = parseAddress(text(name).replace(/^https?:\/\//, ""));
+    if (parsed.ok) return parsed.value;
+    mistakes.push(`--${name}: ${parsed.error}`);
     return { host: "", port: 0 };
   };
   const orNull = (name: Name): string | null => (text(name) === "" ? null : text(name));
@@ -207,6 +211,8 @@ export function parseConfig(
     mistakes.push(
       `--cluster-id: "${config.clusterId}" is not up to 63 letters, digits, "-", "_" and ".", beginning and ending with a letter or digit`,
     );
+  if (config.hub.endpoint?.host === "" && parseAddress(text("hub-endpoint")).ok)
+    mistakes.push(`--hub-endpoint: "${text("hub-endpoint")}" names no host to dial`);
   if (config.salt === "") mistakes.push("--salt: must not be empty");
   if (config.verifierSocket === "") mistakes.push("--verifier-socket: must not be empty");
   if (config.namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))

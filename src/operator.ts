@@ -18,11 +18,18 @@ import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { clusterIdOf } from "./kube/cluster-id.ts";
 import { createAnnouncer } from "./kube/events.ts";
-import { createLeaseStore, LEASE_TIMING, whileLeading } from "./kube/lease.ts";
+import {
+  createLeaseStore,
+  heardLeaseStore,
+  LEASE_TIMING,
+  type LeaseStore,
+  whileLeading,
+} from "./kube/lease.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
 import { createTransport, loadKubeConfig } from "./kube/transport.ts";
+import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createTurns } from "./releases/turns.ts";
 import { isOurs } from "./rollouts/content.ts";
@@ -35,8 +42,8 @@ import { type Part, runManager } from "./runtime/manager.ts";
 import { createAzureStore } from "./store/azure-store.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
-import { createProbes } from "./telemetry/probes.ts";
-import { deviceTriggers, grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { createProbes, ProbeAddressError } from "./telemetry/probes.ts";
+import { deviceTriggers, grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 import { createVerifierClient } from "./verification/client.ts";
 import { keyOf } from "./verification/key.ts";
 import { reportPage } from "./verification/report-page.ts";
@@ -44,6 +51,8 @@ import { reportPage } from "./verification/report-page.ts";
 // The operator: config, adapters, controllers, manager. It reads top to bottom.
 
 const RECONCILE_TIMEOUT = minutes(2);
+/** How long after its end the process may be kept alive by what a library still has open, in milliseconds. */
+const EXIT_WITHIN = 2000;
 
 async function main(): Promise<void> {
   const parsed = parseConfig(process.argv.slice(2), process.env, {
@@ -75,7 +84,16 @@ async function operate(config: Config): Promise<void> {
   const { clock, log, meter, random } = deps;
 
   // The API server
-  const transport = createTransport(loadKubeConfig(config.kubeconfig, config.context), {}, deps);
+  const kubeConfig = loadKubeConfig(config.kubeconfig, config.context);
+  const transport = createTransport(kubeConfig, {}, deps);
+  // The Lease has connections of its own, so that leadership does not wait behind the work; and a renewal that hangs is
+  // given up early enough for another one.
+  const leaseTransport = createTransport(
+    kubeConfig,
+    { connections: 2, deadline: millis(LEASE_TIMING.renewBy / 2) },
+    deps,
+  );
+  const leaseStore = heardLeaseStore(createLeaseStore(leaseTransport, config.lease), clock);
   const { namespaces } = config;
   const devices = createResources<EdgeDeviceSpec, EdgeDeviceStatus>(
     transport,
@@ -93,6 +111,7 @@ async function operate(config: Config): Promise<void> {
     deps,
   );
   const caches = { devices, releases, deployments };
+  const byId = indexDevices(devices);
   // What namespaces may use; with one tenant no Namespace is read.
   const tenants = config.tenancy === "open" ? null : createNamespaces(transport, namespaces, deps);
   const grants: GrantOf = tenants === null ? () => OPEN_GRANT : tenants.grants;
@@ -135,7 +154,7 @@ async function operate(config: Config): Promise<void> {
   const controllers = [
     controller({
       name: "devices",
-      triggers: [...deviceTriggers(caches, { fleet }), grantTrigger(devices, tenants)],
+      triggers: [...deviceTriggers(caches, { fleet, byId }), grantTrigger(devices, tenants)],
       reconcile: reconcileDevice({
         ...shared,
         devices,
@@ -164,7 +183,7 @@ async function operate(config: Config): Promise<void> {
     }),
     controller({
       name: "rollouts",
-      triggers: [...rolloutTriggers(caches, { fleet, configurations }), grantTrigger(deployments, tenants)],
+      triggers: [...rolloutTriggers(caches, { fleet, configurations, byId }), grantTrigger(deployments, tenants)],
       reconcile: reconcileRollout({
         ...shared,
         ...caches,
@@ -184,12 +203,17 @@ async function operate(config: Config): Promise<void> {
   ];
 
   const probes = createProbes(config.probes, {
-    unready: () => {
-      if (tenants?.isSynced() === false) return "namespaces are not known: their list-watch has not answered";
-      return devices.isSynced() && releases.isSynced() && deployments.isSynced()
-        ? null
-        : "caches are not filled";
-    },
+    unready: () =>
+      whyUnready(
+        [
+          { kind: "EdgeDevices", ...devices },
+          { kind: "ModelReleases", ...releases },
+          { kind: "InferenceDeployments", ...deployments },
+          ...(tenants === null ? [] : [{ kind: "Namespaces", ...tenants }]),
+        ],
+        config.lease.enabled ? { answeredAt: leaseStore.answeredAt() } : null,
+        clock.now(),
+      ),
     metrics: () => {
       gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
       return metrics.expose();
@@ -211,7 +235,7 @@ async function operate(config: Config): Promise<void> {
         ready: async (signal) => {
           await Promise.all([devices, releases, deployments, tenants].map((each) => each?.synced(signal)));
         },
-        lead: (signal, body) => lead(config, deps, createLeaseStore(transport, config.lease), signal, body),
+        lead: (signal, body) => lead(config, deps, leaseStore, signal, body),
         // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.
         whenLeading: [
           { name: "fleet view", run: fleetView.run },
@@ -231,7 +255,7 @@ async function operate(config: Config): Promise<void> {
     );
   } finally {
     azureHub.close();
-    await transport.close();
+    await Promise.all([transport.close(), leaseTransport.close()]);
   }
 }
 
@@ -239,7 +263,7 @@ async function operate(config: Config): Promise<void> {
 async function lead(
   config: Config,
   deps: RuntimeDeps,
-  store: ReturnType<typeof createLeaseStore>,
+  store: LeaseStore,
   signal: AbortSignal,
   body: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
@@ -273,6 +297,12 @@ function storeAccess({ store: { access } }: Config) {
 }
 
 await main().catch((error: unknown) => {
+  if (error instanceof ProbeAddressError) {
+    process.stderr.write(`edge-fleet-operator: --probe-address: ${error.message}\n`);
+    process.exitCode = 2;
+    return;
+  }
   createLog("error").error("operator ended", error);
   process.exitCode = 1;
 });
+setTimeout(() => process.exit(), EXIT_WITHIN).unref();

@@ -3,9 +3,10 @@ import type { EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment, Selector } from "./api/inference-deployment.ts";
 import type { ModelRelease } from "./api/model-release.ts";
 import { objectKey } from "./api/resource.ts";
-import type { ConfigurationView, FleetView } from "./hub/hub.ts";
+import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
 import { createTurns } from "./releases/turns.ts";
-import { grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { LABEL } from "./rollouts/content.ts";
+import { grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 
 type Listener<T> = (before: T | undefined, after: T | undefined) => void;
 
@@ -14,6 +15,7 @@ function cacheOf<T extends { readonly key: string; readonly namespace: string }>
   const listeners: Listener<T>[] = [];
   return {
     synced: () => Promise.resolve(),
+    get: (key: string) => objects.get(key),
     list: (namespace?: string) =>
       [...objects.values()].filter((one) => namespace === undefined || one.namespace === namespace),
     onChange: (listener: Listener<T>) => void listeners.push(listener),
@@ -29,14 +31,17 @@ function cacheOf<T extends { readonly key: string; readonly namespace: string }>
   };
 }
 
-const NEVER = { onChange: () => {}, onHealth: () => {} };
-
 function watched() {
   const deployments = cacheOf<InferenceDeployment>();
   const caches = { deployments, devices: cacheOf<EdgeDevice>(), releases: cacheOf<ModelRelease>() };
+  const fleet: Parameters<FleetView["onChange"]>[0][] = [];
+  const configurations: Parameters<ConfigurationView["onChange"]>[0][] = [];
   const views = {
-    fleet: NEVER as unknown as FleetView,
-    configurations: NEVER as unknown as ConfigurationView,
+    fleet: { onChange: (listener: (typeof fleet)[0]) => void fleet.push(listener), onHealth: () => {} },
+    configurations: {
+      onChange: (listener: (typeof configurations)[0]) => void configurations.push(listener),
+    },
+    byId: indexDevices(caches.devices),
   };
   const keys = new Set<string>();
   for (const trigger of rolloutTriggers(caches, views)) trigger.attach((key) => void keys.add(key));
@@ -45,7 +50,16 @@ function watched() {
     keys.clear();
     return sorted;
   };
-  return { deployments, told };
+  return {
+    ...caches,
+    told,
+    fleetChanges: (id: string, ...named: readonly string[]) => {
+      for (const listener of fleet) listener(id, named);
+    },
+    configurationsChange: (changed: readonly Configuration[] | null) => {
+      for (const listener of configurations) listener(changed);
+    },
+  };
 }
 
 function deployment(name: string, more: { readonly line?: string; readonly module?: string } = {}) {
@@ -59,6 +73,21 @@ function deployment(name: string, more: { readonly line?: string; readonly modul
     spec: { release: { name: "v1" }, selector, module: { name: module } },
     status: null,
   } as unknown as InferenceDeployment;
+}
+
+function device(name: string, line: string, id = name, namespace = "plant-a") {
+  const spec = { deviceId: id, deviceClass: "orin" };
+  return {
+    key: objectKey(namespace, name),
+    namespace,
+    name,
+    labels: { line },
+    spec,
+  } as unknown as EdgeDevice;
+}
+
+function configuration(labels: Readonly<Record<string, string>>): Configuration {
+  return { labels } as unknown as Configuration;
 }
 
 function release(name: string, comparedWith?: string, namespace = "plant-a") {
@@ -118,4 +147,53 @@ test("whatever a namespace may use is looked at again when that changes, and not
   for (const listener of listeners) listener("team-a");
   expect(woken).toEqual(["team-a/cam-1"]);
   grantTrigger(devices, null).attach(() => expect.unreachable());
+});
+
+test("a device on the hub wakes the deployments that select it or that it names, and no other", () => {
+  const { deployments, devices, told, fleetChanges } = watched();
+  for (const [name, line] of [
+    ["a", "1"],
+    ["b", "2"],
+    ["c", "3"],
+  ] as const)
+    deployments.put(deployment(name, { line, module: name }));
+  devices.put(device("cam", "1"));
+  devices.put(device("renamed", "2", "cam-of-another-name"));
+  told();
+  fleetChanges("cam");
+  expect(told()).toEqual(["plant-a/a"]);
+  fleetChanges("cam-of-another-name");
+  expect(told()).toEqual(["plant-a/b"]);
+  // What it names is what its tags and pointers said before, or say now.
+  fleetChanges("cam", "plant-a.c", "plant-a.a");
+  expect(told()).toEqual(["plant-a/a", "plant-a/c"]);
+  fleetChanges("unknown", "plant-a.gone", "nonsense", ".", "plant-b.a");
+  expect(told()).toEqual([]);
+  devices.remove(device("cam", "1"));
+  told();
+  fleetChanges("cam");
+  expect(told()).toEqual([]);
+});
+
+test("two objects with one device id both find their deployments, in their own namespaces", () => {
+  const { deployments, devices, told, fleetChanges } = watched();
+  deployments.put(deployment("a"));
+  devices.put(device("one", "1", "cam"));
+  devices.put(device("two", "1", "cam", "plant-b"));
+  told();
+  fleetChanges("cam");
+  expect(told()).toEqual(["plant-a/a"]);
+});
+
+test("a configuration wakes the deployment that made it; one that belongs to all, or the first list, wakes all", () => {
+  const { deployments, told, configurationsChange } = watched();
+  for (const name of ["a", "b"]) deployments.put(deployment(name, { module: name }));
+  told();
+  const of = (name: string) => configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: name });
+  configurationsChange([of("a"), of("gone")]);
+  expect(told()).toEqual(["plant-a/a"]);
+  configurationsChange([of("a"), configuration({ [LABEL.base]: "1" })]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  configurationsChange(null);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
 });

@@ -24,6 +24,8 @@ const OVERTAKEN_BY = seconds(30);
 export type FleetMap = {
   readonly get: (device: string) => FleetDevice | undefined;
   readonly list: () => Iterable<FleetDevice>;
+  /** Those whose tags or pointers name this deployment. */
+  readonly namedBy: (deployment: string) => Iterable<FleetDevice>;
   readonly size: () => number;
   readonly beginSweep: () => void;
   readonly applyDevice: (row: DeviceRow, now: Instant) => void;
@@ -45,16 +47,40 @@ type News = {
   readonly outranked: Millis;
 };
 
-/** `changed` is called once for each change of a device that a controller could care about. */
-export function createFleetMap(changed: (device: string) => void): FleetMap {
+/**
+ * `changed` is called once for each change of a device that a controller could care about, with the deployments that the
+ * device named before or names now.
+ */
+export function createFleetMap(changed: (device: string, deployments: readonly string[]) => void): FleetMap {
   const entries = new Map<string, Entry>();
+  /** The devices that name a deployment, by its name: what has changed concerns few, and nobody looks at all devices. */
+  const named = new Map<string, Set<string>>();
   const intern = createIntern();
   let sweep = 0;
 
   function put(entry: Entry, next: FleetDevice): void {
     const had = entry.device;
     entry.device = next;
-    if (!sameForControllers(had, next)) changed(next.device);
+    if (!sameForControllers(had, next)) changed(next.device, reindex(had, next));
+  }
+
+  /** @returns the deployments that were named, or are. */
+  function reindex(had: FleetDevice | null, next: FleetDevice | null): readonly string[] {
+    const before = had === null ? NO_NAMES : namesIn(had);
+    const after = next === null ? NO_NAMES : namesIn(next);
+    const device = next?.device ?? had?.device ?? "";
+    for (const name of before) {
+      if (after.includes(name)) continue;
+      const devices = named.get(name);
+      devices?.delete(device);
+      if (devices?.size === 0) named.delete(name);
+    }
+    for (const name of after) {
+      const devices = named.get(name);
+      if (devices === undefined) named.set(name, new Set([device]));
+      else devices.add(device);
+    }
+    return before.length === 0 ? after : [...new Set([...before, ...after])];
   }
 
   function applyTwin(name: string, row: Omit<DeviceRow, "device">, news: News, now: Instant): void {
@@ -67,8 +93,9 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
         slots: { "": mergedSlot(undefined, null, news, now) },
       };
       const mark = markOf(news, sweep, now);
-      entries.set(name, { device: shapeOf(device), mark, slots: new Map() });
-      changed(name);
+      const shaped = shapeOf(device);
+      entries.set(name, { device: shaped, mark, slots: new Map() });
+      changed(name, reindex(null, shaped));
       return;
     }
     const had = entry.device;
@@ -113,7 +140,10 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
   }
 
   function forget(device: string): void {
-    if (entries.delete(device)) changed(device);
+    const entry = entries.get(device);
+    if (entry === undefined) return;
+    entries.delete(device);
+    changed(device, reindex(entry.device, null));
   }
 
   function isLeftOver(mark: Mark, now: Instant): boolean {
@@ -124,6 +154,12 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     get: (device) => entries.get(device)?.device,
     list: function* list() {
       for (const entry of entries.values()) yield entry.device;
+    },
+    namedBy: function* namedBy(deployment) {
+      for (const device of named.get(deployment) ?? []) {
+        const entry = entries.get(device);
+        if (entry !== undefined) yield entry.device;
+      }
     },
     size: () => entries.size,
     beginSweep: () => {
@@ -178,6 +214,19 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
       if (entry !== undefined) dropSlots(entry, [module]);
     },
   };
+}
+
+const NO_NAMES: readonly string[] = Object.freeze([]);
+
+/** The deployments that its tags and pointers name. */
+function namesIn(device: FleetDevice): readonly string[] {
+  const names: string[] = [];
+  const add = (name: string | undefined) => {
+    if (name !== undefined && !names.includes(name)) names.push(name);
+  };
+  if (device.fleetTags !== null) Object.values(device.fleetTags.deployments).forEach(add);
+  for (const slot of Object.values(device.slots)) add(slot.pointer?.deployment);
+  return names;
 }
 
 /** All devices with their fields in one order: a hundred thousand objects share one hidden class. */

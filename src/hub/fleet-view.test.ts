@@ -159,7 +159,11 @@ async function watching(world: ReturnType<typeof createWorld>, options: { readon
     interval: seconds(60),
   });
   const changes: string[] = [];
-  fleet.view.onChange((device) => changes.push(device));
+  const named: string[] = [];
+  fleet.view.onChange((device, deployments) => {
+    changes.push(device);
+    for (const name of deployments) named.push(`${device}: ${name}`);
+  });
   const stop = new AbortController();
   stops.push(stop);
   const running = fleet.run(stop.signal);
@@ -167,9 +171,10 @@ async function watching(world: ReturnType<typeof createWorld>, options: { readon
     await clock.settle();
     await fleet.synced(signal);
     changes.length = 0;
+    named.length = 0;
     world.calls.length = 0;
   }
-  return { ...fleet, clock, log, changes, stop, running };
+  return { ...fleet, clock, log, changes, named, stop, running };
 }
 
 const BEAT = Date.UTC(2026, 0, 1);
@@ -271,6 +276,33 @@ describe("sweeps", () => {
     expect(changes).toEqual(["cam-0"]);
     view.note(world.read("cam-0"));
     expect(view.get("cam-0")?.identityEtag).toBe("i2");
+  });
+
+  test("tell which deployments a device names, or named before, and find the devices by them", async () => {
+    const world = createWorld();
+    const tagged = (deployments: Json) => ({ edgefleet: { ...TAGS.edgefleet, deployments } });
+    world.add("cam-1", { tags: tagged({ inference: "plant-a.a" }) });
+    world.add("cam-2", { tags: tagged({ inference: "plant-a.a", audio: "plant-a.b" }) });
+    world.add("cam-2/inference", { desired: { model: { ...POINTER, deployment: "plant-a.c" } } });
+    const { clock, named, view } = await watching(world);
+    const by = (name: string) => [...view.namedBy(name)].map(({ device }) => device);
+    expect(["plant-a.a", "plant-a.b", "plant-a.c", "plant-a.d"].map(by)).toEqual([
+      ["cam-1", "cam-2"],
+      ["cam-2"],
+      ["cam-2"],
+      [],
+    ]);
+    world.write("cam-2", { tags: tagged({ inference: "plant-a.d" }) });
+    await clock.advance(seconds(61));
+    expect(named.toSorted()).toEqual(["a", "b", "c", "d"].map((name) => `cam-2: plant-a.${name}`));
+    expect(["plant-a.a", "plant-a.b", "plant-a.c", "plant-a.d"].map(by)).toEqual([
+      ["cam-1"],
+      [],
+      ["cam-2"],
+      ["cam-2"],
+    ]);
+    view.forget("cam-2");
+    expect(["plant-a.c", "plant-a.d"].map(by)).toEqual([[], []]);
   });
 
   test("tell of all devices together after the first one", async () => {

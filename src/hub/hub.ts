@@ -191,11 +191,16 @@ export type HubHealth = {
 export type FleetView = {
   readonly get: (device: string) => FleetDevice | undefined;
   readonly list: () => Iterable<FleetDevice>;
+  /** Those whose tags or pointers name this deployment (`namespace.name`), without a look at the others. */
+  readonly namedBy: (deployment: string) => Iterable<FleetDevice>;
   readonly health: () => HubHealth;
   /** How long the last whole sweep took, with the pause before it: what is known from queries is up to so old. */
   readonly sweepTime: () => Millis;
-  /** Called for devices whose tags, pointer, running model or update changed; not for heartbeats and windows. */
-  readonly onChange: (listener: (device: string) => void) => void;
+  /**
+   * Called for devices whose tags, pointer, running model or update changed; not for heartbeats and windows.
+   * `deployments` are those that its tags and pointers named before, or name now.
+   */
+  readonly onChange: (listener: (device: string, deployments: readonly string[]) => void) => void;
   /** Called when the hub becomes reachable or unreachable. */
   readonly onHealth: (listener: () => void) => void;
   /** Writes through what a call has just returned. */
@@ -209,7 +214,8 @@ export type FleetView = {
 export type ConfigurationView = {
   /** `null` until the first listing. */
   readonly list: () => readonly Configuration[] | null;
-  readonly onChange: (listener: () => void) => void;
+  /** Called with what was added, changed or removed; with `null` after the first listing. */
+  readonly onChange: (listener: (changed: readonly Configuration[] | null) => void) => void;
   readonly create: (
     configuration: NewConfiguration,
     lane: Lane,

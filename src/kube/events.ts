@@ -83,7 +83,9 @@ export function createAnnouncer(
       const passing = answer.error.kind === "throttled" || answer.error.kind === "unavailable";
       if (!passing || attempt === ATTEMPTS || signal.aborted) {
         count("failed");
-        deps.log.warn("event was not published", {
+        // Its namespace is gone, and with it whoever would read this.
+        const log = answer.error.kind === "missing" ? deps.log.debug : deps.log.warn;
+        log("event was not published", {
           namespace,
           reason: queued.note.reason,
           cause: answer.error.message,

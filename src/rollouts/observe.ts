@@ -197,7 +197,7 @@ export function observeRollout(
       else contested.push(contestedOf(member, row !== undefined, others));
     }
     const leftovers: Leftover[] = [];
-    for (const row of deps.fleet.list()) {
+    for (const row of deps.fleet.namedBy(own)) {
       if (known.has(row.device) || isOfAnotherCluster(row)) continue;
       const pointer = ownValue(row.slots, row.iotEdge ? module : "")?.pointer ?? null;
       const tagged = isTagged(row, module, own);

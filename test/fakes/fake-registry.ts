@@ -61,7 +61,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
   const identities = new Map<string, Identity & { readonly key: string | null }>();
   const twins = new Map<string, Twin>();
   const rows = new Map<string, FleetDevice>();
-  const changed: ((device: string) => void)[] = [];
+  const changed: ((device: string, deployments: readonly string[]) => void)[] = [];
   const turned: (() => void)[] = [];
   let health = { reachable: true, canReadTwins: true, since: start, twinsSince: start, message: "" };
   let counter = 0;
@@ -175,6 +175,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
     fleet: {
       get: (device) => rows.get(device),
       list: () => rows.values(),
+      namedBy: () => [],
       health: () => health,
       sweepTime: () => minutes(1),
       onChange: (listener) => void changed.push(listener),
@@ -219,7 +220,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
       rows.clear();
       for (const twin of twins.values())
         if (twin.module === null && twin.tags["edgefleet"] !== undefined) rows.set(twin.device, rowOf(twin));
-      for (const device of rows.keys()) for (const listener of changed) listener(device);
+      for (const device of rows.keys()) for (const listener of changed) listener(device, []);
     },
     setReachable: (reachable, at) => {
       health = {

@@ -455,6 +455,12 @@ export function createFleetWorld(options: WorldOptions = {}) {
   const fleet: FleetView = {
     get: (device) => rows.get(device),
     list: () => rows.values(),
+    namedBy: (deployment) =>
+      [...rows.values()].filter(
+        ({ fleetTags, slots }) =>
+          Object.values(fleetTags?.deployments ?? {}).includes(deployment) ||
+          Object.values(slots).some(({ pointer }) => pointer?.deployment === deployment),
+      ),
     health: () => {
       if (outage !== null) {
         const since = instant(outage.since);
