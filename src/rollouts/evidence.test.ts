@@ -18,6 +18,7 @@ const given: EvidenceRules = {
   exposure: [{ threshold: EXPOSED * 1000, devices: EXPOSED }],
   stratifyBy: ["Site"],
   stepStarted: instant(NOW - minutes(30)),
+  sweepTime: seconds(30),
   candidate: { release: "v2", digests: digests("v2") },
   stable: { release: "v1", digests: digests("v1") },
   releases: { v1: releaseNamed("v1"), v2: releaseNamed("v2") },
@@ -89,16 +90,16 @@ describe("whose windows count", () => {
       collect([{ ...member(1, "v2"), report: behind, heardAt: instant(NOW - ago) }]);
     expect(heard(seconds(60)).covered).toBe(1);
     expect(heard(seconds(60)).cohort[0]?.endedAt).toBe(NOW - seconds(90));
-    expect(heard(seconds(151)).covered).toBe(0);
+    expect(heard(seconds(301)).covered).toBe(0);
   });
 
   test("not what a device said before it fell silent", () => {
-    expect(collect([member(1, "v2", { ago: seconds(181) })])).toMatchObject({
+    expect(collect([member(1, "v2", { ago: seconds(301) })])).toMatchObject({
       running: 1,
       covered: 0,
       cohort: [],
     });
-    expect(collect([member(1, "v2", { ago: seconds(180) })]).covered).toBe(1);
+    expect(collect([member(1, "v2", { ago: seconds(300) })]).covered).toBe(1);
   });
 
   test("not a release that is named like what every object inherits", () => {
@@ -114,6 +115,19 @@ describe("silence of a device that runs", () => {
     expect(framesOf(collect([without(1, "v2", { ran: seconds(181) })]))).toEqual([0]);
   });
 
+  test("is not what a report is that we read late", () => {
+    const { window } = member(1, "v2").report!;
+    const ended = { ...window!, endedAt: timestampOf(instant(NOW - seconds(170))) };
+    const late = member(1, "v2", { window: ended, ago: seconds(290) });
+    expect(framesOf(collect([late]))).toEqual([10]);
+    const ago = minutes(15);
+    const sent = timestampOf(instant(NOW - ago));
+    const later = member(1, "v2", { ago, heartbeatAt: sent, window: { ...window!, endedAt: sent } });
+    expect(framesOf(collect([later]))).toEqual([]);
+    expect(framesOf(collect([later], { sweepTime: minutes(8) }))).toEqual([10]);
+    expect(framesOf(collect([without(1, "v2", { ran: seconds(180), ago: seconds(290) })]))).toEqual([]);
+  });
+
   test("is the same when an old window still stands in its twin, of this release or another", () => {
     const old = timestampOf(instant(NOW - minutes(20)));
     const { window } = member(1, "v2").report!;
@@ -124,8 +138,20 @@ describe("silence of a device that runs", () => {
     }
   });
 
+  test("is measured by the device's own clock, which may be a year behind", () => {
+    const then = (ago: number) => timestampOf(instant(NOW - minutes(365 * 24 * 60) - ago));
+    const { report, ...base } = without(1, "v2");
+    const since = (ago: number) => ({ ...report!.active!, since: then(ago) });
+    const behind = (ago: number) => ({
+      ...base,
+      report: { ...report!, active: since(ago), heartbeatAt: then(0) },
+    });
+    expect(framesOf(collect([behind(seconds(60))]))).toEqual([]);
+    expect(framesOf(collect([behind(minutes(10))]))).toEqual([0]);
+  });
+
   test("is not judged while the device itself is silent", () => {
-    expect(collect([without(1, "v2", { ago: seconds(181) })])).toMatchObject({
+    expect(collect([without(1, "v2", { ago: seconds(301) })])).toMatchObject({
       running: 1,
       covered: 0,
       cohort: [],

@@ -165,6 +165,7 @@ function trialOf(seen: Seen, state: UnderWay): Trial {
     exposure: state.exposure,
     stratifyBy: spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"],
     stepStarted: state.step.startedAt,
+    sweepTime: seen.hub.sweepTime,
     candidate: state.candidate,
     stable: state.stable,
     releases: seen.releases,
