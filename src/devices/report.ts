@@ -92,7 +92,13 @@ function staying(
   const readable = hub.kind !== "unreadable";
   const slots = hub.kind === "present" ? hub.slots : {};
   const held = hub.kind === "present" ? deploymentsInTags(hub.tags) : {};
-  const placements = placementsOf(device, bucket, plan.memberships, held);
+  const placements = placementsOf(
+    device,
+    bucket,
+    plan.memberships,
+    held,
+    (module) => slotFor(slots, spec.iotEdge, module)?.pointer ?? null,
+  );
   const placed = placements[0] ?? null;
   const { model, placement } = readable
     ? {

@@ -175,7 +175,12 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
     fleet: {
       get: (device) => rows.get(device),
       list: () => rows.values(),
-      namedBy: () => [],
+      namedBy: (deployment) =>
+        [...rows.values()].filter(
+          ({ fleetTags, slots }) =>
+            Object.values(fleetTags?.deployments ?? {}).includes(deployment) ||
+            Object.values(slots).some(({ pointer }) => pointer?.deployment === deployment),
+        ),
       health: () => health,
       sweepTime: () => minutes(1),
       onChange: (listener) => void changed.push(listener),
