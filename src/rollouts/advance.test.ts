@@ -319,7 +319,7 @@ test("what the exposed devices show takes a release back while the fleet cannot 
     { ...wide, phase: "Progressing" },
     { ...seen, hub: { ...seen.hub, reachable: false } },
   );
-  expect(countExposed(exposureOf(narrowed), joined)).toBe(3);
+  expect(countExposed(exposureOf(narrowed), joined)).toBe(2);
 });
 
 test("rollback.mode Hold holds a failed verification, too", () => {

@@ -278,7 +278,7 @@ test("coverage is a share of the devices that were there and have not failed", (
   expect(coverageOf(seen, seen.heard.length, 90, 0)).toMatchObject({ enough: true });
   expect(coverageOf(seen, 17, 90, 0)).toEqual({
     enough: false,
-    message: "17 of 20 devices have reported with it recently, and 18 must",
+    message: "17 of 20 devices give recent evidence, and 18 must",
   });
   expect(coverageOf(seen, 17, 90, 3)).toMatchObject({ enough: true });
   expect(coverageOf(cohort([old("excused", 90)]), 0, 90, 0).enough).toBe(false);
@@ -289,7 +289,7 @@ test("each stratum that runs the candidate must be heard", () => {
   const seen = cohort([...north, { ...fell("s", 10), site: "south" }]);
   expect(coverageOf(seen, 19, 90, 0)).toEqual({
     enough: false,
-    message: "19 of 20 devices have reported with it recently, and 18 must; none of south",
+    message: "19 of 20 devices give recent evidence, and 18 must; none of south",
   });
 });
 

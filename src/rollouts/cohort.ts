@@ -48,8 +48,8 @@ export type Cohort = {
   readonly heard: readonly Member[];
   /** Exposed devices that count as failed: reported, lost, implausible, or offline where the policy says so. */
   readonly failed: number;
-  /** Those of them that have reported a failure themselves. */
-  readonly reportedFailed: number;
+  /** Those of them that speak, but not as evidence: they have reported a failure, or what cannot be. */
+  readonly discounted: number;
   /** Those of them that ran the candidate and fell silent. */
   readonly lost: number;
   /** Exposed devices that have been silent for longer than `offline.after`, whatever the policy makes of it. */
@@ -179,7 +179,7 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
     running,
     heard,
     failed,
-    reportedFailed: count.failed,
+    discounted: count.failed + count.implausible,
     lost: count.lost,
     offline,
     excused: count.excused,
@@ -355,7 +355,7 @@ export type Coverage = { readonly enough: boolean; readonly message: string };
  * failed, at least one of each stratum, all but `accepted` that a person goes on without. `heard` is how many were.
  */
 export function coverageOf(cohort: Cohort, heard: number, percent: number, accepted: number): Coverage {
-  const expected = Math.max(0, cohort.reachable - cohort.reportedFailed);
+  const expected = Math.max(0, cohort.reachable - cohort.discounted);
   const needed = Math.max(1, Math.min(Math.ceil((expected * percent) / 100), expected - accepted));
   const strata = accepted > 0 ? [] : cohort.unheardStrata;
   const [first] = strata;
@@ -363,7 +363,7 @@ export function coverageOf(cohort: Cohort, heard: number, percent: number, accep
     first === undefined ? "" : `; none of ${strata.length === 1 ? first : `${strata.length} strata`}`;
   return {
     enough: heard >= needed && strata.length === 0,
-    message: `${heard} of ${devices(expected)} have reported with it recently, and ${needed} must${where}`,
+    message: `${heard} of ${devices(expected)} give recent evidence, and ${needed} must${where}`,
   };
 }
 
