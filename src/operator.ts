@@ -183,7 +183,10 @@ async function operate(config: Config): Promise<void> {
     }),
     controller({
       name: "rollouts",
-      triggers: [...rolloutTriggers(caches, { fleet, configurations, byId }), grantTrigger(deployments, tenants)],
+      triggers: [
+        ...rolloutTriggers(caches, { fleet, configurations, byId }),
+        grantTrigger(deployments, tenants),
+      ],
       reconcile: reconcileRollout({
         ...shared,
         ...caches,
