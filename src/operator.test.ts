@@ -76,7 +76,7 @@ async function start(flags: readonly string[], leases = Promise.resolve()) {
     name: "operator",
     args: [
       MAIN,
-      ...["--kubeconfig", kubeconfig, "--hub-endpoint", "127.0.0.1:9", "--log-level", "debug"],
+      ...["--kubeconfig", kubeconfig, "--hub-endpoint", "127.0.0.1:9", "--cluster-id", "c"],
       ...["--verifier-socket", join(directory, "none.sock"), ...flags],
     ],
     env: {
