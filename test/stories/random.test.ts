@@ -18,7 +18,7 @@ const BEHAVIOURS: Readonly<Record<string, Partial<Behaviour>>> = {
   slowish: { p95: 120 },
   erring: { errorRate: 0.3 },
   failing: { fails: "LoadFailed" },
-  lying: { lies: true },
+  lying: { lies: "errors" },
   silent: { inferences: 0 },
   never: { takes: minutes(600) },
   tardy: { takes: minutes(3) },
