@@ -127,6 +127,8 @@ export type TrueDevice = {
   readonly connected: boolean;
   /** The release that it runs; `null`: none, or it is dead. */
   readonly running: string | null;
+  /** The release that it last said it runs. */
+  readonly reported: string | null;
   /** The release that its pointer names. */
   readonly desired: string | null;
   /** When it last reported, by the world's clock; 0: never. */
@@ -487,7 +489,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     }
     const isRunning = state.active?.pointer.digest === pointer.digest;
     if (state.active !== null && isRunning && state.active.pointer.release !== pointer.release)
-      state.active = { ...state.active, pointer };
+      state.active = { ...state.active, pointer: structuredClone(pointer) };
     if (isAsked(state, report, pointer)) {
       const isExpired = Number(new URL(pointer.url).searchParams.get("se")) <= now;
       state.target = { digest: pointer.digest, url: pointer.url, at: now, isExpired, ended: isRunning };
@@ -516,7 +518,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
       return;
     }
     state.previous = state.active;
-    state.active = { pointer, since: now };
+    // A copy: what runs does not change with the twin.
+    state.active = { pointer: structuredClone(pointer), since: now };
     state.windowAt = now;
     delete report.window;
     report.update = { ...update, state: "Running" };
@@ -693,12 +696,18 @@ export function createFleetWorld(options: WorldOptions = {}) {
       }),
   };
 
+  const used = new Set<string>();
   const store: Pick<ModelStore, "stat" | "readUrl"> = {
-    stat: () => calls.run("store.stat", () => ok({ sizeBytes: 102_400, etag: "1" })),
-    readUrl: ({ container, path }, expiresAt) =>
-      calls.run("store.readUrl", () =>
+    stat: ({ container, path }) => {
+      used.add(`${container}/${path}`);
+      return calls.run("store.stat", () => ok({ sizeBytes: 102_400, etag: "1" }));
+    },
+    readUrl: ({ container, path }, expiresAt) => {
+      used.add(`${container}/${path}`);
+      return calls.run("store.readUrl", () =>
         ok({ url: `https://store.invalid/${container}/${path}?se=${expiresAt}&sig=secret`, expiresAt }),
-      ),
+      );
+    },
   };
 
   return {
@@ -816,6 +825,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
           namespace: (state.tags["edgefleet"] as { readonly namespace?: string } | undefined)?.namespace,
           connected: isConnected(state),
           running: state.isDead ? null : (state.active?.pointer.release ?? null),
+          reported:
+            (state.twin.reported["inference"] as InferenceReport | undefined)?.active?.release ?? null,
           desired: (state.twin.desired["model"] as ModelPointer | undefined)?.release ?? null,
           beatAt: state.beatAt,
         })),
@@ -823,6 +834,12 @@ export function createFleetWorld(options: WorldOptions = {}) {
       takePatched: (): readonly string[] => {
         const taken = [...patched];
         patched.clear();
+        return taken;
+      },
+      /** Blobs that were read or given away since the last question. */
+      takeBlobs: (): readonly string[] => {
+        const taken = [...used];
+        used.clear();
         return taken;
       },
       /** Devices that a target condition selects now. */

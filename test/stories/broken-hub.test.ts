@@ -84,7 +84,7 @@ test("while queries fail a canary that turns sick is taken back", async () => {
 });
 
 test("while queries fail, devices that join do not take a canary past its bound", async () => {
-  const story = createStory({ isFluid: true });
+  const story = createStory();
   // Few devices, late in the order: the width that exposes half of them covers most of those that join.
   const names = Array.from({ length: 500 }, (_, index) => `cam-${index}`);
   const late = names.filter((name) => bucketOf(SALT, name) > 800_000);
@@ -134,7 +134,7 @@ test("an operator that starts while queries fail finds its exposed devices by th
 });
 
 test("a release whose object is deleted in mid-canary still shrinks with its fleet", async () => {
-  const story = createStory({ isFluid: true });
+  const story = createStory();
   await beginRollout(story);
   await reach(story, 1);
   await story.run(minutes(1));
@@ -150,7 +150,7 @@ test("a release whose object is deleted in mid-canary still shrinks with its fle
 });
 
 test("what exposes fewer devices does not wait for the writes of others", async () => {
-  const story = createStory({ isFluid: true });
+  const story = createStory();
   await beginRollout(story, 4);
   await reach(story, 1);
   await story.run(minutes(1));

@@ -100,7 +100,7 @@ test("a status from before the rollout takes nothing back", async () => {
 
 test("a status from an earlier step takes no width back", async () => {
   // The hub has more than the status says, and that is not held against it here.
-  const story = createStory({ isFluid: true });
+  const story = createStory();
   await beginRollout(story);
   story.edit({ strategy: strategy(STEPS, { bake: duration("9h") }) });
   await story.runUntil(({ status }) => status?.step?.index === 1, minutes(60));

@@ -420,7 +420,7 @@ test("a URL that ends while a device still waits is renewed, and only then", asy
 });
 
 test("a device that leaves loses its pointer, one that joins gets what is stable", async () => {
-  const story = createStory({ isFluid: true });
+  const story = createStory({});
   story.fleet(6);
   await story.install("v1");
   story.world.devices.edit(objectKey(NAMESPACE, "cam-003"), { labels: {} });
@@ -506,7 +506,7 @@ test("a full hub stops the plan and says who fills it", async () => {
 });
 
 test("a deletion takes everything away before it lets go", async () => {
-  const story = createStory({ isFluid: true });
+  const story = createStory({});
   story.fleet(6);
   await story.install("v1");
   story.world.failHub();
