@@ -22,6 +22,7 @@ import {
 import { devices } from "./cohort.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
 import type { Facts, Trial } from "./facts.ts";
+import { hasCandidate } from "./recover.ts";
 import {
   type AtStep,
   type Because,
@@ -367,6 +368,8 @@ function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
   if (trial.verification.kind !== "verified") return `${state.candidate.release} is not verified`;
   if (trial.problem !== null) return trial.problem.message;
   if (facts.seen.deployment.spec.paused === true) return "spec.paused is true";
+  if (!hasCandidate(state.candidate, facts.seen))
+    return `the hub has not been given ${state.candidate.release} yet, so there is nothing to go on from`;
   return null;
 }
 

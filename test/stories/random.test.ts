@@ -315,8 +315,6 @@ async function end(given: Scenario, story: Story): Promise<void> {
     await story.run(minutes(20));
     expect(story.status()?.stable?.release).not.toBe("v2");
   }
-  // What the hub contradicts is held until a person has said which of the two counts.
-  if (story.condition("Ready")?.reason === "StateContradicted") return;
   const hadCandidate = story.status()?.candidate !== undefined && story.status()?.phase !== "RollingBack";
   if (hadCandidate) {
     const withdrawing = story.status()?.candidate?.release;

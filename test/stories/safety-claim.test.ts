@@ -97,6 +97,30 @@ test("a release that kills every device four minutes after it runs is not Comple
   expect(story.status()?.phase).toBe("RolledBack");
 });
 
+test("patience leads to Holding: a canary that fell silent is waited for, and its return lets the rollout go on", async () => {
+  const [, second] = byBucket(20);
+  let isAway = false;
+  const story = createStory({ online: (device) => !isAway || device !== second });
+  await begin(story, 20, {
+    rollback: { mode: "Hold" },
+    offline: { policy: "Skip", after: duration("6h") },
+    // A report counts for about five minutes: the hold is longer.
+    strategy: strategy([{ percent: 10, hold: duration("10m") }, { percent: 100 }], {
+      progressDeadline: duration("12h"),
+    }),
+  });
+  await story.run(minutes(3));
+  expect([...story.world.truth.running().values()].filter((name) => name === `${NAMESPACE}.v2`)).toHaveLength(
+    2,
+  );
+  isAway = true;
+  await story.run(minutes(60));
+  expect(story.status()).toMatchObject({ phase: "Holding", step: { index: 0 } });
+  isAway = false;
+  await story.run(minutes(30));
+  expect(story.status()?.step?.index ?? 3).toBeGreaterThan(0);
+});
+
 for (const [how, hangs] of [
   ["at once", 0],
   ["after three minutes", minutes(3)],
