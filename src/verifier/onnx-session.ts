@@ -1,15 +1,16 @@
 import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { sideText } from "./checks.ts";
 import type { Refusal } from "./model-messages.ts";
 import { type Adapted, type Detour, fedBy, fetched, fetchedFor } from "./onnx-adapter.ts";
 import type { OnnxFile, Operator } from "./onnx-file.ts";
 import { nested, number, text } from "./protobuf.ts";
+import { cleanMessage } from "./runtime-message.ts";
 import {
   type Datum,
   isNumericType,
   isTensor,
   type Signature,
+  sideText,
   type TensorInfo,
   type Value,
 } from "./tensor.ts";
@@ -51,6 +52,15 @@ async function vendor<T>(because: Refusal, work: () => Promise<T>): Promise<Resu
   }
 }
 
+/** What a run that has thrown means. */
+export function refusedBy(thrown: unknown, before = ""): No {
+  const message = `${before}${cleanMessage(messageOf(thrown))}`;
+  return { because: LOCALE.test(message) ? "locale" : "run", message };
+}
+
+/** StringNormalizer asks the machine for the locale of its language. */
+const LOCALE = /construct locale|locale::facet|locale.*not valid/i;
+
 export function messageOf(thrown: unknown): string {
   return (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, 4096);
 }
@@ -89,7 +99,7 @@ export async function openModel({ source, adapted }: Loadable, threads: number):
     run: async (feeds) => {
       if (edge.unfed !== null) return err({ because: "run", message: edge.unfed });
       const answered = await vendor("run", () => session.run(tensorsOf(feeds, edge), fetches));
-      return answered.ok ? ok(valuesOf(answered.value, edge)) : answered;
+      return answered.ok ? ok(valuesOf(answered.value, edge)) : err(refusedBy(answered.error.message));
     },
     prepare: (feeds) => {
       if (edge.unfed !== null) throw new Error(edge.unfed);
@@ -169,9 +179,8 @@ const OPSET =
 /** Texts of ONNX Runtime 1.30, without the place in its sources that some of them begin with. */
 function refusalOf(thrown: string, source: string | Uint8Array): No {
   const named = typeof source === "string" ? thrown.replaceAll(source, "the file") : thrown;
-  const message = named
-    .replace(/^Load model from the file failed: ?/, "")
-    .replace(/^\/onnxruntime_src\/.*?\) (?=[A-Z])/s, "");
+  const message = cleanMessage(named.replace(/^Load model from the file failed: ?/, ""));
+  if (LOCALE.test(message)) return { because: "locale", message };
   if (OPSET.test(message)) return { because: "opset", message };
   const operator = UNKNOWN_OPERATOR.test(message) || NO_KERNEL.test(message);
   return { because: operator ? "operator" : "load", message };
