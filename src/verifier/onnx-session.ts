@@ -172,7 +172,9 @@ const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
 const NO_TENSOR = "not a tensor";
 
 const UNKNOWN_OPERATOR = /No Op registered for|No opset import for domain|is not a registered function\/op/;
-const NO_KERNEL = /Could not find an implementation for/;
+const NO_KERNEL = /Could not find an implementation for \S+\((\d+)\)/;
+/** ONNX Runtime has no kernels for operators as they were before. */
+const OLDEST_OPSET = 7;
 const OPSET =
   /Unsupported model IR version|official support for domain|is under development and support for this/;
 
@@ -182,8 +184,16 @@ function refusalOf(thrown: string, source: string | Uint8Array): No {
   const message = cleanMessage(named.replace(/^Load model from the file failed: ?/, ""));
   if (LOCALE.test(message)) return { because: "locale", message };
   if (OPSET.test(message)) return { because: "opset", message };
-  const operator = UNKNOWN_OPERATOR.test(message) || NO_KERNEL.test(message);
-  return { because: operator ? "operator" : "load", message };
+  const [, version] = NO_KERNEL.exec(message) ?? [];
+  if (version !== undefined)
+    return { because: "operator", message: `${message}${kernelHint(Number(version))}` };
+  return { because: UNKNOWN_OPERATOR.test(message) ? "operator" : "load", message };
+}
+
+function kernelHint(version: number): string {
+  return version < OLDEST_OPSET
+    ? `: it is of opset ${version}, from which ONNX Runtime's kernels are gone; export the model again with opset ≥ ${OLDEST_OPSET}`
+    : ": it has none for this opset and these types on the CPU; export the model again with another opset or other types";
 }
 
 /**
