@@ -28,7 +28,7 @@ export const VERIFY_FLAGS: FlagGroups = {
     variant: { value: "NAME", help: "which variant of --release (default: the only one)" },
     golden: {
       value: "FILE",
-      help: "samples with known answers: an .npz of the inputs, labels, output:NAME; or ONNX test data",
+      help: "known answers: an .npz of inputs, labels and output:NAME, or ONNX test data",
     },
     reference: { value: "FILE", help: "model to compare with, as parity does" },
     "variant-reference": { value: "FILE", help: "model to compare with, as variantParity does" },
