@@ -55,11 +55,21 @@ async function vendor<T>(because: Refusal, work: () => Promise<T>): Promise<Resu
 /** What a run that has thrown means. */
 export function refusedBy(thrown: unknown, before = ""): No {
   const message = `${before}${cleanMessage(messageOf(thrown))}`;
-  return { because: LOCALE.test(message) ? "locale" : "run", message };
+  return localeFault(message) ?? { because: "run", message };
 }
 
 /** StringNormalizer asks the machine for the locale of its language. */
-const LOCALE = /construct locale|locale::facet|locale.*not valid/i;
+const LOCALE = /construct locale(?: with name:([\w.@-]{1,64}))?/i;
+
+function localeFault(message: string): No | null {
+  const found = LOCALE.exec(message);
+  if (found === null) return null;
+  const name = found[1]?.replace(/:.*/, "") ?? "that it asks for";
+  return {
+    because: "locale",
+    message: `StringNormalizer needs the locale ${name}, which this machine does not have: run the verifier from its image, or install the locale`,
+  };
+}
 
 export function messageOf(thrown: unknown): string {
   return (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, 4096);
@@ -182,7 +192,8 @@ const OPSET =
 function refusalOf(thrown: string, source: string | Uint8Array): No {
   const named = typeof source === "string" ? thrown.replaceAll(source, "the file") : thrown;
   const message = cleanMessage(named.replace(/^Load model from the file failed: ?/, ""));
-  if (LOCALE.test(message)) return { because: "locale", message };
+  const locale = localeFault(message);
+  if (locale !== null) return locale;
   if (OPSET.test(message)) return { because: "opset", message };
   const [, version] = NO_KERNEL.exec(message) ?? [];
   if (version !== undefined)

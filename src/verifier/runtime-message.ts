@@ -14,4 +14,4 @@ export function cleanMessage(message: string): string {
 const SOURCE_PLACE = /(?:\/[\w.+-]+)+\.(?:cc|cpp|h|hpp|cu):\d+\s?/g;
 /** `void onnxruntime::ReshapeHelper::ReshapeHelper(const TensorShape&, bool) const [with T = float] ` */
 const SIGNATURE =
-  /(?:\b(?:void|bool|auto|[\w:]{0,60}Status) )?\bonnxruntime::[\w:~<>]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?: \[with [^\]]*\])? ?/g;
+  /(?:\b(?:void|bool|auto|[\w:]{0,60}Status) )?\bonnxruntime::[\w:~<>]+\((?:[^()]|\([^()]*\))*\)(?: const)?(?:::<lambda\([^)]*\)>)?(?: \[with [^\]]*\])? ?/g;

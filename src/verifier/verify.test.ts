@@ -6,6 +6,7 @@ import { npzFile } from "../../test/builders/npz.ts";
 import {
   integerTensor,
   linearClassifier,
+  message,
   modelFile,
   node,
   randomPerceptron,
@@ -189,6 +190,18 @@ describe("how many samples are run at once", () => {
     const forced = { golden: { ...bounds(golden.digest), batchSize: 64 } };
     expect((await verdictOn(wide, forced, { golden })).report).toMatchObject({ reason: "OutOfMemory" });
   });
+});
+
+test("a locale that this machine lacks is no fault of the model", async () => {
+  const upper = message().text(1, "case_change_action").text(4, "UPPER").varint(20, 3);
+  const normalizer = modelFile({
+    nodes: [node("StringNormalizer", ["x"], ["y"]).message(5, upper)],
+    inputs: [tensorInfo("x", ["n"], "string")],
+    outputs: [tensorInfo("y", ["m"], "string")],
+  });
+  const { report } = await verdictOn(normalizer, {});
+  const lacking = { kind: "error", reason: "LocaleMissing", message: expect.stringContaining("en_US.UTF-8") };
+  expect(report).toMatchObject(report.kind === "passed" ? {} : lacking);
 });
 
 test("throughput counts inferences, not runs", async () => {
