@@ -168,7 +168,7 @@ function readRun(
     labels: new Map(labels.value === null ? [] : [["", labels.value]]),
     expected: outputs.value.data,
     notes: [...inputs.value.notes, ...outputs.value.notes],
-    empty: isEmptyBatch(model.inputs, feeds),
+    empty: isEmptyBatch(model.inputs, feeds) && [...outputs.value.data.values()].every(isEmpty),
   });
 }
 
@@ -276,13 +276,17 @@ function readLabels(
   return labels.ok ? labels : err(misfits([labels.error]));
 }
 
-/** Nothing is compared of inputs without samples. */
+/** Inputs without samples: unless something is expected of them all the same, nothing is compared. */
 function isEmptyBatch(infos: readonly TensorInfo[], feeds: Readonly<Record<string, Datum>>): boolean {
   const sizes = infos.flatMap(({ name, shape }) => {
     const datum = feeds[name];
     return typeof shape[0] === "string" && datum !== undefined && isTensor(datum) ? [datum.shape[0]] : [];
   });
   return sizes.length > 0 && sizes.every((size) => size === 0);
+}
+
+function isEmpty(datum: Datum): boolean {
+  return isTensor(datum) && datum.data.length === 0;
 }
 
 /** Samples of a run: the size of the inputs' first axes, where all of them are free and alike. */
