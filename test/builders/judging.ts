@@ -15,7 +15,7 @@ import { openModel } from "../../src/verifier/onnx-session.ts";
 type Golden = NonNullable<Verification["golden"]>;
 export type GoldenBounds = Omit<Golden, "blob" | "digest">;
 
-/** A verdict, or why there is none: `because` is what the child process would refuse with. */
+/** A verdict (`reason` is null where it passed), or why there is none: `because` is what the child process refuses with. */
 export type Judged = {
   readonly reason: string | null;
   readonly because: string | null;
@@ -96,5 +96,5 @@ function told({ reason, result }: Judgement): Judged {
 }
 
 function refused(because: string, message: string): Judged {
-  return { reason: null, because, message, measured: "", method: "" };
+  return { reason: `refused: ${because}`, because, message, measured: "", method: "" };
 }
