@@ -1,6 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join, relative as relativePath } from "node:path";
 import type { CheckResult, Verification } from "../api/model-release.ts";
+import { passedText } from "../api/passed-text.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import type { CheckReport, FullReport, ModelFacts } from "../api/verification-report.ts";
 import { numberOf } from "../base/decimal.ts";
@@ -612,18 +613,4 @@ function verdict(
       checks: all,
     },
   };
-}
-
-/** Checks that look at the file and do not run the model. */
-const UNRUN: readonly string[] = ["Digest", "Load", "Signature"];
-
-/** What was not checked is said, too: a model of which only the file was looked at may answer anything. */
-function passedText(checks: readonly CheckResult[]): string {
-  const namesOf = (outcome: CheckResult["outcome"]) =>
-    checks.filter((check) => check.outcome === outcome).map(({ name }) => name);
-  const [done, left] = [namesOf("Passed"), namesOf("Skipped")];
-  const not = left.length === 0 ? "" : `; not checked: ${left.join(", ")}`;
-  if (done.every((name) => UNRUN.includes(name)))
-    return `passed ${done.join(", ")}: it loads, and nothing that it answers was checked${not}`;
-  return left.length === 0 ? "passed every check" : `passed ${done.join(", ")}${not}`;
 }
