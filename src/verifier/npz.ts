@@ -43,7 +43,7 @@ export function readNpz(bytes: Uint8Array, limit: number): Result<ReadonlyMap<st
   const entries = readZip(bytes, limit, MOST_ARRAYS);
   if (!entries.ok) return entries;
   const arrays = new Map<string, Value>();
-  for (const entry of entries.value) {
+  for (const entry of entries.value.filter(({ name }) => !isOfMacOs(name))) {
     const name = entry.name.replace(/\.npy$/, "");
     if (name === entry.name) return err(`"${shown(entry.name)}" is no .npy file`);
     if (arrays.has(name)) return err(`it has two arrays named "${shown(name)}"`);
@@ -54,6 +54,11 @@ export function readNpz(bytes: Uint8Array, limit: number): Result<ReadonlyMap<st
     arrays.set(name, array.value);
   }
   return ok(arrays);
+}
+
+/** What macOS puts into the archives that it makes. */
+function isOfMacOs(name: string): boolean {
+  return /(^|\/)(__MACOSX\/|\._|\.DS_Store$)/.test(name);
 }
 
 type Header = {

@@ -179,3 +179,8 @@ export function tensorText(info: Pick<TensorInfo, "type" | "shape">): string {
   if (info.type.endsWith(")")) return info.type;
   return `${info.type}[${info.shape.map((axis) => (axis === "" ? "?" : axis)).join(",")}]`;
 }
+
+/** `a float32[2], b int64[]`: one side of a model as messages show it. */
+export function sideText(infos: readonly Pick<TensorInfo, "name" | "type" | "shape">[]): string {
+  return infos.map((info) => `${info.name} ${tensorText(info)}`).join(", ");
+}

@@ -36,6 +36,8 @@ export type ZipEntry = {
 
 type Listed = {
   readonly name: string;
+  /** As the archive has it. */
+  readonly written: string;
   readonly method: number;
   readonly crc: number;
   readonly compressedSize: number;
@@ -97,7 +99,9 @@ function readDirectory(buffer: Buffer, mostEntries: number): Result<readonly Lis
     const extraEnd = nameEnd + buffer.readUInt16LE(at + 30);
     const next = extraEnd + buffer.readUInt16LE(at + 32);
     if (next > end) return err("the directory of its zip archive is broken");
-    const name = buffer.toString("utf8", at + ENTRY_SIZE, nameEnd);
+    const written = buffer.toString("utf8", at + ENTRY_SIZE, nameEnd);
+    // Windows' own tools wrote backslashes for years; a name with one is read as they meant it.
+    const name = written.replaceAll("\\", "/");
     const unsafe = unsafeName(name);
     if (unsafe !== null) return err(unsafe);
     const [size, compressedSize, localOffset] = largeFields(buffer.subarray(nameEnd, extraEnd), [
@@ -107,6 +111,7 @@ function readDirectory(buffer: Buffer, mostEntries: number): Result<readonly Lis
     ]);
     const entry = {
       name,
+      written,
       method: buffer.readUInt16LE(at + 10),
       crc: buffer.readUInt32LE(at + 16),
       compressedSize,
@@ -189,7 +194,7 @@ function placesOf(buffer: Buffer, entries: readonly Listed[]): Result<ReadonlyMa
     const from = nameEnd + buffer.readUInt16LE(local + 28);
     if (from + entry.compressedSize > buffer.length)
       return err(`"${shown(entry.name)}": the zip archive is cut off`);
-    if (buffer.toString("utf8", local + LOCAL_SIZE, nameEnd) !== entry.name)
+    if (buffer.toString("utf8", local + LOCAL_SIZE, nameEnd) !== entry.written)
       return err(`"${shown(entry.name)}" has another name where it lies than in the directory`);
     if (local < reached) return err(`"${shown(entry.name)}" overlaps with another file of the zip archive`);
     reached = from + entry.compressedSize;
