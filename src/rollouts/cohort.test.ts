@@ -90,7 +90,7 @@ function rules(policy: Policy = "Skip", more: Partial<CohortRules> = {}): Cohort
     isFirst: false,
     offline: { policy, after: duration("30m") },
     deadline: minutes(120),
-    stratumOf: ({ site }) => site ?? "",
+    stratumOf: ({ site, deviceClass }) => `${site ?? ""}\n${deviceClass}`,
     ...more,
   };
 }
@@ -289,7 +289,7 @@ test("each stratum that runs the candidate must be heard", () => {
   const seen = cohort([...north, { ...fell("s", 10), site: "south" }]);
   expect(coverageOf(seen, 19, 90, 0)).toEqual({
     enough: false,
-    message: "19 of 20 devices give recent evidence, and 18 must; none of south",
+    message: "19 of 20 devices give recent evidence, and 18 must; none of south / orin",
   });
 });
 

@@ -360,11 +360,17 @@ export function coverageOf(cohort: Cohort, heard: number, percent: number, accep
   const strata = accepted > 0 ? [] : cohort.unheardStrata;
   const [first] = strata;
   const where =
-    first === undefined ? "" : `; none of ${strata.length === 1 ? first : `${strata.length} strata`}`;
+    first === undefined
+      ? ""
+      : `; none of ${strata.length === 1 ? stratumText(first) : `${strata.length} strata`}`;
   return {
     enough: heard >= needed && strata.length === 0,
     message: `${heard} of ${devices(expected)} give recent evidence, and ${needed} must${where}`,
   };
+}
+
+function stratumText(stratum: string): string {
+  return stratum.split("\n").filter(Boolean).join(" / ");
 }
 
 export function devices(count: number): string {

@@ -14,7 +14,7 @@ import {
   seconds,
 } from "../base/time.ts";
 import { isHeard, runs } from "./cohort.ts";
-import { exposureIndex, type StratifyBy } from "./exposure.ts";
+import { exposureIndex, type StratifyBy, stratumKey } from "./exposure.ts";
 import type { Member } from "./seen.ts";
 import type { ReleaseRef } from "./state.ts";
 
@@ -119,7 +119,7 @@ export function evidenceOf(members: readonly Member[], given: EvidenceRules): Co
     const said = freshWindow(member, track.name);
     const found = said ?? (isRunning ? idleWindow(member, track.name, given.stepStarted) : null);
     if (found === null) continue;
-    const sample = { device: member.device, stratum: stratumName(member, given.stratifyBy), ...found };
+    const sample = { device: member.device, stratum: stratumKey(member, given.stratifyBy), ...found };
     (exposed ? cohort : control).push(sample);
     if (exposed && isRunning && sample.window.inferences > 0) covering.add(member.device);
   }
@@ -164,9 +164,4 @@ function idleWindow({ report, heardAt }: Member, release: string, stepStarted: I
     },
     endedAt: heardAt,
   };
-}
-
-export function stratumName(member: Member, stratifyBy: StratifyBy): string {
-  const site = stratifyBy.includes("Site") ? (member.site ?? "") : "";
-  return `${site}\n${stratifyBy.includes("DeviceClass") ? member.deviceClass : ""}`;
 }

@@ -83,6 +83,21 @@ export function expose(
   });
 }
 
+/** Whether devices fall into more strata than `limit`. */
+export function hasMoreStrata(devices: readonly Placed[], stratifyBy: StratifyBy, limit: number): boolean {
+  const strata = new Set<string>();
+  for (const device of devices) {
+    strata.add(stratumKey(device, stratifyBy));
+    if (strata.size > limit) return true;
+  }
+  return false;
+}
+
+/** Names the stratum that a device falls into; never shown. */
+export function stratumKey({ site, deviceClass }: Placed, stratifyBy: StratifyBy): string {
+  return `${stratifyBy.includes("Site") ? (site ?? "") : ""}\n${stratifyBy.includes("DeviceClass") ? deviceClass : ""}`;
+}
+
 /** The strata that devices fall into, in the order of site and class. */
 export function strataOf<D extends Placed>(
   devices: readonly D[],
@@ -99,7 +114,7 @@ export function strataOf<D extends Placed>(
   for (const device of devices) {
     const site = stratifyBy.includes("Site") ? (device.site ?? "") : undefined;
     const deviceClass = stratifyBy.includes("DeviceClass") ? device.deviceClass : undefined;
-    const key = `${site ?? ""}\n${deviceClass ?? ""}`;
+    const key = stratumKey(device, stratifyBy);
     const stratum = strata.get(key) ?? { site, deviceClass, members: [] };
     stratum.members.push(device);
     strata.set(key, stratum);

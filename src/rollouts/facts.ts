@@ -16,8 +16,8 @@ import {
   runs,
 } from "./cohort.ts";
 import { LABEL } from "./content.ts";
-import { evidenceOf, stratumName } from "./evidence.ts";
-import { exposureIndex, type StratifyBy } from "./exposure.ts";
+import { evidenceOf } from "./evidence.ts";
+import { exposureIndex, type StratifyBy, stratumKey } from "./exposure.ts";
 import { type Judgement, judge } from "./judge.ts";
 import {
   conditionsToTest,
@@ -213,7 +213,7 @@ function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefi
     isFirst: state.stable === null,
     offline: spec.offline,
     deadline: deadlineOf(seen).after,
-    stratumOf: (member) => stratumName(member, stratifyBy),
+    stratumOf: (member) => stratumKey(member, stratifyBy),
   };
 }
 

@@ -1,7 +1,7 @@
 import type { StratumExposure } from "../api/inference-deployment.ts";
 import { BUCKETS } from "../api/membership.ts";
 import { type Variant, variantFor } from "../api/model-release.ts";
-import { type Placed, type StratifyBy, strataOf } from "./exposure.ts";
+import { hasMoreStrata, type Placed, type StratifyBy, strataOf } from "./exposure.ts";
 import type { Kind } from "./seen.ts";
 
 // Target conditions: a WHERE expression over tags, with AND, OR, comparisons and single quotes only. `IN`, double
@@ -83,6 +83,8 @@ export function stratification(
 ): StratifyBy {
   const levels: readonly StratifyBy[] = [wanted, wanted.filter((by) => by !== "Site"), []];
   for (const level of levels) {
+    // A fleet with a site for each device has as many strata: found out before they are made.
+    if (hasMoreStrata(devices, level, STRATA_LIMIT)) continue;
     const strata = strataOf(devices, level).map(({ site, deviceClass }) => ({
       ...(site === undefined ? {} : { site }),
       ...(deviceClass === undefined ? {} : { deviceClass }),
@@ -93,7 +95,7 @@ export function stratification(
       0,
       ...target.variants.map((variant) => candidateCondition({ ...target, variant }, strata).length),
     );
-    if (strata.length <= STRATA_LIMIT && longest <= CONDITION_LIMIT) return level;
+    if (longest <= CONDITION_LIMIT) return level;
   }
   return [];
 }
