@@ -90,3 +90,14 @@ test("another kind of tenancy is a mistake, and the brake on deletions may be 0"
     config: { deletionsPerMinute: 0 },
   });
 });
+
+test("a cluster has the id that it is given, and one that a label could not hold is refused", () => {
+  const parse = (id: string) => parseConfig(["--cluster-id", id], GOOD, HOST);
+  expect(parse("plant-7.west")).toMatchObject({ config: { clusterId: "plant-7.west" } });
+  expect(parse("")).toMatchObject({ config: { clusterId: null } });
+  for (const id of ["-a", "a b", "a".repeat(64)])
+    expect(parse(id)).toEqual({
+      kind: "mistakes",
+      mistakes: [`--cluster-id: "${id}" is not 1 to 63 letters, digits, dots, hyphens and underscores`],
+    });
+});

@@ -41,6 +41,9 @@ export type Config = {
   readonly fleetInterval: Millis;
   readonly sasLifetime: Millis;
   readonly baseDeployment: "managed" | "external";
+  /** `null`: the uid of the namespace kube-system. */
+  readonly clusterId: string | null;
+  readonly ownerlessAfter: Millis;
   readonly lease: {
     readonly enabled: boolean;
     readonly namespace: string;
@@ -92,6 +95,14 @@ const SETTINGS = {
   "base-deployment": {
     default: "managed",
     help: "managed: keep a base deployment for edge devices; external: somebody else does",
+  },
+  "cluster-id": {
+    default: "",
+    help: "id of this cluster on the hub, which others may share; default: the uid of kube-system",
+  },
+  "ownerless-after": {
+    default: "24h",
+    help: "time after which configurations without their InferenceDeployment are removed",
   },
   "leader-election": { default: "true", help: "true, or false for a single process" },
   "lease-namespace": { default: "edgefleet-system", help: "namespace of the Lease" },
@@ -185,6 +196,8 @@ export function parseConfig(
     fleetInterval: length("fleet-interval", 500 as Millis, 3_600_000 as Millis),
     sasLifetime: length("sas-lifetime", 600_000 as Millis, 604_800_000 as Millis),
     baseDeployment: oneOf("base-deployment", ["managed", "external"]),
+    clusterId: orNull("cluster-id"),
+    ownerlessAfter: length("ownerless-after", 1000 as Millis, 31_536_000_000 as Millis),
     lease: {
       enabled: oneOf("leader-election", ["true", "false"]) === "true",
       namespace: text("lease-namespace"),
@@ -196,6 +209,10 @@ export function parseConfig(
     logLevel: oneOf("log-level", ["info", "debug", "warn", "error"]),
   };
   if (config.salt === "") mistakes.push("--salt: must not be empty");
+  if (config.clusterId !== null && !/^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$/.test(config.clusterId))
+    mistakes.push(
+      `--cluster-id: "${config.clusterId}" is not 1 to 63 letters, digits, dots, hyphens and underscores`,
+    );
   if (config.verifierSocket === "") mistakes.push("--verifier-socket: must not be empty");
   if (config.namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))
     mistakes.push(`--namespaces: "${text("namespaces")}" is not a comma-separated list of namespaces`);

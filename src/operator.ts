@@ -7,15 +7,17 @@ import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "./api/i
 import type { ModelReleaseSpec, ModelReleaseStatus } from "./api/model-release.ts";
 import type { ObjectKey } from "./api/resource.ts";
 import { type GrantOf, OPEN_GRANT } from "./api/tenancy.ts";
+import { redacted } from "./base/redact.ts";
 import { millis, minutes, seconds } from "./base/time.ts";
 import { type Config, parseConfig } from "./config.ts";
 import { createDepartures } from "./devices/departures.ts";
 import { reconcileDevice } from "./devices/reconcile.ts";
-import { gaugeCaches } from "./gauges.ts";
+import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
 import { createAzureHub } from "./hub/azure-hub.ts";
 import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
+import { readClusterId } from "./kube/cluster-id.ts";
 import { createAnnouncer } from "./kube/events.ts";
 import { createLeaseStore, LEASE_TIMING, whileLeading } from "./kube/lease.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
@@ -25,6 +27,7 @@ import { createTransport, loadKubeConfig } from "./kube/transport.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createTurns } from "./releases/turns.ts";
 import { isOurs } from "./rollouts/content.ts";
+import { ownerlessConfigurations } from "./rollouts/ownerless.ts";
 import { reconcileRollout } from "./rollouts/reconcile.ts";
 import { exponential } from "./runtime/backoff.ts";
 import { systemClock } from "./runtime/clock.ts";
@@ -123,57 +126,84 @@ async function operate(config: Config): Promise<void> {
   // Controllers
   const shared = { clock, log, meter, announcer, grants };
   const backoff = exponential(millis(250), minutes(5), random);
-  const controller = (spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers" | "reconcile">): Part => ({
+  let { clusterId } = config;
+  const identified = (): string => {
+    if (clusterId === null) throw new Error("the cluster's id is used before it is known");
+    return clusterId;
+  };
+  const ownerless = () =>
+    clusterId === null
+      ? new Map<ObjectKey, never>()
+      : ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
+  const controller = (
+    spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers"> & {
+      /** Called when it begins to lead: by then the cluster's id is known. */
+      readonly begin: () => ControllerSpec<ObjectKey>["reconcile"];
+    },
+  ): Part => ({
     name: spec.name,
     run: (signal) =>
-      runController({ ...spec, workers: config.workers, timeout: RECONCILE_TIMEOUT, backoff }, deps, signal),
+      runController(
+        { ...spec, reconcile: spec.begin(), workers: config.workers, timeout: RECONCILE_TIMEOUT, backoff },
+        deps,
+        signal,
+      ),
   });
   const controllers = [
     controller({
       name: "devices",
       triggers: [...deviceTriggers(caches, { fleet }), grantTrigger(devices, tenants)],
-      reconcile: reconcileDevice({
-        ...shared,
-        devices,
-        deployments,
-        hub,
-        fleet,
-        secrets: createSecrets(transport),
-        departures,
-        salt: config.salt,
-      }),
+      begin: () =>
+        reconcileDevice({
+          ...shared,
+          devices,
+          deployments,
+          hub,
+          fleet,
+          secrets: createSecrets(transport),
+          departures,
+          salt: config.salt,
+        }),
     }),
     controller({
       name: "releases",
       triggers: [...releaseTriggers(caches, turns), grantTrigger(releases, tenants)],
-      reconcile: reconcileRelease({
-        ...shared,
-        releases,
-        store,
-        verifier,
-        turns,
-        keyOf,
-        pageOf: reportPage,
-        random,
-      }),
+      begin: () =>
+        reconcileRelease({
+          ...shared,
+          releases,
+          store,
+          verifier,
+          turns,
+          keyOf,
+          pageOf: reportPage,
+          random,
+        }),
     }),
     controller({
       name: "rollouts",
-      triggers: [...rolloutTriggers(caches, { fleet, configurations }), grantTrigger(deployments, tenants)],
-      reconcile: reconcileRollout({
-        ...shared,
-        ...caches,
-        hub,
-        fleet,
-        configurations,
-        store,
-        options: {
-          salt: config.salt,
-          analysisInterval: config.analysisInterval,
-          sasLifetime: config.sasLifetime,
-          baseDeployment: config.baseDeployment,
-        },
-      }),
+      triggers: [
+        ...rolloutTriggers(caches, { fleet, configurations }, () => ownerless().keys()),
+        grantTrigger(deployments, tenants),
+      ],
+      begin: () =>
+        reconcileRollout({
+          ...shared,
+          ...caches,
+          hub,
+          fleet,
+          configurations,
+          store,
+          options: {
+            salt: config.salt,
+            analysisInterval: config.analysisInterval,
+            sasLifetime: config.sasLifetime,
+            baseDeployment: config.baseDeployment,
+            clusterId: identified(),
+            namespaces,
+            ownerlessAfter: config.ownerlessAfter,
+          },
+        }),
     }),
   ];
 
@@ -186,6 +216,7 @@ async function operate(config: Config): Promise<void> {
     },
     metrics: () => {
       gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
+      gaugeOwnerless(ownerless(), meter);
       return metrics.expose();
     },
     metricsType: metrics.contentType,
@@ -204,6 +235,7 @@ async function operate(config: Config): Promise<void> {
         ],
         ready: async (signal) => {
           await Promise.all([devices, releases, deployments, tenants].map((each) => each?.synced(signal)));
+          clusterId ??= await clusterIdOf(transport, deps, signal);
         },
         lead: (signal, body) => lead(config, deps, createLeaseStore(transport, config.lease), signal, body),
         // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.
@@ -227,6 +259,28 @@ async function operate(config: Config): Promise<void> {
     azureHub.close();
     await transport.close();
   }
+}
+
+/** Waits for an API server that does not answer; a right that is missing is for a person. */
+async function clusterIdOf(
+  transport: ReturnType<typeof createTransport>,
+  { clock, log, random }: RuntimeDeps,
+  signal: AbortSignal,
+): Promise<string | null> {
+  const backoff = exponential(seconds(1), seconds(30), random);
+  for (let failures = 1; !signal.aborted; failures += 1) {
+    const read = await readClusterId(transport, signal);
+    if (read.ok) return read.value;
+    const { kind, message } = read.error;
+    if (kind === "denied" || kind === "rejected") {
+      throw new Error(
+        `the uid of the namespace kube-system cannot be read (${redacted(message)}): allow get on it, or set --cluster-id`,
+      );
+    }
+    log.warn("the cluster's id could not be read", { kind });
+    await clock.sleep(backoff(failures), signal);
+  }
+  return null;
 }
 
 /** Without leadership there is nothing to go on with: the process ends, and its next start is an ordinary one. */

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment, Selector } from "./api/inference-deployment.ts";
 import type { ModelRelease } from "./api/model-release.ts";
-import { objectKey } from "./api/resource.ts";
+import { type ObjectKey, objectKey } from "./api/resource.ts";
 import type { ConfigurationView, FleetView } from "./hub/hub.ts";
 import { createTurns } from "./releases/turns.ts";
 import { grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
@@ -31,21 +31,28 @@ function cacheOf<T extends { readonly key: string; readonly namespace: string }>
 
 const NEVER = { onChange: () => {}, onHealth: () => {} };
 
-function watched() {
+function watched(ownerless: readonly ObjectKey[] = []) {
   const deployments = cacheOf<InferenceDeployment>();
+  const listings: (() => void)[] = [];
   const caches = { deployments, devices: cacheOf<EdgeDevice>(), releases: cacheOf<ModelRelease>() };
   const views = {
     fleet: NEVER as unknown as FleetView,
-    configurations: NEVER as unknown as ConfigurationView,
+    configurations: {
+      onChange: (listener: () => void) => void listings.push(listener),
+    } as unknown as ConfigurationView,
   };
   const keys = new Set<string>();
-  for (const trigger of rolloutTriggers(caches, views)) trigger.attach((key) => void keys.add(key));
+  for (const trigger of rolloutTriggers(caches, views, () => ownerless))
+    trigger.attach((key) => void keys.add(key));
   const told = () => {
     const sorted = [...keys].sort();
     keys.clear();
     return sorted;
   };
-  return { deployments, told };
+  const relist = () => {
+    for (const listener of listings) listener();
+  };
+  return { deployments, told, relist };
 }
 
 function deployment(name: string, more: { readonly line?: string; readonly module?: string } = {}) {
@@ -118,4 +125,11 @@ test("whatever a namespace may use is looked at again when that changes, and not
   for (const listener of listeners) listener("team-a");
   expect(woken).toEqual(["team-a/cam-1"]);
   grantTrigger(devices, null).attach(() => expect.unreachable());
+});
+
+test("configurations without a deployment wake the key that they belonged to, at the start and with each listing", () => {
+  const { told, relist } = watched([objectKey("plant-a", "gone")]);
+  expect(told()).toEqual(["plant-a/gone"]);
+  relist();
+  expect(told()).toEqual(["plant-a/gone"]);
 });

@@ -1,6 +1,6 @@
 import { deviceIdOf, type EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment } from "./api/inference-deployment.ts";
-import { isEmptySelector, matches } from "./api/membership.ts";
+import { hasSomethingToRun, isEmptySelector, matches } from "./api/membership.ts";
 import type { ModelRelease } from "./api/model-release.ts";
 import type { ObjectKey } from "./api/resource.ts";
 import { canonicalJson } from "./base/digest.ts";
@@ -59,6 +59,7 @@ export function releaseTriggers(
 export function rolloutTriggers(
   { devices, releases, deployments }: Caches,
   { fleet, configurations }: Views,
+  ownerless: () => Iterable<ObjectKey>,
 ): readonly Trigger<ObjectKey>[] {
   const everyDeployment = () => deployments.list().map(({ key }) => key);
   return [
@@ -100,7 +101,9 @@ export function rolloutTriggers(
         });
         configurations.onChange(() => {
           for (const key of everyDeployment()) enqueue(key, CROWD);
+          for (const key of ownerless()) enqueue(key, CROWD);
         });
+        for (const key of ownerless()) enqueue(key);
       },
     },
   ];
@@ -172,6 +175,7 @@ function placementOf(deployment: InferenceDeployment | undefined): string {
     status?.candidate?.release,
     status?.exposure,
     status?.phase === "RollingBack",
+    hasSomethingToRun(deployment),
   ]);
 }
 

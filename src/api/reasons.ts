@@ -80,6 +80,8 @@ export const REASONS = {
   SelectorEmpty: "SelectorEmpty",
   NoDevices: "NoDevices",
   NoVariant: "NoVariant",
+  TakingOver: "TakingOver",
+  OwnerlessConfigurations: "OwnerlessConfigurations",
   Conflict: "Conflict",
   NoConflict: "NoConflict",
   HubFull: "HubFull",

@@ -1,5 +1,5 @@
 import type { EdgeDeviceStatus } from "../api/edge-device.ts";
-import { bucketOf, type Membership, membershipsOf } from "../api/membership.ts";
+import { bucketOf, type Membership, membershipsOf, orphanedTags } from "../api/membership.ts";
 import { type Lifecycle, lifecycleOf } from "../api/resource.ts";
 import type { Fault } from "../base/result.ts";
 import { unreachable } from "../base/result.ts";
@@ -103,7 +103,9 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
   if (refused !== null) return blocked({ kind: "notPermitted", message: refused });
   if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
 
-  const facts = (adopted: boolean) => ({ bucket: bucketFor(seen), adopted });
+  const held = hub.kind === "absent" ? {} : deploymentsInTags(hub.tags);
+  const orphaned = orphanedTags(device, held, seen.deployments);
+  const facts = (adopted: boolean) => ({ bucket: bucketFor(seen), adopted, orphaned });
   const finalizer = lifecycle === "adopt";
   if (hub.kind === "absent") {
     const wanted = wantedTags(device, facts(false), memberships, {});

@@ -15,7 +15,7 @@ import {
   wantedTags,
 } from "./tags.ts";
 
-const FACTS = { bucket: 42, adopted: false };
+const FACTS = { bucket: 42, adopted: false, orphaned: {} };
 const device = edgeDevice({ spec: { ...edgeDevice().spec, tags: { line: "7", zone: "b" } } });
 const resnet = inferenceDeployment();
 const wanted = (current: Json = {}, deployments = [resnet], about = device) =>

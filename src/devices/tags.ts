@@ -1,6 +1,6 @@
 import type { FleetTags } from "../api/device-contract.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
-import { type Membership, qualifiedName } from "../api/membership.ts";
+import { type Membership, taggedFor } from "../api/membership.ts";
 import type { Json } from "./seen.ts";
 
 /** The root tag that is the operator's own. */
@@ -49,7 +49,12 @@ export function deploymentsInTags(tags: Json): Readonly<Record<string, string>> 
 
 export function wantedTags(
   device: EdgeDevice,
-  facts: { readonly bucket: number; readonly adopted: boolean },
+  facts: {
+    readonly bucket: number;
+    readonly adopted: boolean;
+    /** Tags that name a deployment that does not exist. */
+    readonly orphaned: Readonly<Record<string, string>>;
+  },
   memberships: readonly Membership[],
   current: Json,
 ): WantedTags {
@@ -70,14 +75,15 @@ export function wantedTags(
         .sort()
         .join(","),
     },
-    deployments: Object.fromEntries(
-      memberships.flatMap((membership) => {
-        if (membership.kind === "member") return [[membership.module, qualifiedName(membership.deployment)]];
-        // Two want it: it stays with whom it is, and anew with neither.
-        const kept = held[membership.module];
-        return kept === undefined ? [] : [[membership.module, kept]];
-      }),
-    ),
+    deployments: {
+      ...(device.spec.iotEdge || memberships.length === 0 ? facts.orphaned : {}),
+      ...Object.fromEntries(
+        memberships.flatMap((membership) => {
+          const name = taggedFor(membership, held[membership.module]);
+          return name === undefined ? [] : [[membership.module, name]];
+        }),
+      ),
+    },
     further: Object.fromEntries(further),
   };
 }

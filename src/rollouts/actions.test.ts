@@ -3,7 +3,7 @@ import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../test/
 import { releaseSpec } from "../../test/stories/story.ts";
 import type { ModelPointer } from "../api/device-contract.ts";
 import { instant, minutes } from "../base/time.ts";
-import { type Action, actionsFor, cleanupActions, remainsOf } from "./actions.ts";
+import { type Action, actionsFor } from "./actions.ts";
 import {
   BASE_CONDITION,
   BASE_CONTENT,
@@ -118,6 +118,8 @@ function said(action: Action): string {
       return `remove ${action.id}`;
     case "restore":
       return `restore ${action.device} to ${action.to?.release ?? "nothing"} ${action.lane}`;
+    case "retain":
+      return `retain ${action.device}`;
     default:
       return action satisfies never;
   }
@@ -136,7 +138,16 @@ test("while frozen nothing is done, whatever differs", () => {
     bakingSince: null,
     breach: null,
   };
-  const left = { device: "cam-9", iotEdge: true, tagged: false, pointer: pointed(memberAt(9), "v1").pointer };
+  const { pointer } = pointed(memberAt(9), "v1");
+  const left = {
+    device: "cam-9",
+    deviceClass: null,
+    iotEdge: true,
+    tagged: false,
+    pointer,
+    leaving: false,
+    heirs: [],
+  };
   expect(todo(frozen, { ...look({ members: two, configurations: [] }), leftovers: [left] })).toEqual([]);
 });
 
@@ -385,25 +396,11 @@ test("a device that left and lost its tag loses its pointer", () => {
   const configurations = [base, layer("s1", "v1", "stable")];
   const seen = look({ release: "v1", members: two, configurations });
   const { pointer } = pointed(memberAt(9), "v1");
-  const leftover = { device: "cam-9", iotEdge: true, pointer };
+  const leftover = { device: "cam-9", deviceClass: null, iotEdge: true, pointer, leaving: false, heirs: [] };
   expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: true }] })).toEqual([]);
   expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: false }] })).toEqual([
     "restore cam-9 to nothing normal",
   ]);
-});
-
-test("a deletion removes what is ours, and the base only with the last deployment", () => {
-  const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
-  const seen = look({ members: [], configurations });
-  const leftovers = [
-    { device: "cam-9", iotEdge: true, tagged: true, pointer: pointed(memberAt(9), "v1").pointer },
-  ];
-  expect(cleanupActions({ ...seen, leftovers }).map(said)).toEqual([
-    "remove c2",
-    "remove s1",
-    "restore cam-9 to nothing normal",
-    `remove ${BASE_ID}`,
-  ]);
-  expect(remainsOf({ ...seen, leftovers })).toEqual({ configurations: 3, pointers: 1, tags: 1 });
-  expect(cleanupActions({ ...seen, others: 1 }).map(said)).toEqual(["remove c2", "remove s1"]);
+  const moved = { ...leftover, tagged: false, heirs: ["other"] };
+  expect(todo(completed, { ...seen, leftovers: [moved] })).toEqual([]);
 });

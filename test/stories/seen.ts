@@ -8,7 +8,7 @@ import { conditionsToTest } from "../../src/rollouts/plan.ts";
 import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
 import type { AtStep } from "../../src/rollouts/state.ts";
 import { NAMESPACE } from "../fakes/fleet-world.ts";
-import { deploymentSpec, releaseSpec } from "./story.ts";
+import { CLUSTER, deploymentSpec, releaseSpec } from "./story.ts";
 
 // One look at a world, for tests of what is decided on it: they say what matters to them, the rest is filled in.
 
@@ -112,12 +112,17 @@ export function look(given: Given = {}): Seen {
     cleared: new Set(),
     others: 0,
     grant: given.grant ?? OPEN_GRANT,
+    predecessors: new Map(),
+    emptiedAt: null,
+    ownerlessSince: null,
     settings: {
       analysisInterval: seconds(30),
       sasLifetime: minutes(60 * 24),
       fastPathLimit: 1000,
       hubConfigurationLimit: 100,
       baseDeployment: "managed",
+      clusterId: CLUSTER,
+      ownerlessAfter: minutes(60),
       ...given.settings,
     },
   };

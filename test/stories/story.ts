@@ -31,6 +31,8 @@ export type StoryOptions = WorldOptions & {
 export type Story = ReturnType<typeof createStory>;
 
 export const KEY = objectKey(NAMESPACE, "resnet");
+/** Id of the cluster that the stories happen in. */
+export const CLUSTER = "cluster-1";
 const WRITES = ["deployments.", "hub.patchTwin", "configurations."];
 
 export function createStory(given: StoryOptions = {}) {
@@ -58,7 +60,7 @@ export function createStory(given: StoryOptions = {}) {
       log,
       meter,
       grants: () => grant,
-      options: { salt: SALT, ...options },
+      options: { salt: SALT, clusterId: CLUSTER, ...options },
     });
   }
 
