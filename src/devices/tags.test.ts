@@ -57,6 +57,17 @@ test("a module that two deployments want keeps the tag that it has", () => {
   expect(wanted({}, [resnet, rival]).deployments).toEqual({});
 });
 
+test("a tag stays while its deployment is gone without a trace, or the next one has nothing to run yet", () => {
+  const before = mergePatch({}, tagsPatch(wanted(), {}) ?? {});
+  const orphaned = deploymentsInTags(before);
+  expect(tagsPatch(wantedTags(device, { ...FACTS, orphaned }, [], before), before)).toBeNull();
+  const next = inferenceDeployment({ name: "resnet50-line-7" });
+  expect(tagsPatch(wanted(before, [next]), before)).toBeNull();
+  const stable = { release: "resnet50-2.0.0", digests: [] };
+  const serving = { ...next, status: { phase: "Completed" as const, stable } };
+  expect(wanted(before, [serving]).deployments).toEqual({ inference: "plant-a.resnet50-line-7" });
+});
+
 test("a further tag that left the spec is taken away, one that somebody else wrote is not", () => {
   const before = mergePatch({ theirs: "x" }, tagsPatch(wanted(), {}) ?? {});
   const fewer = edgeDevice({ spec: { ...device.spec, tags: { line: "8" } } });

@@ -404,3 +404,12 @@ test("a device that left and lost its tag loses its pointer", () => {
   const moved = { ...leftover, tagged: false, heirs: ["other"] };
   expect(todo(completed, { ...seen, leftovers: [moved] })).toEqual([]);
 });
+
+test("a device that is on its way to another deployment is not moved by a canary of this one", () => {
+  const seen = look({ members: two, configurations: [base, layer("s1", "v1", "stable")] });
+  const { pointer } = pointed(memberAt(9), "v1");
+  const leftover = { device: "cam-9", deviceClass: null, iotEdge: true, pointer, leaving: false };
+  const moving = { ...seen, leftovers: [{ ...leftover, tagged: true, heirs: ["other"] }] };
+  const created = actionsFor(atFull, factsOf(moving, atFull)).actions.filter(({ kind }) => kind === "create");
+  expect(created).toMatchObject([{ condition: expect.stringContaining("deviceId != 'cam-9'") }]);
+});

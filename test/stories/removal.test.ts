@@ -15,6 +15,7 @@ import { CLUSTER, deploymentSpec, deviceSpec, duration, releaseSpec, strategy } 
 
 const RESNET = objectKey(NAMESPACE, "resnet");
 const RENAMED = objectKey(NAMESPACE, "resnet-line-7");
+const OTHER = objectKey(NAMESPACE, "other");
 const WAYS = ["keep", "remove"] as const;
 
 type Options = WorldOptions & {
@@ -207,10 +208,12 @@ for (const unmatched of WAYS) {
   test(`a deployment that is deleted leaves what runs where it is (a hub that would ${unmatched})`, async () => {
     const story = begin({ unmatched, evaluationDelay });
     await story.install();
+    // With another deployment the base stays, and the hub goes on evaluating.
+    story.deploy(OTHER, "v1", { selector: { matchLabels: { fleet: "none" } } });
     story.world.deployments.remove(RESNET);
     await story.run(minutes(20));
     expect(story.world.deployments.get(RESNET)).toBeUndefined();
-    expect(story.world.truth.configurations()).toEqual([]);
+    expect(story.ids(RESNET)).toEqual([]);
     expect(story.without()).toEqual([]);
     await story.run(minutes(30));
     expect(story.without()).toEqual([]);
@@ -220,6 +223,47 @@ for (const unmatched of WAYS) {
     expect(story.status(RESNET)).toMatchObject({ phase: "Completed", stable: { release: "v1" } });
   });
 }
+
+test("the last deployment takes its base with it, and what runs stays", async () => {
+  const story = begin({ unmatched: "remove", evaluationDelay: () => minutes(3) });
+  await story.install();
+  story.world.deployments.remove(RESNET);
+  await story.run(minutes(30), () => expect(story.without()).toEqual([]));
+  expect(story.world.deployments.get(RESNET)).toBeUndefined();
+  expect(story.world.truth.configurations()).toEqual([]);
+});
+
+test("devices stay with the old deployment for as long as the hub takes no configuration of the new one", async () => {
+  const story = begin({ unmatched: "remove" });
+  await story.install();
+  const watch = devicesAlwaysHaveAModel(story);
+  story.world.calls.breakAll("configurations.create", { kind: "unavailable", message: "503" });
+  story.deploy(RENAMED, "v1");
+  story.world.deployments.remove(RESNET);
+  await story.run(minutes(20), watch);
+  expect(story.owners()).toEqual(new Set(["plant-a.resnet"]));
+  expect(story.ready(RESNET)).toBe(
+    "being deleted; 20 devices are handed over to resnet-line-7, and keep what they run until it serves them: kubectl -n plant-a describe idep resnet-line-7",
+  );
+  story.world.calls.heal();
+  await story.run(minutes(20), watch);
+  expect(story.owners()).toEqual(new Set(["plant-a.resnet-line-7"]));
+  expect(story.world.deployments.get(RESNET)).toBeUndefined();
+});
+
+test("what most devices were trying when their deployment went is not taken over as stable", async () => {
+  const story = begin({ unmatched: "remove", evaluationDelay: () => minutes(3) });
+  await story.install();
+  story.release("v2");
+  const { spec } = story.world.deployments.get(RESNET)!;
+  const wide = strategy([{ percent: 80, hold: duration("2h") }, { percent: 100 }]);
+  story.world.deployments.edit(RESNET, { spec: { ...spec, release: { name: "v2" }, strategy: wide } });
+  await story.run(minutes(10));
+  story.deploy(RENAMED, "v2");
+  story.world.deployments.remove(RESNET);
+  await story.run(minutes(2), () => expect(story.without()).toEqual([]));
+  expect(story.status(RENAMED)).toMatchObject({ stable: { release: "v1" }, candidate: { release: "v2" } });
+});
 
 test("a deployment that is renamed while a canary is out returns its devices to stable, not to nothing", async () => {
   const story = begin({ unmatched: "remove", evaluationDelay: () => minutes(3) });
@@ -271,16 +315,15 @@ test("a deletion that removes waits all the same for devices that another deploy
 test("a deployment whose devices two others want at once keeps them until one of the two lets go", async () => {
   const story = begin({ unmatched: "remove", evaluationDelay: () => minutes(1) });
   await story.install();
-  const other = objectKey(NAMESPACE, "other");
   story.deploy(RENAMED, "v1");
-  story.deploy(other, "v1", { deletionPolicy: "Remove" });
+  story.deploy(OTHER, "v1", { deletionPolicy: "Remove" });
   story.world.deployments.remove(RESNET);
   const watch = devicesAlwaysHaveAModel(story);
   await story.run(minutes(30), watch);
   expect(story.ready(RESNET)).toBe(
     "being deleted; 20 devices are selected by other, resnet-line-7 at once: narrow one of the selectors, and one of them takes them over",
   );
-  story.world.deployments.remove(other);
+  story.world.deployments.remove(OTHER);
   await story.run(minutes(20), watch);
   expect(story.world.deployments.get(RESNET)).toBeUndefined();
   expect(story.owners()).toEqual(new Set(["plant-a.resnet-line-7"]));
@@ -344,6 +387,7 @@ test("configurations whose deployment lost its finalizer are named, and removed 
       options: { ownerlessAfter: minutes(60) },
     });
     await story.install();
+    story.deploy(OTHER, "v1", { selector: { matchLabels: { fleet: "none" } } });
     story.lose(RESNET);
     await story.run(minutes(50), () => expect(story.without()).toEqual([]));
     expect(story.ids(RESNET).length).toBe(1);
