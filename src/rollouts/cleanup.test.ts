@@ -100,7 +100,7 @@ test("a deletion that removes takes what is ours, and the base only with the las
   expect(todo({ ...seen, leftovers: [], others: 1 })).toEqual(["remove c2", "remove s1"]);
 });
 
-test("a base stays while anybody's layers may stand on it", () => {
+test("a base stays while layers of another operator may stand on it", () => {
   for (const cluster of [CLUSTER, "cluster-2"]) {
     const theirs = configuration("ef-theirs", {
       [LABEL.namespace]: "plant-b",

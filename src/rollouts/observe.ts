@@ -256,7 +256,7 @@ export function observeRollout(
       const pointer = slot?.pointer ?? null;
       const tagged = isTagged(row, module, own);
       const isPointed = pointer?.deployment === own;
-      // The hub may have taken the pointer together with the tag: whoever goes looks after all that it had.
+      // The hub may have taken the pointer together with the tag: a deletion looks after every device that it had.
       if (!tagged && !isPointed && !(deployment.deleting && pointer === null && slot !== undefined)) continue;
       objects ??= new Map(deps.devices.list(deployment.namespace).map((one) => [deviceIdOf(one), one]));
       const object = objects.get(row.device);

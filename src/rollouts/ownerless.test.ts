@@ -36,7 +36,7 @@ test("a configuration is ownerless when its deployment does not exist and this o
     configuration("a", labels),
     configuration("foreign", { ...labels, [LABEL.cluster]: "two" }),
     configuration("base", { [LABEL.base]: "true", [LABEL.cluster]: "one" }),
-    configuration("somebody's", {}),
+    configuration("another owner's", {}),
   ];
   const ids = (of: ReturnType<typeof ownerlessConfigurations>) => [...of.values()].flat().map(({ id }) => id);
   expect(ids(ownerlessConfigurations(listed(all)))).toEqual(["a"]);

@@ -377,7 +377,7 @@ test("a takeover survives an operator that forgets everything at every step", as
   expect(story.world.deployments.get(RESNET)).toBeUndefined();
 });
 
-// ── what nobody owns
+// ── configurations without an owner
 
 test("configurations whose deployment lost its finalizer are named, and removed after a while, and devices keep what runs", async () => {
   for (const unmatched of WAYS) {
