@@ -8,6 +8,10 @@ ARG BASE=node:24.21.0-bookworm-slim
 
 FROM ${BASE} AS build
 WORKDIR /app
+# ONNX's StringNormalizer asks for this locale by name; slim images have none.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends locales \
+ && localedef -i en_US -f UTF-8 en_US.UTF-8
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
 COPY tsconfig.json tsconfig.build.json ./
@@ -27,6 +31,7 @@ ENV NODE_ENV=production
 COPY --from=build /app/package.json ./
 COPY --from=build /app/node_modules node_modules
 COPY --from=build /app/dist dist
+COPY --from=build /usr/lib/locale /usr/lib/locale
 # The verifier should be another user than the operator, of the same group: docker run --user 65533:65532.
 USER 65532:65532
 ENTRYPOINT ["node", "--max-semi-space-size=4"]

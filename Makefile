@@ -15,8 +15,9 @@ help: ## this list
 
 install: $(INSTALLED) ## install the dependencies, where the lock file has changed
 
+# Errors only: npm may run on Node 20 here, and would warn of every package that wants Node 24, which it is just fetching.
 $(INSTALLED): package-lock.json
-	$(NPM) ci
+	$(NPM) ci --loglevel=error
 	@touch $@
 
 check: $(INSTALLED) ## types, lint, generated files, unit tests, unused code: quick

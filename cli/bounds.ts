@@ -23,6 +23,12 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Bound>>>> = {
       "the same for the weakest class",
       "/golden/minimumClassAccuracy",
     ),
+    "minimum-roc-auc": bound("SHARE", "area under the ROC curve of the labels", "/golden/minimumRocAuc"),
+    "minimum-average-precision": bound(
+      "SHARE",
+      "average precision of the labels",
+      "/golden/minimumAveragePrecision",
+    ),
     "maximum-absolute-error": bound(
       "NUMBER",
       "largest difference from a known output",
@@ -38,10 +44,58 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Bound>>>> = {
       "smallest cosine between an output and the known one",
       "/golden/minimumCosineSimilarity",
     ),
+    "maximum-root-mean-squared-error": bound(
+      "NUMBER",
+      "of one known output, over all samples",
+      "/golden/maximumRootMeanSquaredError",
+    ),
+    "maximum-mean-absolute-error": bound(
+      "NUMBER",
+      "of one known output, over all samples",
+      "/golden/maximumMeanAbsoluteError",
+    ),
+    "minimum-mask-iou": bound(
+      "SHARE",
+      "intersection over union of a mask and the known one",
+      "/golden/minimumMaskIou",
+    ),
+    "minimum-box-match": bound(
+      "SHARE",
+      "share of boxes, known and found, with a partner",
+      "/golden/minimumBoxMatch",
+    ),
+    "iou-threshold": bound(
+      "SHARE",
+      "from which on two boxes are partners (default 0.5)",
+      "/golden/iouThreshold",
+    ),
+    "box-format": bound(
+      "Corners|CornerSize|CenterSize",
+      "what four numbers of a box are (default Corners)",
+      "/golden/boxFormat",
+    ),
+    "maximum-word-error-rate": bound(
+      "NUMBER",
+      "wrong words as a share of the known ones",
+      "/golden/maximumWordErrorRate",
+    ),
+    "maximum-character-error-rate": bound(
+      "NUMBER",
+      "wrong characters as a share of the known ones",
+      "/golden/maximumCharacterErrorRate",
+    ),
     "non-finite": bound(
       "AsExpected|Never",
       "NaN and infinity in outputs (default AsExpected)",
       "/golden/nonFinite",
+    ),
+    "golden-output": bound("NAME", "the output that these bounds are about", "/golden/output"),
+    threshold: bound("NUMBER", "one score above it is the second class (default 0.5)", "/golden/threshold"),
+    classes: bound("NAME,NAME…", "labels of the classes, in the order of the scores", "/golden/classes"),
+    "golden-batch-size": bound(
+      "N",
+      "samples at once, where the model's first axis is free (default 64)",
+      "/golden/batchSize",
     ),
   },
   "Bounds on the difference from another model": {
@@ -65,6 +119,13 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Bound>>>> = {
       "smallest cosine between the outputs of both",
       "/parity/minimumCosineSimilarity",
     ),
+    "parity-output": bound("NAME", "the output that these bounds are about", "/parity/output"),
+    "parity-threshold": bound(
+      "NUMBER",
+      "one score above it is the second class (default 0.5)",
+      "/parity/threshold",
+    ),
+    "parity-batch-size": bound("N", "samples at once (default as for golden samples)", "/parity/batchSize"),
   },
   "Bounds on speed, memory and chance": {
     p50: bound("DURATION", "50 of 100 runs take no longer, such as 20ms", "/latency/p50"),
@@ -84,6 +145,11 @@ const GROUPS: Readonly<Record<string, Readonly<Record<string, Bound>>>> = {
       "RUNS",
       "the same input, run so many times, gives the same outputs",
       "/determinism/runs",
+    ),
+    "determinism-batch-size": bound(
+      "N",
+      "samples at once (default as for golden samples)",
+      "/determinism/batchSize",
     ),
   },
   "What a model may take": {
@@ -114,8 +180,13 @@ export function overlay({ values }: Arguments, verification: Json): Overlay {
     const [given] = values.get(name) ?? [];
     if (given === undefined) continue;
     flagAt.set(pointer, `--${name}`);
-    const isWhole = ["N", "RUNS"].includes(kind) && /^[0-9]{1,15}$/.test(given);
-    written = withValueAt(written, pointer, isWhole ? Number(given) : given);
+    written = withValueAt(written, pointer, writtenValue(kind, given));
   }
   return { verification: written, flagAt };
+}
+
+/** Whole numbers and lists are written as such; everything else is text, as decimals are. */
+function writtenValue(kind: string, given: string): Json {
+  if (kind === "NAME,NAME…") return given.split(",").map((name) => name.trim());
+  return ["N", "RUNS"].includes(kind) && /^[0-9]{1,15}$/.test(given) ? Number(given) : given;
 }

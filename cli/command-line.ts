@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
 import { nearest } from "../simulator/base/nearest.ts";
+import { own } from "../src/base/lookup.ts";
 
 // Flags as every command of the program has them: a table of them is what is understood, and what the help shows.
 
@@ -46,12 +47,12 @@ export function readArguments(args: readonly string[], groups: FlagGroups): Argu
     if (token.kind === "positional" && token.index !== strayValue) positionals.push(token.value);
     if (token.kind !== "option") continue;
     const { name, rawName: shown, value } = token;
-    const flag = Object.hasOwn(flags, name) ? flags[name] : undefined;
+    const flag = Object.hasOwn(flags, name) ? own(flags, name) : undefined;
     if (flag === undefined) {
       const near = nearest(name, Object.keys(flags));
       problems.push(`${shown} is not known${near === null ? "" : `; did you mean --${near}?`}`);
       // What follows is its value and no file, unless a switch was meant.
-      if (near === null || flags[near]?.value !== null) strayValue = token.index + 1;
+      if (near === null || own(flags, near)?.value !== null) strayValue = token.index + 1;
       continue;
     }
     const known = values.get(name);

@@ -1,3 +1,4 @@
+import { own } from "../src/base/lookup.ts";
 /** A value as it comes out of YAML or JSON. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
@@ -24,7 +25,7 @@ export function withValueAt(root: Json, pointer: string, value: Json): Json {
   const write = (at: Json | undefined, [key, ...rest]: readonly string[]): Json => {
     if (key === undefined) return value;
     const object = isObject(at) ? at : {};
-    return { ...object, [key]: write(Object.hasOwn(object, key) ? object[key] : undefined, rest) };
+    return { ...object, [key]: write(Object.hasOwn(object, key) ? own(object, key) : undefined, rest) };
   };
   return write(root, keysOf(pointer));
 }

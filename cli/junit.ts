@@ -1,19 +1,24 @@
+import { isReleaseFault } from "../src/api/reasons.ts";
 import type { CheckReport } from "../src/api/verification-report.ts";
+import { own } from "../src/base/lookup.ts";
 import { reasonOf, type Subject } from "./subject.ts";
 
 /**
  * JUnit XML as CI systems read it: a test suite for the model, a test case for each check. A failure is a fact about
- * the model, an error one about this machine.
+ * the model, an error one about what was given,
+ * or this machine.
  */
 export function junitText({ verified: { report, full }, title, check }: Subject): string {
   const cases =
     full === null
       ? [noVerdict(check, reasonOf(report))]
       : full.checks.map((one) => testCase(one, full.reason ?? one.outcome));
+  const failed = full?.checks.filter(({ outcome }) => outcome === "Failed").length ?? 0;
+  const isFault = isReleaseFault(full?.reason ?? "");
   const counts: Attributes = {
     tests: cases.length,
-    failures: full?.checks.filter(({ outcome }) => outcome === "Failed").length ?? 0,
-    errors: full === null ? 1 : 0,
+    failures: isFault ? 0 : failed,
+    errors: (full === null ? 1 : 0) + (isFault ? failed : 0),
     skipped: full?.checks.filter(({ outcome }) => outcome === "Skipped").length ?? 0,
     time: secondsText(full?.checks.reduce((sum, { took }) => sum + took, 0) ?? 0),
   };
@@ -37,15 +42,20 @@ export function junitText({ verified: { report, full }, title, check }: Subject)
 
 function testCase(one: CheckReport, reason: string): string {
   const { name, outcome, message = "", took } = one;
-  const facts = (["measured", "bound", "method"] as const).flatMap((fact) =>
-    one[fact] === undefined ? [] : [`${fact}: ${one[fact]}`],
-  );
+  const shown = outcome === "Passed" ? (["measured", "bound", "method", "message"] as const) : FACTS;
+  const facts = shown.flatMap((fact) => (one[fact] === undefined ? [] : [`${fact}: ${one[fact]}`]));
   const { worst } = one;
   if (worst !== undefined) facts.push(`worst: ${worst.index}: expected ${worst.expected}, got ${worst.got}`);
   const result = {
     Passed: [],
     Skipped: [element("skipped", { message })],
-    Failed: [element("failure", { type: reason, message }, escaped([message, ...facts].join("\n")))],
+    Failed: [
+      element(
+        isReleaseFault(reason) ? "error" : "failure",
+        { type: reason, message },
+        escaped([message, ...facts].join("\n")),
+      ),
+    ],
     Error: [element("error", { type: reason, message })],
   }[outcome];
   const output =
@@ -53,6 +63,7 @@ function testCase(one: CheckReport, reason: string): string {
   return element("testcase", { classname: CLASS, name, time: secondsText(took) }, ...result, ...output);
 }
 
+const FACTS = ["measured", "bound", "method"] as const;
 const CLASS = "edgefleet.verify";
 
 function noVerdict(
@@ -94,5 +105,5 @@ function escaped(text: string): string {
   return text
     .toWellFormed()
     .replaceAll(/[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu, "?")
-    .replaceAll(/[&<>"\n\r\t]/g, (char) => ESCAPES[char] ?? char);
+    .replaceAll(/[&<>"\n\r\t]/g, (char) => own(ESCAPES, char) ?? char);
 }

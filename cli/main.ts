@@ -1,4 +1,5 @@
 import { nearest } from "../simulator/base/nearest.ts";
+import { own } from "../src/base/lookup.ts";
 import { productVersion } from "../src/verifier/version.ts";
 import { row } from "./command-line.ts";
 import { releaseCommand } from "./release-command.ts";
@@ -46,7 +47,7 @@ async function run(args: readonly string[], terminal: Terminal, signal: AbortSig
     write(helpText());
     return name === undefined ? USAGE : 0;
   }
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+  const command = Object.hasOwn(COMMANDS, name) ? own(COMMANDS, name) : undefined;
   if (command !== undefined) return command.run(rest, terminal, signal);
   const near = nearest(name, Object.keys(COMMANDS));
   terminal.err(

@@ -1,5 +1,6 @@
 import type { Verification } from "../src/api/model-release.ts";
 import { verificationSchema } from "../src/api/model-release.ts";
+import { own } from "../src/base/lookup.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import type { Duration } from "../src/base/time.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
@@ -62,7 +63,7 @@ export async function measureModels(
       bytes = Math.max(bytes, details.bytes ?? 0);
     }
   }
-  const hasBound = ["p50", "p95", "p99"].some((bound) => latency[bound] !== undefined);
+  const hasBound = ["p50", "p95", "p99"].some((bound) => own(latency, bound) !== undefined);
   const proposed: Record<string, Json> = {};
   if (!hasBound) proposed["latency"] = { p95: boundOf(p95 * margin), ...latency };
   if (verification["memory"] === undefined && bytes > 0)

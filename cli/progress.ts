@@ -1,4 +1,5 @@
 import { CHECK_NAMES, type Verification } from "../src/api/model-release.ts";
+import { own } from "../src/base/lookup.ts";
 import type { Terminal } from "./terminal.ts";
 
 export type Progress = {
@@ -55,5 +56,5 @@ function isAlways(name: string): boolean {
 
 function checkOf(checks: Verification, name: string): unknown {
   const fields: Readonly<Record<string, unknown>> = checks;
-  return fields[`${name.slice(0, 1).toLowerCase()}${name.slice(1)}`];
+  return own(fields, `${name.slice(0, 1).toLowerCase()}${name.slice(1)}`);
 }

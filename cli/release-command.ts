@@ -243,7 +243,7 @@ const FLAG_OF: readonly (readonly [RegExp, string])[] = [
   [/\/blob\/path$/, "--path"],
   [/\/deviceClasses/, "--device-class"],
   [/^\/variants/, "--variant"],
-  [/^\/verification\/golden$/, "--golden"],
+  [/^\/verification(\/golden)?$/, "--golden"],
   [/^\/verification\/parity/, "--parity-with"],
   [/^$/, "--device-class"],
 ];

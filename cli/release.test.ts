@@ -265,7 +265,7 @@ describe("it is not written", () => {
     [["--variant", `a=${MODEL}`, "--variant", `a=${SMALL}`], "--variant: there is more than one called a"],
     [[MODEL, "--path", "../x"], "--path: the path is relative to the container, without .."],
     [[MODEL, "--path", "a", "--path", "b"], "--path: variant default has more than one"],
-    [[MODEL, "--golden", GOLDEN], "--golden: say what good means"],
+    [[MODEL, "--golden", GOLDEN], "--golden: nothing uses the golden set: say what good means"],
     [[MODEL, "--parity-with", "digits-1.0.0"], "--parity-with: say how alike they must be"],
     [[MODEL, "--name", "Digits"], "--name must be lower-case letters, digits, - and . : Digits"],
     [[], "say which file: edgefleet release new MODEL.onnx, or --variant NAME=FILE"],

@@ -1,8 +1,9 @@
 import { stringify } from "yaml";
+import { isReleaseFault } from "../src/api/reasons.ts";
 import type { CheckReport, FullReport, TensorFacts } from "../src/api/verification-report.ts";
 import { unreachable } from "../src/base/result.ts";
 import { reportPage } from "../src/verification/report-page.ts";
-import { printable } from "../src/verifier/checks.ts";
+import { printable } from "../src/verifier/judgement.ts";
 import { junitText } from "./junit.ts";
 import { reasonOf, type Subject } from "./subject.ts";
 import type { Format } from "./verify-flags.ts";
@@ -63,11 +64,12 @@ function plainText({ verified: { report, full }, title, check }: Subject, colour
       );
     lines.push("");
   }
-  if (report.kind === "passed") lines.push(paint("Passed", "passed every check"));
+  if (report.kind === "passed") lines.push(paint("Passed", full?.message ?? "passed"));
   else {
     const { reason, message } = reasonOf(report);
     const during = report.kind === "error" && check !== "" ? ` in check ${check}` : "";
-    const verdict = report.kind === "failed" ? "FAILED" : `no verdict${during}`;
+    const failed = isReleaseFault(reason) ? "REFUSED" : "FAILED";
+    const verdict = report.kind === "failed" ? failed : `no verdict${during}`;
     lines.push(`${paint("Failed", `${verdict}: ${reason}`)}: ${printable(message)}`);
   }
   return `${lines.join("\n")}\n`;

@@ -2,6 +2,7 @@ import type { TSchema } from "typebox";
 import { Errors } from "typebox/schema";
 import { Settings } from "typebox/system";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../src/base/decimal.ts";
+import { own } from "../src/base/lookup.ts";
 import { suggestion } from "./command-line.ts";
 import { isObject, type Json, keysOf, pointerTo } from "./json-pointer.ts";
 import { RULES } from "./spec-rules.ts";
@@ -37,7 +38,7 @@ function filled(schema: Node | undefined, value: Json): Json {
     .filter(([, inner]) => inner !== null)
     .map(([key, inner]) => [key, filled(ownNode(properties, key), inner)] as const);
   const missing = Object.entries(properties).flatMap(([key, node]) =>
-    node.default === undefined || (value[key] ?? null) !== null ? [] : [[key, node.default] as const],
+    node.default === undefined || (own(value, key) ?? null) !== null ? [] : [[key, node.default] as const],
   );
   return Object.fromEntries([...given, ...missing]);
 }
@@ -106,7 +107,7 @@ function unknownFields(schema: Node, value: Json, pointer: string): readonly Pro
 
 function brokenRules(schema: Node, value: Json, pointer: string): readonly Problem[] {
   const here = (schema["x-kubernetes-validations"] ?? [])
-    .filter(({ message }) => RULES[message]?.(value) === false)
+    .filter(({ message }) => own(RULES, message)?.(value) === false)
     .map(({ message }) => {
       // A rule about one field of several begins with its name.
       const [name = ""] = message.split(" ", 1);
@@ -138,7 +139,7 @@ function inside(
 }
 
 function ownNode(properties: Readonly<Record<string, Node>>, key: string): Node | undefined {
-  return Object.hasOwn(properties, key) ? properties[key] : undefined;
+  return Object.hasOwn(properties, key) ? own(properties, key) : undefined;
 }
 
 function nodeAt(schema: Node, pointer: string): Node | undefined {
@@ -151,7 +152,7 @@ function valueAt(root: Json, pointer: string): Json | undefined {
   let value: Json | undefined = root;
   for (const key of keysOf(pointer)) {
     if (Array.isArray(value)) value = value[Number(key)];
-    else value = isObject(value) ? value[key] : undefined;
+    else value = isObject(value) ? own(value, key) : undefined;
   }
   return value;
 }

@@ -1,9 +1,13 @@
+import { GOLDEN_BOUNDS, LABEL_BOUNDS, PARITY_BOUNDS } from "../src/api/output-bounds.ts";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../src/base/decimal.ts";
+import { own } from "../src/base/lookup.ts";
 import { minutes, parseDuration } from "../src/base/time.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 
 // The rules of the CRD that only its expressions say (x-kubernetes-validations), by the sentence with which the API
 // server refuses: the schemas have the sentences, and a test finds the rule that is missing here.
+
+const RUNNING_CHECKS = ["determinism", "parity", "variantParity", "latency", "throughput", "memory"];
 
 /** Whether the value keeps the rule. What has the wrong type is somebody else's to tell: it keeps every rule. */
 export type Rule = (value: Json) => boolean;
@@ -19,25 +23,55 @@ export const RULES: Readonly<Record<string, Rule>> = {
   "the path is relative to the container, without ..": text(
     (path) => !path.startsWith("/") && !path.includes(".."),
   ),
-  "say what good means: minimumAccuracy, minimumTopKAccuracy or minimumClassAccuracy (labels known), maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity (outputs known)":
-    hasOneOf(
-      "minimumAccuracy",
-      "minimumTopKAccuracy",
-      "minimumClassAccuracy",
-      "maximumAbsoluteError",
-      "maximumRelativeError",
-      "minimumCosineSimilarity",
-    ),
+  "say what good means for this output: give it a bound": hasOneOf(...GOLDEN_BOUNDS),
+  "nothing uses the golden set: say what good means, such as minimumAccuracy (labels known) or maximumAbsoluteError (outputs known), or ask for a check that runs the model":
+    fields((verification) => {
+      const { golden } = verification;
+      if (!isObject(golden)) return true;
+      const bounded = [...GOLDEN_BOUNDS, "outputs"].some((name) => has(golden, name));
+      return (
+        bounded || golden["nonFinite"] === "Never" || RUNNING_CHECKS.some((name) => has(verification, name))
+      );
+    }),
+  "output says what the bounds beside it are about, and there are none": needs(
+    "output",
+    ...GOLDEN_BOUNDS,
+    ...PARITY_BOUNDS,
+  ),
+  "output is among outputs too: give its bounds in one place": fields(
+    ({ output, outputs }) =>
+      !Array.isArray(outputs) || !outputs.some((one: Json) => isObject(one) && one["name"] === output),
+  ),
   "topK needs minimumTopKAccuracy": needs("topK", "minimumTopKAccuracy"),
-  ...shares("minimumAccuracy", "minimumTopKAccuracy", "minimumClassAccuracy", "minimumAgreement"),
-  "maximumAbsoluteError must not be negative": decimal("maximumAbsoluteError", (value) => value >= 0),
-  "maximumRelativeError must not be negative": decimal("maximumRelativeError", (value) => value >= 0),
+  "classes say how labels are read, and no bound needs labels": needs("classes", ...LABEL_BOUNDS),
+  "threshold needs minimumAccuracy, minimumClassAccuracy or minimumMaskIou": needs(
+    "threshold",
+    "minimumAccuracy",
+    "minimumClassAccuracy",
+    "minimumMaskIou",
+  ),
+  "threshold needs minimumAgreement": needs("threshold", "minimumAgreement"),
+  "iouThreshold and boxFormat need minimumBoxMatch": fields(
+    (value) => (!has(value, "iouThreshold") && !has(value, "boxFormat")) || has(value, "minimumBoxMatch"),
+  ),
+  "iouThreshold is above 0 and at most 1": decimal("iouThreshold", (value) => value > 0 && value <= 1),
+  ...shares(...LABEL_BOUNDS, "minimumMaskIou", "minimumBoxMatch", "minimumAgreement"),
+  ...positive(
+    "maximumAbsoluteError",
+    "maximumRelativeError",
+    "maximumRootMeanSquaredError",
+    "maximumMeanAbsoluteError",
+    "maximumWordErrorRate",
+    "maximumCharacterErrorRate",
+  ),
   "minimumCosineSimilarity is a cosine, from -1 to 1": decimal(
     "minimumCosineSimilarity",
     (value) => value >= -1 && value <= 1,
   ),
   "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity":
-    hasOneOf("minimumAgreement", "maximumAbsoluteError", "maximumRelativeError", "minimumCosineSimilarity"),
+    hasOneOf(...PARITY_BOUNDS),
+  "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity, here or in outputs":
+    hasOneOf(...PARITY_BOUNDS, "outputs"),
   "give a bound: p50, p95 or p99": hasOneOf("p50", "p95", "p99"),
   "minimumPerSecond must be above 0": decimal("minimumPerSecond", (value) => value > 0),
   "give either every or schedule": fields((value) => has(value, "every") !== has(value, "schedule")),
@@ -79,16 +113,22 @@ function hasOneOf(...names: readonly string[]): Rule {
   return fields((value) => names.some((name) => has(value, name)));
 }
 
-function needs(name: string, other: string): Rule {
-  return fields((value) => !has(value, name) || has(value, other));
+function needs(name: string, ...others: readonly string[]): Rule {
+  return fields((value) => !has(value, name) || others.some((other) => has(value, other)));
 }
 
 function decimal(name: string, keeps: (value: number) => boolean): Rule {
   return fields((value) => {
-    const written = value[name];
+    const written = own(value, name);
     const number = typeof written === "number" || typeof written === "string" ? Number(written) : Number.NaN;
     return Number.isNaN(number) || keeps(number);
   });
+}
+
+function positive(...names: readonly string[]): Readonly<Record<string, Rule>> {
+  return Object.fromEntries(
+    names.map((name) => [`${name} must not be negative`, decimal(name, (value) => value >= 0)]),
+  );
 }
 
 function shares(...names: readonly string[]): Readonly<Record<string, Rule>> {

@@ -1,4 +1,6 @@
 import { writeFile } from "node:fs/promises";
+import { isReleaseFault } from "../src/api/reasons.ts";
+import type { VerifyReport } from "../src/verification/verification.ts";
 import { localFiles } from "./local-files.ts";
 import { startProgress } from "./progress.ts";
 import { reportText } from "./report.ts";
@@ -45,9 +47,7 @@ function interrupted(terminal: Terminal): number {
 async function tell(subject: Subject, options: VerifyOptions, terminal: Terminal): Promise<number> {
   const { verified } = subject;
   terminal.out(reportText(options.output, subject, terminal.colours));
-  let status: number = EXIT.environment;
-  if (verified.report.kind === "passed") status = EXIT.passed;
-  if (verified.report.kind === "failed") status = EXIT.failed;
+  let status = statusOf(verified.report);
   for (const { file, format } of options.reports) {
     try {
       await writeFile(file, reportText(format, subject, false));
@@ -57,6 +57,13 @@ async function tell(subject: Subject, options: VerifyOptions, terminal: Terminal
     }
   }
   return status;
+}
+
+/** A golden set that does not fit says nothing about the model: what was given is wrong. */
+function statusOf(report: VerifyReport): number {
+  if (report.kind === "passed") return EXIT.passed;
+  if (report.kind !== "running" && isReleaseFault(report.reason)) return EXIT.usage;
+  return report.kind === "failed" ? EXIT.failed : EXIT.environment;
 }
 
 export function complain(problems: readonly string[], terminal: Terminal, command = "verify"): number {

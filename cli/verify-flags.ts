@@ -1,3 +1,4 @@
+import { own } from "../src/base/lookup.ts";
 import { bytesOf } from "../src/base/quantity.ts";
 import { BOUND_FLAGS } from "./bounds.ts";
 import { type Arguments, type FlagGroups, flagsHelp, HELP, readArguments } from "./command-line.ts";
@@ -25,7 +26,10 @@ export const VERIFY_FLAGS: FlagGroups = {
       help: "a ModelRelease: its bounds, digests and, where they lie beside it, its files",
     },
     variant: { value: "NAME", help: "which variant of --release (default: the only one)" },
-    golden: { value: "FILE", help: "golden set: samples with known answers" },
+    golden: {
+      value: "FILE",
+      help: "known answers: an .npz of inputs, labels and output:NAME, or ONNX test data",
+    },
     reference: { value: "FILE", help: "model to compare with, as parity does" },
     "variant-reference": { value: "FILE", help: "model to compare with, as variantParity does" },
     digest: { value: "DIGEST", help: "what the model's sha256 must be" },
@@ -82,7 +86,7 @@ export function readVerifyFlags(args: readonly string[]): {
   const output = OUTPUTS.find((known) => known === wanted);
   if (output === undefined) problems.push(`--output must be one of ${OUTPUTS.join(", ")}`);
   const reports = (given.values.get("report") ?? []).map((file) => {
-    const format = REPORTS[/\.([a-z]+)$/i.exec(file)?.[1]?.toLowerCase() ?? ""];
+    const format = own(REPORTS, /\.([a-z]+)$/i.exec(file)?.[1]?.toLowerCase() ?? "");
     if (format === undefined)
       problems.push(
         `--report ${file}: the name must end in .html, .json, .yaml, .xml or .txt, which says its format`,
@@ -112,8 +116,8 @@ export function verifyHelp(): string {
     "  edgefleet verify int8.onnx --reference fp32.onnx --golden golden.npz --minimum-agreement 0.98",
     "",
     ...flagsHelp(VERIFY_FLAGS),
-    "exit status: 0 every check passed, 1 the model failed, 2 a flag or a file that was given is wrong, 3 there is no",
-    "verdict for a reason that is not the model's, 130 Ctrl-C",
+    "exit status: 0 every check passed, 1 the model failed, 2 a flag, a file that was given or a golden set is wrong, or",
+    "does not fit, 3 there is no verdict for a reason that is not the model's, 130 Ctrl-C",
     "",
   ].join("\n");
 }

@@ -7,6 +7,7 @@ import {
   verificationSchema,
 } from "../src/api/model-release.ts";
 import { type Digest, parseDigest } from "../src/base/digest.ts";
+import { own } from "../src/base/lookup.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import type { ReportSubject } from "../src/verification/report-page.ts";
 import type { Reference, VerifyRequest } from "../src/verification/verification.ts";
@@ -175,14 +176,15 @@ function withFlags(
       .filter(([at]) => at === pointer || at.startsWith(`${pointer}/`))
       .map(([, flag]) => flag);
   for (const { pointer, message } of problemsIn(CHECKS_SCHEMA, complete)) {
-    const [flag] = flagged(pointer);
+    // Only a golden set that nothing uses is a mistake of all checks together.
+    const [flag] = pointer === "" ? ["--golden"] : flagged(pointer);
     const part = pointer.split("/")[1] ?? "";
     if (merged.flagAt.has(pointer)) problems.push(sentence(flag ?? pointer, message));
     else if (placeOf !== null && inFile(pointer))
       problems.push(`${placeOf(pointer)}: ${sentence(dotted(pointer).slice(1) || "this", message)}`);
     else if (part === "parity" && options.one("reference") === null)
       problems.push(`${flag ?? "parity"} needs --reference FILE`);
-    else problems.push(sentence(flag ?? `--${FILE_FLAGS[part] ?? part}`, message));
+    else problems.push(sentence(flag ?? `--${own(FILE_FLAGS, part) ?? part}`, message));
   }
   return isObject(complete) ? complete : {};
 }
@@ -191,7 +193,7 @@ function isInside(root: Json, pointer: string): boolean {
   let value: Json | undefined = root;
   for (const key of pointer.split("/").slice(1)) {
     if (Array.isArray(value)) value = value[Number(key)];
-    else value = isObject(value) && Object.hasOwn(value, key) ? value[key] : undefined;
+    else value = isObject(value) && Object.hasOwn(value, key) ? own(value, key) : undefined;
     if (value === undefined) return false;
   }
   return true;

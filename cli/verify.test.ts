@@ -6,7 +6,16 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import type { FullReport } from "../src/api/verification-report.ts";
 import { digestOf } from "../src/base/digest.ts";
-import { endlessModel, hugeAllocationModel, randomPerceptron } from "../test/builders/onnx-model.ts";
+import { npzFile } from "../test/builders/npz.ts";
+import {
+  endlessModel,
+  floatTensor,
+  hugeAllocationModel,
+  modelFile,
+  node,
+  randomPerceptron,
+  tensorInfo,
+} from "../test/builders/onnx-model.ts";
 import { parseXml } from "../test/builders/xml.ts";
 import { startProgress } from "./progress.ts";
 import { verifyCommand } from "./verify-command.ts";
@@ -292,7 +301,9 @@ describe("mistakes are told at once, with status 2", () => {
       "a bound on golden samples needs --golden FILE",
     ]);
     expect(await mistakes(MODEL, "--golden", GOLDEN)).toEqual([
-      expect.stringMatching(/^--golden: say what good means: minimumAccuracy/),
+      expect.stringMatching(
+        /^--golden: nothing uses the golden set: say what good means, such as minimumAccuracy/,
+      ),
     ]);
     expect(await mistakes(MODEL, "--reference", MODEL)).toEqual([
       expect.stringMatching(/^--reference: say how alike they must be/),
@@ -413,6 +424,78 @@ test("on a terminal progress is one line, written over and taken away", () => {
     "[#############-------] 3/3 Memory",
     "",
   ]);
+});
+
+describe("a mistake in what was given is not one of the model:", () => {
+  const heads = modelFile({
+    nodes: [node("Identity", ["x"], ["aux"]), node("Neg", ["x"], ["logits"])],
+    inputs: [tensorInfo("x", ["n", 2])],
+    outputs: [tensorInfo("aux", ["n", 2]), tensorInfo("logits", ["n", 2])],
+  });
+  const x = { descr: "<f4", shape: [2, 2], values: [1, 0, 0, 1] } as const;
+  const labels = { descr: "<i8", shape: [2], values: [0, 1] } as const;
+
+  test("an output that is not named, in text and in JUnit; the one that is scored is said where it is", async () => {
+    const model = await file("heads.onnx", heads);
+    const golden = await file("heads.npz", npzFile({ x, labels }));
+    const flags = [model, "--golden", golden, "--minimum-accuracy", "1", "--quiet"];
+    const open = await run(...flags);
+    expect(open).toMatchObject({
+      status: 2,
+      out: expect.stringContaining('REFUSED: OutputAmbiguous: several outputs can be meant: "aux", "logits"'),
+    });
+    const xml = await run(...flags, "--output", "junit");
+    expect(parseXml(xml.out).attributes).toMatchObject({ failures: "0", errors: "1" });
+    const named = await run(...flags, "--golden-output", "aux", "--output", "junit");
+    expect(named).toMatchObject({
+      status: 0,
+      out: expect.stringContaining("scored: output &quot;aux&quot;"),
+    });
+    expect(named.out).toContain("not judged: output &quot;logits&quot;");
+    expect(await run(...flags, "--golden-output", "logits")).toMatchObject({ status: 1 });
+  });
+
+  test("a golden set that does not fit, with all that is wrong with it", async () => {
+    const golden = await file("wide.npz", npzFile({ x: { ...x, descr: "<f8" }, y: x, labels }));
+    const { out, status } = await run(
+      await file("heads.onnx", heads),
+      "--golden",
+      golden,
+      "--minimum-accuracy=1",
+      "-q",
+    );
+    expect(status).toBe(2);
+    expect(out).toContain("REFUSED: GoldenMismatch: ");
+    expect(out).toContain('array "y" is neither an input of the model (x)');
+    expect(out).toContain('save it with .astype("float32")');
+  });
+
+  test("no samples for a model that does not take what can be made up; with samples alone it is measured", async () => {
+    const table = modelFile({
+      nodes: [node("Gather", ["rows", "x"], ["y"])],
+      initializers: [floatTensor("rows", [1, 2], [1, 2])],
+      inputs: [tensorInfo("x", ["n"], "int64")],
+      outputs: [tensorInfo("y", ["n", 2])],
+    });
+    const model = await file("table.onnx", table);
+    const flags = [model, "--p95", "10s", "--samples", "20", "--quiet"];
+    const { out, status } = await run(...flags);
+    expect(status).toBe(2);
+    expect(out).toContain("no verdict in check Latency: InputNeeded: ");
+    expect(out).toContain("give a golden set");
+    const golden = await file("rows.npz", npzFile({ x: { descr: "<i8", shape: [2], values: [0, 0] } }));
+    const measured = await run(...flags, "--golden", golden);
+    expect(measured).toMatchObject({ status: 0 });
+    expect(measured.out).toContain("passed Digest, Load, Latency; not checked: Golden");
+    expect(measured.out).toContain("no bound is about the 2 golden samples");
+  });
+});
+
+test("where only the file was looked at, nobody is told that every check was passed", async () => {
+  const { out, status } = await run(MODEL, "--quiet");
+  expect(status).toBe(0);
+  expect(out).toContain("passed Digest, Load: it loads, and nothing that it answers was checked");
+  expect(out).not.toContain("every check");
 });
 
 test("the help names every flag, and colours are only where they are wanted", async () => {

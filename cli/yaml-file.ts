@@ -1,5 +1,6 @@
 import { readFile, stat } from "node:fs/promises";
 import { type Document, isMap, isPair, isScalar, LineCounter, parseAllDocuments } from "yaml";
+import { own } from "../src/base/lookup.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import { type Json, keysOf } from "./json-pointer.ts";
 
@@ -69,7 +70,7 @@ export function fileFault(thrown: unknown): string {
     ENAMETOOLONG: "the name is too long",
     ELOOP: "its symbolic links lead in a circle",
   };
-  return words[code] ?? (code === "" ? "it cannot be used" : `it cannot be used (${code})`);
+  return own(words, code) ?? (code === "" ? "it cannot be used" : `it cannot be used (${code})`);
 }
 
 /** Of the key where there is one, else of the value. */

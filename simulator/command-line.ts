@@ -1,6 +1,6 @@
 import { dirname, resolve } from "node:path";
 import { parse, stringify } from "yaml";
-import { isObject, type JsonObject, type JsonValue } from "./base/json.ts";
+import { isObject, type JsonObject, type JsonValue, ownValue, setKey } from "./base/json.ts";
 import { nearest } from "./base/nearest.ts";
 import { type Draft, FLAGS, type Flag, GROUPS, INLINE, type Inline } from "./flags.ts";
 import { maximumUnits } from "./hub/tier.ts";
@@ -77,7 +77,7 @@ function splitArguments(args: readonly string[], problems: string[]) {
   for (let at = 0; at < args.length; at++) {
     const arg = args[at] ?? "";
     const [, name = "", inline] = /^--([a-z-]+)(?:=([\s\S]*))?$/.exec(arg) ?? [];
-    const flag = FLAGS[name];
+    const flag = ownValue(FLAGS, name);
     const takesValue = name === "config" || (flag !== undefined && flag.value !== null);
     const next = args[at + 1];
     const value = inline ?? (takesValue && next?.startsWith("--") !== true ? next : undefined);
@@ -105,7 +105,7 @@ function applyFlag(
   { name, shown, value }: Given & { readonly shown: string },
   problems: string[],
 ): void {
-  const flag = FLAGS[name];
+  const flag = ownValue(FLAGS, name);
   if (flag === undefined) return;
   if (flag.value === null && value !== null) {
     problems.push(`${shown} takes no value`);
@@ -115,8 +115,8 @@ function applyFlag(
   if (problem !== null) problems.push(`${shown} ${problem}`);
   const kept = flag.value === "FILE" ? resolve(value ?? "") : (value ?? true);
   const key = camelCase(name);
-  const before = draft.written[key];
-  draft.written[key] = flag.repeats === true ? [...(Array.isArray(before) ? before : []), kept] : kept;
+  const before = ownValue(draft.written, key);
+  setKey(draft.written, key, flag.repeats === true ? [...(Array.isArray(before) ? before : []), kept] : kept);
 }
 
 /** What is given as a flag too is checked, and then left to the flag. */
@@ -158,7 +158,7 @@ function applySetting(
   problems: string[],
 ): void {
   const { name, shown, value, path } = setting;
-  const flag = FLAGS[name];
+  const flag = ownValue(FLAGS, name);
   if (flag?.value === null) {
     if (typeof value !== "boolean") problems.push(`${shown} must be true or false`);
     else if (value) applyFlag(draft, { name, shown, value: null }, problems);
@@ -201,9 +201,9 @@ function fallbackOf({ value, help }: Flag): JsonValue {
 function configText({ written, inline }: Draft): string {
   const settings: Record<string, JsonValue> = {};
   for (const [name, flag] of Object.entries(FLAGS)) {
-    const value = written[camelCase(name)] ?? fallbackOf(flag);
+    const value = ownValue(written, camelCase(name)) ?? fallbackOf(flag);
     const isNumber = typeof value === "string" && /^[0-9]+$/.test(value);
-    if (value !== null) settings[camelCase(name)] = isNumber ? Number(value) : value;
+    if (value !== null) setKey(settings, camelCase(name), isNumber ? Number(value) : value);
   }
   for (const name of INLINE) {
     const value = inline[name];
@@ -216,7 +216,7 @@ export function helpText(): string {
   const row = (left: string, help: string) =>
     left.length > 30 ? `${left}\n${" ".repeat(32)}${help}` : `${left.padEnd(32)}${help}`;
   const rowOf = (name: string) => {
-    const { value = null, help = "" } = FLAGS[name] ?? {};
+    const { value = null, help = "" } = ownValue(FLAGS, name) ?? {};
     return row(`  --${name}${value === null ? "" : ` ${value}`}`, help);
   };
   return [

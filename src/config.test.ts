@@ -47,6 +47,19 @@ test("every mistake is reported at once, and says which setting it is about", ()
   ]);
 });
 
+test.each([
+  ["edge-1.prod", "edge-1.prod"],
+  ["", null],
+])("the id of the cluster is %j as %j", (written, clusterId) => {
+  const parsed = parseConfig(["--cluster-id", written], GOOD, HOST);
+  expect(parsed).toMatchObject({ kind: "config", config: { clusterId } });
+});
+
+test.each(["a b", "-a", "a'b", "a".repeat(64)])("%j is no id of a cluster", (written) => {
+  const parsed = parseConfig([`--cluster-id=${written}`], GOOD, HOST);
+  expect(parsed.kind === "mistakes" && parsed.mistakes.join()).toContain("--cluster-id:");
+});
+
 test("a mistake in a connection string never shows the string", () => {
   const parsed = parseConfig(
     [],
@@ -91,13 +104,27 @@ test("another kind of tenancy is a mistake, and the brake on deletions may be 0"
   });
 });
 
-test("a cluster has the id that it is given, and one that a label could not hold is refused", () => {
-  const parse = (id: string) => parseConfig(["--cluster-id", id], GOOD, HOST);
-  expect(parse("plant-7.west")).toMatchObject({ config: { clusterId: "plant-7.west" } });
-  expect(parse("")).toMatchObject({ config: { clusterId: null } });
-  for (const id of ["-a", "a b", "a".repeat(64)])
-    expect(parse(id)).toEqual({
-      kind: "mistakes",
-      mistakes: [`--cluster-id: "${id}" is not 1 to 63 letters, digits, dots, hyphens and underscores`],
-    });
+test("addresses are understood in IPv4, IPv6 and for all of the machine, which is the default", () => {
+  const probes = (...flags: readonly string[]) => {
+    const parsed = parseConfig(flags, GOOD, HOST);
+    return parsed.kind === "config" ? parsed.config.probes : parsed;
+  };
+  expect(probes()).toEqual({ host: "", port: 8080 });
+  expect(probes("--probe-address", "[::]:8080")).toEqual({ host: "::", port: 8080 });
+  expect(probes("--probe-address", "127.0.0.1:0")).toEqual({ host: "127.0.0.1", port: 0 });
+  expect(probes("--probe-address", "8080")).toEqual({
+    kind: "mistakes",
+    mistakes: ['--probe-address: "8080" is not host:port; write it like 127.0.0.1:8080, [::1]:8080 or :8080'],
+  });
+  expect(probes("--hub-endpoint", ":443")).toEqual({
+    kind: "mistakes",
+    mistakes: ['--hub-endpoint: ":443" names no host to dial'],
+  });
+});
+
+test("configurations without a deployment are kept for a day, or for as long as the flag says", () => {
+  expect(parseConfig([], GOOD, HOST)).toMatchObject({ config: { ownerlessAfter: 86_400_000 } });
+  expect(parseConfig(["--ownerless-after", "30m"], GOOD, HOST)).toMatchObject({
+    config: { ownerlessAfter: 1_800_000 },
+  });
 });

@@ -1,4 +1,6 @@
 import { parseArgs } from "node:util";
+import { type Address, parseAddress } from "./base/address.ts";
+import { own } from "./base/lookup.ts";
 import { type Millis, parseDuration } from "./base/time.ts";
 
 /** Where the operator reaches the hub: a connection string (the simulator, or by explicit choice), or a token. */
@@ -24,7 +26,7 @@ export type Config = {
   readonly hub: {
     readonly access: HubAccess;
     /** Dials this address instead of the hub's name: for the simulator. */
-    readonly endpoint: { readonly host: string; readonly port: number } | null;
+    readonly endpoint: Address | null;
     readonly caFile: string | null;
     readonly tier: HubTier;
     readonly units: number;
@@ -36,13 +38,13 @@ export type Config = {
   };
   readonly verifierSocket: string;
   readonly salt: string;
+  /** `null`: the uid of the namespace kube-system. */
+  readonly clusterId: string | null;
   readonly workers: number;
   readonly analysisInterval: Millis;
   readonly fleetInterval: Millis;
   readonly sasLifetime: Millis;
   readonly baseDeployment: "managed" | "external";
-  /** `null`: the uid of the namespace kube-system. */
-  readonly clusterId: string | null;
   readonly ownerlessAfter: Millis;
   readonly lease: {
     readonly enabled: boolean;
@@ -50,7 +52,7 @@ export type Config = {
     readonly name: string;
     readonly identity: string;
   };
-  readonly probes: { readonly host: string; readonly port: number };
+  readonly probes: Address;
   readonly drain: Millis;
   readonly logLevel: "debug" | "info" | "warn" | "error";
 };
@@ -88,6 +90,10 @@ const SETTINGS = {
   "storage-sas-version": { default: "", help: "service version of SAS tokens; default: the SDK's" },
   "verifier-socket": { default: "/run/edgefleet/verifier.sock", help: "Unix socket of the verifier sidecar" },
   salt: { default: "edgefleet", help: "salt of the buckets that new devices get; a device keeps its own" },
+  "cluster-id": {
+    default: "",
+    help: "id of this cluster in tags and configurations, where several share a hub; default: the uid of the namespace kube-system",
+  },
   workers: { default: "8", help: "reconciles at a time, for each controller" },
   "analysis-interval": { default: "30s", help: "how often a running rollout is looked at" },
   "fleet-interval": { default: "60s", help: "pause between two sweeps over the hub's twins" },
@@ -95,10 +101,6 @@ const SETTINGS = {
   "base-deployment": {
     default: "managed",
     help: "managed: keep a base deployment for edge devices; external: somebody else does",
-  },
-  "cluster-id": {
-    default: "",
-    help: "id of this cluster on the hub, which others may share; default: the uid of kube-system",
   },
   "ownerless-after": {
     default: "24h",
@@ -111,7 +113,10 @@ const SETTINGS = {
     default: "",
     help: "who this process is in the Lease; default: host name and a random part",
   },
-  "probe-address": { default: "0.0.0.0:8080", help: "address of /healthz, /readyz and /metrics" },
+  "probe-address": {
+    default: ":8080",
+    help: "host:port of /healthz, /readyz and /metrics; without a host all addresses, IPv4 and IPv6",
+  },
   drain: { default: "20s", help: "time for reconciles in flight at shutdown" },
   "log-level": { default: "info", help: "debug, info, warn or error" },
 } as const satisfies Readonly<Record<string, Setting>>;
@@ -138,7 +143,7 @@ export function parseConfig(
   if (flags["help"] === true) return { kind: "help", text: helpText() };
   const text = (name: Name): string => {
     const flag = flags[name];
-    return typeof flag === "string" ? flag : (env[environmentName(name)] ?? SETTINGS[name].default);
+    return typeof flag === "string" ? flag : (own(env, environmentName(name)) ?? SETTINGS[name].default);
   };
   const oneOf = <const T extends readonly string[]>(name: Name, values: T): T[number] => {
     const value = values.find((candidate) => candidate === text(name));
@@ -159,10 +164,10 @@ export function parseConfig(
     else return parsed.value;
     return least;
   };
-  const address = (name: Name): { readonly host: string; readonly port: number } => {
-    const match = /^(?:https?:\/\/)?(\[[0-9a-f:]+\]|[^:/]+):([0-9]{1,5})$/.exec(text(name));
-    if (match !== null) return { host: match[1] ?? "", port: Number(match[2]) };
-    mistakes.push(`--${name}: "${text(name)}" is not host:port`);
+  const address = (name: Name): Address => {
+    const parsed = parseAddress(text(name).replace(/^https?:\/\//, ""));
+    if (parsed.ok) return parsed.value;
+    mistakes.push(`--${name}: ${parsed.error}`);
     return { host: "", port: 0 };
   };
   const orNull = (name: Name): string | null => (text(name) === "" ? null : text(name));
@@ -191,12 +196,12 @@ export function parseConfig(
     },
     verifierSocket: text("verifier-socket"),
     salt: text("salt"),
+    clusterId: orNull("cluster-id"),
     workers: count("workers", 64),
     analysisInterval: length("analysis-interval", 1000 as Millis, 3_600_000 as Millis),
     fleetInterval: length("fleet-interval", 500 as Millis, 3_600_000 as Millis),
     sasLifetime: length("sas-lifetime", 600_000 as Millis, 604_800_000 as Millis),
     baseDeployment: oneOf("base-deployment", ["managed", "external"]),
-    clusterId: orNull("cluster-id"),
     ownerlessAfter: length("ownerless-after", 1000 as Millis, 31_536_000_000 as Millis),
     lease: {
       enabled: oneOf("leader-election", ["true", "false"]) === "true",
@@ -208,11 +213,13 @@ export function parseConfig(
     drain: length("drain", 0 as Millis, 600_000 as Millis),
     logLevel: oneOf("log-level", ["info", "debug", "warn", "error"]),
   };
-  if (config.salt === "") mistakes.push("--salt: must not be empty");
-  if (config.clusterId !== null && !/^[A-Za-z0-9]([A-Za-z0-9._-]{0,62})$/.test(config.clusterId))
+  if (config.clusterId !== null && !/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/.test(config.clusterId))
     mistakes.push(
-      `--cluster-id: "${config.clusterId}" is not 1 to 63 letters, digits, dots, hyphens and underscores`,
+      `--cluster-id: "${config.clusterId}" is not up to 63 letters, digits, "-", "_" and ".", beginning and ending with a letter or digit`,
     );
+  if (config.hub.endpoint?.host === "" && parseAddress(text("hub-endpoint")).ok)
+    mistakes.push(`--hub-endpoint: "${text("hub-endpoint")}" names no host to dial`);
+  if (config.salt === "") mistakes.push("--salt: must not be empty");
   if (config.verifierSocket === "") mistakes.push("--verifier-socket: must not be empty");
   if (config.namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))
     mistakes.push(`--namespaces: "${text("namespaces")}" is not a comma-separated list of namespaces`);

@@ -7,7 +7,6 @@ import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "./api/i
 import type { ModelReleaseSpec, ModelReleaseStatus } from "./api/model-release.ts";
 import type { ObjectKey } from "./api/resource.ts";
 import { type GrantOf, OPEN_GRANT } from "./api/tenancy.ts";
-import { redacted } from "./base/redact.ts";
 import { millis, minutes, seconds } from "./base/time.ts";
 import { type Config, parseConfig } from "./config.ts";
 import { createDepartures } from "./devices/departures.ts";
@@ -17,13 +16,20 @@ import { createAzureHub } from "./hub/azure-hub.ts";
 import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
-import { readClusterId } from "./kube/cluster-id.ts";
+import { clusterIdOf } from "./kube/cluster-id.ts";
 import { createAnnouncer } from "./kube/events.ts";
-import { createLeaseStore, LEASE_TIMING, whileLeading } from "./kube/lease.ts";
+import {
+  createLeaseStore,
+  heardLeaseStore,
+  LEASE_TIMING,
+  type LeaseStore,
+  whileLeading,
+} from "./kube/lease.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
 import { createTransport, loadKubeConfig } from "./kube/transport.ts";
+import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createTurns } from "./releases/turns.ts";
 import { isOurs } from "./rollouts/content.ts";
@@ -37,8 +43,8 @@ import { type Part, runManager } from "./runtime/manager.ts";
 import { createAzureStore } from "./store/azure-store.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics } from "./telemetry/metrics.ts";
-import { createProbes } from "./telemetry/probes.ts";
-import { deviceTriggers, grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { createProbes, ProbeAddressError } from "./telemetry/probes.ts";
+import { deviceTriggers, grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 import { createVerifierClient } from "./verification/client.ts";
 import { keyOf } from "./verification/key.ts";
 import { reportPage } from "./verification/report-page.ts";
@@ -46,6 +52,8 @@ import { reportPage } from "./verification/report-page.ts";
 // The operator: config, adapters, controllers, manager. It reads top to bottom.
 
 const RECONCILE_TIMEOUT = minutes(2);
+/** How long after its end the process may be kept alive by what a library still has open, in milliseconds. */
+const EXIT_WITHIN = 2000;
 
 async function main(): Promise<void> {
   const parsed = parseConfig(process.argv.slice(2), process.env, {
@@ -77,7 +85,16 @@ async function operate(config: Config): Promise<void> {
   const { clock, log, meter, random } = deps;
 
   // The API server
-  const transport = createTransport(loadKubeConfig(config.kubeconfig, config.context), {}, deps);
+  const kubeConfig = loadKubeConfig(config.kubeconfig, config.context);
+  const transport = createTransport(kubeConfig, {}, deps);
+  // The Lease has connections of its own, so that leadership does not wait behind the work; and a renewal that hangs is
+  // given up early enough for another one.
+  const leaseTransport = createTransport(
+    kubeConfig,
+    { connections: 2, deadline: millis(LEASE_TIMING.renewBy / 2) },
+    deps,
+  );
+  const leaseStore = heardLeaseStore(createLeaseStore(leaseTransport, config.lease), clock);
   const { namespaces } = config;
   const devices = createResources<EdgeDeviceSpec, EdgeDeviceStatus>(
     transport,
@@ -95,11 +112,15 @@ async function operate(config: Config): Promise<void> {
     deps,
   );
   const caches = { devices, releases, deployments };
+  const byId = indexDevices(devices);
   // What namespaces may use; with one tenant no Namespace is read.
   const tenants = config.tenancy === "open" ? null : createNamespaces(transport, namespaces, deps);
   const grants: GrantOf = tenants === null ? () => OPEN_GRANT : tenants.grants;
   const departures = createDepartures(devices, grants, config.deletionsPerMinute);
   const announcer = createAnnouncer(transport, { instance: config.lease.identity }, deps);
+
+  const clusterId = config.clusterId ?? (await clusterIdOf(transport, deps, stop.signal));
+  if (clusterId === null) return await transport.close();
 
   // The hub, read through views
   const azureHub = createAzureHub({
@@ -126,94 +147,81 @@ async function operate(config: Config): Promise<void> {
   // Controllers
   const shared = { clock, log, meter, announcer, grants };
   const backoff = exponential(millis(250), minutes(5), random);
-  let { clusterId } = config;
-  const identified = (): string => {
-    if (clusterId === null) throw new Error("the cluster's id is used before it is known");
-    return clusterId;
-  };
   const ownerless = () =>
-    clusterId === null
-      ? new Map<ObjectKey, never>()
-      : ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
-  const controller = (
-    spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers"> & {
-      /** Called when it begins to lead: by then the cluster's id is known. */
-      readonly begin: () => ControllerSpec<ObjectKey>["reconcile"];
-    },
-  ): Part => ({
+    ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
+  const controller = (spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers" | "reconcile">): Part => ({
     name: spec.name,
     run: (signal) =>
-      runController(
-        { ...spec, reconcile: spec.begin(), workers: config.workers, timeout: RECONCILE_TIMEOUT, backoff },
-        deps,
-        signal,
-      ),
+      runController({ ...spec, workers: config.workers, timeout: RECONCILE_TIMEOUT, backoff }, deps, signal),
   });
   const controllers = [
     controller({
       name: "devices",
-      triggers: [...deviceTriggers(caches, { fleet }), grantTrigger(devices, tenants)],
-      begin: () =>
-        reconcileDevice({
-          ...shared,
-          devices,
-          deployments,
-          hub,
-          fleet,
-          secrets: createSecrets(transport),
-          departures,
-          salt: config.salt,
-        }),
+      triggers: [...deviceTriggers(caches, { fleet, byId }), grantTrigger(devices, tenants)],
+      reconcile: reconcileDevice({
+        ...shared,
+        devices,
+        deployments,
+        hub,
+        fleet,
+        secrets: createSecrets(transport),
+        departures,
+        salt: config.salt,
+        clusterId,
+      }),
     }),
     controller({
       name: "releases",
       triggers: [...releaseTriggers(caches, turns), grantTrigger(releases, tenants)],
-      begin: () =>
-        reconcileRelease({
-          ...shared,
-          releases,
-          store,
-          verifier,
-          turns,
-          keyOf,
-          pageOf: reportPage,
-          random,
-        }),
+      reconcile: reconcileRelease({
+        ...shared,
+        releases,
+        store,
+        verifier,
+        turns,
+        keyOf,
+        pageOf: reportPage,
+        random,
+      }),
     }),
     controller({
       name: "rollouts",
       triggers: [
-        ...rolloutTriggers(caches, { fleet, configurations }, () => ownerless().keys()),
+        ...rolloutTriggers(caches, { fleet, configurations, byId }, () => ownerless().keys()),
         grantTrigger(deployments, tenants),
       ],
-      begin: () =>
-        reconcileRollout({
-          ...shared,
-          ...caches,
-          hub,
-          fleet,
-          configurations,
-          store,
-          options: {
-            salt: config.salt,
-            analysisInterval: config.analysisInterval,
-            sasLifetime: config.sasLifetime,
-            baseDeployment: config.baseDeployment,
-            clusterId: identified(),
-            namespaces,
-            ownerlessAfter: config.ownerlessAfter,
-          },
-        }),
+      reconcile: reconcileRollout({
+        ...shared,
+        ...caches,
+        hub,
+        fleet,
+        configurations,
+        store,
+        options: {
+          salt: config.salt,
+          clusterId,
+          analysisInterval: config.analysisInterval,
+          sasLifetime: config.sasLifetime,
+          baseDeployment: config.baseDeployment,
+          namespaces,
+          ownerlessAfter: config.ownerlessAfter,
+        },
+      }),
     }),
   ];
 
   const probes = createProbes(config.probes, {
-    unready: () => {
-      if (tenants?.isSynced() === false) return "namespaces are not known: their list-watch has not answered";
-      return devices.isSynced() && releases.isSynced() && deployments.isSynced()
-        ? null
-        : "caches are not filled";
-    },
+    unready: () =>
+      whyUnready(
+        [
+          { kind: "EdgeDevices", ...devices },
+          { kind: "ModelReleases", ...releases },
+          { kind: "InferenceDeployments", ...deployments },
+          ...(tenants === null ? [] : [{ kind: "Namespaces", ...tenants }]),
+        ],
+        config.lease.enabled ? { answeredAt: leaseStore.answeredAt() } : null,
+        clock.now(),
+      ),
     metrics: () => {
       gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
       gaugeOwnerless(ownerless(), meter);
@@ -235,9 +243,8 @@ async function operate(config: Config): Promise<void> {
         ],
         ready: async (signal) => {
           await Promise.all([devices, releases, deployments, tenants].map((each) => each?.synced(signal)));
-          clusterId ??= await clusterIdOf(transport, deps, signal);
         },
-        lead: (signal, body) => lead(config, deps, createLeaseStore(transport, config.lease), signal, body),
+        lead: (signal, body) => lead(config, deps, leaseStore, signal, body),
         // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.
         whenLeading: [
           { name: "fleet view", run: fleetView.run },
@@ -257,37 +264,15 @@ async function operate(config: Config): Promise<void> {
     );
   } finally {
     azureHub.close();
-    await transport.close();
+    await Promise.all([transport.close(), leaseTransport.close()]);
   }
-}
-
-/** Waits for an API server that does not answer; a right that is missing is for a person. */
-async function clusterIdOf(
-  transport: ReturnType<typeof createTransport>,
-  { clock, log, random }: RuntimeDeps,
-  signal: AbortSignal,
-): Promise<string | null> {
-  const backoff = exponential(seconds(1), seconds(30), random);
-  for (let failures = 1; !signal.aborted; failures += 1) {
-    const read = await readClusterId(transport, signal);
-    if (read.ok) return read.value;
-    const { kind, message } = read.error;
-    if (kind === "denied" || kind === "rejected") {
-      throw new Error(
-        `the uid of the namespace kube-system cannot be read (${redacted(message)}): allow get on it, or set --cluster-id`,
-      );
-    }
-    log.warn("the cluster's id could not be read", { kind });
-    await clock.sleep(backoff(failures), signal);
-  }
-  return null;
 }
 
 /** Without leadership there is nothing to go on with: the process ends, and its next start is an ordinary one. */
 async function lead(
   config: Config,
   deps: RuntimeDeps,
-  store: ReturnType<typeof createLeaseStore>,
+  store: LeaseStore,
   signal: AbortSignal,
   body: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
@@ -321,6 +306,12 @@ function storeAccess({ store: { access } }: Config) {
 }
 
 await main().catch((error: unknown) => {
+  if (error instanceof ProbeAddressError) {
+    process.stderr.write(`edge-fleet-operator: --probe-address: ${error.message}\n`);
+    process.exitCode = 2;
+    return;
+  }
   createLog("error").error("operator ended", error);
   process.exitCode = 1;
 });
+setTimeout(() => process.exit(), EXIT_WITHIN).unref();

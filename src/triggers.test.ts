@@ -3,9 +3,10 @@ import type { EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment, Selector } from "./api/inference-deployment.ts";
 import type { ModelRelease } from "./api/model-release.ts";
 import { type ObjectKey, objectKey } from "./api/resource.ts";
-import type { ConfigurationView, FleetView } from "./hub/hub.ts";
+import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
 import { createTurns } from "./releases/turns.ts";
-import { grantTrigger, releaseTriggers, rolloutTriggers } from "./triggers.ts";
+import { LABEL } from "./rollouts/content.ts";
+import { grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 
 type Listener<T> = (before: T | undefined, after: T | undefined) => void;
 
@@ -14,6 +15,7 @@ function cacheOf<T extends { readonly key: string; readonly namespace: string }>
   const listeners: Listener<T>[] = [];
   return {
     synced: () => Promise.resolve(),
+    get: (key: string) => objects.get(key),
     list: (namespace?: string) =>
       [...objects.values()].filter((one) => namespace === undefined || one.namespace === namespace),
     onChange: (listener: Listener<T>) => void listeners.push(listener),
@@ -29,17 +31,17 @@ function cacheOf<T extends { readonly key: string; readonly namespace: string }>
   };
 }
 
-const NEVER = { onChange: () => {}, onHealth: () => {} };
-
 function watched(ownerless: readonly ObjectKey[] = []) {
   const deployments = cacheOf<InferenceDeployment>();
-  const listings: (() => void)[] = [];
   const caches = { deployments, devices: cacheOf<EdgeDevice>(), releases: cacheOf<ModelRelease>() };
+  const fleet: Parameters<FleetView["onChange"]>[0][] = [];
+  const configurations: Parameters<ConfigurationView["onChange"]>[0][] = [];
   const views = {
-    fleet: NEVER as unknown as FleetView,
+    fleet: { onChange: (listener: (typeof fleet)[0]) => void fleet.push(listener), onHealth: () => {} },
     configurations: {
-      onChange: (listener: () => void) => void listings.push(listener),
-    } as unknown as ConfigurationView,
+      onChange: (listener: (typeof configurations)[0]) => void configurations.push(listener),
+    },
+    byId: indexDevices(caches.devices),
   };
   const keys = new Set<string>();
   for (const trigger of rolloutTriggers(caches, views, () => ownerless))
@@ -49,10 +51,16 @@ function watched(ownerless: readonly ObjectKey[] = []) {
     keys.clear();
     return sorted;
   };
-  const relist = () => {
-    for (const listener of listings) listener();
+  return {
+    ...caches,
+    told,
+    fleetChanges: (id: string, ...named: readonly string[]) => {
+      for (const listener of fleet) listener(id, named);
+    },
+    configurationsChange: (changed: readonly Configuration[] | null) => {
+      for (const listener of configurations) listener(changed);
+    },
   };
-  return { deployments, told, relist };
 }
 
 function deployment(name: string, more: { readonly line?: string; readonly module?: string } = {}) {
@@ -66,6 +74,21 @@ function deployment(name: string, more: { readonly line?: string; readonly modul
     spec: { release: { name: "v1" }, selector, module: { name: module } },
     status: null,
   } as unknown as InferenceDeployment;
+}
+
+function device(name: string, line: string, id = name, namespace = "plant-a") {
+  const spec = { deviceId: id, deviceClass: "orin" };
+  return {
+    key: objectKey(namespace, name),
+    namespace,
+    name,
+    labels: { line },
+    spec,
+  } as unknown as EdgeDevice;
+}
+
+function configuration(labels: Readonly<Record<string, string>>): Configuration {
+  return { labels } as unknown as Configuration;
 }
 
 function release(name: string, comparedWith?: string, namespace = "plant-a") {
@@ -95,23 +118,23 @@ test("a release that comes or goes wakes those that are compared with it, and a 
   expect(told()).toEqual(["plant-a/c"]);
 });
 
-test("what a deployment takes concerns the others of its module, what it reports concerns itself", () => {
+test("what a deployment takes concerns the others of its namespace, what it reports concerns itself", () => {
   const { deployments, told } = watched();
   const [a, b] = [deployment("a"), deployment("b")];
   deployments.put(a);
   deployments.put(deployment("other", { module: "audio" }));
   told();
   deployments.put(b);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.put({ ...b, status: { phase: "Completed" } });
   expect(told()).toEqual(["plant-a/b"]);
   const moved = deployment("b", { line: "2" });
   deployments.put(moved);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.put({ ...moved, deleting: true });
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.remove(moved);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
 });
 
 test("whatever a namespace may use is looked at again when that changes, and nothing of other namespaces", () => {
@@ -127,9 +150,62 @@ test("whatever a namespace may use is looked at again when that changes, and not
   grantTrigger(devices, null).attach(() => expect.unreachable());
 });
 
-test("configurations without a deployment wake the key that they belonged to, at the start and with each listing", () => {
-  const { told, relist } = watched([objectKey("plant-a", "gone")]);
+test("configurations without a deployment wake the key that they belonged to, at the start and when they change", () => {
+  const { told, configurationsChange } = watched([objectKey("plant-a", "gone")]);
   expect(told()).toEqual(["plant-a/gone"]);
-  relist();
+  configurationsChange(null);
   expect(told()).toEqual(["plant-a/gone"]);
+  configurationsChange([configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: "gone" })]);
+  expect(told()).toEqual(["plant-a/gone"]);
+  configurationsChange([configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: "other" })]);
+  expect(told()).toEqual([]);
+});
+
+test("a device on the hub wakes the deployments that select it or that it names, and no other", () => {
+  const { deployments, devices, told, fleetChanges } = watched();
+  for (const [name, line] of [
+    ["a", "1"],
+    ["b", "2"],
+    ["c", "3"],
+  ] as const)
+    deployments.put(deployment(name, { line, module: name }));
+  devices.put(device("cam", "1"));
+  devices.put(device("renamed", "2", "cam-of-another-name"));
+  told();
+  fleetChanges("cam");
+  expect(told()).toEqual(["plant-a/a"]);
+  fleetChanges("cam-of-another-name");
+  expect(told()).toEqual(["plant-a/b"]);
+  // What it names is what its tags and pointers said before, or say now.
+  fleetChanges("cam", "plant-a.c", "plant-a.a");
+  expect(told()).toEqual(["plant-a/a", "plant-a/c"]);
+  fleetChanges("unknown", "plant-a.gone", "nonsense", ".", "plant-b.a");
+  expect(told()).toEqual([]);
+  devices.remove(device("cam", "1"));
+  told();
+  fleetChanges("cam");
+  expect(told()).toEqual([]);
+});
+
+test("two objects with one device id both find their deployments, in their own namespaces", () => {
+  const { deployments, devices, told, fleetChanges } = watched();
+  deployments.put(deployment("a"));
+  devices.put(device("one", "1", "cam"));
+  devices.put(device("two", "1", "cam", "plant-b"));
+  told();
+  fleetChanges("cam");
+  expect(told()).toEqual(["plant-a/a"]);
+});
+
+test("a configuration wakes the deployment that made it; one that belongs to all, or the first list, wakes all", () => {
+  const { deployments, told, configurationsChange } = watched();
+  for (const name of ["a", "b"]) deployments.put(deployment(name, { module: name }));
+  told();
+  const of = (name: string) => configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: name });
+  configurationsChange([of("a"), of("gone")]);
+  expect(told()).toEqual(["plant-a/a"]);
+  configurationsChange([of("a"), configuration({ [LABEL.base]: "1" })]);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  configurationsChange(null);
+  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
 });

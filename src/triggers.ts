@@ -2,29 +2,58 @@ import { deviceIdOf, type EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment } from "./api/inference-deployment.ts";
 import { hasSomethingToRun, isEmptySelector, matches } from "./api/membership.ts";
 import type { ModelRelease } from "./api/model-release.ts";
-import type { ObjectKey } from "./api/resource.ts";
+import { type ObjectKey, objectKey } from "./api/resource.ts";
 import { canonicalJson } from "./base/digest.ts";
 import { millis } from "./base/time.ts";
-import type { ConfigurationView, FleetView } from "./hub/hub.ts";
+import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
 import type { Turns } from "./releases/turns.ts";
+import { LABEL } from "./rollouts/content.ts";
 import { type Observed, type Trigger, triggerOf } from "./runtime/trigger.ts";
 
 // What wakes which controller. A trigger says "look again" and nothing more: reconciles see for themselves.
 
-type Cache<T> = Observed<T> & { readonly list: (namespace?: string) => readonly T[] };
+type Cache<T> = Observed<T> & {
+  readonly get: (key: ObjectKey) => T | undefined;
+  readonly list: (namespace?: string) => readonly T[];
+};
 export type Caches = {
   readonly devices: Cache<EdgeDevice>;
   readonly releases: Cache<ModelRelease>;
   readonly deployments: Cache<InferenceDeployment>;
 };
-type Views = { readonly fleet: FleetView; readonly configurations: ConfigurationView };
+type Views = {
+  readonly fleet: Pick<FleetView, "onChange" | "onHealth">;
+  readonly configurations: Pick<ConfigurationView, "onChange">;
+};
 
 /** Changes of a fleet come in crowds: a deployment looks once for all that came within this time. */
 const CROWD = millis(500);
 
+/** The hub knows devices by id, caches by key: this joins them. Two objects with one id are both found. */
+export type DevicesById = (device: string) => readonly EdgeDevice[];
+
+export function indexDevices(devices: Pick<Cache<EdgeDevice>, "get" | "list" | "onChange">): DevicesById {
+  const keys = new Map<string, Set<ObjectKey>>();
+  const put = (device: EdgeDevice) => {
+    const id = deviceIdOf(device);
+    keys.set(id, (keys.get(id) ?? new Set()).add(device.key));
+  };
+  for (const device of devices.list()) put(device);
+  devices.onChange((before, after) => {
+    if (after !== undefined) put(after);
+    else if (before !== undefined) {
+      const id = deviceIdOf(before);
+      const siblings = keys.get(id);
+      siblings?.delete(before.key);
+      if (siblings?.size === 0) keys.delete(id);
+    }
+  });
+  return (id) => [...(keys.get(id) ?? [])].flatMap((key) => devices.get(key) ?? []);
+}
+
 export function deviceTriggers(
   { devices, deployments }: Caches,
-  { fleet }: Pick<Views, "fleet">,
+  { fleet, byId }: Pick<Views, "fleet"> & { readonly byId: DevicesById },
 ): readonly Trigger<ObjectKey>[] {
   return [
     triggerOf(devices, (device) => [device.key]),
@@ -33,7 +62,21 @@ export function deviceTriggers(
       (deployment) => selectedBy(deployment, devices.list(deployment.namespace)),
       (before, after) => placementOf(before) !== placementOf(after),
     ),
-    fleetTrigger(devices, fleet),
+    {
+      synced: () => Promise.resolve(),
+      attach: (enqueue) => {
+        // Two objects with one id both look again when one of them comes, leaves or begins to leave: the identity may be
+        // the other's then.
+        devices.onChange((before, after) => {
+          const device = after ?? before;
+          if (device === undefined || (before !== undefined && before.deleting === after?.deleting)) return;
+          for (const { key } of byId(deviceIdOf(device))) if (key !== device.key) enqueue(key);
+        });
+        fleet.onChange((id) => {
+          for (const { key } of byId(id)) enqueue(key);
+        });
+      },
+    },
   ];
 }
 
@@ -58,19 +101,21 @@ export function releaseTriggers(
 
 export function rolloutTriggers(
   { devices, releases, deployments }: Caches,
-  { fleet, configurations }: Views,
+  { fleet, configurations, byId }: Views & { readonly byId: DevicesById },
   ownerless: () => Iterable<ObjectKey>,
 ): readonly Trigger<ObjectKey>[] {
   const everyDeployment = () => deployments.list().map(({ key }) => key);
+  const selectors = (device: EdgeDevice) =>
+    deployments
+      .list(device.namespace)
+      .flatMap(({ key, spec }) => (matches(spec.selector, device.labels) ? [key] : []));
   return [
     triggerOf(deployments, (deployment) => [deployment.key]),
     // Two that want the same devices must both say so, and both go on when one of them lets go.
     triggerOf(
       deployments,
-      ({ namespace, spec }) =>
-        deployments
-          .list(namespace)
-          .flatMap((other) => (other.spec.module.name === spec.module.name ? [other.key] : [])),
+      // Whatever their modules are called: on a device without IoT Edge all of them contend.
+      ({ namespace }) => deployments.list(namespace).map(({ key }) => key),
       (before, after) => claimOf(before) !== claimOf(after),
     ),
     triggerOf(releases, (release) =>
@@ -78,30 +123,26 @@ export function rolloutTriggers(
         .list(release.namespace)
         .flatMap((deployment) => (concerns(deployment, release.name) ? [deployment.key] : [])),
     ),
-    crowded(
-      triggerOf(
-        devices,
-        (device) =>
-          deployments
-            .list(device.namespace)
-            .flatMap((deployment) =>
-              matches(deployment.spec.selector, device.labels) ? [deployment.key] : [],
-            ),
-        (before, after) => memberOf(before) !== memberOf(after),
-      ),
-    ),
+    crowded(triggerOf(devices, selectors, (before, after) => memberOf(before) !== memberOf(after))),
     {
       synced: () => Promise.resolve(),
       attach: (enqueue) => {
-        fleet.onChange(() => {
-          for (const key of everyDeployment()) enqueue(key, CROWD);
+        // A device concerns those that select it, and those that its tags and pointers name: as they were, or as they are.
+        fleet.onChange((id, named) => {
+          for (const device of byId(id)) for (const key of selectors(device)) enqueue(key, CROWD);
+          for (const name of named) {
+            const key = keyNamed(name);
+            if (key !== null && deployments.get(key) !== undefined) enqueue(key, CROWD);
+          }
         });
         fleet.onHealth(() => {
           for (const key of everyDeployment()) enqueue(key);
         });
-        configurations.onChange(() => {
-          for (const key of everyDeployment()) enqueue(key, CROWD);
-          for (const key of ownerless()) enqueue(key, CROWD);
+        configurations.onChange((changed) => {
+          const owners = new Set(changed?.map(ownerOf) ?? [null]);
+          // The base configuration concerns all, and so may one that is not ours.
+          for (const key of [...everyDeployment(), ...ownerless()])
+            if (owners.has(null) || owners.has(key)) enqueue(key, CROWD);
         });
         for (const key of ownerless()) enqueue(key);
       },
@@ -124,26 +165,16 @@ export function grantTrigger(
   };
 }
 
-/** The hub knows devices by id, the queue by key: an index joins them. Two objects with one id are both told. */
-function fleetTrigger(devices: Cache<EdgeDevice>, fleet: FleetView): Trigger<ObjectKey> {
-  const keys = new Map<string, Set<ObjectKey>>();
-  const put = (device: EdgeDevice) => {
-    const id = deviceIdOf(device);
-    keys.set(id, (keys.get(id) ?? new Set()).add(device.key));
-  };
-  return {
-    synced: () => Promise.resolve(),
-    attach: (enqueue) => {
-      for (const device of devices.list()) put(device);
-      devices.onChange((before, after) => {
-        if (after !== undefined) put(after);
-        else if (before !== undefined) keys.get(deviceIdOf(before))?.delete(before.key);
-      });
-      fleet.onChange((id) => {
-        for (const key of keys.get(id) ?? []) enqueue(key);
-      });
-    },
-  };
+/** The key of what is called `namespace.name`; namespaces have no dots. */
+function keyNamed(qualified: string): ObjectKey | null {
+  const dot = qualified.indexOf(".");
+  return dot <= 0 ? null : objectKey(qualified.slice(0, dot), qualified.slice(dot + 1));
+}
+
+/** The deployment that made it; `null`: it belongs to all of them, or to none. */
+function ownerOf({ labels }: Configuration): ObjectKey | null {
+  const { [LABEL.namespace]: namespace, [LABEL.name]: name } = labels;
+  return namespace === undefined || name === undefined ? null : objectKey(namespace, name);
 }
 
 function crowded<Key>(trigger: Trigger<Key>): Trigger<Key> {

@@ -30,7 +30,11 @@ export function createApiObjects(kubeconfig: string): ApiObjects {
   const ignore = () => undefined;
   const meter = { count: ignore, gauge: ignore, observe: ignore };
   const deps = { clock: systemClock(), meter };
-  const transport = createTransport(loadKubeConfig(kubeconfig, null), { timeout: PATIENCE }, deps);
+  const transport = createTransport(
+    loadKubeConfig(kubeconfig, null),
+    { timeout: PATIENCE, deadline: PATIENCE },
+    deps,
+  );
 
   async function list<T>(path: string, signal: AbortSignal): Promise<readonly T[]> {
     const items: T[] = [];

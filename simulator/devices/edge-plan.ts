@@ -1,4 +1,5 @@
 import type { JsonObject } from "../base/json.ts";
+import { ownValue } from "../base/json.ts";
 import { type Container, restartDelay } from "./containers.ts";
 import { type DesiredStatus, EDGE_HUB } from "./edge-reports.ts";
 import { type EdgeWorld, isUp, nameOf, type Runtime, writeLog } from "./edge-runtime.ts";
@@ -47,7 +48,7 @@ export function createEdgePlans(world: EdgeWorld, life: ModuleLife): EdgePlans {
     for (const container of [...containers.values()])
       if (!Object.hasOwn(specs, container.name)) life.remove(runtime, container);
     for (const name of startOrder(specs)) {
-      const spec = specs[name];
+      const spec = ownValue(specs, name);
       const container = containers.get(name);
       if (spec === undefined || (container !== undefined && isAsWanted(container, spec))) continue;
       todo.push(name);
@@ -105,7 +106,7 @@ export function createEdgePlans(world: EdgeWorld, life: ModuleLife): EdgePlans {
   }
 
   function wantedSpec(runtime: Runtime, name: string): ModuleSpec | null {
-    return runtime.wanted === null ? null : (specsOf(runtime.wanted)[name] ?? null);
+    return runtime.wanted === null ? null : (ownValue(specsOf(runtime.wanted), name) ?? null);
   }
 
   /** `name` is the image. */

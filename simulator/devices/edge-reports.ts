@@ -92,10 +92,10 @@ export function hubReport(
 ): JsonObject {
   const clients: Record<string, JsonValue> = {};
   for (const [module, { connected, connectedAt, disconnectedAt }] of view.clients)
-    clients[keyOf(`${deviceId}/${module}`)] = {
+    setKey(clients, keyOf(`${deviceId}/${module}`), {
       status: connected ? "Connected" : "Disconnected",
       ...timesOf({ lastConnectedTimeUtc: connectedAt, lastDisconnectedTimeUtc: disconnectedAt }, offset),
-    };
+    });
   return {
     schemaVersion: "1.0",
     version: VERSION,

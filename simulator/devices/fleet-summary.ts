@@ -1,4 +1,5 @@
 import type { UpdateState } from "../../src/api/device-contract.ts";
+import { ownValue, setKey } from "../base/json.ts";
 import type { Slot, UpdateError } from "./slot.ts";
 
 export type DeviceSummary = {
@@ -45,7 +46,7 @@ export function fleetSummary(devices: number, list: readonly DeviceSummary[]): F
   const releases: Record<string, number> = {};
   const updates: Record<string, number> = {};
   for (const { release, update } of list) {
-    if (release !== null) releases[release] = (releases[release] ?? 0) + 1;
+    if (release !== null) setKey(releases, release, (ownValue(releases, release) ?? 0) + 1);
     if (update !== null) updates[update.state] = (updates[update.state] ?? 0) + 1;
   }
   const reachable = list.filter((one) => one.reachable).length;

@@ -6,6 +6,7 @@ import type { InferenceReport, ModelPointer } from "../../src/api/device-contrac
 import { createManualClock } from "../base/clock.ts";
 import type { JsonObject, JsonValue } from "../base/json.ts";
 import { createSimulator, type Simulator, type SimulatorSetup } from "../simulator.ts";
+import { parseBehaviours } from "./behaviour.ts";
 
 const START = Date.parse("2026-03-01T12:00:00Z");
 const MINUTE = 60_000;
@@ -61,6 +62,12 @@ function point({ hub }: Simulator, key: string, model: ModelPointer | null): voi
 
 function reportOf({ hub }: Simulator, key: string): InferenceReport {
   return hub.twins.get(key)?.reported.value["inference"] as unknown as InferenceReport;
+}
+
+function behave({ fleet }: Simulator, rules: JsonValue): void {
+  const parsed = parseBehaviours(rules, 1);
+  if (!parsed.ok) throw new Error(parsed.problems.join("\n"));
+  fleet.setBehaviours(parsed.behaviours);
 }
 
 /** Every state that a twin's report went through. */
@@ -205,6 +212,42 @@ test("withdrawn in the middle of an update, a device stays with what it ran", as
     active: { release: "a.m-1" },
     update: { release: "a.m-1", state: "Running" },
   });
+});
+
+test("a failed update stays reported until there is another, and its release is tried again when it is asked for again", async () => {
+  const simulator = startFleet();
+  add(simulator, "cam-1");
+  point(simulator, "cam-1", pointerTo("a.m-1"));
+  await simulator.advance(MINUTE);
+  behave(simulator, [{ match: { release: "a.m-2" }, effects: { failAt: { state: "Loading" } } }]);
+  point(simulator, "cam-1", pointerTo("a.m-2"));
+  await simulator.advance(MINUTE);
+  const failed = reportOf(simulator, "cam-1").update;
+  expect(failed).toMatchObject({ release: "a.m-2", state: "Failed" });
+  point(simulator, "cam-1", pointerTo("a.m-1"));
+  await simulator.advance(10 * MINUTE);
+  expect(reportOf(simulator, "cam-1")).toMatchObject({ active: { release: "a.m-1" }, update: failed });
+  behave(simulator, []);
+  point(simulator, "cam-1", pointerTo("a.m-2"));
+  await simulator.advance(MINUTE);
+  expect(reportOf(simulator, "cam-1")).toMatchObject({
+    active: { release: "a.m-2" },
+    update: { release: "a.m-2", state: "Running" },
+  });
+});
+
+test("a window with nothing in it is left out", async () => {
+  const simulator = startFleet();
+  add(simulator, "cam-1");
+  point(simulator, "cam-1", pointerTo("a.m-1"));
+  await simulator.advance(3 * MINUTE);
+  expect(reportOf(simulator, "cam-1").window?.inferences).toBeGreaterThan(0);
+  behave(simulator, [{ effects: { inferencesPerSecond: 0 } }]);
+  await simulator.advance(3 * MINUTE);
+  const { window, active, heartbeatAt } = reportOf(simulator, "cam-1");
+  expect(window).toBeUndefined();
+  expect(active?.release).toBe("a.m-1");
+  expect(START + 6 * MINUTE - Date.parse(heartbeatAt)).toBeLessThan(2 * MINUTE);
 });
 
 test("a pointer that goes away takes the model with it", async () => {

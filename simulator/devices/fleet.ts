@@ -348,10 +348,12 @@ export function createFleet(
     const endedAt = deviceTime(effects);
     const seconds = (clock.now() - slot.windowSince) / 1000;
     const wear = wearOf(effects, slot.activeSince, clock.now());
-    const window =
+    const measured =
       slot.active === null || seconds <= 0
         ? null
         : windowOf(slot.active, { effects, wear }, { seconds, endedAt }, slot.random);
+    // A window with nothing in it is left out.
+    const window = measured?.inferences === 0 ? null : measured;
     const inference: JsonObject = {
       ...stateReport(slot, effects, endedAt),
       window,

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue, parseJson, setKey } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, ownValue, parseJson, setKey } from "../base/json.ts";
 
 // What the desired properties of `$edgeAgent` say, as the agent reads them.
 
@@ -77,7 +77,7 @@ function readModule(written: JsonValue | undefined, path: string, problems: stri
   if (isObject(written) && (typeof image !== "string" || image.trim() === ""))
     problems.push(`${path}.settings.image is needed`);
   const choice = <T extends string>(name: string, values: readonly T[], fallback: T): T => {
-    const value = module[name] ?? fallback;
+    const value = ownValue(module, name) ?? fallback;
     const found = values.find((one) => one === value);
     if (found === undefined) problems.push(`${path}.${name} must be one of ${values.join(", ")}`);
     return found ?? fallback;
@@ -102,7 +102,7 @@ function readModule(written: JsonValue | undefined, path: string, problems: stri
 function joinOptions(settings: JsonObject, path: string, problems: string[]): string {
   const pieces: string[] = [];
   for (let index = 0; index <= MOST_PIECES; index++) {
-    const piece = settings[index === 0 ? "createOptions" : pieceName(index)];
+    const piece = ownValue(settings, index === 0 ? "createOptions" : pieceName(index));
     if (piece === undefined) break;
     if (isObject(piece) && index === 0) return JSON.stringify(piece);
     pieces.push(typeof piece === "string" ? piece : "\u0000");

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, ownValue } from "../base/json.ts";
 
 // What the programs of one edge device have written, and how it is asked for.
 
@@ -121,7 +121,7 @@ function choice<T extends string>(
   values: readonly [T, ...T[]],
   problems: string[],
 ): T {
-  const written = payload[name] ?? values[0];
+  const written = ownValue(payload, name) ?? values[0];
   const found = values.find((one) => typeof written === "string" && one === written.toLowerCase());
   if (found === undefined) problems.push(`${name} must be one of ${values.join(", ")}`);
   return found ?? values[0];
@@ -137,7 +137,7 @@ function readFilter(
     problems.push(`${path} must be an object`);
   const filter = isObject(written) ? written : {};
   const integer = (name: string, most: number): number | null => {
-    const value = filter[name] ?? null;
+    const value = ownValue(filter, name) ?? null;
     if (value === null) return null;
     if (typeof value === "number" && Number.isInteger(value) && value >= 0 && value <= most) return value;
     problems.push(`${path}.${name} must be a whole number from 0 to ${most}`);
@@ -184,7 +184,7 @@ export function readMoment(
   const [, amount, unit] =
     /^([0-9]+(?:\.[0-9]+)?) ?(s|m|h|d|w|sec|min|seconds?|minutes?|hours?|days?|weeks?)$/i.exec(text) ?? [];
   if (amount !== undefined && unit !== undefined)
-    return now - Number(amount) * (UNITS[unit[0]?.toLowerCase() ?? "s"] ?? 0);
+    return now - Number(amount) * (ownValue(UNITS, unit[0]?.toLowerCase() ?? "s") ?? 0);
   const parsed = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T/.test(text) ? Date.parse(text) : Number.NaN;
   if (!Number.isNaN(parsed)) return parsed;
   problems.push(`${path} must be a duration such as 1h, a time of RFC 3339, or seconds since 1970`);

@@ -110,18 +110,21 @@ function endedUpdate({ state, error, at }: Update, digest: JsonValue | undefined
  * What a new pointer asks of the slot.
  * - `nothing`: it says what was known already, or only the url of what is on its way differs
  * - `adopt`: these bytes run already, whatever they are called now
- * - `start`: other bytes, or another try where the download had failed and there is a new url
+ * - `start`: other bytes than before, or another try where the download had failed and there is a new url
  * - `remove`: there is to be no model
  */
 export function taskOf(
   slot: Pick<Slot, "active" | "update">,
   next: ModelPointer | null,
+  before: ModelPointer | null = null,
 ): "nothing" | "adopt" | "start" | "remove" {
   if (next === null) return slot.active === null && slot.update === null ? "nothing" : "remove";
   if (slot.active?.digest === next.digest) return "adopt";
   const { update } = slot;
   if (update === null || update.pointer.digest !== next.digest) return "start";
   if (update.state !== "Failed") return "nothing";
+  // It failed a while ago, and something else was asked for in between.
+  if (before !== null && before.digest !== next.digest) return "start";
   const elsewhere =
     update.error?.code.startsWith("DownloadFailed") === true && update.pointer.url !== next.url;
   return elsewhere ? "start" : "nothing";

@@ -39,7 +39,7 @@ export function createUpdates(world: UpdateWorld): Updates {
 
   function follow(slot: Slot, next: ModelPointer | null): void {
     if (next !== null) slot.reporting = true;
-    const task = taskOf(slot, next);
+    const task = taskOf(slot, next, slot.pointer);
     slot.pointer = next;
     switch (task) {
       case "nothing":
@@ -67,11 +67,13 @@ export function createUpdates(world: UpdateWorld): Updates {
     if (pointer === null || active === null) return;
     const renamed = active.release !== pointer.release || active.variant !== pointer.variant;
     const settled = update?.state === "Running" && update.pointer.digest === pointer.digest;
-    if (!renamed && settled && update.pointer.release === pointer.release) return;
+    // It is no update: what was said of one that failed stays until there is another.
+    const failed = update?.state === "Failed";
+    if (!renamed && (failed || (settled && update.pointer.release === pointer.release))) return;
     slot.attempt += 1;
     slot.active = { ...activeOf(pointer, active.since) };
     const at = world.deviceTime(world.effectsOf(slot, null));
-    slot.update = { pointer, state: "Running", error: null, at };
+    if (!failed) slot.update = { pointer, state: "Running", error: null, at };
     world.report(slot);
   }
 

@@ -1,4 +1,5 @@
 import { randomBytes } from "node:crypto";
+import { ownValue } from "../base/json.ts";
 import { errorBody, type Refusal } from "../hub/errors.ts";
 
 /** A request as it came in, without its transport. */
@@ -25,7 +26,7 @@ export type HttpReply = {
 export const JSON_HEADERS = { "Content-Type": "application/json; charset=utf-8" } as const;
 
 export function headerOf(request: Pick<HttpRequest, "headers">, name: string): string | undefined {
-  const value = request.headers[name];
+  const value = ownValue(request.headers, name);
   return typeof value === "string" ? value : value?.[0];
 }
 

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { ownValue } from "../base/json.ts";
 import { refused } from "./control/control-route.ts";
 import { type HttpReply, urlOf } from "./http-message.ts";
 import { originProblem, type Place } from "./origin.ts";
@@ -60,7 +61,7 @@ export function createStatusPage(place: Place): ControlApi {
       name === "index.html" ? "/" : `/page/${name}`,
       {
         status: 200,
-        headers: { ...HEADERS, "Content-Type": TYPES[name.split(".").at(-1) ?? ""] ?? "" },
+        headers: { ...HEADERS, "Content-Type": ownValue(TYPES, name.split(".").at(-1) ?? "") ?? "" },
         body: readFileSync(join(FOLDER, name), "utf8"),
       },
     ]),

@@ -1,3 +1,4 @@
+import { ownValue, setKey } from "../base/json.ts";
 import { OPERATION_CLASSES, type OperationClass } from "./throttle.ts";
 
 /** What came of a request: its HTTP status, or how its connection ended. */
@@ -63,7 +64,7 @@ export function createCounters(now: () => number): Counters {
     const tally = tallies.get(name) ?? { total: 0, results: {} };
     tallies.set(name, tally);
     tally.total += count;
-    tally.results[String(result)] = (tally.results[String(result)] ?? 0) + count;
+    setKey(tally.results, String(result), (ownValue(tally.results, String(result)) ?? 0) + count);
   }
 
   return {

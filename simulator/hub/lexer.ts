@@ -1,3 +1,4 @@
+import { ownValue } from "../base/json.ts";
 /** Words of the hub's languages. Target conditions and queries have different rules, so each says what it allows. */
 export type Token =
   | { readonly kind: "name"; readonly text: string; readonly at: number }
@@ -117,7 +118,7 @@ function readString(
         read += String.fromCharCode(Number.parseInt(text.slice(at + 1, at + 5), 16));
         at += 4;
       } else {
-        read += ESCAPES[escaped] ?? escaped;
+        read += ownValue(ESCAPES, escaped) ?? escaped;
       }
     } else {
       read += char;

@@ -20,7 +20,7 @@ export function readContent(fields: Fields): Content {
     "$.ct": fields.optionalText("contentType"),
     "$.ce": fields.optionalText("contentEncoding"),
   };
-  for (const [name, value] of Object.entries(system)) if (value !== null) properties[name] = value;
+  for (const [name, value] of Object.entries(system)) if (value !== null) setKey(properties, name, value);
   const content = fields.raw("body") ?? "";
   const text = typeof content === "string" ? content : JSON.stringify(content);
   return { body: Buffer.from(text), properties };

@@ -1,6 +1,6 @@
 import { randomUUID } from "node:crypto";
 import type { SimClock } from "../base/clock.ts";
-import { isObject, type JsonObject, parseJson } from "../base/json.ts";
+import { isObject, type JsonObject, ownValue, parseJson } from "../base/json.ts";
 import { type BlobContainers, redactedUri } from "./blob-container.ts";
 import type { Bulk } from "./bulk.ts";
 import { type Answer, codeOf, ok, type Refusal, refuse } from "./errors.ts";
@@ -214,7 +214,7 @@ function parseDraft(body: JsonObject): Answer<Draft> {
   if (body["includeConfigurations"] === true)
     return refuse("InvalidOperation", "this simulator does not export or import configurations");
   const text = (name: string, fallback: string): string => {
-    const value = body[name];
+    const value = ownValue(body, name);
     return typeof value === "string" && value !== "" ? value : fallback;
   };
   const output = text("outputBlobContainerUri", "");

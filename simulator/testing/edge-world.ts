@@ -1,6 +1,7 @@
 import type { InferenceReport } from "../../src/api/device-contract.ts";
 import { createManualClock } from "../base/clock.ts";
 import type { JsonObject, JsonValue } from "../base/json.ts";
+import { ownValue } from "../base/json.ts";
 import { createSimulator, type SimulatorSetup } from "../simulator.ts";
 
 /** When the worlds of tests begin. */
@@ -52,7 +53,7 @@ export function edgeWorld(setup: SimulatorSetup = {}) {
 
   function moduleReport(name: string): JsonObject {
     const { modules, systemModules } = reported("$edgeAgent") as Record<string, JsonObject>;
-    return ({ ...systemModules, ...modules }[name] ?? {}) as JsonObject;
+    return (ownValue({ ...systemModules, ...modules }, name) ?? {}) as JsonObject;
   }
 
   /** What the agent says of the manifest. */

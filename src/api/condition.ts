@@ -1,11 +1,12 @@
+import { cut } from "../base/text.ts";
 import { type Instant, timestampOf } from "../base/time.ts";
-import type { conditionSchema, Of } from "./schema.ts";
+import { type conditionSchema, LONGEST_MESSAGE, type Of } from "./schema.ts";
 
 export type Condition = Of<typeof conditionSchema>;
 export type ConditionDraft = Omit<Condition, "lastTransitionTime">;
 
 /**
- * The conditions to write: every draft, stamped with `now` where its status differs from what was there before, with
+ * The conditions to write: every draft, with a message that the API server takes, stamped with `now` where its status differs from what was there before, with
  * the old time where it does not. Conditions that are not drafted are dropped: a report is made from scratch.
  */
 export function stampConditions(
@@ -16,7 +17,12 @@ export function stampConditions(
   return drafts.map((draft) => {
     const before = had.find((condition) => condition.type === draft.type);
     const unchanged = before !== undefined && before.status === draft.status;
-    return { ...draft, lastTransitionTime: unchanged ? before.lastTransitionTime : timestampOf(now) };
+    const message = cut(draft.message, LONGEST_MESSAGE);
+    return {
+      ...draft,
+      message,
+      lastTransitionTime: unchanged ? before.lastTransitionTime : timestampOf(now),
+    };
   });
 }
 

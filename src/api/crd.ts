@@ -1,5 +1,6 @@
 import type { TSchema } from "typebox";
 import { DECIMAL_PATTERN } from "../base/decimal.ts";
+import { own } from "../base/lookup.ts";
 import { edgeDeviceSpecSchema, edgeDeviceStatusSchema } from "./edge-device.ts";
 import { inferenceDeploymentSpecSchema, inferenceDeploymentStatusSchema } from "./inference-deployment.ts";
 import { modelReleaseSpecSchema, modelReleaseStatusSchema } from "./model-release.ts";
@@ -195,7 +196,7 @@ function forPeople(node: unknown): unknown {
   const { properties } = rest;
   if (!isRecord(properties) || !Array.isArray(required))
     return required === undefined ? rest : { ...rest, required };
-  const needed = required.filter((name) => !hasDefault(properties[String(name)]));
+  const needed = required.filter((name) => !hasDefault(own(properties, String(name))));
   return needed.length === 0 ? rest : { ...rest, required: needed };
 }
 

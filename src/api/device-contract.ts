@@ -98,6 +98,8 @@ export type FleetTags = {
   readonly iotEdge: boolean;
   /** module name → `<namespace>.<name>` of the InferenceDeployment that selects the device for it. */
   readonly deployments: Readonly<Record<string, string>>;
+  /** Id of the cluster whose operator manages the twin; older versions did not write it. */
+  readonly cluster?: string;
   /** Whether the identity existed before the EdgeDevice: decides what becomes of it in the end. */
   readonly adopted?: boolean;
   /** Names of the further tags that came from the EdgeDevice, sorted and joined by commas: the ones to take away again. */

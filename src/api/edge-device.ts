@@ -135,6 +135,9 @@ export const edgeDeviceStatusSchema = Type.Object(
         {
           name: Type.String({ description: "Name of the Secret." }),
           generationId: Type.String({ description: "The life of the identity whose keys are in it." }),
+          identityEtag: Type.Optional(
+            Type.String({ description: "The state of the identity that the keys were read for." }),
+          ),
         },
         { description: "The Secret that was written." },
       ),

@@ -15,7 +15,7 @@ import {
 export const REQUESTS = ["abort", "promote", "retry"] as const;
 export type Request = (typeof REQUESTS)[number];
 
-export function requestAnnotation(request: Request): string {
+export function requestAnnotation<R extends Request>(request: R): `edgefleet.dev/${R}` {
   return `edgefleet.dev/${request}`;
 }
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { edgeDevice, inferenceDeployment } from "../../test/builders/fleet.ts";
+import { deviceSpec, edgeDevice, inferenceDeployment } from "../../test/builders/fleet.ts";
 import { instant } from "../base/time.ts";
 import type { InferenceDeployment, StratumExposure } from "./inference-deployment.ts";
 import {
@@ -55,7 +55,7 @@ test.each([
 });
 
 test("a device that two deployments select for one module is a conflict, for another module it is not", () => {
-  const device = { namespace: "plant-a", labels: { line: "7" } };
+  const device = { namespace: "plant-a", labels: { line: "7" }, spec: deviceSpec() };
   const [b, a, other] = [
     deployment("b", { line: "7" }),
     deployment("a", { line: "7" }),
@@ -68,7 +68,7 @@ test("a device that two deployments select for one module is a conflict, for ano
 });
 
 test("a deployment that is being deleted, or of another namespace, selects nothing", () => {
-  const device = { namespace: "plant-a", labels: { line: "7" } };
+  const device = { namespace: "plant-a", labels: { line: "7" }, spec: deviceSpec() };
   const deleting = { ...deployment("a", { line: "7" }), deleting: true };
   const foreign = { ...deployment("a", { line: "7" }), namespace: "plant-b" };
   expect(membershipsOf(device, [deleting, foreign])).toEqual([]);

@@ -1,4 +1,5 @@
 import { hashModulo } from "../base/digest.ts";
+import { own } from "../base/lookup.ts";
 import type { EdgeDevice } from "./edge-device.ts";
 import type { InferenceDeployment, Selector, StratumExposure } from "./inference-deployment.ts";
 
@@ -26,9 +27,9 @@ export function isEmptySelector(selector: Selector): boolean {
 export function matches(selector: Selector, labels: Labels): boolean {
   if (isEmptySelector(selector)) return false;
   for (const [key, value] of Object.entries(selector.matchLabels ?? {}))
-    if (labels[key] !== value) return false;
+    if (own(labels, key) !== value) return false;
   for (const { key, operator, values = [] } of selector.matchExpressions ?? []) {
-    const value = labels[key];
+    const value = own(labels, key);
     const listed = value !== undefined && values.includes(value);
     if (operator === "In" && !listed) return false;
     if (operator === "NotIn" && listed) return false;
@@ -76,8 +77,20 @@ export function isExposed(
 }
 
 /**
- * Which device goes with which deployment for each module: a device that two deployments select for the same module is
- * a conflict, and stays with neither anew (`held`: the tag that it has is left as it is).
+ * Whether two deployments that both select a device want the same place on it: the same module, or, without IoT Edge,
+ * the one model slot that the device has, whatever their modules are called.
+ */
+export function contend(
+  device: Pick<EdgeDevice, "spec">,
+  one: Pick<InferenceDeployment, "spec">,
+  other: Pick<InferenceDeployment, "spec">,
+): boolean {
+  return !device.spec.iotEdge || one.spec.module.name === other.spec.module.name;
+}
+
+/**
+ * Which device goes with which deployment for each module: a device on which two deployments contend is a conflict, and
+ * neither gets it (the tag that it has is left as it is).
  */
 export type Membership =
   | { readonly kind: "member"; readonly module: string; readonly deployment: InferenceDeployment }
@@ -88,16 +101,13 @@ export type Membership =
     };
 
 export function membershipsOf(
-  device: Pick<EdgeDevice, "namespace" | "labels">,
+  device: Pick<EdgeDevice, "namespace" | "labels" | "spec">,
   deployments: readonly InferenceDeployment[],
 ): readonly Membership[] {
-  const byModule = new Map<string, InferenceDeployment[]>();
-  for (const deployment of deployments) {
-    if (!selects(deployment, device)) continue;
-    const list = byModule.get(deployment.spec.module.name) ?? [];
-    byModule.set(deployment.spec.module.name, [...list, deployment]);
-  }
-  return [...byModule].map(([module, list]) => {
+  const selecting = deployments.filter((deployment) => selects(deployment, device));
+  const byModule = Map.groupBy(selecting, ({ spec }) => spec.module.name);
+  return [...byModule].map(([module, sharing]) => {
+    const list = device.spec.iotEdge ? sharing : selecting;
     const [only, ...others] = list;
     if (only !== undefined && others.length === 0) return { kind: "member", module, deployment: only };
     return { kind: "conflict", module, deployments: [...list].sort((a, b) => (a.name < b.name ? -1 : 1)) };

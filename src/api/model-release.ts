@@ -1,5 +1,13 @@
 import { Type } from "typebox";
 import { LABEL_LIKE } from "./edge-device.ts";
+import {
+  batchSizeField,
+  GOLDEN_BOUNDS,
+  GOLDEN_SET_RULES,
+  goldenFields,
+  PARITY_RULES,
+  parityFields,
+} from "./output-bounds.ts";
 import type { Resource } from "./resource.ts";
 import {
   cel,
@@ -117,64 +125,6 @@ export const variantSchema = Type.Object(
 
 const MEMORY_PATTERN = "^[1-9][0-9]{0,11}(Ki|Mi|Gi)?$";
 
-/** Bounds on the difference between two sets of outputs; what is not given is not judged. */
-const differenceFields = {
-  maximumAbsoluteError: Type.Optional(
-    decimal({
-      description:
-        "Largest difference of any element. Together with maximumRelativeError as in numpy.allclose: an element may differ by absolute + relative * |expected|.",
-    }),
-  ),
-  maximumRelativeError: Type.Optional(
-    decimal({ description: "Largest difference of any element as a share of the expected value." }),
-  ),
-  minimumCosineSimilarity: Type.Optional(
-    decimal({
-      description:
-        "Smallest cosine of the angle between an output and the expected one, sample by sample, -1 to 1.",
-    }),
-  ),
-};
-
-const parityFields = {
-  minimumAgreement: Type.Optional(
-    decimal({
-      description: "Share of samples, 0 to 1, for which both models find the same class most probable.",
-    }),
-  ),
-  ...differenceFields,
-};
-
-const SHARE_RULES = (...names: readonly string[]) =>
-  names.map((name) =>
-    cel(
-      whereDecimal([name], `double(self.${name}) >= 0.0 && double(self.${name}) <= 1.0`),
-      `${name} is a share from 0 to 1: write "0.95" for 95 %`,
-    ),
-  );
-
-const ERROR_RULES = ["maximumAbsoluteError", "maximumRelativeError"].map((name) =>
-  cel(whereDecimal([name], `double(self.${name}) >= 0.0`), `${name} must not be negative`),
-);
-
-const COSINE_RULE = cel(
-  whereDecimal(
-    ["minimumCosineSimilarity"],
-    "double(self.minimumCosineSimilarity) >= -1.0 && double(self.minimumCosineSimilarity) <= 1.0",
-  ),
-  "minimumCosineSimilarity is a cosine, from -1 to 1",
-);
-
-const PARITY_RULES = [
-  cel(
-    "has(self.minimumAgreement) || has(self.maximumAbsoluteError) || has(self.maximumRelativeError) || has(self.minimumCosineSimilarity)",
-    "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
-  ),
-  ...SHARE_RULES("minimumAgreement"),
-  ...ERROR_RULES,
-  COSINE_RULE,
-];
-
 const signatureSchema = Type.Object(
   {
     inputs: Type.Array(tensorSchema, { description: "All inputs of the model.", maxItems: 64 }),
@@ -187,48 +137,12 @@ const goldenSchema = Type.Object(
   {
     blob: blobSchema,
     digest: digest({ description: "sha256 of the golden set." }),
-    minimumAccuracy: Type.Optional(
-      decimal({
-        description:
-          "Share of samples whose most probable class is the label, 0 to 1. Needs an array `labels` in the set.",
-      }),
-    ),
-    topK: Type.Optional(
-      Type.Integer({
-        description: "How many of the most probable classes count for minimumTopKAccuracy. Default: 5.",
-        minimum: 2,
-        maximum: 1000,
-      }),
-    ),
-    minimumTopKAccuracy: Type.Optional(
-      decimal({
-        description: "Share of samples whose label is among the topK most probable classes, 0 to 1.",
-      }),
-    ),
-    minimumClassAccuracy: Type.Optional(
-      decimal({ description: "Smallest share of right samples of any one class, 0 to 1." }),
-    ),
-    ...differenceFields,
-    nonFinite: Type.Optional(
-      oneOf(["AsExpected", "Never"], {
-        description:
-          "NaN and infinity in outputs: right where the same is expected and infinitely wrong elsewhere (AsExpected, the default), or wrong everywhere (Never).",
-      }),
-    ),
+    ...goldenFields,
   },
   {
     description:
-      "Samples with known answers: a numpy .npz (arrays named like the inputs, and `labels`, or `output:<name>` for known outputs), or ONNX test data (test_data_set_N/input_*.pb and output_*.pb) as .tar, .tar.gz or .zip.",
-    "x-kubernetes-validations": [
-      cel(
-        "has(self.minimumAccuracy) || has(self.minimumTopKAccuracy) || has(self.minimumClassAccuracy) || has(self.maximumAbsoluteError) || has(self.maximumRelativeError) || has(self.minimumCosineSimilarity)",
-        "say what good means: minimumAccuracy, minimumTopKAccuracy or minimumClassAccuracy (labels known), maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity (outputs known)",
-      ),
-      cel("!has(self.topK) || has(self.minimumTopKAccuracy)", "topK needs minimumTopKAccuracy"),
-      ...SHARE_RULES("minimumAccuracy", "minimumTopKAccuracy", "minimumClassAccuracy"),
-      ...ERROR_RULES,
-      COSINE_RULE,
-    ],
+      "Samples with known answers: a numpy .npz (arrays named like the inputs, and `labels`, or `output:<name>` for known outputs), or ONNX test data (test_data_set_N/input_*.pb and output_*.pb) as .tar, .tar.gz or .zip. Without a bound they are samples only, which the other checks run the model with.",
+    "x-kubernetes-validations": GOLDEN_SET_RULES,
   },
 );
 
@@ -326,6 +240,9 @@ const determinismSchema = Type.Object(
     maximumAbsoluteError: Type.Optional(
       decimal({ description: "Largest difference between two runs. Default: 0, bit for bit the same." }),
     ),
+    batchSize: batchSizeField(
+      "How many samples are run at once where the first axis is free. Default: that of golden, or 64; never more than the golden set has.",
+    ),
   },
   {
     description: "The same input must give the same outputs.",
@@ -413,7 +330,15 @@ export const verificationSchema = Type.Object(
     memory: Type.Optional(memorySchema),
     reverify: Type.Optional(reverifySchema),
   },
-  { description: "What good means for this model." },
+  {
+    description: "What good means for this model.",
+    "x-kubernetes-validations": [
+      cel(
+        `!has(self.golden) || ${[...GOLDEN_BOUNDS, "outputs"].map((name) => `has(self.golden.${name})`).join(" || ")} || (has(self.golden.nonFinite) && self.golden.nonFinite == 'Never') || ${["determinism", "parity", "variantParity", "latency", "throughput", "memory"].map((name) => `has(self.${name})`).join(" || ")}`,
+        "nothing uses the golden set: say what good means, such as minimumAccuracy (labels known) or maximumAbsoluteError (outputs known), or ask for a check that runs the model",
+      ),
+    ],
+  },
 );
 
 export const modelReleaseSpecSchema = Type.Object(

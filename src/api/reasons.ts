@@ -50,6 +50,11 @@ export const REASONS = {
   AccuracyTooLow: "AccuracyTooLow",
   OutputsDiffer: "OutputsDiffer",
   GoldenUnreadable: "GoldenUnreadable",
+  GoldenMismatch: "GoldenMismatch",
+  OutputAmbiguous: "OutputAmbiguous",
+  BoundUnusable: "BoundUnusable",
+  InputNeeded: "InputNeeded",
+  LocaleMissing: "LocaleMissing",
   NonFinite: "NonFinite",
   NotDeterministic: "NotDeterministic",
   ParityTooLow: "ParityTooLow",
@@ -99,3 +104,17 @@ export const REASONS = {
 } as const;
 
 export type Reason = (typeof REASONS)[keyof typeof REASONS];
+
+/** Mistakes in what a release asks for, or in its golden set: no facts about the model. */
+const RELEASE_FAULTS: readonly string[] = [
+  REASONS.GoldenUnreadable,
+  REASONS.GoldenMismatch,
+  REASONS.OutputAmbiguous,
+  REASONS.BoundUnusable,
+  REASONS.InputNeeded,
+];
+
+/** Whether the one who wrote the release has something to correct, and nothing is said about the model. */
+export function isReleaseFault(reason: string): boolean {
+  return RELEASE_FAULTS.includes(reason);
+}

@@ -96,12 +96,15 @@ export function cel(rule: string, message: string) {
   return { rule, message };
 }
 
+/** The longest message of a condition. */
+export const LONGEST_MESSAGE = 4096;
+
 export const conditionSchema = Type.Object(
   {
     type: Type.String({ description: "What the condition is about.", maxLength: 64 }),
     status: oneOf(["True", "False", "Unknown"], { description: "Whether it holds." }),
     reason: Type.String({ description: "Why, as one word for machines.", maxLength: 64 }),
-    message: Type.String({ description: "Why, and what to do, for people.", maxLength: 4096 }),
+    message: Type.String({ description: "Why, and what to do, for people.", maxLength: LONGEST_MESSAGE }),
     observedGeneration: Type.Integer({ description: "The generation this was judged for.", minimum: 0 }),
     lastTransitionTime: timestamp({ description: "When status last changed." }),
   },

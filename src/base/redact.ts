@@ -1,3 +1,5 @@
+import { cut } from "./text.ts";
+
 const HIDDEN = "[redacted]";
 
 /**
@@ -28,5 +30,5 @@ export function redact(text: string): string {
  */
 export function redacted(text: string, limit = 512): string {
   const safe = redact(text.replace(/([a-z][a-z0-9+.-]*:\/\/[^\s?"'<>]+)\?[^\s"'<>]*/gi, "$1?…"));
-  return safe.length <= limit ? safe : `${safe.slice(0, limit - 1)}…`;
+  return cut(safe, limit);
 }

@@ -1,4 +1,5 @@
 import type { Brand } from "./brand.ts";
+import { own } from "./lookup.ts";
 import { err, ok, type Result } from "./result.ts";
 
 /** A length of time in milliseconds. */
@@ -50,7 +51,7 @@ export function parseDuration(written: string): Result<Millis, string> {
     return err(`"${written}" is not a duration; write it like 90s, 10m or 1h30m`);
   let total = 0;
   for (const [, amount = "0", unit = "ms"] of written.matchAll(/([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)/g))
-    total += Number(amount) * (UNIT[unit] ?? 0);
+    total += Number(amount) * (own(UNIT, unit) ?? 0);
   return ok(total as Millis);
 }
 

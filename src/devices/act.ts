@@ -1,16 +1,18 @@
 import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
+import { isOwner, OWN_TAG, ownerOf } from "../api/ownership.ts";
+import { own } from "../base/lookup.ts";
 import type { Fault } from "../base/result.ts";
 import { type Attempt, err, ok, type Result, unreachable } from "../base/result.ts";
 import type { DeviceHub, FleetView, Twin, TwinPatch, TwinRef } from "../hub/hub.ts";
 import type { Resources, Secrets } from "../kube/kube.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import { connectionData } from "./connection.ts";
-import type { DevicePlan, KeepAction, UndoAction } from "./decide.ts";
+import type { DevicePlan, KeepAction, Life, UndoAction } from "./decide.ts";
 import type { Departures } from "./departures.ts";
 import { isProven } from "./permitted.ts";
 import { holdsPointerOf } from "./pointer.ts";
 import type { DeviceSeen, Learned, SecretOutcome } from "./seen.ts";
-import { bareTagsPatch, deselectedPatch, isOwner, ownerOf, tagsPatch, type WantedTags } from "./tags.ts";
+import { bareTagsPatch, deselectedPatch, tagsPatch, type WantedTags } from "./tags.ts";
 
 export type ActDeps = {
   readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "setFinalizer">;
@@ -56,18 +58,18 @@ async function keepDevice(
   actions: readonly KeepAction[],
   signal: AbortSignal,
 ): Attempt<void> {
-  let generationId: string | null = null;
+  let life: Life | null = null;
   for (const action of actions) {
     switch (action.kind) {
       case "createIdentity": {
         const created = await createIdentity(deps, seen, signal);
         if (!created.ok) return created;
-        generationId = created.value;
-        learn({ created: generationId });
+        life = created.value;
+        learn({ created: life.generationId });
         break;
       }
       case "setEnabled": {
-        const set = await setEnabled(deps, seen.deviceId, action.enabled, signal);
+        const set = await setEnabled(deps, seen, action.enabled, signal);
         if (!set.ok) return set;
         break;
       }
@@ -77,8 +79,8 @@ async function keepDevice(
         break;
       }
       case "writeSecret": {
-        const life = action.generationId ?? generationId ?? "";
-        const secret = await writeSecret(deps, seen, action.name, life, signal);
+        const identity = action.identity ?? life ?? { generationId: "", etag: null };
+        const secret = await writeSecret(deps, seen, action.name, identity, signal);
         learn({ secret });
         if (secret.kind === "failed") return err(secret.fault);
         break;
@@ -90,7 +92,7 @@ async function keepDevice(
   return ok(undefined);
 }
 
-async function createIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSignal): Attempt<string> {
+async function createIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSignal): Attempt<Life> {
   const { iotEdge, enabled } = seen.device.spec;
   const created = await deps.hub.createIdentity(
     { device: seen.deviceId, iotEdge, enabled, madeFor: seen.device.uid },
@@ -99,19 +101,27 @@ async function createIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSign
   if (!created.ok) return created;
   // Not worth a line of everybody's log: the status says it, and a line for each costs a cold start 7 % of its processor time.
   deps.log.debug("created an identity", { device: seen.deviceId, iotEdge });
-  return ok(created.value.generationId);
+  return ok(created.value);
 }
 
 async function setEnabled(
   deps: ActDeps,
-  device: string,
+  seen: DeviceSeen,
   enabled: boolean,
   signal: AbortSignal,
 ): Attempt<void> {
+  const { deviceId: device } = seen;
   // The view learns of it with a later sweep only: without this look each pass until then would write again.
   const identity = await deps.hub.getIdentity(device, signal);
   if (!identity.ok) return identity;
   if (identity.value === null || identity.value.enabled === enabled) return ok(undefined);
+  const ref = { device, module: null };
+  const twin = await deps.hub.getTwin(ref, "normal", signal);
+  if (!twin.ok) return twin;
+  if (twin.value !== null && belongsToAnother(seen, twin.value.tags)) {
+    deps.fleet.note(twin.value);
+    return err(TAKEN);
+  }
   const set = await deps.hub.setEnabled(device, enabled, signal);
   if (!set.ok) return set;
   deps.log.info("changed whether an identity is enabled", { device, enabled });
@@ -127,6 +137,10 @@ async function patchTags(
   const ref = { device: seen.deviceId, module: null };
   const start = await tagsBefore(deps, seen, action.etag, signal);
   if (!start.ok) return start;
+  if (belongsToAnother(seen, start.value.tags)) {
+    await noteCurrent(deps, ref, signal);
+    return err(TAKEN);
+  }
   const patch = tagsPatch(action.wanted, start.value.tags);
   if (patch === null) return ok(undefined);
   const patched = await deps.hub.patchTwin(
@@ -141,6 +155,17 @@ async function patchTags(
   }
   if (patched.error.kind === "conflict") await noteCurrent(deps, ref, signal);
   return patched;
+}
+
+const TAKEN: Fault = { kind: "conflict", message: "the tags name another owner by now" };
+
+/** The view may be minutes old: whatever was read since decides. */
+function belongsToAnother(seen: DeviceSeen, tags: Twin["tags"]): boolean {
+  const owner = ownerOf(tags);
+  if (owner === null || isOwner(seen.device, owner, seen.clusterId)) return false;
+  // An object that gives the identity up to this one is the one that was seen, and no other.
+  const named = seen.hub.kind === "present" && seen.succeeds ? ownerOf(seen.hub.tags) : null;
+  return named?.device !== owner.device || named.namespace !== owner.namespace;
 }
 
 async function tagsBefore(
@@ -169,7 +194,7 @@ async function writeSecret(
   deps: ActDeps,
   seen: DeviceSeen,
   name: string,
-  generationId: string,
+  identity: Life,
   signal: AbortSignal,
 ): Promise<SecretOutcome> {
   const { namespace, uid, name: owner } = seen.device;
@@ -180,19 +205,24 @@ async function writeSecret(
   if (!keys.ok) return { kind: "failed", source: "hub", fault: keys.error };
   if (keys.value === null) return { kind: "keyless" };
   const data = connectionData(deps.hub.host, seen.deviceId, keys.value);
-  if (had.value !== null && sameData(had.value.data, data)) return { kind: "written", generationId };
+  const written = {
+    kind: "written",
+    generationId: identity.generationId,
+    identityEtag: identity.etag,
+  } as const;
+  if (had.value !== null && sameData(had.value.data, data)) return written;
   const applied = await deps.secrets.apply(
     { kind: "EdgeDevice", name: owner, uid },
     { namespace, name, data },
     signal,
   );
   if (!applied.ok) return { kind: "failed", source: "kube", fault: applied.error };
-  return { kind: "written", generationId };
+  return written;
 }
 
 function sameData(a: Readonly<Record<string, string>>, b: Readonly<Record<string, string>>): boolean {
   const keys = Object.keys(a);
-  return keys.length === Object.keys(b).length && keys.every((key) => a[key] === b[key]);
+  return keys.length === Object.keys(b).length && keys.every((key) => own(a, key) === own(b, key));
 }
 
 async function undoDevice(
@@ -220,6 +250,8 @@ async function undoOne(
   switch (action.kind) {
     case "removeIdentity":
       return removeIdentity(deps, seen, signal);
+    case "handOver":
+      return handOver(deps, seen, action.to, signal);
     case "withdraw":
       return withdraw(deps, seen, action.modules, signal);
     case "letGo": {
@@ -248,6 +280,15 @@ async function removeIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSign
   deps.fleet.forget(device);
   deps.log.info("removed an identity", { device });
   return removed;
+}
+
+/** Names the new owner in the tags and leaves everything else: its next pass makes the rest what it says. */
+async function handOver(deps: ActDeps, seen: DeviceSeen, to: string, signal: AbortSignal): Attempt<void> {
+  const ref = { device: seen.deviceId, module: null };
+  const handed = await patchOwn(deps, seen, ref, () => ({ tags: { [OWN_TAG]: { device: to } } }), signal);
+  if (!handed.ok) return handed;
+  deps.log.info("handed an identity to another EdgeDevice", { device: seen.deviceId, to });
+  return handed;
 }
 
 /**
@@ -296,7 +337,7 @@ function patchOwn(
     ref,
     (twin) => {
       const owner = ownerOf(twin.tags);
-      return owner === null || !isOwner(seen.device, owner) ? null : patchFor(twin);
+      return owner === null || belongsToAnother(seen, twin.tags) ? null : patchFor(twin);
     },
     signal,
   );

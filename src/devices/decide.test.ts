@@ -21,6 +21,7 @@ function present(tags: Json = {}, change: Partial<Extract<HubSeen, { kind: "pres
     generationId: "life-1",
     enabled: true,
     iotEdge: true,
+    identityEtag: null,
     etag: "1",
     tags,
     slots: {},
@@ -35,6 +36,9 @@ function seen(device: EdgeDevice, hub: HubSeen, deployments = [inferenceDeployme
     deviceId: "cam-1",
     host: "hub.test",
     salt: "edgefleet",
+    clusterId: "c1",
+    succeeds: false,
+    successor: null,
     deployments,
     hub,
     hubReachable: true,
@@ -214,11 +218,16 @@ test("a pointer is looked for in every module that the tags, the twins or the pl
   });
 });
 
-test("the bucket is the one in status, else the one in our tags, else computed; never another owner's", () => {
+test("the bucket is the one in our tags, else the one in status, else computed; never another owner's", () => {
   const computed = bucketOf("edgefleet", "cam-1");
   expect(bucketFor(seen(edgeDevice(), { kind: "absent" }))).toBe(computed);
   expect(bucketFor(seen(edgeDevice(), present(OURS)))).toBe(7);
-  expect(bucketFor(seen(edgeDevice({ status: { bucket: 9 } }), present(OURS)))).toBe(9);
+  expect(bucketFor(seen(edgeDevice({ status: { bucket: 9 } }), present(OURS)))).toBe(7);
+  expect(bucketFor(seen(edgeDevice({ status: { bucket: 9 } }), present()))).toBe(9);
+  for (const bucket of [-1, 1.5, 1_000_000, "7"])
+    expect(bucketFor(seen(edgeDevice(), present({ edgefleet: { ...OURS.edgefleet, bucket } })))).toBe(
+      computed,
+    );
   expect(bucketFor(seen(edgeDevice(), present({ edgefleet: { ...THEIRS.edgefleet, bucket: 3 } })))).toBe(
     computed,
   );

@@ -1,6 +1,8 @@
 import type { EdgeDeviceStatus } from "../api/edge-device.ts";
 import { bucketOf, type Membership, membershipsOf, orphanedTags } from "../api/membership.ts";
+import { isOwner, type Owner, ownerOf } from "../api/ownership.ts";
 import { type Lifecycle, lifecycleOf } from "../api/resource.ts";
+import { own } from "../base/lookup.ts";
 import type { Fault } from "../base/result.ts";
 import { unreachable } from "../base/result.ts";
 import { adoptionProblem, idRefusal, isProven } from "./permitted.ts";
@@ -9,9 +11,6 @@ import {
   adoptedInTags,
   bucketInTags,
   deploymentsInTags,
-  isOwner,
-  type Owner,
-  ownerOf,
   tagsPatch,
   type WantedTags,
   wantedTags,
@@ -36,11 +35,16 @@ export type KeepAction =
   | { readonly kind: "setEnabled"; readonly enabled: boolean }
   /** `etag: null`: the twin of an identity that is created in the same pass; it is read first. */
   | { readonly kind: "patchTags"; readonly etag: string | null; readonly wanted: WantedTags }
-  /** `generationId: null`: that of the identity that is created in the same pass. */
-  | { readonly kind: "writeSecret"; readonly name: string; readonly generationId: string | null };
+  /** `identity: null`: the one that is created in the same pass. */
+  | { readonly kind: "writeSecret"; readonly name: string; readonly identity: Life | null };
+
+/** One state of an identity: its keys change with the etag, everything with the generation. */
+export type Life = { readonly generationId: string; readonly etag: string | null };
 
 export type UndoAction =
   | { readonly kind: "removeIdentity" }
+  /** Another EdgeDevice of the namespace has the same deviceId: the identity, its keys, its bucket and its model are its. */
+  | { readonly kind: "handOver"; readonly to: string }
   /** Takes tags and pointers back and leaves the identity. */
   | { readonly kind: "withdraw"; readonly modules: readonly string[] }
   | { readonly kind: "letGo" };
@@ -71,6 +75,7 @@ export type DevicePlan =
  *     no finalizer, present      → status.hub.adopted → finalizer → tags → …       (adopted)
  *     present without tags, made for our uid: created by us, and then we died      (created)
  *     deleting, ours             → identity removed, or tags and pointers taken back → finalizer off
+ *     deleting, and another object of the namespace has the deviceId: tags name that one → finalizer off (renamed)
  */
 export function decideDevice(seen: DeviceSeen): DevicePlan {
   const lifecycle = lifecycleOf(seen.device);
@@ -86,13 +91,18 @@ export function decideDevice(seen: DeviceSeen): DevicePlan {
   }
 }
 
-/** Place of the device in canaries: kept for its life, whatever becomes of the salt. */
-export function bucketFor(seen: Pick<DeviceSeen, "device" | "deviceId" | "salt" | "hub">): number {
+/** Place of the device in canaries: what its tags say, kept for its life, whatever becomes of the salt or of the object. */
+export function bucketFor(seen: DeviceSeen): number {
   const { device, hub } = seen;
   const owner = hub.kind === "present" ? ownerOf(hub.tags) : null;
   const written =
-    hub.kind === "present" && owner !== null && isOwner(device, owner) ? bucketInTags(hub.tags) : null;
-  return device.status?.bucket ?? written ?? bucketOf(seen.salt, seen.deviceId);
+    hub.kind === "present" && owner !== null && isOurs(seen, owner) ? bucketInTags(hub.tags) : null;
+  return written ?? device.status?.bucket ?? bucketOf(seen.salt, seen.deviceId);
+}
+
+/** Whether the tags name this object, or one that gives the identity up to it. */
+function isOurs(seen: DeviceSeen, owner: Owner): boolean {
+  return isOwner(seen.device, owner, seen.clusterId) || seen.succeeds;
 }
 
 function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
@@ -103,9 +113,11 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
   if (refused !== null) return blocked({ kind: "notPermitted", message: refused });
   if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
 
-  const held = hub.kind === "absent" ? {} : deploymentsInTags(hub.tags);
+  const pointed = hub.kind === "present" ? (own(hub.slots, "")?.pointer?.deployment ?? null) : null;
+  const held = hub.kind === "present" ? deploymentsInTags(hub.tags) : {};
   const orphaned = orphanedTags(device, held, seen.deployments);
-  const facts = (adopted: boolean) => ({ bucket: bucketFor(seen), adopted, orphaned });
+  const { clusterId } = seen;
+  const facts = (adopted: boolean) => ({ clusterId, bucket: bucketFor(seen), adopted, pointed, orphaned });
   const finalizer = lifecycle === "adopt";
   if (hub.kind === "absent") {
     const wanted = wantedTags(device, facts(false), memberships, {});
@@ -123,7 +135,7 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
   }
 
   const owner = ownerOf(hub.tags);
-  if (owner !== null && !isOwner(device, owner)) return blocked({ kind: "ownedByAnother", owner });
+  if (owner !== null && !isOurs(seen, owner)) return blocked({ kind: "ownedByAnother", owner });
   const foreign = adoptionProblem(seen, hub);
   if (owner === null && foreign !== null) return blocked({ kind: "notPermitted", message: foreign });
   if (hub.iotEdge !== device.spec.iotEdge) return blocked({ kind: "edgeMismatch", iotEdge: hub.iotEdge });
@@ -143,7 +155,7 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
       ...(tagsPatch(wanted, hub.tags) === null
         ? []
         : [{ kind: "patchTags", etag: hub.etag, wanted } as const]),
-      ...secretActions(seen, record.generationId),
+      ...secretActions(seen, { generationId: record.generationId, etag: hub.identityEtag }),
     ],
   };
 }
@@ -162,6 +174,8 @@ function undo(seen: DeviceSeen, lifecycle: Lifecycle): DevicePlan {
   if (!isProven(seen, hub)) return { kind: "undo", actions: [{ kind: "letGo" }] };
   const refused = idRefusal(seen);
   if (refused !== null) return blocked({ kind: "notPermitted", message: refused });
+  if (ownerOf(hub.tags) !== null && seen.successor !== null)
+    return { kind: "undo", actions: [{ kind: "handOver", to: seen.successor }, { kind: "letGo" }] };
   const policy = device.spec.deletionPolicy ?? (recordOf(seen, hub).adopted ? "Retain" : "Delete");
   if (policy === "Delete" && seen.mustWait) return blocked({ kind: "deletionsPaused" });
   if (policy === "Delete") return { kind: "undo", actions: [{ kind: "removeIdentity" }, { kind: "letGo" }] };
@@ -186,17 +200,19 @@ function recordOf(seen: DeviceSeen, hub: IdentitySeen): HubRecord {
   return { ...base, adopted: hub.madeFor !== device.uid };
 }
 
-function secretActions(seen: DeviceSeen, generationId: string | null): readonly KeepAction[] {
+/** The keys are read when the Secret is due: for a new object, a new life of the identity, and a change of the identity. */
+function secretActions(seen: DeviceSeen, identity: Life | null): readonly KeepAction[] {
   const { spec, status, generation } = seen.device;
   if (spec.connectionSecret === undefined) return [];
   const { name } = spec.connectionSecret;
   const had = status?.connectionSecret;
   const written =
     had?.name === name &&
-    generationId !== null &&
-    had.generationId === generationId &&
+    identity !== null &&
+    had.generationId === identity.generationId &&
+    (identity.etag === null || had.identityEtag === identity.etag) &&
     status?.observedGeneration === generation;
-  return written ? [] : [{ kind: "writeSecret", name, generationId }];
+  return written ? [] : [{ kind: "writeSecret", name, identity }];
 }
 
 /** Modules whose twins may hold a pointer of ours. Without IoT Edge the pointer is in the device's own twin. */

@@ -1,6 +1,7 @@
 import type { InferenceReport } from "../api/device-contract.ts";
 import type { EdgeDeviceStatus } from "../api/edge-device.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
+import { own } from "../base/lookup.ts";
 import { redacted } from "../base/redact.ts";
 import type { Placement } from "./placement.ts";
 import type { Slot } from "./seen.ts";
@@ -19,7 +20,7 @@ export function slotFor(
   iotEdge: boolean,
   module: string,
 ): Slot | undefined {
-  return slots[iotEdge ? module : ""];
+  return own(slots, iotEdge ? module : "");
 }
 
 /** What the device says it runs; `null` where it says nothing. `namespace` is cut off the names of releases. */

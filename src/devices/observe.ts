@@ -1,6 +1,7 @@
 import type { EdgeDevice, EdgeDeviceStatus } from "../api/edge-device.ts";
 import { deviceIdOf, type EdgeDeviceSpec } from "../api/edge-device.ts";
 import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "../api/inference-deployment.ts";
+import { isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import { lifecycleOf, type ObjectKey } from "../api/resource.ts";
 import type { GrantOf } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
@@ -11,10 +12,9 @@ import type { Resources } from "../kube/kube.ts";
 import type { Departures } from "./departures.ts";
 import { idRefusal } from "./permitted.ts";
 import type { DeviceSeen, HubSeen, IdentitySeen } from "./seen.ts";
-import { isOwner, ownerOf } from "./tags.ts";
 
 export type ObserveDeps = {
-  readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "get">;
+  readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "get" | "list">;
   readonly deployments: Pick<Resources<InferenceDeploymentSpec, InferenceDeploymentStatus>, "list">;
   readonly hub: Pick<DeviceHub, "host" | "getIdentity" | "getTwin">;
   readonly fleet: Pick<FleetView, "get" | "health" | "note">;
@@ -23,6 +23,7 @@ export type ObserveDeps = {
   readonly salt: string;
   readonly grants: GrantOf;
   readonly departures: Pick<Departures, "mustWait">;
+  readonly clusterId: string;
 };
 
 /** `null`: the object is gone, or leaving without anything of ours on the hub. A fault of the hub is a part of the picture. */
@@ -45,6 +46,9 @@ export function observeDevice(deps: ObserveDeps) {
       deviceId,
       host: deps.hub.host,
       salt: deps.salt,
+      clusterId: deps.clusterId,
+      succeeds: hub.kind === "present" && givesUp(deps, device, hub.tags),
+      successor: device.deleting ? successorOf(deps, device) : null,
       deployments: deps.deployments.list(device.namespace),
       hub,
       hubReachable: deps.fleet.health().reachable,
@@ -52,6 +56,28 @@ export function observeDevice(deps: ObserveDeps) {
       mustWait: device.deleting && deps.departures.mustWait(device, now),
     });
   };
+}
+
+/** Whether the tags name another object, which leaves the identity to this one. */
+function givesUp(deps: ObserveDeps, device: EdgeDevice, tags: IdentitySeen["tags"]): boolean {
+  const owner = ownerOf(tags);
+  if (owner === null || isOwner(device, owner, deps.clusterId)) return false;
+  return succeeds(device, owner, deps.clusterId, deps.devices.get);
+}
+
+/** The first by name, so that every look names the same. */
+function successorOf(deps: ObserveDeps, device: EdgeDevice): string | null {
+  const id = deviceIdOf(device);
+  const others = deps.devices
+    .list(device.namespace)
+    .filter(
+      (other) =>
+        other.key !== device.key &&
+        !other.deleting &&
+        deviceIdOf(other) === id &&
+        other.spec.iotEdge === device.spec.iotEdge,
+    );
+  return others.map(({ name }) => name).sort()[0] ?? null;
 }
 
 /** A device that the fleet view knows as somebody's is not asked for again; the hub answers only for the others. */
@@ -62,16 +88,16 @@ async function lookAtHub(
   signal: AbortSignal,
 ): Promise<Result<HubSeen, Fault>> {
   const row = deps.fleet.get(deviceId);
-  const known = row === undefined ? null : knownFromView(deps.hub.host, device, deviceId, row);
+  const known = row === undefined ? null : knownFromView(deps, device, deviceId, row);
   if (known !== null) return ok(known);
 
   const identity = await deps.hub.getIdentity(deviceId, signal);
   if (!identity.ok) return identity;
   if (identity.value === null) return ok({ kind: "absent" });
-  const { generationId, enabled, iotEdge, madeFor } = identity.value;
+  const { generationId, enabled, iotEdge, madeFor, etag: identityEtag } = identity.value;
   const slots = row?.slots ?? {};
-  if (row !== undefined && ownerOf(row.tags) !== null)
-    return ok({ kind: "present", generationId, enabled, iotEdge, etag: row.etag, tags: row.tags, slots });
+  const seen = { kind: "present", generationId, enabled, iotEdge, madeFor, identityEtag, slots } as const;
+  if (row !== undefined && ownerOf(row.tags) !== null) return ok({ ...seen, etag: row.etag, tags: row.tags });
 
   const twin = await deps.hub.getTwin({ device: deviceId, module: null }, "normal", signal);
   if (!twin.ok) return twin;
@@ -79,25 +105,26 @@ async function lookAtHub(
   const { etag, tags } = twin.value;
   // Tagged, and unknown to the view: its sweep is yet to come, or the answer to our patch was lost. Now it knows.
   if (ownerOf(tags) !== null) deps.fleet.note(twin.value);
-  return ok({ kind: "present", generationId, enabled, iotEdge, madeFor, etag, tags, slots });
+  return ok({ ...seen, etag, tags });
 }
 
 /** `null`: the view does not say enough. */
 function knownFromView(
-  host: string,
+  deps: ObserveDeps,
   device: EdgeDevice,
   deviceId: string,
   row: FleetDevice,
 ): ({ readonly kind: "present" } & IdentitySeen) | null {
   const owner = ownerOf(row.tags);
   if (owner === null) return null;
-  const { enabled, iotEdge, etag, tags, slots } = row;
-  const seen = { kind: "present", enabled, iotEdge, etag, tags, slots } as const;
-  if (!isOwner(device, owner)) return { ...seen, generationId: null };
+  const { enabled, iotEdge, identityEtag, etag, tags, slots } = row;
+  const seen = { kind: "present", enabled, iotEdge, identityEtag, etag, tags, slots } as const;
+  if (!isOwner(device, owner, deps.clusterId))
+    return givesUp(deps, device, tags) && !device.deleting ? null : { ...seen, generationId: null };
   // Nothing of the identity itself is needed to take leave of it.
   if (device.deleting) return { ...seen, generationId: device.status?.hub?.generationId ?? null };
   const had = device.status?.hub;
-  const registered = had?.host === host && had.deviceId === deviceId && had.generationId !== "";
+  const registered = had?.host === deps.hub.host && had.deviceId === deviceId && had.generationId !== "";
   // What the hub cannot change is refused on the identity's own word only, never on that of a query.
   if (!registered || iotEdge !== device.spec.iotEdge) return null;
   return { ...seen, generationId: had.generationId };

@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { deviceSpec } from "../../test/builders/fleet.ts";
 import { Crash, createCalls } from "../../test/fakes/calls.ts";
@@ -45,7 +46,7 @@ function createWorld(limit = 20) {
   const start = () =>
     reconcileDevice({
       ...{ devices, deployments, secrets, announcer, clock, grants, log: createFakeLog() },
-      ...{ hub: registry.hub, fleet: registry.fleet, salt: "edgefleet" },
+      ...{ hub: registry.hub, fleet: registry.fleet, salt: "edgefleet", clusterId: "c1" },
       departures: createDepartures(devices, grants, limit),
     });
   let reconcile = start();
@@ -214,6 +215,66 @@ test("a grant that is taken away leaves everything as it is, and deletion waits 
   await world.settle("team-a", "team-a-1");
   expect(world.registry.identity("team-a-1")).toBeUndefined();
   expect(world.devices.get(key)).toBeUndefined();
+});
+
+test("whatever a tenant applies and deletes, nothing of another tenant or of nobody changes", async () => {
+  const pool = ["team-a-1", "team-a-2", "stray-1", "team-b-1", "team-b-2", "team-ab-1"];
+  const step = fc.record({
+    kind: fc.constantFrom("apply", "delete", "sweep"),
+    name: fc.constantFrom("one", "two", "team-a-1"),
+    id: fc.constantFrom(...pool),
+    enabled: fc.boolean(),
+    iotEdge: fc.boolean(),
+    finalizer: fc.boolean(),
+    policy: fc.constantFrom("Delete" as const, "Retain" as const, undefined),
+  });
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { minLength: 1, maxLength: 8 }),
+      fc.boolean(),
+      async (steps, isMarked) => {
+        const world = createWorld();
+        world.granted.set("team-b", grantOf({ [DEVICES_ANNOTATION]: "team-b-*" }));
+        const theirs = { edgefleet: { managed: true, namespace: "team-a", device: "one" } };
+        world.registry.enroll("team-a-1", { tags: theirs });
+        for (const id of ["team-a-2", "stray-1", "team-ab-1"]) world.registry.enroll(id);
+        // In the tenant's range, and not its own: of nobody, or of another namespace.
+        world.registry.enroll("team-b-2", { tags: isMarked ? theirs : {} });
+        const protectedOnes = () =>
+          pool
+            .filter((id) => id !== "team-b-1")
+            .map((id) => {
+              const identity = world.registry.identity(id);
+              return [
+                id,
+                identity?.enabled,
+                identity?.etag,
+                world.registry.twin({ device: id, module: null }),
+              ];
+            });
+        const before = JSON.stringify(protectedOnes());
+        for (const { kind, name, id, enabled, iotEdge, finalizer, policy } of steps) {
+          const key = objectKey("team-b", name);
+          const had = world.devices.get(key);
+          if (kind === "apply" && had === undefined) {
+            const spec = deviceSpec({ deviceId: id, enabled, iotEdge, ...SECRET });
+            world.devices.create({
+              ...{ namespace: "team-b", name, finalizers: finalizer ? [FINALIZER] : [] },
+              spec: policy === undefined ? spec : { ...spec, deletionPolicy: policy },
+            });
+          }
+          if (kind === "delete" && had !== undefined) world.devices.remove(key);
+          if (kind === "sweep") world.registry.sweep();
+          await world.settle("team-b", name);
+          expect(JSON.stringify(protectedOnes())).toBe(before);
+          const loot = await world.secrets.get("team-b", "keys", signal);
+          const holder = loot.ok ? loot.value?.data["deviceId"] : undefined;
+          expect([undefined, "team-b-1"]).toContain(holder);
+        }
+      },
+    ),
+    { numRuns: 200 },
+  );
 });
 
 describe("the brake", () => {

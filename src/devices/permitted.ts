@@ -1,6 +1,6 @@
+import { isOwner, ownerOf } from "../api/ownership.ts";
 import { adoptionRefusal, deviceRefusal, mayAdopt, mayUseDevice } from "../api/tenancy.ts";
 import type { DeviceSeen, IdentitySeen } from "./seen.ts";
-import { isOwner, ownerOf } from "./tags.ts";
 
 /** Why the namespace may not use the device id; `null`: it may. Nothing on the hub has to be looked at for it. */
 export function idRefusal({ device, deviceId, grant }: Pick<DeviceSeen, "device" | "deviceId" | "grant">) {
@@ -20,11 +20,11 @@ export function adoptionProblem(seen: DeviceSeen, hub: IdentitySeen): string | n
  * is none: whoever writes a manifest writes finalizers.
  */
 export function isProven(
-  { device, deviceId, host }: Pick<DeviceSeen, "device" | "deviceId" | "host">,
+  { device, deviceId, host, clusterId }: Pick<DeviceSeen, "device" | "deviceId" | "host" | "clusterId">,
   { tags, madeFor, generationId }: Pick<IdentitySeen, "tags" | "madeFor" | "generationId">,
 ): boolean {
   const owner = ownerOf(tags);
-  if (owner !== null) return isOwner(device, owner);
+  if (owner !== null) return isOwner(device, owner, clusterId);
   if (madeFor === device.uid) return true;
   const had = device.status?.hub;
   return (

@@ -4,8 +4,13 @@ import { membershipsOf } from "../api/membership.ts";
 import { placementsOf } from "./placement.ts";
 
 const device = edgeDevice();
-const place = (deployments: Parameters<typeof membershipsOf>[1], bucket: number, held = {}) =>
-  placementsOf(device, bucket, membershipsOf(device, deployments), held);
+const pointer = { deployment: "plant-a.resnet50", release: "plant-a.resnet50-1.9.0", digest: "sha256:old" };
+const place = (
+  deployments: Parameters<typeof membershipsOf>[1],
+  bucket: number,
+  held = {},
+  pointed: typeof pointer | null = null,
+) => placementsOf(device, bucket, membershipsOf(device, deployments), held, () => pointed);
 
 test("a device below the threshold is meant for the candidate, one above it for stable", () => {
   const rolling = inferenceDeployment({ status: rollingStatus(50_000) });
@@ -41,4 +46,17 @@ test("a module that two deployments want stays with the one in the tags, or with
   ];
   expect(place(both, 1, { inference: "plant-a.resnet50" })).toMatchObject([{ deployment: "resnet50" }]);
   expect(place(both, 1)).toEqual([]);
+});
+
+test("a module that two deployments want keeps the release that it is desired on, whatever completes beside it", () => {
+  const both = [
+    inferenceDeployment({ status: rollingStatus(1_000_000) }),
+    inferenceDeployment({ name: "mobilenet" }),
+  ];
+  const held = { inference: "plant-a.resnet50" };
+  const kept = { track: "Stable", release: "resnet50-1.9.0", digests: ["sha256:old"] };
+  expect(place(both, 1, held, pointer)).toMatchObject([kept]);
+  const nothing = { release: null, digests: [] };
+  expect(place(both, 1, held)).toMatchObject([nothing]);
+  expect(place(both, 1, held, { ...pointer, deployment: "plant-a.mobilenet" })).toMatchObject([nothing]);
 });

@@ -56,6 +56,7 @@ function createWorld(calls: Calls = createCalls()) {
     salt: "edgefleet",
     grants: (namespace) => granted.get(namespace) ?? OPEN_GRANT,
     departures: createDepartures({ list: devices.list, onChange: devices.onChange }, () => OPEN_GRANT, 20),
+    clusterId: "c1",
   });
 
   /** Passes until nothing is called any more, as the queue would do it: a crash is a restart. */
@@ -363,6 +364,230 @@ test("the second EdgeDevice of one identity is told whose it is, and leaves it a
   await world.settle(second.key);
   expect(world.devices.get(second.key)).toBeUndefined();
   expect(world.registry.picture()).toEqual(picture);
+});
+
+const CONTRARY = { deviceId: "cam-1", deviceClass: "orin", enabled: false };
+
+test.each([
+  ["another object of the namespace", { namespace: "plant-a", device: "cam-0", cluster: "c1" }],
+  ["another namespace", { namespace: "plant-b", device: "cam-1", cluster: "c1" }],
+  ["another cluster", { namespace: "plant-a", device: "cam-1", cluster: "c2" }],
+])("whatever an object says, an identity of %s is not written to", async (_, owner) => {
+  const world = createWorld();
+  const tags = { edgefleet: { managed: true, ...owner, bucket: 7, iotEdge: true } };
+  world.registry.enroll("cam-1", { tags });
+  world.devices.create({ name: "cam-0", spec: deviceSpec({ deviceId: "cam-1" }), finalizers: [FINALIZER] });
+  const device = createDevice(world, { ...CONTRARY, connectionSecret: { name: "keys" } });
+  world.registry.sweep();
+  const picture = world.registry.picture();
+  await world.settle();
+  expect(world.summary()["Stalled"]).toBe("True OwnedByAnother");
+  expect(world.status().bucket).toBeUndefined();
+  expect(world.secrets.read("plant-a", "keys")?.data).toBeUndefined();
+  world.devices.remove(device.key);
+  await world.settle();
+  expect(world.registry.picture()).toEqual(picture);
+});
+
+test("an identity of another cluster says which, and how one cluster replaces another", async () => {
+  const world = createWorld();
+  const edgefleet = { managed: true, cluster: "c2", namespace: "plant-a", device: "cam-1" };
+  world.registry.enroll("cam-1", { tags: { edgefleet } });
+  createDevice(world);
+  await world.settle();
+  expect(world.condition("Ready")?.message).toMatch(/of cluster c2 .*this cluster is c1.*--cluster-id c2/);
+});
+
+test("tags without a cluster are ours, and are given one by the next write and not before", async () => {
+  const world = createWorld();
+  const device = createDevice(world);
+  await world.settle();
+  world.registry.write(DEVICE, { tags: { edgefleet: { cluster: null } } });
+  world.registry.sweep();
+  await world.settle();
+  const own = () => world.registry.twin(DEVICE)?.tags["edgefleet"];
+  expect(own()).not.toHaveProperty("cluster");
+  world.devices.edit(device.key, { spec: deviceSpec({ site: "plant-b" }) });
+  await world.settle();
+  expect(own()).toMatchObject({ site: "plant-b", cluster: "c1" });
+});
+
+test.each(["the identity's status", "the tags"])(
+  "an identity that was given to another since the view saw it keeps %s",
+  async (what) => {
+    const world = createWorld();
+    const device = createDevice(world);
+    await world.settle();
+    world.registry.sweep();
+    world.registry.write(DEVICE, { tags: { edgefleet: { namespace: "plant-b", device: "theirs" } } });
+    const picture = world.registry.picture();
+    const change = what === "the tags" ? { site: "other" } : { enabled: false };
+    world.devices.edit(device.key, { spec: deviceSpec(change) });
+    await world.settle();
+    expect(world.registry.picture()).toEqual(picture);
+    expect(world.summary()["Stalled"]).toBe("True OwnedByAnother");
+  },
+);
+
+test("tags that another wrote between our creation and our tags stay", async () => {
+  const calls = createCalls();
+  const theirs = { edgefleet: { managed: true, namespace: "plant-b", device: "theirs" } };
+  let written = false;
+  const world: ReturnType<typeof createWorld> = createWorld({
+    ...calls,
+    run: (name, effect) => {
+      if (name === "hub.getTwin" && !written) {
+        written = true;
+        world.registry.write(DEVICE, { tags: theirs });
+      }
+      return calls.run(name, effect);
+    },
+  });
+  createDevice(world);
+  await world.settle();
+  expect(world.registry.twin(DEVICE)?.tags).toEqual(theirs);
+  expect(world.summary()["Stalled"]).toBe("True OwnedByAnother");
+});
+
+test.each([undefined, "Delete"] as const)(
+  "a renamed object keeps identity, keys, bucket and model (deletionPolicy of the old one: %s)",
+  async (deletionPolicy) => {
+    const world = createWorld();
+    createDeployment(world);
+    createDevice(world, deletionPolicy === undefined ? {} : { deletionPolicy });
+    await world.settle();
+    world.registry.write(DEVICE, { tags: { edgefleet: { bucket: 77 } } });
+    world.registry.write(MODULE, { desired: { model: POINTER } });
+    world.registry.sweep();
+    const life = world.registry.identity("cam-1");
+    const keys = world.registry.secrets();
+    const renamed = createDevice(world, { deviceId: "cam-1" }, "cam-0042");
+    await world.settle(renamed.key);
+    world.devices.remove(CAM);
+    await world.settle();
+    expect(world.devices.get(CAM)).toBeUndefined();
+    await world.settle(renamed.key);
+    expect(world.registry.identity("cam-1")).toEqual(life);
+    expect(world.registry.secrets()).toEqual(keys);
+    expect(world.registry.twin(DEVICE)?.tags["edgefleet"]).toMatchObject({
+      device: "cam-0042",
+      bucket: 77,
+      adopted: false,
+      deployments: { inference: "plant-a.resnet50" },
+    });
+    expect(world.registry.twin(MODULE)?.desired).toEqual({ model: POINTER });
+    expect(world.status(renamed.key)).toMatchObject({ bucket: 77, hub: { adopted: false } });
+    expect(world.summary(renamed.key)).toMatchObject({ Registered: "True Registered" });
+    // It is the new one's now, to the end.
+    world.devices.remove(renamed.key);
+    await world.settle(renamed.key);
+    expect(world.registry.identity("cam-1")).toBeUndefined();
+  },
+);
+
+test("an object whose predecessor is gone without a word takes the identity over, in its own namespace only", async () => {
+  for (const [namespace, expected] of [
+    ["plant-a", "copy"],
+    ["plant-b", "cam-1"],
+  ] as const) {
+    const world = createWorld();
+    const first = createDevice(world);
+    await world.settle();
+    const second = world.devices.create({ namespace, name: "copy", spec: deviceSpec({ deviceId: "cam-1" }) });
+    await world.settle(second.key);
+    expect(world.summary(second.key)["Stalled"]).toBe("True OwnedByAnother");
+    // A person takes the finalizer off.
+    world.devices.remove(first.key);
+    await world.devices.setFinalizer(world.devices.get(first.key)!, "remove", signal);
+    world.registry.sweep();
+    await world.settle(second.key);
+    expect(world.registry.twin(DEVICE)?.tags).toMatchObject({ edgefleet: { device: expected } });
+  }
+});
+
+test("an object that wants another kind of identity under the same id does not keep the old one alive", async () => {
+  const world = createWorld();
+  createDevice(world);
+  await world.settle();
+  const second = createDevice(world, { deviceId: "cam-1", iotEdge: false }, "copy");
+  await world.settle(second.key);
+  world.devices.remove(CAM);
+  await world.settle();
+  await world.settle(second.key);
+  expect(world.registry.identity("cam-1")).toMatchObject({ iotEdge: false });
+});
+
+test("keys that were regenerated at the hub reach the Secret with the next sweep, and cost nothing otherwise", async () => {
+  const calls = createCalls();
+  const world = createWorld(calls);
+  createDevice(world, { connectionSecret: { name: "keys" } });
+  await world.settle();
+  world.registry.sweep();
+  await world.settle();
+  const before = world.secrets.read("plant-a", "keys")?.data;
+  world.registry.sweep();
+  calls.clear();
+  await world.pass();
+  expect(calls.made()).toEqual([]);
+  world.registry.regenerateKeys("cam-1");
+  world.registry.sweep();
+  await world.settle();
+  const after = world.secrets.read("plant-a", "keys")?.data;
+  expect(after?.["primaryKey"]).toBe(world.registry.secrets()[0]);
+  expect(after).not.toEqual(before);
+  expect(world.condition("ConnectionSecret")).toMatchObject({ status: "True", reason: "SecretWritten" });
+});
+
+test("a device without IoT Edge that two deployments want, whatever their modules, stays with the one it has", async () => {
+  const world = createWorld();
+  createDeployment(world);
+  createDevice(world, { iotEdge: false });
+  await world.settle();
+  const other = { ...deploymentSpec(), module: { name: "audio" } };
+  world.deployments.create({ name: "mobilenet", spec: other, status: rollingStatus(0) });
+  await world.settle();
+  expect(world.registry.twin(DEVICE)?.tags["edgefleet"]).toMatchObject({
+    deployments: { inference: "plant-a.resnet50" },
+  });
+  expect(world.registry.twin(DEVICE)?.tags["edgefleet"]).not.toHaveProperty("deployments.audio");
+  expect(world.condition("Conflict")).toMatchObject({ status: "True", reason: "SelectedTwice" });
+  expect(world.condition("Conflict")?.message).toBe(
+    "mobilenet and resnet50 both want the one model that a device without IoT Edge can run: what runs there stays; change one of the selectors",
+  );
+});
+
+test("where an older version let two deployments into one slot, the one that the device obeys stays", async () => {
+  const world = createWorld();
+  createDeployment(world);
+  createDevice(world, { iotEdge: false });
+  await world.settle();
+  const other = { ...deploymentSpec(), module: { name: "audio" } };
+  world.deployments.create({ name: "mobilenet", spec: other, status: rollingStatus(0) });
+  world.registry.write(DEVICE, {
+    tags: { edgefleet: { deployments: { audio: "plant-a.mobilenet", inference: "plant-a.resnet50" } } },
+    desired: { model: { ...POINTER, deployment: "plant-a.resnet50" } },
+  });
+  world.registry.sweep();
+  await world.settle();
+  expect(world.registry.twin(DEVICE)?.tags["edgefleet"]).toMatchObject({
+    deployments: { inference: "plant-a.resnet50" },
+  });
+  expect(world.registry.twin(DEVICE)?.tags["edgefleet"]).not.toHaveProperty("deployments.audio");
+});
+
+test("a device that is disabled is not on its way to anything: it says that it cannot be updated", async () => {
+  const world = createWorld();
+  createDeployment(world, "resnet50", 1_000_000);
+  createDevice(world, { enabled: false });
+  await world.settle();
+  world.report();
+  await world.settle();
+  expect(world.summary()).toEqual({
+    Registered: "True Registered",
+    Online: "False Disabled",
+    ModelInSync: "Unknown Disabled",
+    Ready: "False Disabled",
+  });
 });
 
 test("once the first is gone the second takes the identity over", async () => {

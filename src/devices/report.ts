@@ -5,11 +5,13 @@ import {
   keepWords,
   stampConditions,
 } from "../api/condition.ts";
-import type { EdgeDeviceStatus } from "../api/edge-device.ts";
+import type { EdgeDevice, EdgeDeviceStatus } from "../api/edge-device.ts";
 import type { Membership } from "../api/membership.ts";
+import { isForeign, type Owner } from "../api/ownership.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { FINALIZER, type Note } from "../api/resource.ts";
 import { ALLOW_DELETIONS_ANNOTATION } from "../api/tenancy.ts";
+import { own } from "../base/lookup.ts";
 import { redacted } from "../base/redact.ts";
 import { type Fault, type Result, unreachable } from "../base/result.ts";
 import { millisOf } from "../base/time.ts";
@@ -67,9 +69,11 @@ function staying(
   const trouble = troubleOf(seen, plan, acted, learned);
   const registered = registration(seen, record, trouble, learned);
   const bucket = bucketFor(seen);
+  const owned = plan.kind === "keep" || plan.obstacle.kind !== "ownedByAnother";
   const base = {
     observedGeneration: device.generation,
-    bucket,
+    // The place of a device that belongs to another object is that one's to say.
+    ...(owned ? { bucket } : bucketBefore(device.status)),
     ...(record === null ? {} : { hub: record }),
     ...(secret === null ? {} : { connectionSecret: secret }),
   };
@@ -88,7 +92,13 @@ function staying(
   const readable = hub.kind !== "unreadable";
   const slots = hub.kind === "present" ? hub.slots : {};
   const held = hub.kind === "present" ? deploymentsInTags(hub.tags) : {};
-  const placements = placementsOf(device, bucket, plan.memberships, held);
+  const placements = placementsOf(
+    device,
+    bucket,
+    plan.memberships,
+    held,
+    (module) => slotFor(slots, spec.iotEdge, module)?.pointer ?? null,
+  );
   const placed = placements[0] ?? null;
   const { model, placement } = readable
     ? {
@@ -104,9 +114,9 @@ function staying(
     hubReachable: seen.hubReachable && readable,
     now: seen.now,
   });
-  const inSync = readable ? worstSync(placements, slots, spec.iotEdge, namespace) : UNREADABLE;
+  const inSync = readable ? syncFact(device, placements, slots) : UNREADABLE;
   const connection = secretFact(seen, learned, secret, trouble);
-  const conflict = conflictFact(plan.memberships);
+  const conflict = conflictFact(plan.memberships, spec.iotEdge);
   const ready = summary([
     registered,
     ...(trouble === null ? [] : [trouble.fact]),
@@ -134,6 +144,10 @@ function staying(
     },
     notes: [...recreated(seen, learned), ...notesOf(before, conditions)],
   };
+}
+
+function bucketBefore(status: EdgeDeviceStatus | null): Pick<EdgeDeviceStatus, "bucket"> {
+  return status?.bucket === undefined ? {} : { bucket: status.bucket };
 }
 
 /** Somebody removed the identity behind our back: the new one has other keys, and the device does not know them. */
@@ -223,24 +237,27 @@ function troubleOf(
   return acted.ok || acted.error.kind === "conflict" ? null : faultTrouble(acted.error);
 }
 
-function obstacleTrouble({ device: { namespace: own }, grant }: DeviceSeen, obstacle: Obstacle): Trouble {
+/** What other tenants call their objects is theirs. */
+function ownedText({ device, grant, clusterId }: DeviceSeen, owner: Owner): string {
+  const named = `EdgeDevice ${redacted(owner.namespace, 253)}/${redacted(owner.device, 253)}`;
+  if (isForeign(owner, clusterId)) {
+    const whose = grant.isOpen ? named : "an EdgeDevice";
+    const other = redacted(owner.cluster ?? "", 128);
+    return `the identity belongs to ${whose} of cluster ${other} and is left alone (this cluster is ${clusterId}); delete one of the two. If this cluster replaces that one, start its operator with --cluster-id ${other}`;
+  }
+  const whose =
+    grant.isOpen || owner.namespace === device.namespace ? named : "an EdgeDevice of another namespace";
+  return `the identity belongs to ${whose} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`;
+}
+
+function obstacleTrouble(seen: DeviceSeen, obstacle: Obstacle): Trouble {
   switch (obstacle.kind) {
     case "fault":
       return faultTrouble(obstacle.fault);
     case "ownedByAnother": {
-      const { namespace, device } = obstacle.owner;
-      // What other tenants call their objects is theirs.
-      const whose =
-        grant.isOpen || namespace === own
-          ? `EdgeDevice ${redacted(namespace, 253)}/${redacted(device, 253)}`
-          : "an EdgeDevice of another namespace";
       return {
         fault: null,
-        fact: {
-          status: "False",
-          reason: REASONS.OwnedByAnother,
-          message: `the identity belongs to ${whose} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`,
-        },
+        fact: { status: "False", reason: REASONS.OwnedByAnother, message: ownedText(seen, obstacle.owner) },
       };
     }
     case "edgeMismatch":
@@ -351,11 +368,14 @@ function secretAfter(
   const { spec, status } = seen.device;
   if (spec.connectionSecret === undefined) return null;
   const { name } = spec.connectionSecret;
-  if (learned.secret !== null)
-    return learned.secret.kind === "written" ? { name, generationId: learned.secret.generationId } : null;
+  if (learned.secret !== null) {
+    if (learned.secret.kind !== "written") return null;
+    const { generationId, identityEtag } = learned.secret;
+    return { name, generationId, ...(identityEtag === null ? {} : { identityEtag }) };
+  }
   const had = status?.connectionSecret;
   if (had?.name !== name || had.generationId !== record?.generationId) return null;
-  // Not looked at for the new generation yet: it stays due.
+  // Not looked at for the new generation, or the changed identity, yet: it stays due.
   const due = plan.kind === "keep" && plan.actions.some(({ kind }) => kind === "writeSecret");
   return due ? null : had;
 }
@@ -416,8 +436,8 @@ function reportOf(slots: Readonly<Record<string, Slot>>, iotEdge: boolean, place
   if (placed !== null) return slotFor(slots, iotEdge, placed.module)?.report ?? null;
   const reporting = Object.keys(slots)
     .sort()
-    .find((module) => slots[module]?.report?.active !== undefined);
-  return reporting === undefined ? null : (slots[reporting]?.report ?? null);
+    .find((module) => own(slots, module)?.report?.active !== undefined);
+  return reporting === undefined ? null : (own(slots, reporting)?.report ?? null);
 }
 
 /** What cannot be seen at the moment is not forgotten. */
@@ -428,6 +448,21 @@ function keptFrom(status: EdgeDeviceStatus | null) {
 function placementStatus(placement: Placement): NonNullable<EdgeDeviceStatus["placement"]> {
   const { deployment, module, release, track } = placement;
   return { deployment, module, ...(release === null ? {} : { release }), track };
+}
+
+/** A device that the hub shuts out cannot say what it runs: that is no update under way, however long it lasts. */
+function syncFact(
+  { spec, namespace }: EdgeDevice,
+  placements: readonly Placement[],
+  slots: Readonly<Record<string, Slot>>,
+): Fact {
+  const worst = worstSync(placements, slots, spec.iotEdge, namespace);
+  if (spec.enabled || worst.status === "True") return worst;
+  return {
+    status: "Unknown",
+    reason: REASONS.Disabled,
+    message: `spec.enabled is false, so the device cannot be updated; when it last reported: ${worst.message}`,
+  };
 }
 
 function worstSync(
@@ -452,13 +487,20 @@ function worstSync(
   );
 }
 
-function conflictFact(memberships: readonly Membership[]): Fact | null {
+function conflictFact(memberships: readonly Membership[], iotEdge: boolean): Fact | null {
   const conflicts = memberships.flatMap((membership) => (membership.kind === "conflict" ? [membership] : []));
   if (conflicts.length === 0) return null;
-  const each = conflicts.map(
-    ({ module, deployments }) =>
-      `${deployments.map(({ name }) => name).join(" and ")} both want module ${module}`,
-  );
+  const named = (deployments: readonly { readonly name: string }[]) =>
+    deployments.map(({ name }) => name).join(" and ");
+  const each = iotEdge
+    ? conflicts.map(({ module, deployments }) => `${named(deployments)} both want module ${module}`)
+    : // Each of them names all who contend.
+      conflicts
+        .slice(0, 1)
+        .map(
+          ({ deployments }) =>
+            `${named(deployments)} both want the one model that a device without IoT Edge can run`,
+        );
   return {
     status: "True",
     reason: REASONS.SelectedTwice,

@@ -20,6 +20,8 @@ export type IdentitySeen = {
   readonly iotEdge: boolean;
   /** The uid of the object that the identity was created for; left out: not asked. */
   readonly madeFor?: string | null;
+  /** Of the identity: it changes with its keys. `null`: not known. */
+  readonly identityEtag: string | null;
   /** Of the device's twin. */
   readonly etag: string;
   readonly tags: Json;
@@ -40,6 +42,12 @@ export type DeviceSeen = {
   /** Host name of the hub. */
   readonly host: string;
   readonly salt: string;
+  /** Id of this cluster: two may share a hub. */
+  readonly clusterId: string;
+  /** Whether the object that the tags name gives the identity up to this one. */
+  readonly succeeds: boolean;
+  /** The EdgeDevice of the same namespace that takes the identity over when this one is deleted; `null`: there is none. */
+  readonly successor: string | null;
   /** Those of the device's namespace. */
   readonly deployments: readonly InferenceDeployment[];
   readonly hub: HubSeen;
@@ -53,7 +61,7 @@ export type DeviceSeen = {
 
 /** How the connection Secret fared in this pass. */
 export type SecretOutcome =
-  | { readonly kind: "written"; readonly generationId: string }
+  | { readonly kind: "written"; readonly generationId: string; readonly identityEtag: string | null }
   /** Somebody else's Secret has that name. */
   | { readonly kind: "foreign" }
   /** The identity has no symmetric keys. */

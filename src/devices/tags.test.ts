@@ -3,19 +3,18 @@ import { expect, test } from "vitest";
 import { edgeDevice, inferenceDeployment } from "../../test/builders/fleet.ts";
 import { mergePatch } from "../../test/fakes/fake-registry.ts";
 import { membershipsOf } from "../api/membership.ts";
+import { isOwner, ownerOf } from "../api/ownership.ts";
 import type { Json } from "./seen.ts";
 import {
   bareTagsPatch,
   deploymentsInTags,
   deselectedPatch,
-  isOwner,
-  ownerOf,
   tagsPatch,
   type WantedTags,
   wantedTags,
 } from "./tags.ts";
 
-const FACTS = { bucket: 42, adopted: false, orphaned: {} };
+const FACTS = { clusterId: "c1", bucket: 42, adopted: false, pointed: null, orphaned: {} };
 const device = edgeDevice({ spec: { ...edgeDevice().spec, tags: { line: "7", zone: "b" } } });
 const resnet = inferenceDeployment();
 const wanted = (current: Json = {}, deployments = [resnet], about = device) =>
@@ -27,6 +26,7 @@ test("a new twin gets all of our tags at once, and those that the spec asks for"
     zone: "b",
     edgefleet: {
       managed: true,
+      cluster: "c1",
       namespace: "plant-a",
       device: "cam-1",
       class: "jetson-nano",
@@ -89,8 +89,8 @@ test("a tag edgefleet of another shape is replaced", () => {
 test("tags of another EdgeDevice are told from ours", () => {
   const tags = mergePatch({}, tagsPatch(wanted(), {}) ?? {});
   const owner = ownerOf(tags);
-  expect(owner !== null && isOwner(device, owner)).toBe(true);
-  expect(owner !== null && isOwner(edgeDevice({ name: "cam-2" }), owner)).toBe(false);
+  expect(owner !== null && isOwner(device, owner, "c1")).toBe(true);
+  expect(owner !== null && isOwner(edgeDevice({ name: "cam-2" }), owner, "c1")).toBe(false);
   expect(ownerOf({})).toBeNull();
   expect(ownerOf({ edgefleet: { managed: false, namespace: "plant-a", device: "cam-1" } })).toBeNull();
 });
@@ -119,6 +119,7 @@ const anyWanted: fc.Arbitrary<WantedTags> = fc
   .map(({ deployments, further, ...own }) => ({
     own: {
       managed: true,
+      cluster: "c1",
       namespace: "n",
       device: "d",
       class: "c",
@@ -155,4 +156,17 @@ test("property: tags that are not ours survive going from one wish to another", 
       expect(mergePatch(two, bareTagsPatch(two) ?? {})).toEqual({ theirs: "x" });
     }),
   );
+});
+
+test("without IoT Edge a device stays with the deployment that it has, under the name of that one's module, until the next can serve it", () => {
+  const plain = edgeDevice({ spec: { ...edgeDevice().spec, iotEdge: false } });
+  const before = mergePatch({}, tagsPatch(wanted({}, [resnet], plain), {}) ?? {});
+  const { spec } = resnet;
+  const next = inferenceDeployment({ name: "next", spec: { ...spec, module: { name: "audio" } } });
+  const stable = { release: "resnet50-2.0.0", digests: [] };
+  const serving = { ...next, status: { phase: "Completed" as const, stable } };
+  expect(wanted(before, [next], plain).deployments).toEqual({ inference: "plant-a.resnet50" });
+  expect(wanted(before, [serving], plain).deployments).toEqual({ audio: "plant-a.next" });
+  const renamed = inferenceDeployment({ spec: { ...spec, module: { name: "audio" } } });
+  expect(wanted(before, [renamed], plain).deployments).toEqual({ audio: "plant-a.resnet50" });
 });

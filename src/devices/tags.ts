@@ -1,10 +1,9 @@
 import type { FleetTags } from "../api/device-contract.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
-import { type Membership, taggedFor } from "../api/membership.ts";
+import { BUCKETS, type Membership, qualifiedName, taggedFor } from "../api/membership.ts";
+import { OWN_TAG as OWN } from "../api/ownership.ts";
+import { own } from "../base/lookup.ts";
 import type { Json } from "./seen.ts";
-
-/** The root tag that is the operator's own. */
-export const OWN = "edgefleet";
 
 /** `tags` of a device's twin as they ought to be. */
 export type WantedTags = {
@@ -14,19 +13,6 @@ export type WantedTags = {
   readonly further: Readonly<Record<string, string>>;
 };
 
-export type Owner = { readonly namespace: string; readonly device: string };
-
-/** The EdgeDevice that the tags name; `null` where nobody manages the twin. */
-export function ownerOf(tags: Json): Owner | null {
-  const own = record(tags[OWN]);
-  if (own["managed"] !== true) return null;
-  return { namespace: text(own["namespace"]), device: text(own["device"]) };
-}
-
-export function isOwner(device: Pick<EdgeDevice, "namespace" | "name">, owner: Owner): boolean {
-  return owner.namespace === device.namespace && owner.device === device.name;
-}
-
 /** What the tags say about who made the identity; `null` where they say nothing. */
 export function adoptedInTags(tags: Json): boolean | null {
   const adopted = record(tags[OWN])["adopted"];
@@ -35,7 +21,9 @@ export function adoptedInTags(tags: Json): boolean | null {
 
 export function bucketInTags(tags: Json): number | null {
   const bucket = record(tags[OWN])["bucket"];
-  return typeof bucket === "number" ? bucket : null;
+  return typeof bucket === "number" && Number.isInteger(bucket) && bucket >= 0 && bucket < BUCKETS
+    ? bucket
+    : null;
 }
 
 /** Module → `<namespace>.<name>` of the deployment it is given to. */
@@ -50,8 +38,11 @@ export function deploymentsInTags(tags: Json): Readonly<Record<string, string>> 
 export function wantedTags(
   device: EdgeDevice,
   facts: {
+    readonly clusterId: string;
     readonly bucket: number;
     readonly adopted: boolean;
+    /** The deployment that the device twin's own pointer names. */
+    readonly pointed: string | null;
     /** Tags that name a deployment that does not exist. */
     readonly orphaned: Readonly<Record<string, string>>;
   },
@@ -59,10 +50,11 @@ export function wantedTags(
   current: Json,
 ): WantedTags {
   const further = Object.entries(device.spec.tags ?? {}).filter(([key]) => key !== OWN);
-  const held = deploymentsInTags(current);
+  const tagged = deploymentsInTags(current);
   return {
     own: {
       managed: true,
+      cluster: facts.clusterId,
       namespace: device.namespace,
       device: device.name,
       class: device.spec.deviceClass,
@@ -78,34 +70,66 @@ export function wantedTags(
     deployments: {
       ...(device.spec.iotEdge || memberships.length === 0 ? facts.orphaned : {}),
       ...Object.fromEntries(
-        memberships.flatMap((membership) => {
-          const name = taggedFor(membership, held[membership.module]);
-          return name === undefined ? [] : [[membership.module, name]];
-        }),
+        device.spec.iotEdge
+          ? memberships.flatMap((one) => tagsFor(one, own(tagged, one.module)))
+          : onlyTag(facts.pointed, memberships, tagged),
       ),
     },
     further: Object.fromEntries(further),
   };
 }
 
+type Tag = readonly [module: string, deployment: string];
+
+function tagsFor(membership: Membership, held: string | undefined): readonly Tag[] {
+  const name = taggedFor(membership, held);
+  return name === undefined ? [] : [[membership.module, name]];
+}
+
+/**
+ * Without IoT Edge a device has one place, whatever the modules are called: it keeps the tag that it has under the module
+ * where that stands. Where several stand there, it is the one that the device obeys.
+ */
+function onlyTag(
+  pointed: string | null,
+  memberships: readonly Membership[],
+  tagged: Readonly<Record<string, string>>,
+): readonly Tag[] {
+  const [first] = memberships;
+  if (first === undefined) return [];
+  const wanted = new Set(memberships.map(({ module }) => module));
+  const tags = Object.entries(tagged).sort(([a], [b]) => (a < b ? -1 : 1));
+  const held =
+    tags.find(([, name]) => name === pointed) ?? tags.find(([module]) => wanted.has(module)) ?? tags[0];
+  const stays = held !== undefined && taggedFor(first, held[1]) === held[1] && !isOwnName(first, held[1]);
+  return stays ? [held] : tagsFor(first, held?.[1]);
+}
+
+/** Whether it is the name of the one that is to have the device: its tag follows the name of its module. */
+function isOwnName(membership: Membership, name: string): boolean {
+  return membership.kind === "member" && qualifiedName(membership.deployment) === name;
+}
+
 /**
  * The smallest merge patch that makes `current` say what is wanted; `null` where it does already. Tags that are not
- * ours stay as they are.
+ * ours stay as they are. A name of the cluster that is missing is added to a patch that is due, and is none of its own:
+ * a new version does not write to every device at once.
  */
 export function tagsPatch(wanted: WantedTags, current: Json): Json | null {
-  const own = ownPatch(wanted, current[OWN]);
+  const ours = ownPatch(wanted, own(current, OWN));
   const further = furtherPatch(wanted, current);
-  if (own === null && Object.keys(further).length === 0) return null;
-  return { ...further, ...(own === null ? {} : { [OWN]: own }) };
+  if (ours === null && Object.keys(further).length === 0) return null;
+  return { ...further, ...(ours === null ? {} : { [OWN]: ours }) };
 }
 
 function ownPatch(wanted: WantedTags, current: unknown): Json | null {
   if (!isRecord(current)) return { ...wanted.own, deployments: wanted.deployments };
   const fields = Object.fromEntries(
-    Object.entries(wanted.own).filter(([key, value]) => current[key] !== value),
+    Object.entries(wanted.own).filter(([key, value]) => own(current, key) !== value),
   );
   const deployments = mapPatch(wanted.deployments, current["deployments"]);
-  if (Object.keys(fields).length === 0 && deployments === null) return null;
+  const due = Object.keys(fields).filter((key) => key !== "cluster" || own(current, key) !== undefined);
+  if (due.length === 0 && deployments === null) return null;
   return { ...fields, ...(deployments === null ? {} : { deployments }) };
 }
 
@@ -114,7 +138,7 @@ function mapPatch(wanted: Readonly<Record<string, string>>, current: unknown): J
   const had = record(current);
   const patch = Object.fromEntries([
     ...Object.keys(had).flatMap((key) => (Object.hasOwn(wanted, key) ? [] : [[key, null]])),
-    ...Object.entries(wanted).filter(([key, value]) => had[key] !== value),
+    ...Object.entries(wanted).filter(([key, value]) => own(had, key) !== value),
   ]);
   return Object.keys(patch).length === 0 ? null : patch;
 }
@@ -125,7 +149,7 @@ function furtherPatch(wanted: WantedTags, current: Json): Json {
   );
   return Object.fromEntries([
     ...gone.map((key) => [key, null]),
-    ...Object.entries(wanted.further).filter(([key, value]) => current[key] !== value),
+    ...Object.entries(wanted.further).filter(([key, value]) => own(current, key) !== value),
   ]);
 }
 

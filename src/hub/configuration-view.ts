@@ -32,7 +32,7 @@ export type RunningConfigurationView = {
 
 export function createConfigurationView(options: ConfigurationViewOptions): RunningConfigurationView {
   const { hub, clock, log, meter, random, isOurs, interval = seconds(60) } = options;
-  const listeners: (() => void)[] = [];
+  const listeners: ((changed: readonly Configuration[] | null) => void)[] = [];
   const tried = Promise.withResolvers<void>();
   let known: ReadonlyMap<string, Configuration> | null = null;
   // Writes that ended while a listing was under way: the listing may or may not have them.
@@ -46,7 +46,8 @@ export function createConfigurationView(options: ConfigurationViewOptions): Runn
     const ours = [...next.values()].filter(isOurs).length;
     meter.gauge("edgefleet_hub_configurations", ours, { owner: "ours" });
     meter.gauge("edgefleet_hub_configurations", next.size - ours, { owner: "others" });
-    if (had === null || !sameConfigurations(had, next)) for (const listener of listeners) listener();
+    const changed = had === null ? null : changesBetween(had, next);
+    if (changed === null || changed.length > 0) for (const listener of listeners) listener(changed);
   }
 
   function remember(id: string, configuration: Configuration | null): void {
@@ -167,16 +168,16 @@ function withWrite(
   return next;
 }
 
-function sameConfigurations(
-  a: ReadonlyMap<string, Configuration>,
-  b: ReadonlyMap<string, Configuration>,
-): boolean {
-  if (a.size !== b.size) return false;
-  for (const [id, one] of a) {
-    const other = b.get(id);
-    if (other === undefined || !sameConfiguration(one, other)) return false;
-  }
-  return true;
+function changesBetween(
+  had: ReadonlyMap<string, Configuration>,
+  next: ReadonlyMap<string, Configuration>,
+): readonly Configuration[] {
+  const removed = [...had.values()].filter(({ id }) => !next.has(id));
+  const others = [...next.values()].filter((one) => {
+    const before = had.get(one.id);
+    return before === undefined || !sameConfiguration(before, one);
+  });
+  return [...removed, ...others];
 }
 
 /** Content cannot change under one id; a new etag alone is nothing that anybody acts on. */

@@ -1,5 +1,7 @@
+import { own } from "../base/lookup.ts";
 import { redact } from "../base/redact.ts";
 import type { Fault } from "../base/result.ts";
+import { cut } from "../base/text.ts";
 import {
   elapsed,
   type Instant,
@@ -123,7 +125,7 @@ export function wordsOf({ headers, body }: Pick<ErrorAnswer, "headers" | "body">
   const inner = message === null ? null : parsed(message);
   const number = inner?.["errorCode"] ?? outer?.["errorCode"];
   if (number !== undefined) {
-    const name = header ?? NAME_OF_NUMBER[String(number)] ?? String(number);
+    const name = header ?? own(NAME_OF_NUMBER, String(number)) ?? String(number);
     return { code: name, text: cleanWords(textIn(inner ?? outer, "message") ?? "") };
   }
   const written = /^\s*ErrorCode:([A-Za-z0-9_.]+)\s*;?([\s\S]*)$/.exec(message ?? "");
@@ -145,7 +147,7 @@ export function cleanWords(text: string): string {
     .replace(/[;,.]?\s*Tracking ?ID\s*:?\s*[0-9A-Za-z:/.-]+( [0-9]+:[0-9:.]+Z?)?/gi, "")
     .replace(/\s+/g, " ")
     .trim();
-  return line.length <= MAX_WORDS ? line : `${line.slice(0, MAX_WORDS)}…`;
+  return cut(line, MAX_WORDS);
 }
 
 function parsed(text: string): Readonly<Record<string, unknown>> | null {
@@ -159,7 +161,7 @@ function parsed(text: string): Readonly<Record<string, unknown>> | null {
 }
 
 function textIn(object: Readonly<Record<string, unknown>> | null, key: string): string | null {
-  const value = object?.[key];
+  const value = own(object, key);
   return typeof value === "string" ? value : null;
 }
 

@@ -1,5 +1,6 @@
 import type { InferenceReport } from "../api/device-contract.ts";
 import { canonicalJson } from "../base/digest.ts";
+import { own } from "../base/lookup.ts";
 import {
   elapsed,
   type Instant,
@@ -23,6 +24,8 @@ const OVERTAKEN_BY = seconds(30);
 export type FleetMap = {
   readonly get: (device: string) => FleetDevice | undefined;
   readonly list: () => Iterable<FleetDevice>;
+  /** Those whose tags or pointers name this deployment. */
+  readonly namedBy: (deployment: string) => Iterable<FleetDevice>;
   readonly size: () => number;
   readonly beginSweep: () => void;
   readonly applyDevice: (row: DeviceRow, now: Instant) => void;
@@ -44,16 +47,40 @@ type News = {
   readonly outranked: Millis;
 };
 
-/** `changed` is called once for each change of a device that a controller could care about. */
-export function createFleetMap(changed: (device: string) => void): FleetMap {
+/**
+ * `changed` is called once for each change of a device that a controller could care about, with the deployments that the
+ * device named before or names now.
+ */
+export function createFleetMap(changed: (device: string, deployments: readonly string[]) => void): FleetMap {
   const entries = new Map<string, Entry>();
+  /** The devices that name a deployment, by its name: what has changed concerns few, and nobody looks at all devices. */
+  const named = new Map<string, Set<string>>();
   const intern = createIntern();
   let sweep = 0;
 
   function put(entry: Entry, next: FleetDevice): void {
     const had = entry.device;
     entry.device = next;
-    if (!sameForControllers(had, next)) changed(next.device);
+    if (!sameForControllers(had, next)) changed(next.device, reindex(had, next));
+  }
+
+  /** @returns the deployments that were named, or are. */
+  function reindex(had: FleetDevice | null, next: FleetDevice | null): readonly string[] {
+    const before = had === null ? NO_NAMES : namesIn(had);
+    const after = next === null ? NO_NAMES : namesIn(next);
+    const device = next?.device ?? had?.device ?? "";
+    for (const name of before) {
+      if (after.includes(name)) continue;
+      const devices = named.get(name);
+      devices?.delete(device);
+      if (devices?.size === 0) named.delete(name);
+    }
+    for (const name of after) {
+      const devices = named.get(name);
+      if (devices === undefined) named.set(name, new Set([device]));
+      else devices.add(device);
+    }
+    return before.length === 0 ? after : [...new Set([...before, ...after])];
   }
 
   function applyTwin(name: string, row: Omit<DeviceRow, "device">, news: News, now: Instant): void {
@@ -66,8 +93,9 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
         slots: { "": mergedSlot(undefined, null, news, now) },
       };
       const mark = markOf(news, sweep, now);
-      entries.set(name, { device: shapeOf(device), mark, slots: new Map() });
-      changed(name);
+      const shaped = shapeOf(device);
+      entries.set(name, { device: shaped, mark, slots: new Map() });
+      changed(name, reindex(null, shaped));
       return;
     }
     const had = entry.device;
@@ -77,10 +105,19 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     const slot = mergedSlot(had.slots[""], entry.mark, news, now);
     const { etag, version } = older ? had : row;
     touch(entry.mark, news, older, sweep, now);
-    const { enabled, iotEdge } = row;
+    const { enabled, iotEdge, identityEtag } = row;
     put(
       entry,
-      shapeOf({ ...tags, device: name, etag, version, enabled, iotEdge, slots: { ...had.slots, "": slot } }),
+      shapeOf({
+        ...tags,
+        device: name,
+        etag,
+        version,
+        enabled,
+        iotEdge,
+        identityEtag,
+        slots: { ...had.slots, "": slot },
+      }),
     );
   }
 
@@ -88,7 +125,7 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     const entry = entries.get(name);
     if (entry === undefined) return; // not one of ours, or its device row is still to come
     const mark = entry.slots.get(module);
-    const had = entry.device.slots[module];
+    const had = own(entry.device.slots, module);
     const slot = mergedSlot(had, mark ?? null, news, now);
     if (mark === undefined) entry.slots.set(module, markOf(news, sweep, now));
     else touch(mark, news, isOlder(mark, had?.etag, news, now), sweep, now);
@@ -103,7 +140,10 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
   }
 
   function forget(device: string): void {
-    if (entries.delete(device)) changed(device);
+    const entry = entries.get(device);
+    if (entry === undefined) return;
+    entries.delete(device);
+    changed(device, reindex(entry.device, null));
   }
 
   function isLeftOver(mark: Mark, now: Instant): boolean {
@@ -114,6 +154,12 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
     get: (device) => entries.get(device)?.device,
     list: function* list() {
       for (const entry of entries.values()) yield entry.device;
+    },
+    namedBy: function* namedBy(deployment) {
+      for (const device of named.get(deployment) ?? []) {
+        const entry = entries.get(device);
+        if (entry !== undefined) yield entry.device;
+      }
     },
     size: () => entries.size,
     beginSweep: () => {
@@ -149,13 +195,14 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
       const news: News = { version: twin.version, slot, noted: true, outranked: OVERTAKEN_BY };
       if (twin.module !== null) return applySlot(twin.device, intern(twin.module), news, now);
       const had = entries.get(twin.device)?.device;
-      // A twin does not say these two; our tags say the one, and the next sweep both.
+      // A twin does not say these; our tags say the one, and the next sweep all.
       const iotEdge = had?.iotEdge ?? fleetTagsOf(twin.tags)?.iotEdge ?? true;
       const row = {
         etag: twin.etag,
         version: twin.version,
         enabled: had?.enabled ?? true,
         iotEdge,
+        identityEtag: had?.identityEtag ?? null,
         tags: twin.tags,
         slot,
       };
@@ -169,10 +216,23 @@ export function createFleetMap(changed: (device: string) => void): FleetMap {
   };
 }
 
+const NO_NAMES: readonly string[] = Object.freeze([]);
+
+/** The deployments that its tags and pointers name. */
+function namesIn(device: FleetDevice): readonly string[] {
+  const names: string[] = [];
+  const add = (name: string | undefined) => {
+    if (name !== undefined && !names.includes(name)) names.push(name);
+  };
+  if (device.fleetTags !== null) Object.values(device.fleetTags.deployments).forEach(add);
+  for (const slot of Object.values(device.slots)) add(slot.pointer?.deployment);
+  return names;
+}
+
 /** All devices with their fields in one order: a hundred thousand objects share one hidden class. */
 function shapeOf(device: FleetDevice): FleetDevice {
-  const { device: name, etag, version, enabled, iotEdge, tags, fleetTags, slots } = device;
-  return { device: name, etag, version, enabled, iotEdge, tags, fleetTags, slots };
+  const { device: name, etag, version, enabled, iotEdge, identityEtag, tags, fleetTags, slots } = device;
+  return { device: name, etag, version, enabled, iotEdge, identityEtag, tags, fleetTags, slots };
 }
 
 function tagsOf(tags: Json, intern: Intern): Pick<FleetDevice, "tags" | "fleetTags"> {
@@ -238,10 +298,11 @@ function isOlderReport(report: InferenceReport | null, than: InferenceReport | n
 
 function sameForControllers(a: FleetDevice, b: FleetDevice): boolean {
   if (a.enabled !== b.enabled || a.iotEdge !== b.iotEdge) return false;
+  if (a.identityEtag !== b.identityEtag) return false;
   if (a.tags !== b.tags && canonicalJson(a.tags) !== canonicalJson(b.tags)) return false;
   const modules = Object.keys(a.slots);
   if (modules.length !== Object.keys(b.slots).length) return false;
-  return modules.every((module) => sameSlot(a.slots[module], b.slots[module]));
+  return modules.every((module) => sameSlot(own(a.slots, module), own(b.slots, module)));
 }
 
 function sameSlot(a: FleetSlot | undefined, b: FleetSlot | undefined): boolean {

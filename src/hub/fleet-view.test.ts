@@ -23,6 +23,7 @@ type WorldTwin = {
   reported: Json;
   enabled: boolean;
   iotEdge: boolean;
+  identityEtag?: string;
 };
 
 /** A hub of twins whose queries answer from `index`: the twins themselves, or an older copy of them. */
@@ -58,6 +59,7 @@ function createWorld(pageSize = 2) {
         version: twin.version,
         enabled: twin.enabled,
         iotEdge: twin.iotEdge,
+        identityEtag: twin.identityEtag ?? null,
         tags: structuredClone(twin.tags),
         slot: structuredClone(slot(twin)),
       }));
@@ -157,7 +159,11 @@ async function watching(world: ReturnType<typeof createWorld>, options: { readon
     interval: seconds(60),
   });
   const changes: string[] = [];
-  fleet.view.onChange((device) => changes.push(device));
+  const named: string[] = [];
+  fleet.view.onChange((device, deployments) => {
+    changes.push(device);
+    for (const name of deployments) named.push(`${device}: ${name}`);
+  });
   const stop = new AbortController();
   stops.push(stop);
   const running = fleet.run(stop.signal);
@@ -165,9 +171,10 @@ async function watching(world: ReturnType<typeof createWorld>, options: { readon
     await clock.settle();
     await fleet.synced(signal);
     changes.length = 0;
+    named.length = 0;
     world.calls.length = 0;
   }
-  return { ...fleet, clock, log, changes, stop, running };
+  return { ...fleet, clock, log, changes, named, stop, running };
 }
 
 const BEAT = Date.UTC(2026, 0, 1);
@@ -228,6 +235,7 @@ describe("sweeps", () => {
       version: 1,
       enabled: true,
       iotEdge: true,
+      identityEtag: null,
       tags: TAGS,
       fleetTags: TAGS.edgefleet,
       slots: {
@@ -256,6 +264,45 @@ describe("sweeps", () => {
     expect(changes).toEqual(["cam-2"]);
     expect(view.get("cam-2")?.tags).toMatchObject({ line: "7" });
     expect(world.calls).toEqual(["queryDevices null", "queryModules null"]);
+  });
+
+  test("tell of an identity that changed, such as by new keys, and keep its etag when the twin is noted", async () => {
+    const world = createWorld();
+    world.add("cam-0", { tags: TAGS, identityEtag: "i1" });
+    const { view, clock, changes } = await watching(world);
+    changes.splice(0);
+    world.add("cam-0", { tags: TAGS, identityEtag: "i2" });
+    await clock.advance(minutes(2));
+    expect(changes).toEqual(["cam-0"]);
+    view.note(world.read("cam-0"));
+    expect(view.get("cam-0")?.identityEtag).toBe("i2");
+  });
+
+  test("tell which deployments a device names, or named before, and find the devices by them", async () => {
+    const world = createWorld();
+    const tagged = (deployments: Json) => ({ edgefleet: { ...TAGS.edgefleet, deployments } });
+    world.add("cam-1", { tags: tagged({ inference: "plant-a.a" }) });
+    world.add("cam-2", { tags: tagged({ inference: "plant-a.a", audio: "plant-a.b" }) });
+    world.add("cam-2/inference", { desired: { model: { ...POINTER, deployment: "plant-a.c" } } });
+    const { clock, named, view } = await watching(world);
+    const by = (name: string) => [...view.namedBy(name)].map(({ device }) => device);
+    expect(["plant-a.a", "plant-a.b", "plant-a.c", "plant-a.d"].map(by)).toEqual([
+      ["cam-1", "cam-2"],
+      ["cam-2"],
+      ["cam-2"],
+      [],
+    ]);
+    world.write("cam-2", { tags: tagged({ inference: "plant-a.d" }) });
+    await clock.advance(seconds(61));
+    expect(named.toSorted()).toEqual(["a", "b", "c", "d"].map((name) => `cam-2: plant-a.${name}`));
+    expect(["plant-a.a", "plant-a.b", "plant-a.c", "plant-a.d"].map(by)).toEqual([
+      ["cam-1"],
+      [],
+      ["cam-2"],
+      ["cam-2"],
+    ]);
+    view.forget("cam-2");
+    expect(["plant-a.c", "plant-a.d"].map(by)).toEqual([[], []]);
   });
 
   test("tell of all devices together after the first one", async () => {
@@ -549,6 +596,18 @@ describe("changes", () => {
       slots: { "": { report: read.reported["inference"] ?? null } },
     });
   });
+});
+
+test("the view says how long a sweep takes, with the pause before it", async () => {
+  const world = createWorld();
+  world.add("cam-1", { tags: TAGS });
+  const { view, clock } = await watching(world);
+  expect(view.sweepTime()).toBe(seconds(60));
+  world.breakDown({ kind: "throttled", retryAfter: seconds(30), message: "429" });
+  await clock.advance(seconds(61));
+  world.mend();
+  await clock.advance(seconds(60));
+  expect(view.sweepTime()).toBe(seconds(90));
 });
 
 describe("when a report was heard", () => {

@@ -49,16 +49,16 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
   const monitor = createHubHealth({ clock, log, meter });
   const hub = watchHealth(options.hub, monitor);
   const started = clock.now();
-  const listeners: ((device: string) => void)[] = [];
+  const listeners: ((device: string, deployments: readonly string[]) => void)[] = [];
   const healthListeners: (() => void)[] = [];
   const firstSweep = createLatch();
   const ready = createLatch();
-  const held = new Set<string>();
+  const held = new Map<string, readonly string[]>();
 
   // Until the first sweep is whole its devices are told of together: nobody should judge a half of the fleet.
-  const map = createFleetMap((device) => {
-    if (firstSweep.isOpen()) for (const listener of listeners) listener(device);
-    else held.add(device);
+  const map = createFleetMap((device, deployments) => {
+    if (firstSweep.isOpen()) for (const listener of listeners) listener(device, deployments);
+    else held.set(device, [...new Set([...(held.get(device) ?? []), ...deployments])]);
   });
   monitor.onChange(() => {
     if (!monitor.state().reachable) ready.open();
@@ -68,7 +68,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
   function endFirstSweep(): void {
     if (firstSweep.isOpen()) return;
     firstSweep.open();
-    for (const device of held) for (const listener of listeners) listener(device);
+    for (const [device, deployments] of held) for (const listener of listeners) listener(device, deployments);
     held.clear();
     ready.open();
     for (const listener of healthListeners) listener();
@@ -92,11 +92,14 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
     return ok(undefined);
   }
 
+  let sweepTime: Millis = interval;
+
   async function sweepForever(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const began = clock.now();
       const whole = await sweepOnce(signal);
       if (!whole) return;
+      sweepTime = millis(interval + elapsed(began, clock.now()));
       meter.count("edgefleet_fleet_sweeps_total", { result: "ok" });
       meter.observe("edgefleet_fleet_sweep_duration_seconds", elapsed(began, clock.now()) / 1000);
       log.debug("swept the fleet", { devices: map.size(), milliseconds: elapsed(began, clock.now()) });
@@ -202,6 +205,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
   const view: FleetView = {
     get: map.get,
     list: map.list,
+    namedBy: map.namedBy,
     health: () => {
       const state = monitor.state();
       if (firstSweep.isOpen() || !state.reachable) return state;
@@ -213,6 +217,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
         message: "the fleet has not been read from the hub yet",
       };
     },
+    sweepTime: () => sweepTime,
     onChange: (listener) => {
       listeners.push(listener);
     },

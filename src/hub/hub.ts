@@ -1,6 +1,6 @@
 import type { FleetTags, InferenceReport } from "../api/device-contract.ts";
 import type { Attempt, Fault } from "../base/result.ts";
-import type { Instant } from "../base/time.ts";
+import type { Instant, Millis } from "../base/time.ts";
 
 // The port of the hub: types only. hub/azure-hub.ts speaks to Azure IoT Hub (or the simulator); test/fakes/ has the fake.
 
@@ -68,6 +68,8 @@ export type DeviceRow = {
   readonly version: number;
   readonly enabled: boolean;
   readonly iotEdge: boolean;
+  /** Etag of the identity: it changes with its keys and its status. `null`: the row does not say. */
+  readonly identityEtag: string | null;
   readonly tags: Json;
   /** Of the device twin itself: what counts where `iotEdge` is false. */
   readonly slot: SlotRow;
@@ -153,6 +155,8 @@ export type FleetDevice = {
   readonly version: number;
   readonly enabled: boolean;
   readonly iotEdge: boolean;
+  /** Etag of the identity as the last sweep saw it; `null`: not seen yet. */
+  readonly identityEtag: string | null;
   readonly tags: Json;
   /** `tags.edgefleet`, where it is whole; `null` otherwise. */
   readonly fleetTags: FleetTags | null;
@@ -187,9 +191,16 @@ export type HubHealth = {
 export type FleetView = {
   readonly get: (device: string) => FleetDevice | undefined;
   readonly list: () => Iterable<FleetDevice>;
+  /** Those whose tags or pointers name this deployment (`namespace.name`), without a look at the others. */
+  readonly namedBy: (deployment: string) => Iterable<FleetDevice>;
   readonly health: () => HubHealth;
-  /** Called for devices whose tags, pointer, running model or update changed; not for heartbeats and windows. */
-  readonly onChange: (listener: (device: string) => void) => void;
+  /** How long the last whole sweep took, with the pause before it: what is known from queries is up to so old. */
+  readonly sweepTime: () => Millis;
+  /**
+   * Called for devices whose tags, pointer, running model or update changed; not for heartbeats and windows.
+   * `deployments` are those that its tags and pointers named before, or name now.
+   */
+  readonly onChange: (listener: (device: string, deployments: readonly string[]) => void) => void;
   /** Called when the hub becomes reachable or unreachable. */
   readonly onHealth: (listener: () => void) => void;
   /** Writes through what a call has just returned. */
@@ -203,7 +214,8 @@ export type FleetView = {
 export type ConfigurationView = {
   /** `null` until the first listing. */
   readonly list: () => readonly Configuration[] | null;
-  readonly onChange: (listener: () => void) => void;
+  /** Called with what was added, changed or removed; with `null` after the first listing. */
+  readonly onChange: (listener: (changed: readonly Configuration[] | null) => void) => void;
   readonly create: (
     configuration: NewConfiguration,
     lane: Lane,

@@ -166,3 +166,16 @@ test("interning forgets rather than grow without end", () => {
   for (let n = 1; n < 25_000; n += 1) intern(made(n));
   expect(intern(made(24_999))).toBe("made-up-24999");
 });
+
+test("half a character that a device reports is replaced as the API server would, and a whole one is not cut in two", () => {
+  const message = `${"x".repeat(511)}😀`;
+  const said = {
+    release: "r\ud83d",
+    digest: "d",
+    state: "Failed",
+    error: { code: "\ude00", message },
+    at: "x",
+  };
+  const update = reportOf({ update: said, heartbeatAt: "x" })?.update;
+  expect(update).toMatchObject({ release: "r\ufffd", error: { code: "\ufffd", message: "x".repeat(511) } });
+});

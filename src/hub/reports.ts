@@ -1,5 +1,6 @@
 import { CONTRACT, type FleetTags, type InferenceReport, UPDATE_STATES } from "../api/device-contract.ts";
 import { BUCKETS } from "../api/membership.ts";
+import { clip } from "../base/text.ts";
 import type { Json, PointerRow } from "./hub.ts";
 
 // Reads what stands in twins. Devices can write anything at all into theirs, so nothing here throws and nothing is
@@ -41,10 +42,12 @@ export function fleetTagsOf(tags: Json, intern: Intern = plain): FleetTags | nul
   if (typeof namespace !== "string" || typeof device !== "string") return null;
   if (typeof deviceClass !== "string" || typeof site !== "string") return null;
   if (typeof bucket !== "number" || !Number.isInteger(bucket) || bucket < 0 || bucket >= BUCKETS) return null;
+  const { cluster } = ours;
   const deployments = stringsOf(ours["deployments"] ?? {}, intern);
   if (deployments === null) return null;
   return {
     managed,
+    ...(typeof cluster === "string" ? { cluster: intern(cluster) } : {}),
     namespace: intern(namespace),
     device,
     class: intern(deviceClass),
@@ -175,7 +178,7 @@ function stringsOf(object: unknown, intern: Intern): Readonly<Record<string, str
 }
 
 function textOf(value: unknown, longest: number): string | null {
-  return typeof value === "string" ? value.slice(0, longest) : null;
+  return typeof value === "string" ? clip(value, longest) : null;
 }
 
 function numberOf(value: unknown): number | null {

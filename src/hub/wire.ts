@@ -125,7 +125,7 @@ const MODEL_COLUMNS =
 
 export const DEVICES_QUERY =
   "SELECT deviceId AS device, etag AS etag, version AS version, status AS status, " +
-  `capabilities.iotEdge AS iotEdge, tags AS tags, ${MODEL_COLUMNS} ` +
+  `capabilities.iotEdge AS iotEdge, deviceEtag AS identityEtag, tags AS tags, ${MODEL_COLUMNS} ` +
   "FROM devices WHERE tags.edgefleet.managed = true";
 
 export const MODULES_QUERY =
@@ -134,7 +134,7 @@ export const MODULES_QUERY =
 
 export function deviceRowOf(row: unknown, intern: Intern): DeviceRow | null {
   if (!isJson(row)) return null;
-  const { device, etag, version, status, iotEdge, tags } = row;
+  const { device, etag, version, status, iotEdge, identityEtag, tags } = row;
   if (typeof device !== "string" || typeof etag !== "string" || typeof version !== "number" || !isJson(tags))
     return null;
   return {
@@ -143,6 +143,7 @@ export function deviceRowOf(row: unknown, intern: Intern): DeviceRow | null {
     version,
     enabled: status !== "disabled",
     iotEdge: iotEdge === true,
+    identityEtag: typeof identityEtag === "string" ? identityEtag : null,
     tags,
     slot: slotRowOf(row, etag, intern),
   };

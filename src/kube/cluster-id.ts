@@ -1,22 +1,34 @@
-import { type Attempt, err, ok } from "../base/result.ts";
+import { type Millis, seconds } from "../base/time.ts";
+import type { RuntimeDeps } from "../runtime/deps.ts";
 import type { Transport } from "./transport.ts";
 
-/** What a cluster is known by: the uid of its namespace kube-system, which lives as long as the cluster does. */
-export async function readClusterId(
+const PAUSE: Millis = seconds(5);
+
+/**
+ * The id of the cluster: the uid of its namespace kube-system, which lives as long as the cluster does. Asks until the API
+ * server answers. A refusal throws: without an id the operator would not know its own devices from another cluster's.
+ */
+export async function clusterIdOf(
   transport: Pick<Transport, "call">,
+  { clock, log }: Pick<RuntimeDeps, "clock" | "log">,
   signal: AbortSignal,
-): Attempt<string> {
-  const answer = await transport.call({ method: "GET", path: "/api/v1/namespaces/kube-system" }, signal);
-  if (!answer.ok) {
-    const { error } = answer;
-    return err(
-      error.kind === "missing" || error.kind === "expired"
-        ? { kind: "rejected", message: error.message }
-        : error,
-    );
+): Promise<string | null> {
+  while (!signal.aborted) {
+    const answer = await transport.call({ method: "GET", path: "/api/v1/namespaces/kube-system" }, signal);
+    const uid = answer.ok ? uidIn(answer.value) : null;
+    if (uid !== null) return uid;
+    if (answer.ok || !["unavailable", "throttled", "expired"].includes(answer.error.kind))
+      throw new Error(
+        `the uid of the namespace kube-system cannot be read (${answer.ok ? "it has none" : answer.error.message}): allow "get" on it, or give --cluster-id`,
+      );
+    log.warn("the id of the cluster cannot be read yet", { fault: answer.error.message });
+    await clock.sleep(PAUSE, signal);
   }
-  const uid = (answer.value as { readonly metadata?: { readonly uid?: unknown } }).metadata?.uid;
-  return typeof uid === "string" && uid !== ""
-    ? ok(uid)
-    : err({ kind: "rejected", message: "the namespace kube-system has no uid" });
+  return null;
+}
+
+function uidIn(body: unknown): string | null {
+  const metadata = typeof body === "object" && body !== null && "metadata" in body ? body.metadata : null;
+  const uid = typeof metadata === "object" && metadata !== null && "uid" in metadata ? metadata.uid : null;
+  return typeof uid === "string" && uid !== "" ? uid : null;
 }

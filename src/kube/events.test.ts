@@ -154,3 +154,15 @@ describe("an announcer", () => {
     await ended;
   });
 });
+
+test("an event whose namespace is gone is no warning", async () => {
+  const { announcer, clock, log, stop, ended, result } = start(async () =>
+    err({ kind: "missing", message: "namespaces plant-a not found" }),
+  );
+  announcer.announce(device, note("the identity is removed"));
+  await clock.settle();
+  expect(result("failed")).toBe(1);
+  expect(log.lines().filter(({ level }) => level === "warn")).toEqual([]);
+  stop.abort();
+  await ended;
+});

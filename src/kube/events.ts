@@ -83,7 +83,9 @@ export function createAnnouncer(
       const passing = answer.error.kind === "throttled" || answer.error.kind === "unavailable";
       if (!passing || attempt === ATTEMPTS || signal.aborted) {
         count("failed");
-        deps.log.warn("event was not published", {
+        // Its namespace is gone, and with it whoever would read this.
+        const log = answer.error.kind === "missing" ? deps.log.debug : deps.log.warn;
+        log("event was not published", {
           namespace,
           reason: queued.note.reason,
           cause: answer.error.message,
@@ -168,7 +170,7 @@ function eventOf({ about, note, at }: Queued, instance: string, random: () => nu
 
 /** At most so many bytes of UTF-8, whole characters only. */
 function cut(text: string, bytes: number): string {
-  if (Buffer.byteLength(text) <= bytes) return text;
+  if (Buffer.byteLength(text) <= bytes) return text.toWellFormed();
   return `${Buffer.from(text)
     .subarray(0, bytes - 3)
     .toString("utf8")

@@ -16,6 +16,7 @@ import {
 import {
   createLeaseStore,
   decideLease,
+  heardLeaseStore,
   LEASE_TIMING,
   type Lease,
   type LeaseStore,
@@ -478,4 +479,31 @@ describe("the Lease on the API server", () => {
     expect(await store.read(never)).toEqual(ok(null));
     expect(await store.write(lease(), "7", never)).toMatchObject({ ok: false, error: { kind: "conflict" } });
   });
+});
+
+test("a store remembers when it was last answered, be it with a conflict, and by no failure", async () => {
+  const { clock } = createFakeRuntime();
+  let healthy = false;
+  const fault = { kind: "unavailable", message: "" } as const;
+  const conflict = { kind: "conflict", message: "" } as const;
+  const store = heardLeaseStore(
+    {
+      read: async () => (healthy ? ok(null) : err(fault)),
+      write: async () => err(healthy ? conflict : fault),
+    },
+    clock,
+  );
+  await store.read(never);
+  expect(store.answeredAt()).toBeNull();
+  healthy = true;
+  await store.read(never);
+  expect(store.answeredAt()).toBe(clock.now());
+  await clock.advance(seconds(2));
+  await store.write(lease(), "1", never);
+  const last = clock.now();
+  expect(store.answeredAt()).toBe(last);
+  healthy = false;
+  await clock.advance(seconds(2));
+  await store.write(lease(), "1", never);
+  expect(store.answeredAt()).toBe(last);
 });

@@ -39,6 +39,9 @@ export type LeaseStore = {
   ) => Attempt<Lease>;
 };
 
+/** A LeaseStore, and when the API server last answered through it. */
+export type HeardLeaseStore = LeaseStore & { readonly answeredAt: () => Instant | null };
+
 /** What a candidate knows of the Lease: it measures by its own clock how long a version has not been renewed. */
 export type Sighting = { readonly lease: Lease; readonly unrenewedFor: Millis };
 
@@ -339,6 +342,21 @@ export function createLeaseStore(
       );
       return answer.ok ? ok(leaseOf(answer.value as RawLease)) : err(faultOf(answer.error));
     },
+  };
+}
+
+/** `store`, which remembers when it was last answered. That the Lease has changed meanwhile is an answer, too. */
+export function heardLeaseStore(store: LeaseStore, clock: Pick<Clock, "now">): HeardLeaseStore {
+  let answeredAt: Instant | null = null;
+  async function hear<T>(attempt: Attempt<T>): Attempt<T> {
+    const answer = await attempt;
+    if (answer.ok || answer.error.kind === "conflict") answeredAt = clock.now();
+    return answer;
+  }
+  return {
+    read: (signal) => hear(store.read(signal)),
+    write: (next, expected, signal) => hear(store.write(next, expected, signal)),
+    answeredAt: () => answeredAt,
   };
 }
 

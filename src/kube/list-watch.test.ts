@@ -286,6 +286,25 @@ function reflect(lists: readonly (readonly Step[])[], watches: readonly (readonl
 }
 
 describe("a reflector", () => {
+  test("is current while something is heard, and no longer once its watch has been silent for minutes", async () => {
+    const { clock, reflector } = reflect([[listed(5, raw("a", 1))]], [[marked(6)]]);
+    expect(reflector.isCurrent()).toBe(false);
+    await clock.advance(minutes(5));
+    expect(reflector.isCurrent()).toBe(true);
+    await clock.advance(seconds(2));
+    expect([reflector.isCurrent(), reflector.isSynced()]).toEqual([false, true]);
+  });
+
+  test("stays current through watches that break off one after the other, because it lists again", async () => {
+    const watches = Array.from({ length: 60 }, () => [brokenOff]);
+    const { clock, reflector } = reflect([[listed(5, raw("a", 1))]], watches);
+    await clock.advance(seconds(1));
+    for (let i = 0; i < 30; i += 1) {
+      await clock.advance(seconds(20));
+      expect(reflector.isCurrent()).toBe(true);
+    }
+  });
+
   test("lists, then follows the watch, and tells what changed", async () => {
     const { clock, reflector, changes, calls } = reflect(
       [[listed(5, raw("a", 1), raw("b", 2)), listed(5, raw("c", 3))]],

@@ -1,5 +1,5 @@
 import { err, ok, type Result, unreachable } from "../base/result.ts";
-import { elapsed, type Millis, millis, seconds } from "../base/time.ts";
+import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import { exponential } from "../runtime/backoff.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import type { KubeFault, Transport } from "./transport.ts";
@@ -197,12 +197,16 @@ export type Reflector<T> = {
   /** Resolves after the first whole list, or when `signal` aborts. */
   readonly synced: (signal: AbortSignal) => Promise<void>;
   readonly isSynced: () => boolean;
+  /** Whether it is synced, and a list, an event or a bookmark has come within the last minutes. */
+  readonly isCurrent: () => boolean;
   /** Until `signal` aborts; it never rejects. */
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
 
 /** A watch that ends by itself sooner than this, without an event, counts as a fault: else it could spin. */
 const SHORT_WATCH = seconds(1);
+/** Longer than a silent watch is trusted, and than it takes to list again after watches that broke off one after the other. */
+const CURRENT_FOR = minutes(5);
 
 export function createReflector<T extends Cached>(
   source: ListWatch<T>,
@@ -215,6 +219,7 @@ export function createReflector<T extends Cached>(
   const listeners: Listener<T>[] = [];
   const waiters = new Set<() => void>();
   let filled = false;
+  let heardAt: Instant | null = null;
   /** Versions that `remember` brought while a list was under way: its pages may be older. */
   let writtenWhileListing: Map<string, string> | null = null;
 
@@ -254,6 +259,7 @@ export function createReflector<T extends Cached>(
     try {
       for await (const page of source.list(signal)) {
         if (!page.ok) return page;
+        heardAt = deps.clock.now();
         at = page.value.at;
         for (const object of page.value.items) {
           seen.add(object.key);
@@ -282,6 +288,7 @@ export function createReflector<T extends Cached>(
     let { from, failures } = state;
     for await (const event of source.watch(from, signal)) {
       if (!event.ok) return { state: { kind: "watch", from, failures }, fault: event.error };
+      heardAt = deps.clock.now();
       if (event.value.kind === "deleted") remove(event.value.object.key);
       if (event.value.kind === "applied") {
         const had = store.get(event.value.object.key);
@@ -340,6 +347,7 @@ export function createReflector<T extends Cached>(
       apply(object);
     },
     isSynced: () => filled,
+    isCurrent: () => filled && heardAt !== null && elapsed(heardAt, deps.clock.now()) <= CURRENT_FOR,
     synced: (signal) =>
       new Promise((resolve) => {
         if (filled || signal.aborted) {

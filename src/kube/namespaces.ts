@@ -11,6 +11,7 @@ export type Namespaces = {
   readonly onChange: (listener: (namespace: string) => void) => void;
   readonly synced: (signal: AbortSignal) => Promise<void>;
   readonly isSynced: () => boolean;
+  readonly isCurrent: () => boolean;
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
 
@@ -67,6 +68,7 @@ export function createNamespaces(
       await Promise.all(reflectors.map((reflector) => reflector.synced(signal)));
     },
     isSynced: () => reflectors.every((reflector) => reflector.isSynced()),
+    isCurrent: () => reflectors.every((reflector) => reflector.isCurrent()),
     run: async (signal) => {
       await Promise.all(reflectors.map((reflector) => reflector.run(signal)));
     },

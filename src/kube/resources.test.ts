@@ -3,8 +3,8 @@ import jsonpatch from "fast-json-patch";
 import { describe, expect, test } from "vitest";
 import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
 import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
-import { FINALIZER, objectKey } from "../api/resource.ts";
-import { ok } from "../base/result.ts";
+import { FINALIZER, objectKey, type Resource } from "../api/resource.ts";
+import { err, ok } from "../base/result.ts";
 import { createProjection, createResources, finalizerPatch, statusPatch } from "./resources.ts";
 
 type Tree = { readonly [key: string]: unknown };
@@ -182,5 +182,31 @@ describe("the resources of a kind", () => {
     expect(devices.list("c")).toEqual([]);
     expect(devices.get(objectKey("b", "one"))?.uid).toBe("b-one");
     expect(devices.get(objectKey("c", "one"))).toBeUndefined();
+  });
+});
+
+describe("a write to an object that is gone", () => {
+  const device = {
+    ...{ key: objectKey("a", "one"), namespace: "a", name: "one", uid: "u", resourceVersion: "1" },
+    ...{ deleting: true, finalizers: [FINALIZER], status: null },
+  } as unknown as Resource<object, object>;
+  const gone = createResources<object, object>(
+    createFakeTransport(async () => err({ kind: "missing", message: "PATCH /x: 404 not found" })),
+    { plural: "edgedevices", namespaces: null },
+    createFakeRuntime(),
+  );
+  const signal = new AbortController().signal;
+
+  test("is no failure where the finalizer was to be removed: the cache lags behind the deletion", async () => {
+    expect(await gone.setFinalizer(device, "remove", signal)).toEqual({ ok: true, value: device });
+  });
+
+  test("is a conflict where something was to be added", async () => {
+    const fresh = { ...device, finalizers: [] };
+    for (const written of [
+      await gone.setFinalizer(fresh, "add", signal),
+      await gone.writeStatus(device, {}, signal),
+    ])
+      expect(written).toMatchObject({ ok: false, error: { kind: "conflict" } });
   });
 });

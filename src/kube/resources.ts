@@ -1,7 +1,8 @@
 import type { Operation } from "fast-json-patch";
 import jsonpatch from "fast-json-patch";
 import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
-import { type Attempt, err, type Fault, ok } from "../base/result.ts";
+import { own, setOwn } from "../base/lookup.ts";
+import { err, type Fault, ok, type Result } from "../base/result.ts";
 import { instant, parseTimestamp } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import type { Resources } from "./kube.ts";
@@ -23,6 +24,7 @@ export type CachedResources<Spec, Status> = Resources<Spec, Status> & {
   ) => void;
   readonly synced: (signal: AbortSignal) => Promise<void>;
   readonly isSynced: () => boolean;
+  readonly isCurrent: () => boolean;
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
 
@@ -54,17 +56,17 @@ export function createResources<Spec, Status>(
     subresource: "" | "/status",
     operations: readonly Operation[],
     signal: AbortSignal,
-  ): Attempt<Object> {
+  ): Promise<Result<Object, KubeFault>> {
     const path = `${listPath(had.namespace)}/${encodeURIComponent(had.name)}${subresource}?fieldManager=${FIELD_MANAGER}`;
     const body = [
       { op: "test", path: "/metadata/resourceVersion", value: had.resourceVersion },
       ...operations,
     ];
     const answer = await transport.call({ method: "PATCH", path, body, contentType: JSON_PATCH }, signal);
-    if (!answer.ok) return err(writeFaultOf(answer.error));
-    const written = project(answer.value);
-    reflectorOf(written.namespace)?.remember(written);
-    return ok(written);
+    if (!answer.ok) return answer;
+    const object = project(answer.value);
+    reflectorOf(object.namespace)?.remember(object);
+    return ok(object);
   }
 
   return {
@@ -81,16 +83,21 @@ export function createResources<Spec, Status>(
       await Promise.all([...reflectors.values()].map((reflector) => reflector.synced(signal)));
     },
     isSynced: () => [...reflectors.values()].every((reflector) => reflector.isSynced()),
+    isCurrent: () => [...reflectors.values()].every((reflector) => reflector.isCurrent()),
     run: async (signal) => {
       await Promise.all([...reflectors.values()].map((reflector) => reflector.run(signal)));
     },
     writeStatus: async (had, next, signal) => {
       const operations = statusPatch(had.status, next);
-      return operations.length === 0 ? ok(had) : patch(had, "/status", operations, signal);
+      return operations.length === 0 ? ok(had) : written(await patch(had, "/status", operations, signal));
     },
     setFinalizer: async (had, on, signal) => {
       const operations = finalizerPatch(had.finalizers, on);
-      return operations.length === 0 ? ok(had) : patch(had, "", operations, signal);
+      if (operations.length === 0) return ok(had);
+      const patched = await patch(had, "", operations, signal);
+      // The cache may lag behind the deletion: the object is gone, which is what was wanted.
+      if (on === "remove" && !patched.ok && patched.error.kind === "missing") return ok(had);
+      return written(patched);
     },
   };
 }
@@ -118,6 +125,10 @@ export function finalizerPatch(finalizers: readonly string[], on: "add" | "remov
   if (index >= 0) return [];
   if (finalizers.length === 0) return [{ op: "add", path: "/metadata/finalizers", value: [FINALIZER] }];
   return [{ op: "add", path: "/metadata/finalizers/-", value: FINALIZER }];
+}
+
+function written<T>(result: Result<T, KubeFault>): Result<T, Fault> {
+  return result.ok ? result : err(writeFaultOf(result.error));
 }
 
 /** Whoever writes acts on what was read: an object that is gone was changed since. */
@@ -215,9 +226,9 @@ function sharedTree(value: unknown, shared: Share): unknown {
   } else if (value !== null && typeof value === "object") {
     const tree = value as Record<string, unknown>;
     for (const key in tree) {
-      const inner = tree[key];
+      const inner = own(tree, key);
       // Numbers and booleans, the most of them, need no write.
-      if (typeof inner === "string") tree[key] = shared(inner);
+      if (typeof inner === "string") setOwn(tree, key, shared(inner));
       else if (typeof inner === "object") sharedTree(inner, shared);
     }
   }

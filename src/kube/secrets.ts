@@ -1,4 +1,5 @@
 import { GROUP, VERSION } from "../api/resource.ts";
+import { own } from "../base/lookup.ts";
 import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
 import type { Secret, Secrets } from "./kube.ts";
 import { FIELD_MANAGER, JSON_PATCH, type KubeFault, type Transport } from "./transport.ts";
@@ -133,7 +134,7 @@ function encoded(data: Readonly<Record<string, string>>): Readonly<Record<string
 
 function sameData(one: Readonly<Record<string, string>>, other: Readonly<Record<string, string>>): boolean {
   const keys = Object.keys(one);
-  return keys.length === Object.keys(other).length && keys.every((key) => one[key] === other[key]);
+  return keys.length === Object.keys(other).length && keys.every((key) => own(one, key) === own(other, key));
 }
 
 /** The API server quotes what it refuses, and that is a secret here: its words stay out. */

@@ -234,3 +234,90 @@ describe("lines", () => {
     });
   });
 });
+
+/** Answers watches with headers and nothing more; calls as `answer` says. */
+const watchesHang =
+  (answer: Answer): Answer =>
+  (response, request) => {
+    if (!request.query.has("watch")) return answer(response, request);
+    response.writeHead(200, { "content-type": "application/json" });
+    response.flushHeaders();
+  };
+
+describe("connections over HTTP/1.1", () => {
+  test("of watches take none from the calls, however many watches there are", async () => {
+    const { server, transport } = await start([watchesHang(json(200, { fine: true }))], { connections: 2 });
+    const stop = new AbortController();
+    const watches = await Promise.all(
+      Array.from({ length: 33 }, (_, i) => transport.lines(`/w${i}?watch=true`, minutes(5), stop.signal)),
+    );
+    expect(watches.every(({ ok }) => ok)).toBe(true);
+    expect(await transport.call(get, never)).toEqual({ ok: true, value: { fine: true } });
+    expect(server.connections()).toBe(34);
+    stop.abort();
+    for (const watch of watches)
+      if (watch.ok) await expect(watch.value[Symbol.asyncIterator]().next()).rejects.toThrow();
+  });
+
+  test("that are all taken let a waiting call end at once when its signal aborts", async () => {
+    const { server, transport } = await start([() => {}], { connections: 1 });
+    const stop = new AbortController();
+    const first = transport.call(get, never);
+    while (server.received.length === 0) await new Promise((resolve) => setImmediate(resolve));
+    const second = transport.call(get, stop.signal);
+    setImmediate(() => stop.abort());
+    expect(await second).toMatchObject({ ok: false, error: { kind: "unavailable" } });
+    expect(server.received.length).toBe(1);
+    await server.close();
+    expect(await first).toMatchObject({ ok: false });
+  });
+});
+
+describe("a deadline", () => {
+  test("ends a call that waits for a connection, one that is not answered, and one whose answer trickles", async () => {
+    const trickle: Answer = (response) => {
+      response.writeHead(200);
+      response.write("{");
+    };
+    const { server, transport, clock } = await start([trickle, () => {}], {
+      connections: 2,
+      deadline: seconds(60),
+      timeout: minutes(10),
+    });
+    const calls = [get, get, get].map((call) => transport.call(call, never));
+    while (server.received.length < 2) await new Promise((resolve) => setImmediate(resolve));
+    await clock.advance(seconds(60));
+    for (const call of calls)
+      expect(await call).toMatchObject({
+        ok: false,
+        error: { kind: "unavailable", message: expect.stringContaining("no answer within 60 s") },
+      });
+  });
+
+  test("ends the opening of a watch, but not a watch that was opened", async () => {
+    const oneLine: Answer = (response) => {
+      response.writeHead(200);
+      response.write("one\n");
+    };
+    const { transport, clock } = await start([oneLine, () => {}], { timeout: minutes(10) });
+    const opened = await transport.lines("/watch", minutes(10), never);
+    const second = transport.lines("/watch", minutes(10), never);
+    await clock.advance(seconds(90));
+    expect(await second).toMatchObject({ ok: false, error: { kind: "unavailable" } });
+    if (!opened.ok) throw new Error(opened.error.message);
+    const lines = opened.value[Symbol.asyncIterator]();
+    expect(await lines.next()).toEqual({ done: false, value: "one" });
+    await lines.return?.();
+  });
+});
+
+test("closing does not wait for what will not end", async () => {
+  const { server, transport, clock } = await start([() => {}]);
+  const call = transport.call(get, never);
+  while (server.received.length === 0) await new Promise((resolve) => setImmediate(resolve));
+  const closed = transport.close();
+  await clock.advance(seconds(2));
+  await closed;
+  expect(clock.next()).toBeNull();
+  expect(await call).toMatchObject({ ok: false, error: { kind: "unavailable" } });
+});

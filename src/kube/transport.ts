@@ -2,8 +2,10 @@ import { readFileSync } from "node:fs";
 import { KubeConfig } from "@kubernetes/client-node";
 import { Agent, type Dispatcher, ProxyAgent } from "undici";
 import { err, type Fault, ok, type Result } from "../base/result.ts";
+import { clip } from "../base/text.ts";
 import { elapsed, type Instant, type Millis, millis, seconds } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
+import { type LinkedSignal, linkedSignal } from "../runtime/linked-signal.ts";
 
 /** Besides what every outside system can answer: there is no such object, and that version is forgotten (410). */
 export type KubeFault =
@@ -20,9 +22,9 @@ export type Call = {
   readonly contentType?: string;
 };
 
-/** JSON over HTTP to one API server, on one pool of connections. */
+/** JSON over HTTP to one API server: a pool of connections for calls, and another for answers that do not end. */
 export type Transport = {
-  /** The parsed answer. */
+  /** The parsed answer, within the deadline and at once when `signal` aborts, also while it waits for a connection. */
   readonly call: (call: Call, signal: AbortSignal) => Promise<Result<unknown, KubeFault>>;
   /** The lines of an answer that does not end; they end after `idle` without a byte. A reset throws while iterating. */
   readonly lines: (
@@ -30,14 +32,16 @@ export type Transport = {
     idle: Millis,
     signal: AbortSignal,
   ) => Promise<Result<AsyncIterable<string>, KubeFault>>;
-  /** Waits for what is in flight and closes the connections. */
+  /** Waits a moment for what is in flight, then cuts it off. */
   readonly close: () => Promise<void>;
 };
 
 export type TransportOptions = {
   /** Without an answer, or without a further byte of it, for this long a call is given up; half a minute when left out. */
   readonly timeout?: Millis;
-  /** Connections to the API server at most; 32 when left out. Each watch takes one. */
+  /** A call takes at most this long, its wait for a connection included; a minute when left out. */
+  readonly deadline?: Millis;
+  /** Connections for calls at most; 32 when left out. Watches have as many of their own as there are watches. */
   readonly connections?: number;
 };
 
@@ -48,6 +52,8 @@ export const FIELD_MANAGER = "edge-fleet-operator";
 const CREDENTIALS_FRESH = seconds(1);
 /** A server that asks for more patience than this is asked again all the same. */
 const LONGEST_RETRY_AFTER = seconds(300);
+/** Who closes the transport has ended all work before: what is still in flight then is not waited for any longer. */
+const CLOSE_GRACE = seconds(2);
 
 /** The kubeconfig at `path` (else what KUBECONFIG, the home directory or the Pod's service account say), at `context`. */
 export function loadKubeConfig(path: string | null, context: string | null): KubeConfig {
@@ -65,7 +71,12 @@ type Tls = {
   readonly servername?: string;
   readonly rejectUnauthorized?: boolean;
 };
-type Credentials = { readonly headers: Readonly<Record<string, string>>; readonly dispatcher: Dispatcher };
+/**
+ * Over HTTP/1.1 a watch occupies its connection for minutes: in the pool of the calls, the watches of a few namespaces
+ * would leave no connection to any of them.
+ */
+type Pools = { readonly calls: Dispatcher; readonly watches: Dispatcher };
+type Credentials = { readonly headers: Readonly<Record<string, string>>; readonly pools: Pools };
 
 export function createTransport(
   config: KubeConfig,
@@ -77,9 +88,13 @@ export function createTransport(
   const server = new URL(cluster.server);
   const prefix = server.pathname.replace(/\/$/, "");
   const timeout = options.timeout ?? seconds(30);
+  const deadline = options.deadline ?? seconds(60);
 
   let identity = "";
-  let dispatcher: Dispatcher | null = null;
+  let pools: Pools | null = null;
+  /** What is asked and not answered yet, and the watches that go on. */
+  const inFlight = new Set<LinkedSignal>();
+  /** Pools that are closing: they end with their requests. */
   const closing = new Set<Promise<void>>();
   let fresh: { readonly credentials: Promise<Credentials>; readonly at: Instant } | null = null;
 
@@ -104,56 +119,68 @@ export function createTransport(
     );
     return {
       headers: { accept: "application/json", "user-agent": FIELD_MANAGER, ...basic, ...headers },
-      dispatcher: dispatcherFor(tls),
+      pools: poolsFor(tls),
     };
   }
 
-  /** One pool for each TLS identity: a renewed certificate gets a new one, and the old one ends with its requests. */
-  function dispatcherFor(tls: Tls): Dispatcher {
+  /** New pools for each TLS identity: a renewed certificate gets new ones, and the old ones end with their requests. */
+  function poolsFor(tls: Tls): Pools {
     const wanted = JSON.stringify(tls);
-    if (dispatcher !== null && wanted === identity) return dispatcher;
-    if (dispatcher !== null) {
-      const forget = () => {
-        closing.delete(old);
-      };
-      const old: Promise<void> = dispatcher.close().then(forget, forget);
-      closing.add(old);
-    }
+    if (pools !== null && wanted === identity) return pools;
+    if (pools !== null) for (const pool of Object.values(pools)) retire(pool);
     identity = wanted;
-    const pool = {
-      connections: options.connections ?? 32,
-      keepAliveTimeout: 30_000,
-      headersTimeout: timeout,
-      bodyTimeout: timeout,
+    pools = { calls: createPool(tls, options.connections ?? 32), watches: createPool(tls, null) };
+    return pools;
+  }
+
+  function createPool(tls: Tls, connections: number | null): Dispatcher {
+    const pool = { connections, keepAliveTimeout: 30_000, headersTimeout: timeout, bodyTimeout: timeout };
+    return cluster?.proxyUrl === undefined
+      ? new Agent({ ...pool, connect: { ...tls, timeout: 10_000, keepAliveInitialDelay: 15_000 } })
+      : new ProxyAgent({ ...pool, uri: cluster.proxyUrl, requestTls: tls });
+  }
+
+  function retire(pool: Dispatcher): void {
+    const forget = () => void closing.delete(closed);
+    const closed: Promise<void> = pool.close().then(forget, forget);
+    closing.add(closed);
+  }
+
+  /** A signal that follows `signal` and aborts at the deadline, unless that is lifted before. */
+  function limited(call: Call, signal: AbortSignal) {
+    const link = linkedSignal(signal);
+    inFlight.add(link);
+    const timer = linkedSignal(link.signal);
+    void deps.clock.sleep(deadline, timer.signal).then(() => {
+      if (!timer.signal.aborted)
+        link.abort(new Error(`${describe(call)}: no answer within ${deadline / 1000} s`));
+    });
+    const lift = () => {
+      timer.abort();
+      timer[Symbol.dispose]();
     };
-    dispatcher =
-      cluster?.proxyUrl === undefined
-        ? new Agent({ ...pool, connect: { ...tls, timeout: 10_000, keepAliveInitialDelay: 15_000 } })
-        : new ProxyAgent({ ...pool, uri: cluster.proxyUrl, requestTls: tls });
-    return dispatcher;
+    return {
+      signal: link.signal,
+      lift,
+      [Symbol.dispose]: () => {
+        lift();
+        link[Symbol.dispose]();
+        inFlight.delete(link);
+      },
+    };
   }
 
   async function send(
     call: Call,
+    lane: keyof Pools,
     bodyTimeout: Millis,
     signal: AbortSignal,
   ): Promise<Result<Dispatcher.ResponseData, KubeFault>> {
     const started = deps.clock.now();
     let code = 0;
     try {
-      const { headers, dispatcher: pool } = await credentials();
-      const answer = await pool.request({
-        origin: server.origin,
-        path: prefix + call.path,
-        method: call.method,
-        headers:
-          call.body === undefined
-            ? headers
-            : { ...headers, "content-type": call.contentType ?? "application/json" },
-        body: call.body === undefined ? null : JSON.stringify(call.body),
-        bodyTimeout,
-        signal,
-      });
+      // Raced: a request that waits for a connection would look at its signal only once it has one.
+      const answer = await raced(request(call, lane, bodyTimeout, signal), signal);
       code = answer.statusCode;
       if (code < 300) return ok(answer);
       if (code === 401) fresh = null;
@@ -172,30 +199,77 @@ export function createTransport(
     }
   }
 
+  async function request(
+    call: Call,
+    lane: keyof Pools,
+    bodyTimeout: Millis,
+    signal: AbortSignal,
+  ): Promise<Dispatcher.ResponseData> {
+    const { headers, pools: had } = await credentials();
+    return had[lane].request({
+      origin: server.origin,
+      path: prefix + call.path,
+      method: call.method,
+      headers:
+        call.body === undefined
+          ? headers
+          : { ...headers, "content-type": call.contentType ?? "application/json" },
+      body: call.body === undefined ? null : JSON.stringify(call.body),
+      bodyTimeout,
+      signal,
+    });
+  }
+
   return {
     call: async (call, signal) => {
-      const sent = await send(call, timeout, signal);
+      using limit = limited(call, signal);
+      const sent = await send(call, "calls", timeout, limit.signal);
       if (!sent.ok) return sent;
       try {
         return ok(JSON.parse(await sent.value.body.text()));
       } catch (cause) {
-        return err(unreadable(call, cause));
+        return err(unreadable(call, limit.signal.aborted ? limit.signal.reason : cause));
       }
     },
     lines: async (path, idle, signal) => {
-      const sent = await send({ method: "GET", path }, idle, signal);
-      return sent.ok ? ok(linesOf(sent.value.body)) : sent;
+      const call = { method: "GET", path } as const;
+      const limit = limited(call, signal);
+      const sent = await send(call, "watches", idle, limit.signal);
+      limit.lift();
+      if (sent.ok) return ok(linesOf(sent.value.body, limit[Symbol.dispose]));
+      limit[Symbol.dispose]();
+      return sent;
     },
     close: async () => {
-      await Promise.all([...closing, dispatcher?.close()]);
-      dispatcher = null;
+      if (pools !== null) for (const pool of Object.values(pools)) retire(pool);
+      pools = null;
       identity = "";
       fresh = null;
+      const ended = Promise.all(closing);
+      using patience = linkedSignal(new AbortController().signal);
+      await Promise.race([ended, deps.clock.sleep(CLOSE_GRACE, patience.signal)]);
+      patience.abort();
+      // Each request by its signal: a pool that is closing cannot be destroyed any more (undici has let go of it).
+      for (const link of inFlight) link.abort(new Error("the connections were closed"));
+      await ended;
     },
   };
 }
 
-async function* linesOf(body: AsyncIterable<Buffer>): AsyncIterable<string> {
+/** What `work` comes to, or the reason of `signal` as soon as it aborts. */
+async function raced<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const onAbort = () => reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function* linesOf(body: AsyncIterable<Buffer>, ended: () => void): AsyncIterable<string> {
   // What came of a line so far; joined once, because a line can come in many chunks.
   let begun: Buffer[] = [];
   try {
@@ -212,6 +286,8 @@ async function* linesOf(body: AsyncIterable<Buffer>): AsyncIterable<string> {
   } catch (cause) {
     if (codeOf(cause) === "UND_ERR_BODY_TIMEOUT") return;
     throw cause;
+  } finally {
+    ended();
   }
   // Half a line is handed on too: whoever parses it finds out that the stream was cut.
   const last = Buffer.concat(begun).toString("utf8");
@@ -271,7 +347,7 @@ function statusOf(body: string): Status {
     const parsed: unknown = JSON.parse(body);
     return parsed !== null && typeof parsed === "object" ? parsed : {};
   } catch {
-    return { message: body.slice(0, 200) };
+    return { message: clip(body, 200) };
   }
 }
 

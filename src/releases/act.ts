@@ -8,6 +8,7 @@ import type {
 import { REASONS } from "../api/reasons.ts";
 import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import type { FullReport } from "../api/verification-report.ts";
+import { setOwn } from "../base/lookup.ts";
 import { redacted } from "../base/redact.ts";
 import { type Attempt, type Fault, ok } from "../base/result.ts";
 import { type Instant, later, timestampOf } from "../base/time.ts";
@@ -139,7 +140,7 @@ async function saveAll(
   const saved: Record<string, Saved> = {};
   for (const { save, next } of plan.variants) {
     if (!save || signal.aborted) continue;
-    saved[next.name] = await saveOne(deps, seen, next, signal);
+    setOwn(saved, next.name, await saveOne(deps, seen, next, signal));
     learn({ saved: { ...saved } });
   }
 }

@@ -1,4 +1,5 @@
 import type { BlobReference, CheckResult, Variant, VariantStatus } from "../api/model-release.ts";
+import { passedText } from "../api/passed-text.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { redacted } from "../base/redact.ts";
 import { type Fault, unreachable } from "../base/result.ts";
@@ -193,7 +194,7 @@ function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
           ...base,
           verdict: "Passed",
           reason: REASONS.VerificationPassed,
-          message: "passed every check",
+          message: passedText(report.checks),
           ...evidence(seen, one.key, report),
         },
         start: null,

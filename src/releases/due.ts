@@ -1,5 +1,6 @@
 import type { ModelRelease, Reverification, VariantStatus } from "../api/model-release.ts";
 import { nextTime, parseSchedule } from "../base/cron.ts";
+import { clip } from "../base/text.ts";
 import { type Instant, instantOf, later, millis, millisOf } from "../base/time.ts";
 
 export type Cause = Reverification["cause"];
@@ -17,7 +18,7 @@ const SHORTEST_INTERVAL = 3_600_000;
 
 /** The request that has not been served yet; `null`: none. */
 export function requestOf({ annotations, status }: ModelRelease): string | null {
-  const token = annotations[REVERIFY_ANNOTATION]?.slice(0, LONGEST_TOKEN) ?? "";
+  const token = clip(annotations[REVERIFY_ANNOTATION] ?? "", LONGEST_TOKEN);
   return token === "" || token === status?.lastHandled?.reverify ? null : token;
 }
 

@@ -2,7 +2,9 @@ import { type Condition, type ConditionDraft, findCondition, stampConditions } f
 import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
 import type { Note } from "../api/resource.ts";
+import { own } from "../base/lookup.ts";
 import type { Fault, Result } from "../base/result.ts";
+import { cut } from "../base/text.ts";
 import { type ReleasePlan, startFailed } from "./decide.ts";
 import { requestOf, scheduleProblemOf } from "./due.ts";
 import type { Learned, ReleaseSeen } from "./seen.ts";
@@ -45,7 +47,7 @@ export function reportRelease(
   ].map(
     (draft): ConditionDraft => ({
       ...draft,
-      message: short(draft.message, LONGEST_MESSAGE),
+      message: cut(draft.message, LONGEST_MESSAGE),
       observedGeneration: release.generation,
     }),
   );
@@ -69,7 +71,7 @@ function variantsAfter(
   learned: Learned,
 ): readonly VariantStatus[] {
   return plan.variants.map(({ next, start }, index) => {
-    const saved = learned.saved[next.name];
+    const saved = own(learned.saved, next.name);
     if (saved !== undefined) {
       const { report: _report, reportTrouble: _trouble, ...rest } = next;
       return saved.kind === "stored"
@@ -212,10 +214,6 @@ function said(variants: readonly VariantStatus[]): string {
 
 function namesOf(variants: readonly VariantStatus[]): string {
   return variants.map(({ name }) => name).join(", ");
-}
-
-function short(text: string, limit: number): string {
-  return text.length <= limit ? text : `${text.slice(0, limit - 1)}…`;
 }
 
 /** The checks that failed, with what was measured and what it was held against. */

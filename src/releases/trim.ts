@@ -1,5 +1,6 @@
 import type { CheckResult, VariantStatus } from "../api/model-release.ts";
 import { canonicalJson } from "../base/digest.ts";
+import { cut } from "../base/text.ts";
 
 /** Characters of JSON that all variants may take together: a status is read by people, and cached by many. */
 const BUDGET = 10_000;
@@ -25,7 +26,7 @@ export function trimmed(variants: readonly VariantStatus[]): readonly VariantSta
   }
   return variants.map(({ checks, message, ...variant }) => ({
     ...variant,
-    ...(message === undefined ? {} : { message: short(message, 160) }),
+    ...(message === undefined ? {} : { message: cut(message, 160) }),
     ...(checks === undefined
       ? {}
       : {
@@ -38,11 +39,7 @@ function factsOf({ name, outcome, measured, bound }: CheckResult, limit: number)
   return {
     name,
     outcome,
-    ...(measured === undefined ? {} : { measured: short(measured, limit) }),
-    ...(bound === undefined ? {} : { bound: short(bound, limit) }),
+    ...(measured === undefined ? {} : { measured: cut(measured, limit) }),
+    ...(bound === undefined ? {} : { bound: cut(bound, limit) }),
   };
-}
-
-function short(text: string, limit: number): string {
-  return text.length <= limit ? text : `${text.slice(0, limit - 1)}…`;
 }

@@ -145,6 +145,7 @@ test("while frozen nothing is done, whatever differs", () => {
     iotEdge: true,
     tagged: false,
     pointer,
+    namesCluster: false,
     leaving: false,
     heirs: [],
   };
@@ -231,6 +232,7 @@ test("before the twins of contested devices have been read nothing is moved that
       deviceClass: "orin",
       iotEdge: true,
       tagged: false,
+      namesCluster: false,
       isKnown: false,
       pointer: null,
       rivals: ["x"],
@@ -334,7 +336,9 @@ test("beyond that, a rollback is not over while queries fail: nothing is swept",
 test("no device stays on what is taken back, contested or not", () => {
   const configurations = [base, layer("s1", "v1", "stable", { targetCondition: OURS })];
   const { device, deviceClass, iotEdge, tagged, pointer } = pointed(memberAt(7), "v2");
-  const contested = [{ device, deviceClass, iotEdge, tagged, pointer, isKnown: true, rivals: ["x"] }];
+  const contested = [
+    { device, deviceClass, iotEdge, tagged, pointer, namesCluster: false, isKnown: true, rivals: ["x"] },
+  ];
   const seen = { ...look({ members: two, configurations }), contested, cleared: new Set(["cam-0", "cam-1"]) };
   const restored = "restore cam-7 to plant-a.v1 rollback";
   expect(factsOf(seen, rollingBack).rollback.done).toBe(false);
@@ -396,7 +400,15 @@ test("a device that left and lost its tag loses its pointer", () => {
   const configurations = [base, layer("s1", "v1", "stable")];
   const seen = look({ release: "v1", members: two, configurations });
   const { pointer } = pointed(memberAt(9), "v1");
-  const leftover = { device: "cam-9", deviceClass: null, iotEdge: true, pointer, leaving: false, heirs: [] };
+  const leftover = {
+    device: "cam-9",
+    deviceClass: null,
+    iotEdge: true,
+    namesCluster: false,
+    pointer,
+    leaving: false,
+    heirs: [],
+  };
   expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: true }] })).toEqual([]);
   expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: false }] })).toEqual([
     "restore cam-9 to nothing normal",
@@ -408,7 +420,14 @@ test("a device that left and lost its tag loses its pointer", () => {
 test("a device that is on its way to another deployment is not moved by a canary of this one", () => {
   const seen = look({ members: two, configurations: [base, layer("s1", "v1", "stable")] });
   const { pointer } = pointed(memberAt(9), "v1");
-  const leftover = { device: "cam-9", deviceClass: null, iotEdge: true, pointer, leaving: false };
+  const leftover = {
+    device: "cam-9",
+    deviceClass: null,
+    iotEdge: true,
+    namesCluster: false,
+    pointer,
+    leaving: false,
+  };
   const moving = { ...seen, leftovers: [{ ...leftover, tagged: true, heirs: ["other"] }] };
   const created = actionsFor(atFull, factsOf(moving, atFull)).actions.filter(({ kind }) => kind === "create");
   expect(created).toMatchObject([{ condition: expect.stringContaining("deviceId != 'cam-9'") }]);

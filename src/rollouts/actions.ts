@@ -591,13 +591,16 @@ export function isSettled(state: RolloutState, seen: Seen): boolean {
   );
 }
 
-/** When the first URL of a configuration that devices wait for has to be renewed; `null`: none does. */
+/**
+ * When the next URL may have to be renewed for devices that wait; `null`: none. One that was due before and was not
+ * renewed is one that no device waits for: it must not keep anybody awake.
+ */
 export function renewalDue(state: RolloutState, seen: Seen): Instant | null {
-  const times = (seen.configurations === null ? [] : ownConfigurations(seen)).map(
-    (configuration) => expiryOf(configuration) - seen.settings.sasLifetime / 4,
-  );
+  const times = (seen.configurations === null ? [] : ownConfigurations(seen))
+    .map((configuration) => expiryOf(configuration) - seen.settings.sasLifetime / 4)
+    .filter((time) => time >= seen.now);
   if (times.length === 0 || isSettled(state, seen)) return null;
-  return instant(Math.max(seen.now, Math.min(...times)));
+  return instant(Math.min(...times));
 }
 
 export function ownOn(seen: Seen, track: Track): readonly HubConfiguration[] {

@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { NAMESPACE } from "../../test/fakes/fleet-world.ts";
 import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../test/stories/seen.ts";
 import {
   deploymentSpec,
@@ -9,13 +10,15 @@ import {
   duration as text,
 } from "../../test/stories/story.ts";
 import { requestAnnotation } from "../api/inference-deployment.ts";
+import { dictionary } from "../base/lookup.ts";
 import { type Instant, instant, minutes } from "../base/time.ts";
 import { advance } from "./advance.ts";
+import { LABEL } from "./content.ts";
 import { decideRollout } from "./decide.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
 import { factsOf } from "./facts.ts";
 import { referenceOf } from "./plan.ts";
-import type { Seen } from "./seen.ts";
+import type { HubConfiguration, Seen } from "./seen.ts";
 import {
   type Exposed,
   exposureOf,
@@ -55,6 +58,23 @@ const STATES: readonly RolloutState[] = [
   { ...exposed(1), phase: "Frozen", frozenSince: NOW, bakingSince: null, breach: null },
   { ...exposed(2), phase: "Baking", bakingSince: NOW },
 ];
+
+function candidateConfiguration(release: string): HubConfiguration {
+  return {
+    id: "c",
+    kind: "edge",
+    labels: {
+      [LABEL.namespace]: NAMESPACE,
+      [LABEL.name]: "resnet",
+      [LABEL.track]: "candidate",
+      [LABEL.release]: release,
+    },
+    priority: 500,
+    targetCondition: "tags.edgefleet.bucket < 1",
+    content: {},
+    etag: "1",
+  };
+}
 
 /** The next look of an operator that has looked all the time. */
 function next(state: RolloutState, seen: Seen): RolloutState {
@@ -318,7 +338,7 @@ test("what the exposed devices show takes a release back while the fleet cannot 
     { ...wide, phase: "Progressing" },
     { ...seen, hub: { ...seen.hub, reachable: false } },
   );
-  expect(countExposed(exposureOf(narrowed), joined)).toBe(3);
+  expect(countExposed(exposureOf(narrowed), joined)).toBe(2);
 });
 
 test("rollback.mode Hold holds a failed verification, too", () => {
@@ -371,6 +391,7 @@ test("a release that the hub has not brought to its devices is held at the deadl
 });
 
 test("promoting past a deadline at the last width bakes once, and completes without those that were missing", () => {
+  const out = candidateConfiguration("v2");
   const spec = {
     strategy: strategy([{ percent: 100 }], { onDeadline: "Hold", bake: text("10m") }),
     annotations: {},
@@ -380,6 +401,7 @@ test("promoting past a deadline at the last width bakes once, and completes with
     return look({
       now,
       spec: { strategy: spec.strategy },
+      configurations: [out],
       members: Array.from({ length: 20 }, (_, n) => running(memberAt(n), n < 6 ? "v1" : "v2", 40, now)),
     });
   };
@@ -403,6 +425,16 @@ test("promoting past a deadline at the last width bakes once, and completes with
   expect(state.phase).toBe("Baking");
   state = next(state, watched(133));
   expect(state.phase).toBe("Completed");
+});
+
+test("nothing is promoted before the hub has been given the candidate", () => {
+  const seen = look({
+    annotations: { [requestAnnotation("promote")]: "1" },
+    members: members.map((member) => running(member, "v1", 40)),
+  });
+  const refused = next({ ...exposed(), phase: "Progressing" }, seen);
+  expect(refused).toMatchObject({ phase: "Progressing", step: { index: 0 }, handled: { promote: "1" } });
+  expect(refused.history.at(-1)?.message).toContain("promote refused: the hub has not been given v2 yet");
 });
 
 test("a step is found by its width, whatever has become of the list", () => {
@@ -476,7 +508,7 @@ test("requests that find nothing to do are served, and strike no later rollout",
 test("nothing begins before the hub was asked about the conditions", () => {
   const pending = STATES[0]!;
   expect(next(pending, look()).phase).toBe("Progressing");
-  expect(next(pending, { ...look(), tested: {} }).phase).toBe("Pending");
+  expect(next(pending, { ...look(), tested: dictionary([]) }).phase).toBe("Pending");
 });
 
 test("a quarantined release in spec rests until it is retried", () => {

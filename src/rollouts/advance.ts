@@ -9,6 +9,7 @@ import {
 } from "../api/inference-deployment.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import { unreachable } from "../base/result.ts";
+import { cut } from "../base/text.ts";
 import {
   durationText,
   elapsed,
@@ -21,6 +22,7 @@ import {
 import { devices } from "./cohort.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
 import type { Facts, Trial } from "./facts.ts";
+import { hasCandidate } from "./recover.ts";
 import {
   type AtStep,
   type Because,
@@ -273,14 +275,15 @@ function frozen(state: UnderWay, facts: Facts, trial: Trial): RolloutState | nul
   );
 }
 
-/** Devices that join fall under conditions that the hub has: the bound holds for them, too. */
+/** Devices that join fall under conditions that the hub has: while it is frozen they widen nothing. */
 function narrowed<S extends UnderWay>(state: S, facts: Facts, trial: Trial): S {
   const { members } = facts.seen;
   const step = currentStep(state.step, facts.seen);
   if (members.length === 0 || step.percent >= 100) return state;
-  const bound = boundOf(step, members.length);
-  if (trial.cohort.exposed.length <= bound) return state;
-  return { ...state, exposure: expose(members, trial.stratifyBy, bound, state.exposure) };
+  const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
+  const most = Math.min(boundOf(step, members.length), intended);
+  if (trial.cohort.exposed.length <= most) return state;
+  return { ...state, exposure: expose(members, trial.stratifyBy, most, state.exposure) };
 }
 
 function unfreeze(state: Frozen, facts: Facts): RolloutState {
@@ -352,8 +355,10 @@ function promoteRequested(state: UnderWay, facts: Facts, trial: Trial): RolloutS
   const refusal = refusalOf(state, facts, trial);
   if (refusal !== null) return withHistory(served, facts, `promote refused: ${refusal}`);
   const { cohort } = trial;
-  // At the last width this is remembered through the bake: who is missing now is not asked for again.
-  const accepted = Math.max(0, cohort.reachable - cohort.reportedFailed - trial.evidence);
+  // Devices that are missing are not asked for again; at the last width, evidence is not either.
+  const isLast = stepAfter(state.step, facts.seen) === null;
+  const uncovered = Math.max(0, cohort.reachable - cohort.discounted - trial.evidence);
+  const accepted = isLast ? uncovered : cohort.waiting + cohort.stragglers;
   return nextStep({ ...served, step: { ...served.step, accepted } }, facts, trial, "promoted by request");
 }
 
@@ -363,6 +368,8 @@ function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
   if (trial.verification.kind !== "verified") return `${state.candidate.release} is not verified`;
   if (trial.problem !== null) return trial.problem.message;
   if (facts.seen.deployment.spec.paused === true) return "spec.paused is true";
+  if (!hasCandidate(state.candidate, facts.seen))
+    return `the hub has not been given ${state.candidate.release} yet, so there is nothing to go on from`;
   return null;
 }
 
@@ -465,9 +472,11 @@ export function heldNow(state: UnderWay, facts: Facts, trial: Trial): Held | nul
   }
   const { overall, message } = trial.analysis;
   if (overall === "Warn") return { reason: REASONS.ObjectiveWarning, message };
-  if (overall === "Error") return { reason: REASONS.Inconclusive, message };
   if (!trial.converged || !isPatienceOver(state, facts)) return null;
-  if (!trial.coverage.enough) return { reason: REASONS.Inconclusive, message: trial.coverage.message };
+  if (!trial.coverage.enough) {
+    const why = overall === "Inconclusive" ? `${trial.coverage.message}; ${message}` : trial.coverage.message;
+    return { reason: REASONS.Inconclusive, message: why };
+  }
   if (overall === "Inconclusive") return { reason: REASONS.Inconclusive, message };
   return null;
 }
@@ -611,7 +620,7 @@ function rollBack(
   message: string,
 ): RollingBack {
   const { quarantined, handled, history, stable, candidate } = state;
-  const text = message.slice(0, 1000);
+  const text = cut(message, 1000);
   const because: Because = { reason, message: text, release: candidate.release, at: facts.now };
   const next: RollingBack = {
     phase: "RollingBack",
@@ -648,7 +657,7 @@ function withHistory<S extends RolloutState>(state: S, facts: Facts, message: st
     phase: state.phase,
     ...("candidate" in state && state.candidate !== null ? { release: state.candidate.release } : {}),
     ...("step" in state ? { step: state.step.index } : {}),
-    message: message.slice(0, 1024),
+    message: cut(message, 1024),
   };
   return { ...state, history: [...withoutRepeats(state.history, entry), entry].slice(-HISTORY) };
 }

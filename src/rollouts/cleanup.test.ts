@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
+import { CLUSTER } from "../../test/fakes/fleet-world.ts";
 import { look, NOW } from "../../test/stories/seen.ts";
-import { CLUSTER, releaseSpec } from "../../test/stories/story.ts";
+import { releaseSpec } from "../../test/stories/story.ts";
 import { later, minutes } from "../base/time.ts";
 import type { Action } from "./actions.ts";
 import { cleanupActions, EVALUATED_AFTER, isCleanedUp, remainsOf } from "./cleanup.ts";
@@ -59,6 +60,7 @@ function leftover(more: Partial<Leftover> & { readonly release?: string | null }
     iotEdge: true,
     tagged: false,
     pointer,
+    namesCluster: true,
     leaving: false,
     heirs: [],
     ...rest,

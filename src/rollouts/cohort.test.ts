@@ -63,6 +63,7 @@ function member(device: string, said: Said | null, more: Partial<Member> = {}): 
     iotEdge: true,
     bucket: 1,
     tagged: true,
+    namesCluster: true,
     pointer: null,
     report: said === null ? null : report,
     heardAt: said === null ? null : ago(heard),
@@ -85,6 +86,7 @@ function rules(policy: Policy = "Skip", more: Partial<CohortRules> = {}): Cohort
     begunAt: STEP,
     stepStarted: STEP,
     hearingSince: instant(0),
+    sweepTime: minutes(1),
     isFirst: false,
     offline: { policy, after: duration("30m") },
     deadline: minutes(120),
@@ -140,6 +142,15 @@ test("a device that ran it and fell silent is quiet first and lost in the end, w
     expect(lost).toMatchObject({ running: 0, heard: [], failed: 1, lost: 1, offline: 1 });
     expect(lost.examples[0]).toMatch(/^d: lost after the update, silent since 2026-01-09T23:29/);
   }
+});
+
+test("where a sweep of the fleet takes long, reports count for as long as they may go unread", () => {
+  const heard = (minute: number, sweep: number) =>
+    cohort([fell("d", minute)], rules("Skip", { sweepTime: minutes(sweep) })).heard.length;
+  expect([heard(5, 1), heard(6, 1)]).toEqual([1, 0]);
+  expect([heard(13, 5), heard(14, 5)]).toEqual([1, 0]);
+  // However slow it is, a dead device does not stay alive for it.
+  expect([heard(23, 600), heard(24, 600)]).toEqual([1, 0]);
 });
 
 test("a device that fell silent while it loaded is lost, too", () => {
@@ -267,7 +278,7 @@ test("coverage is a share of the devices that were there and have not failed", (
   expect(coverageOf(seen, seen.heard.length, 90, 0)).toMatchObject({ enough: true });
   expect(coverageOf(seen, 17, 90, 0)).toEqual({
     enough: false,
-    message: "17 of 20 devices have reported with it recently, and 18 must",
+    message: "17 of 20 devices give recent evidence, and 18 must",
   });
   expect(coverageOf(seen, 17, 90, 3)).toMatchObject({ enough: true });
   expect(coverageOf(cohort([old("excused", 90)]), 0, 90, 0).enough).toBe(false);
@@ -278,7 +289,7 @@ test("each stratum that runs the candidate must be heard", () => {
   const seen = cohort([...north, { ...fell("s", 10), site: "south" }]);
   expect(coverageOf(seen, 19, 90, 0)).toEqual({
     enough: false,
-    message: "19 of 20 devices have reported with it recently, and 18 must; none of south",
+    message: "19 of 20 devices give recent evidence, and 18 must; none of south",
   });
 });
 

@@ -48,8 +48,8 @@ export type Cohort = {
   readonly heard: readonly Member[];
   /** Exposed devices that count as failed: reported, lost, implausible, or offline where the policy says so. */
   readonly failed: number;
-  /** Those of them that have reported a failure themselves. */
-  readonly reportedFailed: number;
+  /** Those of them that speak, but not as evidence: they have reported a failure, or what cannot be. */
+  readonly discounted: number;
   /** Those of them that ran the candidate and fell silent. */
   readonly lost: number;
   /** Exposed devices that have been silent for longer than `offline.after`, whatever the policy makes of it. */
@@ -109,6 +109,8 @@ export type CohortRules = {
   readonly stepStarted: Instant;
   /** Since when twins can be read: before that, silence was ours. */
   readonly hearingSince: Instant;
+  /** How long a sweep of the fleet takes. */
+  readonly sweepTime: Millis;
   /** Whether nothing ran here before: then nobody has reported yet. */
   readonly isFirst: boolean;
   readonly offline: InferenceDeploymentSpec["offline"];
@@ -121,8 +123,8 @@ export type CohortRules = {
 /** A report counts for this many of the device's own windows. */
 const FRESH_WINDOWS = 3;
 const USUAL_WINDOW = minutes(1);
-/** How far our reading lags behind the device's reporting: a sweep of the fleet takes about so long. */
-const READ_LAG = minutes(2);
+/** How far our reading may lag behind the device's reporting: two sweeps of the fleet, within these bounds. */
+const READ_LAG = { least: minutes(2), most: minutes(20) };
 /** An implausible report can be a glitch; one that persists is a failure. */
 const IMPLAUSIBLE_FOR = minutes(5);
 /** Of the stable devices of a stratum, how many may be silent for longer before silence counts as everybody's. */
@@ -177,7 +179,7 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
     running,
     heard,
     failed,
-    reportedFailed: count.failed,
+    discounted: count.failed + count.implausible,
     lost: count.lost,
     offline,
     excused: count.excused,
@@ -219,16 +221,17 @@ export function standingOf(
 }
 
 /** Whether what the device reports about now is recent enough to be evidence. */
-export function isHeard(member: Member, { now }: Pick<CohortRules, "now">): boolean {
-  return member.heardAt !== null && elapsed(member.heardAt, now) <= freshFor(member);
+export function isHeard(member: Member, rules: Pick<CohortRules, "now" | "sweepTime">): boolean {
+  return member.heardAt !== null && elapsed(member.heardAt, rules.now) <= freshFor(member, rules);
 }
 
 /** For how long a report of this device is evidence. */
-function freshFor({ report }: Member): Millis {
+function freshFor({ report }: Member, { sweepTime }: Pick<CohortRules, "sweepTime">): Millis {
   const length = report?.window?.seconds ?? 0;
   // What a device says about its own window is bounded: nothing that it says keeps it alive for long.
   const window = Math.min(Math.max(USUAL_WINDOW, length * 1000 || 0), minutes(20));
-  return millis(FRESH_WINDOWS * window + READ_LAG);
+  const lag = Math.min(READ_LAG.most, Math.max(READ_LAG.least, 2 * sweepTime));
+  return millis(FRESH_WINDOWS * window + lag);
 }
 
 /** Silent for longer than `offline.after`. */
@@ -254,7 +257,7 @@ function isExcusable(member: Member, isNewlyExposed: boolean, rules: CohortRules
   // By its own last report: an operator that has just started knows who was gone before it came.
   if (elapsed(member.heardAt, rules.now) < offlineAfter(rules)) return false;
   // Those of an earlier width were judged there.
-  return !isNewlyExposed || member.heardAt < rules.stepStarted - freshFor(member);
+  return !isNewlyExposed || member.heardAt < rules.stepStarted - freshFor(member, rules);
 }
 
 /** Whether the device has reported a failure of this candidate in this rollout: older reports stay in the twin. */
@@ -290,7 +293,7 @@ function quietOf(control: readonly Member[], rules: CohortRules): ReadonlyMap<st
   for (const member of control) {
     // Those that were silent before say nothing about the time since.
     if (member.heardAt === null || !member.enabled) continue;
-    if (member.heardAt < rules.stepStarted - freshFor(member)) continue;
+    if (member.heardAt < rules.stepStarted - freshFor(member, rules)) continue;
     const stratum = rules.stratumOf(member);
     const known = silences.get(stratum) ?? [];
     known.push(silenceOf(member, rules));
@@ -352,7 +355,7 @@ export type Coverage = { readonly enough: boolean; readonly message: string };
  * failed, at least one of each stratum, all but `accepted` that a person goes on without. `heard` is how many were.
  */
 export function coverageOf(cohort: Cohort, heard: number, percent: number, accepted: number): Coverage {
-  const expected = Math.max(0, cohort.reachable - cohort.reportedFailed);
+  const expected = Math.max(0, cohort.reachable - cohort.discounted);
   const needed = Math.max(1, Math.min(Math.ceil((expected * percent) / 100), expected - accepted));
   const strata = accepted > 0 ? [] : cohort.unheardStrata;
   const [first] = strata;
@@ -360,7 +363,7 @@ export function coverageOf(cohort: Cohort, heard: number, percent: number, accep
     first === undefined ? "" : `; none of ${strata.length === 1 ? first : `${strata.length} strata`}`;
   return {
     enough: heard >= needed && strata.length === 0,
-    message: `${heard} of ${devices(expected)} have reported with it recently, and ${needed} must${where}`,
+    message: `${heard} of ${devices(expected)} give recent evidence, and ${needed} must${where}`,
   };
 }
 

@@ -34,13 +34,14 @@ function subjectOf({ id, site, deviceClass, bucket }: (typeof everyDevice)[numbe
   const deployments = { "my-module": "plant-a.resnet" };
   return {
     device: id,
-    tags: { edgefleet: { site, class: deviceClass, bucket, iotEdge: true, deployments } },
+    tags: { edgefleet: { cluster: "c1", site, class: deviceClass, bucket, iotEdge: true, deployments } },
   };
 }
 
 const target: fc.Arbitrary<Target> = fc.record({
   deployment: fc.constant("plant-a.resnet"),
   module: fc.constant("my-module"),
+  clusterId: fc.constantFrom(null, "c1"),
   kind: fc.constant("edge" as const),
   variant: fc.constantFrom(...variants),
   variants: fc.constant(variants),
@@ -132,5 +133,12 @@ describe("a condition of ours", () => {
 });
 
 function targetOf(one: (typeof variants)[number]): Omit<Target, "except"> {
-  return { deployment: "plant-a.resnet", module: "my-module", kind: "edge", variant: one, variants };
+  return {
+    deployment: "plant-a.resnet",
+    module: "my-module",
+    clusterId: null,
+    kind: "edge",
+    variant: one,
+    variants,
+  };
 }

@@ -3,6 +3,7 @@ import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease, Variant } from "../api/model-release.ts";
 import { canonicalJson, shortHash } from "../base/digest.ts";
+import { own, setOwn } from "../base/lookup.ts";
 import { BANDS } from "./priority.ts";
 import type { HubConfiguration, Kind, Pointed, Track } from "./seen.ts";
 
@@ -90,7 +91,7 @@ export function pointerIn(
   module: string,
 ): ModelPointer | null {
   const { content, kind } = configuration;
-  const section = kind === "device" ? content : record(content[module]);
+  const section = kind === "device" ? content : record(own(content, module));
   const pointer = record(section["properties.desired.model"]);
   const whole =
     typeof pointer["release"] === "string" &&
@@ -107,8 +108,8 @@ export function bringsModule(
 ): boolean {
   if (kind !== "edge") return false;
   const agent = record(content["$edgeAgent"]);
-  const layered = agent[`properties.desired.modules.${module}`];
-  const whole = record(record(agent["properties.desired"])["modules"])[module];
+  const layered = own(agent, `properties.desired.modules.${module}`);
+  const whole = own(record(record(agent["properties.desired"])["modules"]), module);
   return layered !== undefined || whole !== undefined;
 }
 
@@ -129,10 +130,10 @@ export function exactPatch(current: unknown, wanted: unknown): unknown {
     return canonicalJson(current ?? null) === canonicalJson(wanted ?? null) ? undefined : wanted;
   }
   const patch: Record<string, unknown> = {};
-  for (const key of Object.keys(current)) if (!Object.hasOwn(wanted, key)) patch[key] = null;
+  for (const key of Object.keys(current)) if (!Object.hasOwn(wanted, key)) setOwn(patch, key, null);
   for (const [key, value] of Object.entries(wanted)) {
-    const inner = exactPatch(current[key], value);
-    if (inner !== undefined) patch[key] = inner;
+    const inner = exactPatch(own(current, key), value);
+    if (inner !== undefined) setOwn(patch, key, inner);
   }
   return Object.keys(patch).length === 0 ? undefined : patch;
 }
@@ -224,7 +225,7 @@ export function recognized<C extends HubConfiguration>(configuration: C): C {
     [LABEL.variant]: held.pointer.variant,
     [LABEL.kind]: configuration.kind,
   };
-  const isLabelled = Object.entries(sure).every(([key, value]) => labels[key] === value);
+  const isLabelled = Object.entries(sure).every(([key, value]) => own(labels, key) === value);
   if (isLabelled && labels[LABEL.contentHash] !== undefined) return configuration;
   return { ...configuration, labels: { [LABEL.contentHash]: held.hash, ...labels, ...sure } };
 }
@@ -250,7 +251,7 @@ function heldBy({
     const bare =
       kind === "device"
         ? { ...content, ...path }
-        : { ...content, [module]: { ...record(content[module]), ...path } };
+        : { ...content, [module]: { ...record(own(content, module)), ...path } };
     return { pointer, hash: shortHash(canonicalJson(bare), 16) };
   }
   return null;

@@ -194,7 +194,6 @@ export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Acti
     case "Holding":
     case "Baking": {
       const { passingSince, convergedAt, waitingFrom } = state.step;
-      const window = 60_000;
       const moments = [
         interval,
         ...(passingSince === null
@@ -205,7 +204,7 @@ export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Acti
         confirmationDue(
           seen.deployment.spec.objectives ?? [],
           facts.trial?.analysis.results ?? [],
-          window,
+          facts.trial?.analysis.windowLength ?? minutes(1),
           now,
         ) ?? interval,
       ].filter((moment) => moment > 0);

@@ -4,7 +4,7 @@ import { memberAt, NOW, releaseNamed, running } from "../../test/stories/seen.ts
 import { objective } from "../../test/stories/story.ts";
 import { METRICS } from "../api/inference-deployment.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
-import { type Collected, evidenceOf, isFresh, lengthOf, type Trialled } from "./evidence.ts";
+import { type Collected, type EvidenceRules, evidenceOf, isFresh, lengthOf } from "./evidence.ts";
 import { judge } from "./judge.ts";
 import { implausibleBecause } from "./plausible.ts";
 import type { Member } from "./seen.ts";
@@ -12,12 +12,13 @@ import type { Member } from "./seen.ts";
 const digests = (name: string) => releaseNamed(name).spec.variants.map(({ digest }) => digest);
 const EXPOSED = 10;
 /** The first ten of twenty devices are exposed to v2. */
-const given: Trialled = {
+const given: EvidenceRules = {
   now: NOW,
   namespace: "plant-a",
   exposure: [{ threshold: EXPOSED * 1000, devices: EXPOSED }],
   stratifyBy: ["Site"],
   stepStarted: instant(NOW - minutes(30)),
+  sweepTime: seconds(30),
   candidate: { release: "v2", digests: digests("v2") },
   stable: { release: "v1", digests: digests("v1") },
   releases: { v1: releaseNamed("v1"), v2: releaseNamed("v2") },
@@ -53,7 +54,7 @@ function checked(members: readonly Member[]): readonly Member[] {
   });
 }
 
-const collect = (members: readonly Member[], more: Partial<Trialled> = {}) => {
+const collect = (members: readonly Member[], more: Partial<EvidenceRules> = {}) => {
   const found = evidenceOf(checked(members), { ...given, ...more });
   return { ...found, covered: found.covering.size };
 };
@@ -89,16 +90,16 @@ describe("whose windows count", () => {
       collect([{ ...member(1, "v2"), report: behind, heardAt: instant(NOW - ago) }]);
     expect(heard(seconds(60)).covered).toBe(1);
     expect(heard(seconds(60)).cohort[0]?.endedAt).toBe(NOW - seconds(90));
-    expect(heard(seconds(151)).covered).toBe(0);
+    expect(heard(seconds(301)).covered).toBe(0);
   });
 
   test("not what a device said before it fell silent", () => {
-    expect(collect([member(1, "v2", { ago: seconds(181) })])).toMatchObject({
+    expect(collect([member(1, "v2", { ago: seconds(301) })])).toMatchObject({
       running: 1,
       covered: 0,
       cohort: [],
     });
-    expect(collect([member(1, "v2", { ago: seconds(180) })]).covered).toBe(1);
+    expect(collect([member(1, "v2", { ago: seconds(300) })]).covered).toBe(1);
   });
 
   test("not a release that is named like what every object inherits", () => {
@@ -114,6 +115,19 @@ describe("silence of a device that runs", () => {
     expect(framesOf(collect([without(1, "v2", { ran: seconds(181) })]))).toEqual([0]);
   });
 
+  test("is not what a report is that we read late", () => {
+    const { window } = member(1, "v2").report!;
+    const ended = { ...window!, endedAt: timestampOf(instant(NOW - seconds(170))) };
+    const late = member(1, "v2", { window: ended, ago: seconds(290) });
+    expect(framesOf(collect([late]))).toEqual([10]);
+    const ago = minutes(15);
+    const sent = timestampOf(instant(NOW - ago));
+    const later = member(1, "v2", { ago, heartbeatAt: sent, window: { ...window!, endedAt: sent } });
+    expect(framesOf(collect([later]))).toEqual([]);
+    expect(framesOf(collect([later], { sweepTime: minutes(8) }))).toEqual([10]);
+    expect(framesOf(collect([without(1, "v2", { ran: seconds(180), ago: seconds(290) })]))).toEqual([]);
+  });
+
   test("is the same when an old window still stands in its twin, of this release or another", () => {
     const old = timestampOf(instant(NOW - minutes(20)));
     const { window } = member(1, "v2").report!;
@@ -124,8 +138,20 @@ describe("silence of a device that runs", () => {
     }
   });
 
+  test("is measured by the device's own clock, which may be a year behind", () => {
+    const then = (ago: number) => timestampOf(instant(NOW - minutes(365 * 24 * 60) - ago));
+    const { report, ...base } = without(1, "v2");
+    const since = (ago: number) => ({ ...report!.active!, since: then(ago) });
+    const behind = (ago: number) => ({
+      ...base,
+      report: { ...report!, active: since(ago), heartbeatAt: then(0) },
+    });
+    expect(framesOf(collect([behind(seconds(60))]))).toEqual([]);
+    expect(framesOf(collect([behind(minutes(10))]))).toEqual([0]);
+  });
+
   test("is not judged while the device itself is silent", () => {
-    expect(collect([without(1, "v2", { ago: seconds(181) })])).toMatchObject({
+    expect(collect([without(1, "v2", { ago: seconds(301) })])).toMatchObject({
       running: 1,
       covered: 0,
       cohort: [],
@@ -144,13 +170,13 @@ describe("silence of a device that runs", () => {
 
   test("is no evidence that a device covers the candidate, and a model that hangs fails a bound from below", () => {
     const hung = Array.from({ length: 4 }, (_, index) => without(index, "v2"));
-    const told = judge([objective({ metric: "framesPerSecond", critical: 5 })], {
+    const judged = judge([objective({ metric: "framesPerSecond", critical: 5 })], {
       ...collect(hung),
       now: NOW,
       exposed: 4,
       before: [],
     });
-    expect(told).toMatchObject({ overall: "Fail", coverage: { running: 4, covered: 0 } });
+    expect(judged).toMatchObject({ overall: "Fail", coverage: { running: 4, covered: 0 } });
   });
 
   test("counts beside as well: stable that idles is no reason against the candidate", () => {
@@ -218,8 +244,8 @@ test("one device that lies is left out and named, and changes no verdict of the 
         const window = { ...report!.window!, inferences, framesPerSecond, latencyMilliseconds };
         return { ...one, site, report: { ...report!, window } };
       });
-      const liar = member(isExposed ? 9 : 11, isExposed ? "v2" : "v1");
-      const hostile = { ...liar, site: "north", report: distort(liar.report!) };
+      const devious = member(isExposed ? 9 : 11, isExposed ? "v2" : "v1");
+      const hostile = { ...devious, site: "north", report: distort(devious.report!) };
       const all = [...honest.slice(0, place), hostile, ...honest.slice(place)];
       const stable = member(12, "v1");
       const look = (members: readonly Member[]) =>

@@ -2,6 +2,7 @@ import type { InferenceReport } from "../api/device-contract.ts";
 import type { StratumExposure } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease } from "../api/model-release.ts";
+import { own } from "../base/lookup.ts";
 import {
   elapsed,
   type Instant,
@@ -12,7 +13,7 @@ import {
   parseTimestamp,
   seconds,
 } from "../base/time.ts";
-import { runs } from "./cohort.ts";
+import { isHeard, runs } from "./cohort.ts";
 import { exposureIndex, type StratifyBy } from "./exposure.ts";
 import type { Member } from "./seen.ts";
 import type { ReleaseRef } from "./state.ts";
@@ -57,23 +58,15 @@ export function lengthOf(window: Window): Millis {
   return millis(Math.min(LONGEST_COUNTED, written));
 }
 
-/**
- * How long ago it ended, or rather its device reported it: by the device's own clock up to its heartbeat, and by ours
- * since that was heard. So a clock that is behind makes no window old.
- */
-export function ageOf(
-  window: Window,
-  report: InferenceReport,
-  heardAt: Instant,
-  now: Instant,
-): Millis | null {
+/** How old the window was when its device reported it, by the device's own clock: one that is behind makes no window old. */
+function ageAtReport(window: Window, report: InferenceReport): Millis | null {
+  if (window.endedAt === report.heartbeatAt) return millis(0);
   const ended = parseTimestamp(window.endedAt);
   const heartbeat = parseTimestamp(report.heartbeatAt);
-  if (ended === null || heartbeat === null) return null;
-  return millis(elapsed(ended, heartbeat) + elapsed(heardAt, now));
+  return ended === null || heartbeat === null ? null : elapsed(ended, heartbeat);
 }
 
-/** Whether a window that ended so long ago still says something about now. */
+/** Whether a window of that age is what its device does now, or left over from before. */
 export function isFresh(window: Window, age: Millis): boolean {
   return age <= patienceFor(window);
 }
@@ -83,24 +76,26 @@ function patienceFor(window: Window | undefined): Millis {
   return millis(FRESH_WINDOWS * Math.max(USUAL_WINDOW, length));
 }
 
-export type Trialled = {
+export type EvidenceRules = {
   readonly now: Instant;
   readonly namespace: string;
   readonly exposure: readonly StratumExposure[];
   readonly stratifyBy: StratifyBy;
   readonly stepStarted: Instant;
+  /** How long a sweep of the fleet takes. */
+  readonly sweepTime: Millis;
   readonly candidate: ReleaseRef;
   readonly stable: ReleaseRef | null;
   readonly releases: Readonly<Record<string, ModelRelease>>;
 };
 
-export function evidenceOf(members: readonly Member[], given: Trialled): Collected {
-  const { namespace, candidate, stable, now } = given;
+export function evidenceOf(members: readonly Member[], given: EvidenceRules): Collected {
+  const { namespace, candidate, stable } = given;
   const covers = exposureIndex(given.exposure);
   const trackOf = (reference: ReleaseRef) => ({
     reference,
     name: qualifiedName({ namespace, name: reference.release }),
-    release: Object.hasOwn(given.releases, reference.release) ? given.releases[reference.release] : undefined,
+    release: own(given.releases, reference.release),
   });
   const tracks = { candidate: trackOf(candidate), stable: stable === null ? null : trackOf(stable) };
   const cohort: Sample[] = [];
@@ -120,8 +115,9 @@ export function evidenceOf(members: readonly Member[], given: Trialled): Collect
       if (exposed && speaks) implausible.push({ device: member.device, why: member.implausible.why });
       continue;
     }
-    const said = freshWindow(member, track.name, now);
-    const found = said ?? (isRunning ? idleWindow(member, track.name, given) : null);
+    if (!isHeard(member, given)) continue;
+    const said = freshWindow(member, track.name);
+    const found = said ?? (isRunning ? idleWindow(member, track.name, given.stepStarted) : null);
     if (found === null) continue;
     const sample = { device: member.device, stratum: stratumName(member, given.stratifyBy), ...found };
     (exposed ? cohort : control).push(sample);
@@ -134,35 +130,27 @@ export function evidenceOf(members: readonly Member[], given: Trialled): Collect
 
 type Found = Pick<Sample, "window" | "endedAt">;
 
-function freshWindow(member: Member, release: string, now: Instant): Found | null {
-  const { report, heardAt } = member;
+function freshWindow({ report, heardAt }: Member, release: string): Found | null {
   const window = report?.window;
   if (report === null || heardAt === null || window?.release !== release) return null;
-  const age = ageOf(window, report, heardAt, now);
+  const age = ageAtReport(window, report);
   if (age === null || !isFresh(window, age)) return null;
-  return { window, endedAt: instant(now - age) };
+  return { window, endedAt: instant(heardAt - age) };
 }
 
 /**
- * The contract lets a device leave out a window with nothing in it. One that lives and has run the release for longer than
- * a window stays fresh, and still shows none, infers nothing: that is a window of zeros.
+ * The contract lets a device leave out a window with nothing in it. One that had run the release for longer than a window
+ * stays fresh when it reported, and showed none, infers nothing: that is a window of zeros. Only the report counts here:
+ * reading it late makes no device idle.
  */
-function idleWindow(
-  { report, heardAt }: Member,
-  release: string,
-  { now, stepStarted }: Trialled,
-): Found | null {
+function idleWindow({ report, heardAt }: Member, release: string, stepStarted: Instant): Found | null {
   if (report === null || heardAt === null) return null;
-  const patience = patienceFor(report.window);
-  if (elapsed(heardAt, now) > patience) return null;
   const heartbeat = parseTimestamp(report.heartbeatAt);
   const since = report.active === undefined ? null : parseTimestamp(report.active.since);
   // A start that is not known, or dated after the heartbeat, is taken to be the step's.
-  const ran =
-    since === null || heartbeat === null || since > heartbeat
-      ? elapsed(stepStarted, now)
-      : heartbeat - since + elapsed(heardAt, now);
-  if (ran <= patience) return null;
+  const isDated = since !== null && heartbeat !== null && since <= heartbeat;
+  const ran = isDated ? elapsed(since, heartbeat) : elapsed(stepStarted, heardAt);
+  if (ran <= patienceFor(report.window)) return null;
   const length = report.window === undefined ? USUAL_WINDOW : lengthOf(report.window);
   return {
     window: {

@@ -2,6 +2,7 @@ import { ANALYSIS_DEFAULTS, REQUESTS, type Request, requestAnnotation } from "..
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease } from "../api/model-release.ts";
 import { numberOf } from "../base/decimal.ts";
+import { clip } from "../base/text.ts";
 import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
 import {
   type Budget,
@@ -139,8 +140,8 @@ function planOf(
 
 function unserved(seen: Seen, state: RolloutState): Facts["requests"] {
   const token = (request: Request): string | null => {
-    const written = seen.deployment.annotations[requestAnnotation(request)]?.slice(0, 256);
-    return written === undefined || written === "" || written === state.handled[request] ? null : written;
+    const written = clip(seen.deployment.annotations[requestAnnotation(request)] ?? "", 256);
+    return written === "" || written === state.handled[request] ? null : written;
   };
   const [abort, promote, retry] = REQUESTS;
   return { abort: token(abort), promote: token(promote), retry: token(retry) };
@@ -164,6 +165,7 @@ function trialOf(seen: Seen, state: UnderWay): Trial {
     exposure: state.exposure,
     stratifyBy: spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"],
     stepStarted: state.step.startedAt,
+    sweepTime: seen.hub.sweepTime,
     candidate: state.candidate,
     stable: state.stable,
     releases: seen.releases,
@@ -207,6 +209,7 @@ function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefi
     begunAt: state.begunAt,
     stepStarted: state.step.startedAt,
     hearingSince: seen.hub.twinsSince,
+    sweepTime: seen.hub.sweepTime,
     isFirst: state.stable === null,
     offline: spec.offline,
     deadline: deadlineOf(seen).after,

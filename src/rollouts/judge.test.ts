@@ -126,6 +126,12 @@ test("frames per second of devices that infer nothing are 0, and fail a bound fr
   );
 });
 
+test("most devices of a stratum decide how many frames it does, not the busiest", () => {
+  const hung = ["a", "b"].map((name) => sample(name, { inferences: 0, framesPerSecond: 0 }));
+  expect(measure("framesPerSecond", [...hung, sample("c")])).toBe(0);
+  expect(measure("framesPerSecond", [hung[0]!, sample("c"), sample("d")])).toBe(10);
+});
+
 test("devices that infer nothing have no latency and no error rate, and pass nothing", () => {
   const idle = sample("d", { inferences: 0, p95: 0 });
   for (const metric of ["latencyP95Milliseconds", "errorRate"] as const) {
@@ -154,6 +160,8 @@ test("no model that hangs passes anything, whatever is asked of it", () => {
           const { verdict } = judgeObjective(asked, evidence(hung, { control }));
           expect(["Fail", "Warn", "Inconclusive", "Skipped"]).toContain(verdict);
           if (metric === "framesPerSecond" && count > 0 && "critical" in bounds) expect(verdict).toBe("Fail");
+          expect(judge([asked], evidence(hung, { control })).overall).not.toBe("Pass");
+          expect(judge([asked], evidence(hung, { control: hung })).overall).not.toBe("Pass");
         }
       },
     ),
@@ -243,24 +251,32 @@ test("a control without errors is as good as its number of inferences proves", (
 
 test("devices that cannot be believed are named, and stop nothing", () => {
   const implausible = [{ device: "z", why: "700 errors of 600 inferences" }];
-  const told = judge([objective({ critical: 200 })], evidence([sample("d")], { implausible, running: 2 }));
-  expect(told).toMatchObject({
+  const judged = judge([objective({ critical: 200 })], evidence([sample("d")], { implausible, running: 2 }));
+  expect(judged).toMatchObject({
     overall: "Pass",
     implausible: ["z"],
     coverage: { running: 2, covered: 1, implausible: 1 },
   });
-  expect(told.results[0]?.message).toContain(
+  expect(judged.results[0]?.message).toContain(
     "1 device left out, what they report cannot be true: z (700 errors of 600 inferences)",
   );
+});
+
+test("a minimum of devices does not wait for one that is left out", () => {
+  const implausible = [{ device: "z", why: "p95 is -1" }];
+  const asked = objective({ critical: 200, minimumDevices: 3 });
+  const two = [sample("d"), sample("e")];
+  expect(judgeObjective(asked, evidence(two, { implausible, exposed: 3 })).verdict).toBe("Pass");
+  expect(judgeObjective(asked, evidence(two, { implausible, exposed: 4 })).verdict).toBe("Inconclusive");
 });
 
 test("if no device can be believed, that is Inconclusive, with objectives and without", () => {
   const implausible = Array.from({ length: 12 }, (_, n) => ({ device: `d${n}`, why: "p95 is -1" }));
   for (const objectives of [[], [objective({ maximumRatioToStable: 2 })], [objective({ critical: 5 })]]) {
-    const told = judge(objectives, evidence([], { implausible, running: 12, control: [sample("c")] }));
-    expect(told.overall).toBe("Inconclusive");
-    expect(told.message).toContain("d0 (p95 is -1), d1 (p95 is -1), d10 (p95 is -1) and 9 more");
-    expect(told.implausible).toHaveLength(10);
+    const judged = judge(objectives, evidence([], { implausible, running: 12, control: [sample("c")] }));
+    expect(judged.overall).toBe("Inconclusive");
+    expect(judged.message).toContain("d0 (p95 is -1), d1 (p95 is -1), d10 (p95 is -1) and 9 more");
+    expect(judged.implausible).toHaveLength(10);
   }
 });
 
@@ -309,8 +325,8 @@ test("beyond the cap, no count of one device changes anything", () => {
         const most = 3 * Math.max(...others.map(({ inferences }) => inferences));
         const loud = (times: number) =>
           sample("loud", { inferences: most * 100 * times, errors: most * percent * times });
-        const told = (times: number) => judge(everyObjective, evidence([...cohort, loud(times)]));
-        expect(told(factor)).toEqual(told(1));
+        const judged = (times: number) => judge(everyObjective, evidence([...cohort, loud(times)]));
+        expect(judged(factor)).toEqual(judged(1));
       },
     ),
   );

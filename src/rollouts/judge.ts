@@ -55,7 +55,7 @@ export type Evidence = Collected & {
 const HEAVIEST = 3;
 const NAMED = 10;
 /** Names in a sentence; the judgement has more. */
-const TOLD = 3;
+const LISTED = 3;
 
 export function judge(objectives: readonly Objective[], evidence: Evidence): Judgement {
   const results = objectives.map((objective) => judgeObjective(objective, evidence));
@@ -73,7 +73,7 @@ export function judge(objectives: readonly Objective[], evidence: Evidence): Jud
     const found = results.find((result) => result.verdict === verdict);
     if (found !== undefined) return { ...judged, overall: verdict, message: found.message ?? verdict };
   }
-  // Without objectives too: what nobody can be believed about has not passed.
+  // Without objectives too: no device can be believed, so nothing has passed.
   if (implausible.length > 0 && evidence.cohort.length === 0) {
     const message = `no device that reports the candidate can be believed; ${leftOutText(evidence)}`;
     return { ...judged, overall: "Inconclusive", message };
@@ -87,7 +87,7 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
   const before = evidence.before.find(({ metric }) => metric === objective.metric);
   const had = before?.breachedSince === undefined ? null : parseTimestamp(before.breachedSince);
   const facts = { metric: objective.metric, devices: cohort.length, samples };
-  const told = (result: Omit<AnalysisResult, keyof typeof facts | "message">, message: string) => ({
+  const resultOf = (result: Omit<AnalysisResult, keyof typeof facts | "message">, message: string) => ({
     ...facts,
     ...result,
     message: [message, idleText(evidence), leftOutText(evidence)]
@@ -96,14 +96,16 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
       .slice(0, 1000),
   });
 
-  const missing = missingText(objective, cohort.length, samples, evidence.exposed);
+  // A minimum is held against what there can be: a device that is left out does not stop the others.
+  const reachable = evidence.exposed - evidence.implausible.length;
+  const missing = missingText(objective, cohort.length, samples, reachable);
   const isMeasured = missing === null || (isWorkRate(objective.metric) && missing.kind === "inferences");
   if (!isMeasured) {
     const waits =
       had === null || before?.bound === undefined
         ? {}
         : { bound: before.bound, breachedSince: timestampOf(had) };
-    return told({ verdict: "Inconclusive", ...waits }, missing.message);
+    return resultOf({ verdict: "Inconclusive", ...waits }, missing.message);
   }
 
   const value = measure(objective.metric, cohort);
@@ -118,7 +120,7 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
 
   if (objective.critical !== undefined && isPast(objective, value, numberOf(objective.critical))) {
     const bound = `critical ${objective.critical}`;
-    return told(
+    return resultOf(
       { ...measured, verdict: "Fail", bound },
       says(`${beyond(objective)} the critical bound ${objective.critical}`),
     );
@@ -130,7 +132,7 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
     // Another bound than before is another breach, and waits again for its confirmation.
     const since = had !== null && before?.bound === breach.bound ? had : evidence.now;
     const confirmed = isConfirmed(objective, since, cohort, evidence.now);
-    return told(
+    return resultOf(
       {
         ...measured,
         verdict: confirmed ? breach.verdict : "Inconclusive",
@@ -144,12 +146,12 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
   }
 
   const bound = boundText(objective);
-  if (missing !== null) return told({ ...measured, verdict: "Inconclusive", bound }, missing.message);
+  if (missing !== null) return resultOf({ ...measured, verdict: "Inconclusive", bound }, missing.message);
   const absolute = objective.critical !== undefined || objective.warning !== undefined;
   if (!absolute && ratio.skipped !== null)
-    return told({ ...measured, verdict: "Skipped", bound }, `${objective.metric}: ${ratio.skipped}`);
+    return resultOf({ ...measured, verdict: "Skipped", bound }, `${objective.metric}: ${ratio.skipped}`);
   const within = says("within its bounds");
-  return told(
+  return resultOf(
     { ...measured, verdict: "Pass", bound },
     ratio.skipped === null ? within : `${within}; ${ratio.skipped}`,
   );
@@ -169,11 +171,11 @@ function missingText(
   objective: Objective,
   reported: number,
   samples: number,
-  exposed: number,
+  reachable: number,
 ): { readonly kind: "devices" | "inferences"; readonly message: string } | null {
   const needed = Math.min(
     objective.minimumDevices ?? OBJECTIVE_DEFAULTS.minimumDevices,
-    Math.max(1, exposed),
+    Math.max(1, reachable),
   );
   const inferences = objective.minimumInferences ?? OBJECTIVE_DEFAULTS.minimumInferences;
   if (reported >= needed && samples >= inferences) return null;
@@ -195,8 +197,8 @@ function leftOutText({ implausible }: Evidence): string {
 }
 
 function namesText(names: readonly string[]): string {
-  const first = [...names].sort().slice(0, TOLD).join(", ");
-  return names.length > TOLD ? `${first} and ${names.length - TOLD} more` : first;
+  const first = [...names].sort().slice(0, LISTED).join(", ");
+  return names.length > LISTED ? `${first} and ${names.length - LISTED} more` : first;
 }
 
 type Breach = { readonly verdict: "Fail" | "Warn"; readonly bound: string; readonly than: string };

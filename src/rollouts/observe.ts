@@ -9,10 +9,12 @@ import type {
   InferenceDeploymentSpec,
   InferenceDeploymentStatus,
 } from "../api/inference-deployment.ts";
-import { bucketOf, matches, membershipsOf, qualifiedName, selects } from "../api/membership.ts";
+import { bucketOf, contend, matches, membershipsOf, qualifiedName, selects } from "../api/membership.ts";
 import type { ModelRelease, ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
+import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import { type ObjectKey, objectKey } from "../api/resource.ts";
 import type { GrantOf } from "../api/tenancy.ts";
+import { type Dictionary, dictionary, own as ownValue } from "../base/lookup.ts";
 import { type Attempt, ok } from "../base/result.ts";
 import { type Clock, elapsed, type Instant } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetDevice, FleetView, TwinRef } from "../hub/hub.ts";
@@ -162,9 +164,9 @@ export function observeRollout(
       ...people,
       members:
         state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
-      hub: deps.fleet.health(),
+      hub: { ...deps.fleet.health(), sweepTime: deps.fleet.sweepTime() },
       configurations,
-      tested: state === null || state.phase === "Pending" ? Object.fromEntries(memories.tested) : {},
+      tested: dictionary(state === null || state.phase === "Pending" ? memories.tested : []),
       cleared: state?.phase === "RollingBack" ? new Set(clearedIn(memory, state.because)) : new Set(),
       others: deps.deployments.list().filter((other) => other.key !== deployment.key && !other.deleting)
         .length,
@@ -202,7 +204,7 @@ export function observeRollout(
     );
   }
 
-  function releasesFor(seen: Omit<Seen, "releases" | "emptiedAt">): Readonly<Record<string, ModelRelease>> {
+  function releasesFor(seen: Omit<Seen, "releases" | "emptiedAt">): Dictionary<ModelRelease> {
     const { deployment } = seen;
     const names = new Set([
       deployment.spec.release.name,
@@ -212,32 +214,31 @@ export function observeRollout(
       ...ownConfigurations(seen).flatMap(({ labels }) => labels[LABEL.release] ?? []),
       ...pointedReleases(seen),
     ]);
-    return Object.fromEntries(
+    return dictionary(
       [...names].flatMap((name) => {
         const release = deps.releases.get(objectKey(deployment.namespace, name));
-        return release === undefined ? [] : [[name, release]];
+        return release === undefined ? [] : [[name, release] as const];
       }),
     );
   }
 
   /** Sorts the devices of the namespace and the rows of the fleet by what they are to this deployment. */
   function peopleOf(deployment: InferenceDeployment): Pick<Seen, "members" | "contested" | "leftovers"> {
-    const module = deployment.spec.module.name;
     const rivals = deps.deployments
       .list(deployment.namespace)
-      .filter(
-        (other) => other.key !== deployment.key && !other.deleting && other.spec.module.name === module,
-      );
+      .filter((other) => other.key !== deployment.key && !other.deleting);
     const known = new Set<string>();
     const members: Member[] = [];
     const contested: Contested[] = [];
     for (const device of deps.devices.list(deployment.namespace)) {
       if (device.deleting || !selects(deployment, device)) continue;
       const id = deviceIdOf(device);
-      if (known.has(id)) continue;
-      known.add(id);
       const row = deps.fleet.get(id);
-      const others = rivals.filter((rival) => selects(rival, device)).map(({ name }) => name);
+      if (known.has(id) || !holds(device, row)) continue;
+      known.add(id);
+      const others = rivals
+        .filter((rival) => contend(device, deployment, rival) && selects(rival, device))
+        .map(({ name }) => name);
       const member = memberOf(device, id, row, deployment);
       if (others.length === 0) members.push(member);
       else contested.push(contestedOf(member, row !== undefined, others));
@@ -249,17 +250,19 @@ export function observeRollout(
     const own = qualifiedName(deployment);
     const module = deployment.spec.module.name;
     const leftovers: Leftover[] = [];
-    let objects: ReadonlyMap<string, EdgeDevice> | null = null;
-    for (const row of deps.fleet.list()) {
-      if (known.has(row.device)) continue;
-      const slot = row.slots[row.iotEdge ? module : ""];
+    let objects: ReadonlyMap<string, readonly EdgeDevice[]> | null = null;
+    for (const row of candidatesOf(deployment)) {
+      if (known.has(row.device) || isOfAnotherCluster(row)) continue;
+      const slot = ownValue(row.slots, row.iotEdge ? module : "");
       const pointer = slot?.pointer ?? null;
       const tagged = isTagged(row, module, own);
       const isPointed = pointer?.deployment === own;
       // The hub may have taken the pointer together with the tag: a deletion looks after every device that it had.
       if (!tagged && !isPointed && !(deployment.deleting && pointer === null && slot !== undefined)) continue;
-      objects ??= new Map(deps.devices.list(deployment.namespace).map((one) => [deviceIdOf(one), one]));
-      const object = objects.get(row.device);
+      objects ??= Map.groupBy(deps.devices.list(deployment.namespace), deviceIdOf);
+      // Where one object succeeds another, it is the successor's.
+      const holders = objects.get(row.device)?.filter((one) => holds(one, row)) ?? [];
+      const object = holders.find(({ deleting }) => !deleting) ?? holders[0];
       const wasMember =
         object !== undefined && !object.deleting && matches(deployment.spec.selector, object.labels);
       if (!tagged && !isPointed && !wasMember) continue;
@@ -268,12 +271,24 @@ export function observeRollout(
         deviceClass: object?.spec.deviceClass ?? row.fleetTags?.class ?? null,
         iotEdge: row.iotEdge,
         tagged,
+        namesCluster: namesCluster(row),
         pointer,
         leaving: object?.deleting === true,
         heirs: object === undefined ? [] : heirsOf(deployment, object),
       });
     }
     return leftovers;
+  }
+
+  /** Rows that may be left over: what names the deployment and, while it is deleted, what it selected. */
+  function candidatesOf(deployment: InferenceDeployment): Iterable<FleetDevice> {
+    const named = deps.fleet.namedBy(qualifiedName(deployment));
+    if (!deployment.deleting) return named;
+    const selected = deps.devices
+      .list(deployment.namespace)
+      .filter(({ labels }) => matches(deployment.spec.selector, labels))
+      .flatMap((device) => deps.fleet.get(deviceIdOf(device)) ?? []);
+    return new Set([...named, ...selected]);
   }
 
   /** Who wants the place on the device that the deployment had. */
@@ -290,6 +305,24 @@ export function observeRollout(
       );
   }
 
+  /** Two objects may have one deviceId: only the one that the tags name acts on it, and any while they name none. */
+  function holds(device: EdgeDevice, row: FleetDevice | undefined): boolean {
+    const owner = row === undefined ? null : ownerOf(row.tags);
+    if (owner === null) return true;
+    const { clusterId } = deps.settings;
+    return isOwner(device, owner, clusterId) || succeeds(device, owner, clusterId, deps.devices.get);
+  }
+
+  /** A deployment of another cluster may have the same name: what it left there is its own. */
+  function isOfAnotherCluster(row: FleetDevice): boolean {
+    const owner = ownerOf(row.tags);
+    return owner !== null && isForeign(owner, deps.settings.clusterId);
+  }
+
+  function namesCluster(row: FleetDevice | undefined): boolean {
+    return row?.fleetTags?.cluster === deps.settings.clusterId;
+  }
+
   function memberOf(
     device: EdgeDevice,
     id: string,
@@ -297,7 +330,7 @@ export function observeRollout(
     deployment: InferenceDeployment,
   ): Member {
     const module = deployment.spec.module.name;
-    const slot = row?.slots[row.iotEdge ? module : ""];
+    const slot = ownValue(row?.slots, row?.iotEdge ? module : "");
     const tagged = isTagged(row, module, qualifiedName(deployment));
     // What the hub targets by is what the tags say, also while they lag behind the object.
     const tags = tagged ? (row?.fleetTags ?? null) : null;
@@ -308,6 +341,7 @@ export function observeRollout(
       iotEdge: row?.iotEdge ?? device.spec.iotEdge,
       bucket: row?.fleetTags?.bucket ?? device.status?.bucket ?? bucket(id),
       tagged,
+      namesCluster: namesCluster(row),
       pointer: slot?.pointer ?? null,
       report: slot?.report ?? null,
       heardAt: slot?.heardAt ?? null,
@@ -396,17 +430,17 @@ export async function testCondition(
 }
 
 function contestedOf(
-  { device, deviceClass, iotEdge, tagged, pointer }: Member,
+  { device, deviceClass, iotEdge, tagged, namesCluster, pointer }: Member,
   isKnown: boolean,
   rivals: readonly string[],
 ): Contested {
-  return { device, deviceClass, iotEdge, tagged, isKnown, pointer, rivals };
+  return { device, deviceClass, iotEdge, tagged, namesCluster, isKnown, pointer, rivals };
 }
 
 function isTagged(row: FleetDevice | undefined, module: string, own: string): boolean {
   const deployments = row?.fleetTags?.deployments ?? {};
   // Of what is ownerless the module is not always known.
-  return module === "" ? Object.values(deployments).includes(own) : deployments[module] === own;
+  return module === "" ? Object.values(deployments).includes(own) : ownValue(deployments, module) === own;
 }
 
 /** Of devices without a tag. It depends on the id alone, and a hash for each device and look adds up. */

@@ -16,6 +16,7 @@ import {
   stableCondition,
   stratification,
   type Target,
+  targetsCluster,
 } from "./target.ts";
 
 // What must hold before a release may go out, and what stands in its way, found out before anything moves.
@@ -95,6 +96,7 @@ export function slotsOf(
 ): readonly Slot[] {
   const { deployment } = seen;
   const except = exceptionsOf(seen, including);
+  const clusterId = clusterOf(seen);
   const needed = new Set(
     seen.members.map(
       (member) => `${variantFor(release.spec.variants, member.deviceClass)?.name}/${kindOf(member)}`,
@@ -111,6 +113,7 @@ export function slotsOf(
         target: {
           deployment: qualifiedName(deployment),
           module: deployment.spec.module.name,
+          clusterId,
           kind,
           variant,
           variants: release.spec.variants,
@@ -126,7 +129,16 @@ function wantedElsewhere(seen: Seen) {
   return [...seen.contested, ...moving].filter(({ tagged }) => tagged);
 }
 
-/** Those among them that are desired on none of these releases: a condition that does not name them would move them. */
+/**
+ * As soon as all that carry our tag, and are to keep what they run, name the cluster in their tags too; a tag that an
+ * older version wrote does not.
+ */
+function clusterOf(seen: Seen): string | null {
+  const served = [...seen.members.filter(({ tagged }) => tagged), ...wantedElsewhere(seen)];
+  return served.every(({ namesCluster }) => namesCluster) ? seen.settings.clusterId : null;
+}
+
+/** Devices wanted elsewhere that are desired on none of these releases: a condition that does not name them would move them. */
 function exceptionsOf(seen: Seen, releases: readonly string[]): readonly string[] {
   const { namespace } = seen.deployment;
   const deployment = qualifiedName(seen.deployment);
@@ -148,6 +160,7 @@ export function stratifyFor(seen: Seen, release: ModelRelease): StratifyBy {
   return stratification(seen.members, wanted, {
     deployment: qualifiedName(seen.deployment),
     module: seen.deployment.spec.module.name,
+    clusterId: seen.settings.clusterId,
     kind: "device",
     variants: release.spec.variants,
     except: exceptionsOf(seen, []),
@@ -251,10 +264,19 @@ export function hubProblem(seen: Seen, release: ModelRelease): Problem | null {
   return null;
 }
 
-/** Tags and pointers name a deployment without its cluster: two of one name would steer each other's devices. */
+/**
+ * Tags and pointers name a deployment without its cluster: two of one name would steer each other's devices, unless the
+ * conditions of both name their clusters.
+ */
 function namesakeProblem(seen: Seen): Problem | null {
   const { clusterId } = seen.settings;
-  const other = namesakes(seen).find((configuration) => isForeign(configuration, clusterId));
+  const isUnnamed = clusterOf(seen) === null;
+  const other = namesakes(seen).find(
+    (configuration) =>
+      isForeign(configuration, clusterId) &&
+      (isUnnamed ||
+        !targetsCluster(configuration.targetCondition, configuration.labels[LABEL.cluster] ?? "")),
+  );
   if (other === undefined) return null;
   const { namespace, name } = seen.deployment;
   return {

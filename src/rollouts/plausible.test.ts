@@ -164,11 +164,11 @@ test("reports of any kind have an answer, and it is short and for people", () =>
           endedAt: ended,
         });
         const report = reported(window, { heartbeatAt: beat });
-        const told = why({ ...report, active: { ...report.active!, since } });
-        if (told === null) {
+        const answer = why({ ...report, active: { ...report.active!, since } });
+        if (answer === null) {
           expect(Math.min(...numbers)).toBeGreaterThanOrEqual(0);
           expect(errors).toBeLessThanOrEqual(inferences);
-        } else expect(told.length).toBeLessThan(250);
+        } else expect(answer.length).toBeLessThan(250);
       },
     ),
     { numRuns: 2000 },

@@ -13,7 +13,7 @@ import {
 import type { Member } from "./seen.ts";
 
 // What a device can possibly say. A device may be slow, idle, offline, or behind with its clock, and its report is still
-// evidence; a report that contradicts itself, time or arithmetic is none, whoever is to blame for it.
+// evidence; a report that contradicts itself, time or arithmetic is none.
 
 type Window = NonNullable<InferenceReport["window"]>;
 
@@ -46,22 +46,25 @@ export function implausibleBecause(report: InferenceReport, given: Circumstances
   }
   const { window } = report;
   if (window === undefined) return null;
-  return impossibleNumber(window) ?? impossibleTime(window, report.active, heartbeat, given.previous);
+  return impossibleNumber(window) ?? impossibleTime(window, report, heartbeat, given.previous);
 }
+
+const NUMBERS: readonly (readonly [string, (window: Window) => number])[] = [
+  ["inferences", ({ inferences }) => inferences],
+  ["errors", ({ errors }) => errors],
+  ["framesPerSecond", ({ framesPerSecond }) => framesPerSecond],
+  ["p50", ({ latencyMilliseconds }) => latencyMilliseconds.p50],
+  ["p95", ({ latencyMilliseconds }) => latencyMilliseconds.p95],
+  ["p99", ({ latencyMilliseconds }) => latencyMilliseconds.p99],
+  ["its length", ({ seconds: length }) => length],
+];
 
 function impossibleNumber(window: Window): string | null {
   const { seconds: length, inferences, errors, framesPerSecond } = window;
   const { p50, p95, p99 } = window.latencyMilliseconds;
-  for (const [name, value] of Object.entries({
-    inferences,
-    errors,
-    framesPerSecond,
-    p50,
-    p95,
-    p99,
-    length,
-  })) {
-    if (!Number.isFinite(value) || value < 0) return `${name} is ${value}`;
+  for (const [name, read] of NUMBERS) {
+    const value = read(window);
+    if (!(value >= 0 && value < Number.POSITIVE_INFINITY)) return `${name} is ${value}`;
   }
   if (!Number.isInteger(inferences) || !Number.isInteger(errors)) return "its counts are not whole numbers";
   if (errors > inferences) return `${errors} errors of ${inferences} inferences`;
@@ -78,11 +81,12 @@ function impossibleNumber(window: Window): string | null {
 
 function impossibleTime(
   window: Window,
-  active: InferenceReport["active"],
+  { active, heartbeatAt }: InferenceReport,
   heartbeat: Instant,
   previous: Window | null,
 ): string | null {
-  const ended = parseTimestamp(window.endedAt);
+  // Mostly the same text, and reading dates of a hundred thousand devices takes its time.
+  const ended = window.endedAt === heartbeatAt ? heartbeat : parseTimestamp(window.endedAt);
   if (ended === null) return "its window has no end";
   if (ended > heartbeat + CLOCK_SKEW) {
     return `its window ends at ${timestampOf(ended)}, after the heartbeat that came with it`;
@@ -103,9 +107,10 @@ function impossibleTime(
 
 /** Windows follow each other: one that reaches back into the one before counts the same inferences twice. */
 function overlap(window: Window, ended: Instant, length: Millis, previous: Window): string | null {
+  if (previous.release !== window.release) return null;
   const before = parseTimestamp(previous.endedAt);
   // A clock that was set back says nothing about lengths.
-  if (before === null || ended <= before || previous.release !== window.release) return null;
+  if (before === null || ended <= before) return null;
   if (length <= ended - before + SLACK) return null;
   return `a window of ${decimalText(window.seconds)} s, ${durationText(millis(ended - before))} after the one before`;
 }

@@ -25,13 +25,13 @@ import { isUnderWay } from "./state.ts";
 export type RolloutOptions = {
   /** Of the buckets; the same for the life of a fleet. */
   readonly salt: string;
+  /** Id of this cluster: two may share a hub. */
+  readonly clusterId: string;
   readonly analysisInterval?: Millis;
   readonly sasLifetime?: Millis;
   readonly fastPathLimit?: number;
   readonly hubConfigurationLimit?: number;
   readonly baseDeployment?: "managed" | "external";
-  /** Id of the cluster, on every configuration: two clusters may share a hub. */
-  readonly clusterId: string;
   /** The namespaces that are served; left out: all. */
   readonly namespaces?: readonly string[] | null;
   readonly ownerlessAfter?: Millis;
@@ -281,12 +281,12 @@ function reportAfter(chosen: Chosen, seen: Seen, acted: Acted): InferenceDeploym
 
 function settingsOf(options: RolloutOptions): Settings {
   return {
+    clusterId: options.clusterId,
     analysisInterval: options.analysisInterval ?? seconds(30),
     sasLifetime: options.sasLifetime ?? SAS_LIFETIME,
     fastPathLimit: options.fastPathLimit ?? 1000,
     hubConfigurationLimit: options.hubConfigurationLimit ?? 100,
     baseDeployment: options.baseDeployment ?? "managed",
-    clusterId: options.clusterId,
     ownerlessAfter: options.ownerlessAfter ?? OWNERLESS_AFTER,
   };
 }

@@ -7,6 +7,7 @@ import {
 } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import { REASONS } from "../api/reasons.ts";
+import { clip } from "../base/text.ts";
 import { type Instant, instant, parseTimestamp, timestampOf } from "../base/time.ts";
 import { exposureIn } from "./condition.ts";
 import { LABEL, pointerIn } from "./content.ts";
@@ -86,7 +87,8 @@ export function recover(seen: Seen): RolloutState | null {
  * is well under way is not there at all. `null`: nothing contradicts it, or a person has said that it counts.
  */
 export function contradiction(state: RolloutState, seen: Seen): Problem | null {
-  if (state.history.at(-1)?.message === COUNTS) return null;
+  // Before the first listing nothing is known to be gone.
+  if (seen.configurations === null || state.history.at(-1)?.message === COUNTS) return null;
   const found = laterThan(state, seen) ?? candidateGone(state, seen);
   if (found === null) return null;
   const requests = REQUESTS.toSorted().map((request) => `${requestAnnotation(request)} ${MEANING[request]}`);
@@ -113,7 +115,10 @@ export function decided(state: RolloutState, facts: Facts): RolloutState {
     const { quarantined } = state;
     // An abort is still to be served, by what it is about.
     const handled = { ...state.handled, ...(retry === null ? {} : { retry }) };
-    return { ...recovered, quarantined, handled };
+    const known = { ...recovered, quarantined, handled };
+    // The candidate of the status is what an abort is about where the hub has none: it must not start over.
+    const candidate = "candidate" in state ? state.candidate : null;
+    return abort !== null && known.phase === "Pending" ? { ...known, candidate } : known;
   }
   if (promote === null) return state;
   const at = timestampOf(instant(Math.max(facts.now, newestStamp(seen)?.at ?? 0)));
@@ -140,12 +145,16 @@ function candidateGone(state: RolloutState, seen: Seen): string | null {
   if (!isUnderWay(state)) return null;
   const { step, candidate } = state;
   if (step.index === 0 && step.convergedAt === null && state.phase !== "Baking") return null;
-  const isThere = ownConfigurations(seen).some(
-    ({ labels }) => labels[LABEL.track] === "candidate" && labels[LABEL.release] === candidate.release,
-  );
-  return isThere
+  return hasCandidate(candidate, seen)
     ? null
     : `no configuration gives devices ${candidate.release}, and the status is at ${step.percent} %`;
+}
+
+/** Whether the hub has a configuration for the candidate. */
+export function hasCandidate(candidate: ReleaseRef, seen: Seen): boolean {
+  return ownConfigurations(seen).some(
+    ({ labels }) => labels[LABEL.track] === "candidate" && labels[LABEL.release] === candidate.release,
+  );
 }
 
 function onHub(seen: Seen): string {
@@ -232,7 +241,9 @@ function candidateOnHub(seen: Seen) {
 /** Requests that were there before the first look belong to a rollout that is no more. */
 function tokensOf(deployment: InferenceDeployment): Handled {
   const [abort, promote, retry] = REQUESTS;
-  const token = (request: (typeof REQUESTS)[number]): string | null =>
-    deployment.annotations[requestAnnotation(request)]?.slice(0, 256) ?? null;
+  const token = (request: (typeof REQUESTS)[number]): string | null => {
+    const written = deployment.annotations[requestAnnotation(request)];
+    return written === undefined ? null : clip(written, 256);
+  };
   return { abort: token(abort), promote: token(promote), retry: token(retry) };
 }

@@ -548,7 +548,7 @@ function annotate(deployment: InferenceDeployment, request: Request): string {
 type Bare = Omit<ConditionDraft, "observedGeneration">;
 
 function draft(type: string, status: Bare["status"], reason: Reason, message: string): Bare {
-  return { type, status, reason, message: message.slice(0, 4096) };
+  return { type, status, reason, message };
 }
 
 function stamped(seen: Seen, drafts: readonly Bare[]): NonNullable<Status["conditions"]> {

@@ -2,6 +2,7 @@ import type { InferenceReport } from "../api/device-contract.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import type { ModelRelease } from "../api/model-release.ts";
 import type { Grant } from "../api/tenancy.ts";
+import type { Dictionary } from "../base/lookup.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant, Millis } from "../base/time.ts";
 
@@ -23,7 +24,7 @@ export type HubConfiguration = {
 
 export type Pointed = { readonly deployment: string; readonly release: string; readonly digest: string };
 
-/** A device that the selector picks and that no other deployment wants for the same module. */
+/** A device that the selector picks, whose identity belongs to the EdgeDevice that was picked, and that no other deployment wants for the same module. */
 export type Member = {
   readonly device: string;
   readonly site: string | undefined;
@@ -32,6 +33,8 @@ export type Member = {
   readonly bucket: number;
   /** Whether its twin carries our tag, so that target conditions find it. */
   readonly tagged: boolean;
+  /** Whether its tags name this cluster, as those that an older version wrote do not. */
+  readonly namesCluster: boolean;
   readonly pointer: Pointed | null;
   readonly report: InferenceReport | null;
   /** When its report was heard, by our clock; `null`: it has never reported. */
@@ -51,6 +54,7 @@ export type Leftover = {
   readonly deviceClass: string | null;
   readonly iotEdge: boolean;
   readonly tagged: boolean;
+  readonly namesCluster: boolean;
   readonly pointer: Pointed | null;
   /** Whether its EdgeDevice is being deleted: devices/ decides what becomes of its pointer. */
   readonly leaving: boolean;
@@ -67,6 +71,7 @@ export type Contested = {
   readonly deviceClass: string;
   readonly iotEdge: boolean;
   readonly tagged: boolean;
+  readonly namesCluster: boolean;
   /** Whether the fleet view has its twin: otherwise it is not known what it runs. */
   readonly isKnown: boolean;
   readonly pointer: Pointed | null;
@@ -74,6 +79,8 @@ export type Contested = {
 };
 
 export type Settings = {
+  /** Id of this cluster: two may share a hub. */
+  readonly clusterId: string;
   /** How often a rollout under way is looked at. */
   readonly analysisInterval: Millis;
   /** How long a download URL lives. */
@@ -84,8 +91,6 @@ export type Settings = {
   readonly hubConfigurationLimit: number;
   /** managed: we keep the one deployment with the system modules · external: somebody else does. */
   readonly baseDeployment: "managed" | "external";
-  /** Id of this cluster: it is on every configuration that the operator makes. */
-  readonly clusterId: string;
   /** For how long a deployment must be missing before its configurations are taken off the hub. */
   readonly ownerlessAfter: Millis;
 };
@@ -94,7 +99,7 @@ export type Seen = {
   readonly now: Instant;
   readonly deployment: InferenceDeployment;
   /** By name, as far as they exist: the release in spec, the candidate, and stable. */
-  readonly releases: Readonly<Record<string, ModelRelease>>;
+  readonly releases: Dictionary<ModelRelease>;
   readonly members: readonly Member[];
   readonly contested: readonly Contested[];
   readonly leftovers: readonly Leftover[];
@@ -103,13 +108,15 @@ export type Seen = {
     readonly canReadTwins: boolean;
     readonly since: Instant;
     readonly twinsSince: Instant;
+    /** What is known of devices that are not read one by one is up to so old. */
+    readonly sweepTime: Millis;
     readonly message: string;
     readonly kind?: Fault["kind"];
   };
   /** All configurations of the hub; `null`: not listed yet. */
   readonly configurations: readonly HubConfiguration[] | null;
   /** Target conditions that the hub was asked about: `null` where it took them, its words where it did not. */
-  readonly tested: Readonly<Record<string, string | null>>;
+  readonly tested: Dictionary<string | null>;
   /** Devices whose twin was read after the rollback in flight began, and was not (or no longer) on the candidate. */
   readonly cleared: ReadonlySet<string>;
   /** Other InferenceDeployments of the cluster that are not being deleted. */

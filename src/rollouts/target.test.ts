@@ -38,6 +38,7 @@ type Device = {
 const targetFor = (kind: Target["kind"], name: string, except: readonly string[] = []): Target => ({
   deployment: "plant-a.resnet",
   module: "my-module",
+  clusterId: null,
   kind,
   variant: variants.find((one) => one.name === name)!,
   variants,

@@ -26,6 +26,8 @@ export type Target = {
   /** `<namespace>.<name>` of the deployment. */
   readonly deployment: string;
   readonly module: string;
+  /** Keeps devices of other clusters out, whose deployment may have the same name; `null`: some tags do not name theirs. */
+  readonly clusterId: string | null;
   readonly kind: Kind;
   /** The variant that the condition is for, and all variants of its release. */
   readonly variant: Variant;
@@ -39,12 +41,15 @@ export function stableCondition(target: Target): string {
   return and([...ownTag(target), ...classClause(target), ...exceptions(target)]);
 }
 
-/** Devices that keep what they run, one by one. */
+/** Devices that keep what they run, one by one: an id is one device's, whatever clusters share the hub. */
 export function keptCondition(
   target: Pick<Target, "deployment" | "module" | "kind">,
   kept: readonly string[],
 ): string {
-  return and([...ownTag(target), or(kept.map((device) => `${DEVICE} = ${quoted(device)}`))]);
+  return and([
+    ...ownTag({ ...target, clusterId: null }),
+    or(kept.map((device) => `${DEVICE} = ${quoted(device)}`)),
+  ]);
 }
 
 /** Whether the condition names the devices that it is for: they keep what others no longer run. */
@@ -104,11 +109,13 @@ function exceptions({ except }: Pick<Target, "except">): readonly string[] {
 function ownTag({
   deployment,
   module,
+  clusterId,
   kind,
-}: Pick<Target, "deployment" | "module" | "kind">): readonly string[] {
+}: Pick<Target, "deployment" | "module" | "clusterId" | "kind">): readonly string[] {
   return [
     `tags.edgefleet.deployments.${pathPart(module)} = ${quoted(deployment)}`,
     `tags.edgefleet.iotEdge = ${kind === "edge"}`,
+    ...(clusterId === null ? [] : [clusterClause(clusterId)]),
   ];
 }
 
@@ -157,4 +164,13 @@ const RESERVED = new Set(
 /** A part of a path that is no plain word, or a reserved one, must stand in double square brackets. */
 function pathPart(name: string): string {
   return /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !RESERVED.has(name.toLowerCase()) ? name : `[[${name}]]`;
+}
+
+function clusterClause(clusterId: string): string {
+  return `tags.edgefleet.cluster = ${quoted(clusterId)}`;
+}
+
+/** Whether a condition keeps out the devices of every other cluster. */
+export function targetsCluster(condition: string, clusterId: string): boolean {
+  return condition === NOBODY || condition.includes(clusterClause(clusterId));
 }

@@ -1,3 +1,4 @@
+import { networkInterfaces } from "node:os";
 import { afterEach, expect, test } from "vitest";
 import { createProbes, type ProbeAnswers } from "./probes.ts";
 
@@ -6,9 +7,9 @@ afterEach(async () => {
   for (const stop of stops.splice(0)) await stop();
 });
 
-async function start(answers: Partial<ProbeAnswers> = {}): Promise<string> {
+async function start(answers: Partial<ProbeAnswers> = {}, host = "127.0.0.1"): Promise<string> {
   const probes = createProbes(
-    { host: "127.0.0.1", port: 0 },
+    { host, port: 0 },
     {
       unready: () => null,
       metrics: async () => "edgefleet_leader 1\n",
@@ -57,7 +58,22 @@ test("a port that is taken is said at once, and a stopped server lets go of its 
   const port = Number(new URL(url).port);
   const answers = { unready: () => null, metrics: async () => "", metricsType: "text/plain" };
   const second = createProbes({ host: "127.0.0.1", port }, answers);
-  await expect(second.run(new AbortController().signal)).rejects.toThrow(/EADDRINUSE/);
+  await expect(second.run(new AbortController().signal)).rejects.toThrow(
+    `127.0.0.1:${port} cannot be listened on: EADDRINUSE`,
+  );
   await stops.pop()?.();
   await expect(fetch(`${url}/healthz`)).rejects.toThrow();
 });
+
+test.each(["", "::"])(
+  "listening on %j it is reached over IPv4 and, where there is any, over IPv6",
+  async (host) => {
+    const hasIpv6 = Object.values(networkInterfaces()).some((all) =>
+      all?.some(({ address }) => address === "::1"),
+    );
+    if (host === "::" && !hasIpv6) return;
+    const url = await start({}, host);
+    expect((await fetch(`${url}/healthz`)).status).toBe(200);
+    if (hasIpv6) expect((await fetch(`${url.replace("127.0.0.1", "[::1]")}/healthz`)).status).toBe(200);
+  },
+);

@@ -1,5 +1,6 @@
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { type Address, formatAddress } from "../base/address.ts";
 
 export type ProbeAnswers = {
   /** Why this process cannot serve yet, or any more; `null`: it can. */
@@ -10,18 +11,20 @@ export type ProbeAnswers = {
   readonly listening?: (port: number) => void;
 };
 
+/** The address cannot be had: taken, not allowed, or none of this machine's. */
+export class ProbeAddressError extends Error {
+  override readonly name = "ProbeAddressError";
+}
+
 export type Probes = {
-  /** Listens until `signal` aborts; rejects when the port cannot be had. */
+  /** Listens until `signal` aborts; rejects with a ProbeAddressError when the address cannot be had. */
   readonly run: (signal: AbortSignal) => Promise<void>;
   /** The port once it listens (the one the machine chose where 0 was asked for), else `null`. */
   readonly port: () => number | null;
 };
 
 /** `/healthz` (this process answers), `/readyz` and `/metrics` over HTTP; anything else is 404. */
-export function createProbes(
-  at: { readonly host: string; readonly port: number },
-  answers: ProbeAnswers,
-): Probes {
+export function createProbes(at: Address, answers: ProbeAnswers): Probes {
   let listening: number | null = null;
 
   async function answer(path: string, response: ServerResponse): Promise<void> {
@@ -66,11 +69,16 @@ function send(
   response.end(text);
 }
 
-function listen(server: Server, at: { readonly host: string; readonly port: number }): Promise<void> {
+function listen(server: Server, at: Address): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once("error", reject);
-    server.listen(at.port, at.host, () => {
-      server.removeListener("error", reject);
+    const onError = (cause: Error) => {
+      const code = "code" in cause ? String(cause.code) : cause.message;
+      reject(new ProbeAddressError(`${formatAddress(at)} cannot be listened on: ${code}`, { cause }));
+    };
+    server.once("error", onError);
+    // Without a host, Node listens on IPv6 and IPv4, and on IPv4 alone where there is no IPv6.
+    server.listen({ port: at.port, ...(at.host === "" ? {} : { host: at.host }) }, () => {
+      server.removeListener("error", onError);
       resolve();
     });
   });

@@ -3,6 +3,7 @@ import { parse } from "../api/parse.ts";
 import { classificationSchema, comparisonSchema, timingSchema } from "../api/verification-details.ts";
 import type { CheckReport, FullReport, ModelFacts, TensorFacts } from "../api/verification-report.ts";
 import { decimalText } from "../base/decimal.ts";
+import { own } from "../base/lookup.ts";
 import { millisOf } from "../base/time.ts";
 
 /** What the report is about. */
@@ -81,7 +82,7 @@ const ENTITIES: Readonly<Record<string, string>> = {
 };
 
 function escaped(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character] ?? "");
+  return text.replace(/[&<>"']/g, (character) => own(ENTITIES, character) ?? "");
 }
 
 // ── sections
@@ -297,7 +298,7 @@ function comparisonTable(
   const figures: Readonly<Record<string, unknown>> = { ...Object(details["comparison"] ?? details) };
   // Infinity is null in JSON.
   const largest = (name: string): string => {
-    const value = figures[name];
+    const value = own(figures, name);
     return typeof value === "number" ? String(Number(value.toPrecision(4))) : "infinite";
   };
   return facts([

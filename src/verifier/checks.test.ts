@@ -6,16 +6,16 @@ import type { Duration } from "../base/time.ts";
 import {
   judgeDeterminism,
   judgeDigests,
-  judgeGolden,
   judgeLatency,
   judgeMemory,
-  judgeParity,
   judgeThroughput,
-  printable,
   signatureDifferences,
 } from "./checks.ts";
 import type { Classification } from "./classification.ts";
 import type { Comparison } from "./comparison.ts";
+import { judgeGolden } from "./judge-golden.ts";
+import { judgeParity } from "./judge-parity.ts";
+import { printable } from "./judgement.ts";
 import type { TensorInfo } from "./tensor.ts";
 
 describe("a signature", () => {
@@ -67,6 +67,8 @@ describe("a golden set", () => {
   });
   const classified = (over: Partial<Classification> = {}): Classification => ({
     output: "y",
+    reading: "",
+    notNumbers: 0,
     classes: 10,
     names: null,
     samples: 20,
@@ -90,17 +92,31 @@ describe("a golden set", () => {
     largestRelative: 0,
     worst: null,
     lowestCosine: null,
+    outputs: ["y"],
+    withoutCosine: [],
     ...over,
   });
   const off = compared({
     beyond: 1,
     largestAbsolute: 1,
     largestRelative: 0.5,
-    worst: { output: "y", index: 1, element: 2, expected: "2", got: "3", absolute: 1, relative: 0.5 },
+    worst: {
+      output: "y",
+      index: 1,
+      element: 2,
+      place: "2",
+      expected: "2",
+      got: "3",
+      absolute: 1,
+      relative: 0.5,
+    },
     lowestCosine: { output: "y", index: 1, cosine: 0.9 },
   });
   const judge = (bounds: object, classification: Classification | null, comparison: Comparison | null) =>
-    judgeGolden(wanted(bounds), { samples: 20, classification, comparison });
+    judgeGolden(wanted(bounds), {
+      ...{ samples: 20, batch: { size: 64, free: true }, notes: [], ignored: [], finite: null },
+      sections: [{ classification, comparison, ranking: null, figures: null }],
+    });
 
   test.each<[string, object, string | null]>([
     ["accuracy", { minimumAccuracy: "0.95" }, null],
@@ -116,12 +132,12 @@ describe("a golden set", () => {
     expect(judge({ minimumAccuracy: 1 }, classified(), null).result).toMatchObject({
       measured: "accuracy 0.95 (19 of 20)",
       bound: "accuracy ≥ 1",
-      method: "20 golden samples",
+      method: '20 golden samples at once; scored: output "y"',
       worst: { index: 11, where: "y", expected: "class 7", got: "class 3" },
       message: expect.stringContaining("most often taken for each other: 3 for 7 (1×)"),
     });
     const none = classified({ worst: { index: 0, expected: 1, got: -1, margin: 1 } });
-    expect(judge({ minimumAccuracy: 1 }, none, null).result.message).toContain("got only NaN");
+    expect(judge({ minimumAccuracy: 1 }, none, null).result.message).toContain("got NaN");
   });
 
   test("says which element is furthest off", () => {
@@ -143,10 +159,24 @@ describe("a golden set", () => {
     expect(judged.result.message).toContain('sample 1 of output "y" points elsewhere');
   });
 
-  test("may ask for finite values only", () => {
-    const comparison = compared({ nonFinite: 2 });
-    expect(judge({ maximumAbsoluteError: 1 }, null, comparison).reason).toBeNull();
-    expect(judge({ maximumAbsoluteError: 1, nonFinite: "Never" }, null, comparison).reason).toBe("NonFinite");
+  test("may ask for finite values only, in whichever output, and says where they are not", () => {
+    const finite = [
+      { output: "y", elements: 4, nonFinite: 0, first: -1 },
+      { output: "z", elements: 4, nonFinite: 2, first: 7 },
+    ];
+    const measured = {
+      ...{ samples: 20, batch: { size: 64, free: true }, notes: [], ignored: ["z"] },
+      sections: [{ classification: null, comparison: compared(), ranking: null, figures: null }],
+    };
+    const bounds = wanted({ maximumAbsoluteError: 1, nonFinite: "Never" });
+    expect(judgeGolden(bounds, { ...measured, finite: finite.slice(0, 1) }).reason).toBeNull();
+    expect(judgeGolden(bounds, { ...measured, finite })).toMatchObject({
+      reason: "NonFinite",
+      result: { message: '2 of 8 values are NaN or infinite: 2 in output "z", from sample 7 on' },
+    });
+    expect(
+      judgeGolden(wanted({ maximumAbsoluteError: 1 }), { ...measured, finite: null }).result.message,
+    ).toBe('not judged: output "z"');
   });
 
   test("tells all that is bad; the first is the reason", () => {
@@ -157,20 +187,24 @@ describe("a golden set", () => {
   });
 
   test("of another release agrees or does not, and where it differs most is told", () => {
-    const measured = { samples: 20, input: "20 golden samples", agreement: classified(), comparison: off };
+    const measuredOf = (agreement: Classification | null, comparison: Comparison | null) => ({
+      ...{ samples: 20, input: "20 golden samples", ignored: [] },
+      sections: [{ agreement, comparison }],
+    });
+    const measured = measuredOf(classified(), null);
     const judged = judgeParity("Parity", { minimumAgreement: "0.96" }, measured, "plant-a/digits-1.0.0");
     expect(judged).toMatchObject({
       reason: "ParityTooLow",
       result: {
         measured: "agreement 0.95 (19 of 20)",
-        method: "20 golden samples, compared with plant-a/digits-1.0.0",
+        method: '20 golden samples, compared with plant-a/digits-1.0.0; agreement by output "y"',
         message: expect.stringContaining("they differ most in sample 11: class 7 there, class 3 here"),
       },
     });
     expect(judgeParity("Parity", { minimumAgreement: "0.95" }, measured, "it").reason).toBeNull();
-    expect(judgeParity("Parity", { maximumAbsoluteError: 0 }, measured, "it").reason).toBe("ParityTooLow");
-    const without = { ...measured, agreement: null };
-    expect(judgeParity("Parity", { minimumAgreement: 0 }, without, "it").reason).toBe("NotComparable");
+    expect(judgeParity("Parity", { maximumAbsoluteError: 0 }, measuredOf(null, off), "it").reason).toBe(
+      "ParityTooLow",
+    );
   });
 
   test("that is run twice gives the same, or the run that did not is told", () => {

@@ -1,74 +1,16 @@
-import type { CheckResult, Tensor, Verification } from "../api/model-release.ts";
-import { REASONS, type Reason } from "../api/reasons.ts";
-import { decimalText, numberOf } from "../base/decimal.ts";
+import type { Tensor, Verification } from "../api/model-release.ts";
+import { REASONS } from "../api/reasons.ts";
+import { numberOf } from "../base/decimal.ts";
 import { millisOf } from "../base/time.ts";
-import { type Classification, classText, confusedText, shareText, weakestClass } from "./classification.ts";
 import { type Comparison, numberText } from "./comparison.ts";
-import type { GoldenMeasured, ParityMeasured } from "./model-messages.ts";
-import { type Signature, type TensorInfo, tensorText } from "./tensor.ts";
+import { exampleOf } from "./differences.ts";
+import { failed, type Judgement, passed } from "./judgement.ts";
+import { type Signature, sideText, type TensorInfo, tensorText } from "./tensor.ts";
 import { atRate, latencyText, type Timing, timingOf } from "./timing.ts";
 
 // What the checks find, from what was measured: pure.
 
-export type CheckName = CheckResult["name"];
-
-/** A check's result, why the model is refused where it is, and what only the full report has. */
-export type Judgement = {
-  readonly result: CheckResult;
-  readonly reason: Reason | null;
-  readonly details?: object;
-};
-
 export type Bytes = { readonly what: string; readonly expected: string; readonly got: string };
-
-const LONGEST_VALUE = 256;
-const LONGEST_MESSAGE = 2048;
-const LONGEST_EXAMPLE = 128;
-
-export function passed(
-  name: CheckName,
-  facts: Partial<Omit<CheckResult, "name" | "outcome">> = {},
-): Judgement {
-  return { result: clipped({ name, outcome: "Passed", ...facts }), reason: null };
-}
-
-export function failed(
-  name: CheckName,
-  reason: Reason,
-  facts: Partial<Omit<CheckResult, "name" | "outcome">> & { readonly message: string },
-): Judgement {
-  return { result: clipped({ name, outcome: "Failed", ...facts }), reason };
-}
-
-export function skipped(name: CheckName, message: string): CheckResult {
-  return clipped({ name, outcome: "Skipped", message });
-}
-
-/** Text of models and files goes into objects and terminals: without control characters, and not without end. */
-export function printable(text: string, longest = LONGEST_MESSAGE): string {
-  const clean = text.replaceAll(/\p{C}+/gu, " ").trim();
-  return clean.length > longest ? `${clean.slice(0, longest - 1)}…` : clean;
-}
-
-function clipped(result: CheckResult): CheckResult {
-  return {
-    ...result,
-    ...(result.measured === undefined ? {} : { measured: printable(result.measured, LONGEST_VALUE) }),
-    ...(result.bound === undefined ? {} : { bound: printable(result.bound, LONGEST_VALUE) }),
-    ...(result.method === undefined ? {} : { method: printable(result.method, LONGEST_VALUE) }),
-    ...(result.worst === undefined ? {} : { worst: clippedExample(result.worst) }),
-    ...(result.message === undefined ? {} : { message: printable(result.message) }),
-  };
-}
-
-function clippedExample(worst: NonNullable<CheckResult["worst"]>): NonNullable<CheckResult["worst"]> {
-  return {
-    ...worst,
-    ...(worst.where === undefined ? {} : { where: printable(worst.where, LONGEST_VALUE) }),
-    expected: printable(worst.expected, LONGEST_EXAMPLE),
-    got: printable(worst.got, LONGEST_EXAMPLE),
-  };
-}
 
 /** `files`: the model and, where there is one, the golden set. */
 export function judgeDigests(files: readonly Bytes[]): Judgement {
@@ -141,200 +83,25 @@ function tensorDifference(want: Tensor, found: TensorInfo): string | null {
 export function inputsDifference(model: Signature, other: Signature): string | null {
   const names = ({ inputs }: Signature) => inputs.map(({ name }) => name);
   const [ours, theirs] = [names(model), names(other)];
-  if (ours.length === theirs.length && ours.every((name) => theirs.includes(name))) return null;
-  return `the inputs differ: it takes ${ours.join(", ")}, the other one ${theirs.join(", ")}`;
+  if (ours.length !== theirs.length || !ours.every((name) => theirs.includes(name)))
+    return `the inputs differ: it takes ${ours.join(", ")}, the other one ${theirs.join(", ")}`;
+  const differing = model.inputs.flatMap((input) => {
+    const same = other.inputs.find(({ name }) => name === input.name) ?? input;
+    return takesTheSame(input, same) ? [] : [`${sideText([input])} here, ${sideText([same])} there`];
+  });
+  return differing.length === 0 ? null : `the inputs differ: ${differing.join("; ")}`;
 }
 
-export function sideText(infos: readonly Pick<TensorInfo, "name" | "type" | "shape">[]): string {
-  return infos.map((info) => `${info.name} ${tensorText(info)}`).join(", ");
-}
-
-type Bounds = {
-  readonly [Name in
-    | "maximumAbsoluteError"
-    | "maximumRelativeError"
-    | "minimumCosineSimilarity"]?: NonNullable<Verification["golden"]>[Name];
-};
-
-/** One bound of a check that may have several. */
-type Part = {
-  readonly measured: string;
-  readonly bound: string;
-  /** Empty where there is nothing to add. */
-  readonly message: string;
-  readonly reason: Reason | null;
-  readonly worst: CheckResult["worst"] | null;
-};
-
-/** The check as a whole: it fails for the reason of the first part that does. */
-function together(name: CheckName, parts: readonly Part[], method: string, details: object): Judgement {
-  const refused = parts.filter((part) => part.reason !== null);
-  const messages = (refused.length > 0 ? refused : parts)
-    .map(({ message }) => message)
-    .filter((text) => text !== "");
-  const worst = (refused[0] ?? parts.find((part) => part.worst !== null))?.worst ?? null;
-  const facts = {
-    measured: parts.map(({ measured }) => measured).join(", "),
-    bound: parts.map(({ bound }) => bound).join(", "),
-    method,
-    ...(messages.length === 0 ? {} : { message: messages.join("; ") }),
-    ...(worst === null ? {} : { worst }),
-  };
-  const reason = refused[0]?.reason ?? null;
-  const judgement = reason === null ? passed(name, facts) : failed(name, reason, { message: "", ...facts });
-  return { ...judgement, details };
-}
-
-export function judgeGolden(
-  wanted: NonNullable<Verification["golden"]>,
-  measured: GoldenMeasured,
-): Judgement {
-  const { samples, classification, comparison } = measured;
-  const parts = [
-    ...(classification === null ? [] : accuracyParts(wanted, classification)),
-    ...(comparison === null ? [] : differenceParts(wanted, comparison, REASONS.OutputsDiffer)),
-    ...(comparison === null || wanted.nonFinite !== "Never" ? [] : [finitePart(comparison)]),
-  ];
-  return together("Golden", parts, `${samples} golden samples`, measured);
-}
-
-function accuracyParts(wanted: NonNullable<Verification["golden"]>, found: Classification): readonly Part[] {
-  const { samples, correct, correctTopK, topK, worst, output } = found;
-  const example =
-    worst === null
-      ? null
-      : {
-          index: worst.index,
-          where: output,
-          expected: classText(found, worst.expected),
-          got: classText(found, worst.got),
-        };
-  const part = (
-    name: string,
-    count: { readonly samples: number; readonly correct: number },
-    bound: number,
-    failure: string,
-  ): Part => {
-    const share = count.correct / count.samples;
-    const good = share >= bound;
-    return {
-      measured: `${name} ${decimalText(share)} (${count.correct} of ${count.samples})`,
-      bound: `${name} ≥ ${decimalText(bound)}`,
-      message: good ? "" : `${failure}, which is ${shareText(share, bound)}`,
-      reason: good ? null : REASONS.AccuracyTooLow,
-      worst: good ? null : example,
-    };
-  };
-  const parts: Part[] = [];
-  if (wanted.minimumAccuracy !== undefined) {
-    const confused = confusedText(found);
-    const mistakes =
-      worst === null
-        ? ""
-        : `; the surest mistake is sample ${worst.index}: expected ${classText(found, worst.expected)}, got ${classText(found, worst.got)}; most often taken for each other: ${confused}`;
-    const one = part(
-      "accuracy",
-      { samples, correct },
-      numberOf(wanted.minimumAccuracy),
-      `${correct} of ${samples} samples are classified rightly by output "${output}"`,
-    );
-    parts.push(one.message === "" ? one : { ...one, message: `${one.message}${mistakes}` });
-  }
-  if (wanted.minimumTopKAccuracy !== undefined)
-    parts.push(
-      part(
-        `top-${topK} accuracy`,
-        { samples, correct: correctTopK },
-        numberOf(wanted.minimumTopKAccuracy),
-        `of ${samples} samples, ${correctTopK} have their label among the ${topK} most probable classes`,
-      ),
-    );
-  const weakest = weakestClass(found);
-  if (wanted.minimumClassAccuracy !== undefined && weakest !== null)
-    parts.push(
-      part(
-        `accuracy of ${classText(found, weakest.label)}`,
-        weakest,
-        numberOf(wanted.minimumClassAccuracy),
-        `${classText(found, weakest.label)} is the weakest: ${weakest.correct} of its ${weakest.samples} samples are right`,
-      ),
-    );
-  return parts;
-}
-
-function differenceParts(bounds: Bounds, found: Comparison, reason: Reason): readonly Part[] {
-  const { maximumAbsoluteError: absolute, maximumRelativeError: relative } = bounds;
-  const parts: Part[] = [];
-  if (absolute !== undefined || relative !== undefined) {
-    const sizes = [
-      ...(absolute === undefined ? [] : [`maximum absolute error ${numberText(found.largestAbsolute)}`]),
-      ...(relative === undefined ? [] : [`maximum relative error ${numberText(found.largestRelative)}`]),
-    ];
-    const limits = [
-      ...(absolute === undefined ? [] : [`maximum absolute error ≤ ${decimalOf(absolute)}`]),
-      ...(relative === undefined ? [] : [`maximum relative error ≤ ${decimalOf(relative)}`]),
-    ];
-    const { worst, beyond, elements } = found;
-    const good = beyond === 0;
-    parts.push({
-      measured: sizes.join(", "),
-      bound: limits.join(absolute !== undefined && relative !== undefined ? " plus " : ", "),
-      message:
-        good || worst === null
-          ? ""
-          : `${beyond} of ${elements} values are further off than allowed; the worst is in output "${worst.output}": sample ${worst.index}, element ${worst.element}: expected ${worst.expected}, got ${worst.got}`,
-      reason: good ? null : reason,
-      worst:
-        worst === null
-          ? null
-          : {
-              index: worst.index,
-              where: `output "${worst.output}", element ${worst.element}`,
-              expected: worst.expected,
-              got: worst.got,
-            },
-    });
-  }
-  if (bounds.minimumCosineSimilarity !== undefined) {
-    const least = numberOf(bounds.minimumCosineSimilarity);
-    const lowest = found.lowestCosine;
-    const cosine = lowest?.cosine ?? 1;
-    const good = cosine >= least;
-    parts.push({
-      measured: `cosine similarity ${numberText(cosine)}`,
-      bound: `cosine similarity ≥ ${decimalOf(bounds.minimumCosineSimilarity)}`,
-      message:
-        good || lowest === null
-          ? ""
-          : `sample ${lowest.index} of output "${lowest.output}" points elsewhere: cosine similarity ${numberText(cosine)}, less than ${decimalOf(bounds.minimumCosineSimilarity)}`,
-      reason: good ? null : reason,
-      worst:
-        good || lowest === null
-          ? null
-          : {
-              index: lowest.index,
-              where: `output "${lowest.output}"`,
-              expected: `cosine ≥ ${least}`,
-              got: numberText(cosine),
-            },
-    });
-  }
-  return parts;
-}
-
-function finitePart({ nonFinite, elements }: Comparison): Part {
-  const good = nonFinite === 0;
-  return {
-    measured: `${nonFinite} values that are NaN or infinite`,
-    bound: "all values finite",
-    message: good ? "" : `${nonFinite} of ${elements} values are NaN or infinite`,
-    reason: good ? null : REASONS.NonFinite,
-    worst: null,
-  };
-}
-
-function decimalOf(written: number | string): string {
-  return numberText(numberOf(written));
+/** Whether something can be of both types and shapes: a free axis may have any size. */
+function takesTheSame(one: TensorInfo, other: TensorInfo): boolean {
+  const isFree = (axis: number | string | undefined) => typeof axis === "string";
+  return (
+    one.type === other.type &&
+    one.shape.length === other.shape.length &&
+    one.shape.every(
+      (axis, index) => isFree(axis) || isFree(other.shape[index]) || axis === other.shape[index],
+    )
+  );
 }
 
 export function judgeDeterminism(
@@ -351,65 +118,14 @@ export function judgeDeterminism(
     method: input,
   };
   if (good || worst === null) return { ...passed("Determinism", facts), details: comparison };
-  const example = {
-    index: worst.index,
-    where: `output "${worst.output}", element ${worst.element}`,
-    expected: worst.expected,
-    got: worst.got,
-  };
+  const example = exampleOf(worst);
   return {
     ...failed("Determinism", REASONS.NotDeterministic, {
       ...facts,
       worst: example,
-      message: `the same input gave other outputs: run ${worst.index} answered ${worst.got} in output "${worst.output}", element ${worst.element}, the first run ${worst.expected}`,
+      message: `the same input gave other outputs: run ${worst.index} answered ${worst.got} in output "${worst.output}", element ${worst.place}, the first run ${worst.expected}`,
     }),
     details: comparison,
-  };
-}
-
-/** @param other what the model is compared with, by name. */
-export function judgeParity(
-  name: "Parity" | "VariantParity",
-  wanted: Bounds & { readonly minimumAgreement?: NonNullable<Verification["parity"]>["minimumAgreement"] },
-  measured: ParityMeasured,
-  other: string,
-): Judgement {
-  const { agreement, comparison, input } = measured;
-  if (wanted.minimumAgreement !== undefined && agreement === null)
-    return failed(name, REASONS.NotComparable, {
-      message:
-        "minimumAgreement needs an output with one score for each class of each sample, in both models",
-    });
-  const parts = [
-    ...(wanted.minimumAgreement === undefined || agreement === null
-      ? []
-      : [agreementPart(numberOf(wanted.minimumAgreement), agreement, other)]),
-    ...differenceParts(wanted, comparison, REASONS.ParityTooLow),
-  ];
-  return together(name, parts, `${input}, compared with ${other}`, measured);
-}
-
-function agreementPart(bound: number, found: Classification, other: string): Part {
-  const { samples, correct, worst } = found;
-  const share = correct / samples;
-  const good = share >= bound;
-  return {
-    measured: `agreement ${decimalText(share)} (${correct} of ${samples})`,
-    bound: `agreement ≥ ${decimalText(bound)}`,
-    message:
-      good || worst === null
-        ? ""
-        : `for ${correct} of ${samples} samples it finds the same class as ${other}, which is ${shareText(share, bound)}; they differ most in sample ${worst.index}: ${classText(found, worst.expected)} there, ${classText(found, worst.got)} here`,
-    reason: good ? null : REASONS.ParityTooLow,
-    worst:
-      good || worst === null
-        ? null
-        : {
-            index: worst.index,
-            where: found.output,
-            expected: classText(found, worst.expected),
-            got: classText(found, worst.got),
-          },
   };
 }
 

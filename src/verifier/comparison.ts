@@ -5,6 +5,7 @@ import {
   isTensor,
   isText,
   numberAt,
+  type TensorInfo,
   type TensorValue,
   tensorText,
   type Value,
@@ -26,6 +27,8 @@ export type Difference = {
   readonly output: string;
   readonly index: number;
   readonly element: number;
+  /** The element's indices within the sample, such as `[2,0]`; one number where there is one axis. */
+  readonly place: string;
   readonly expected: string;
   readonly got: string;
   readonly absolute: number;
@@ -45,6 +48,9 @@ export type Comparison = {
   readonly worst: Difference | null;
   /** The sample and output whose direction differs most; `null`: there was none with two numbers or more. */
   readonly lowestCosine: { readonly output: string; readonly index: number; readonly cosine: number } | null;
+  /** The outputs that were compared, and those of them without a direction: texts, or one number for each sample. */
+  readonly outputs: readonly string[];
+  readonly withoutCosine: readonly string[];
 };
 
 export type Comparing = {
@@ -62,7 +68,15 @@ export type Comparing = {
   readonly found: () => Comparison;
 };
 
-export function createComparing(tolerance: Tolerance): Comparing {
+/**
+ * @param infos of the outputs: two answers may differ in the size of axes that are free, and are then infinitely far off.
+ * @param exact whether axes of length 1 count.
+ */
+export function createComparing(
+  tolerance: Tolerance,
+  infos: readonly TensorInfo[] = [],
+  exact = false,
+): Comparing {
   const { finiteOnly } = tolerance;
   const judged = tolerance.absolute !== null || tolerance.relative !== null;
   const absolute = tolerance.absolute ?? 0;
@@ -75,9 +89,11 @@ export function createComparing(tolerance: Tolerance): Comparing {
   let largestRelative = 0;
   let worst: (Difference & { readonly excess: number }) | null = null;
   let lowestCosine: Comparison["lowestCosine"] = null;
+  const outputs = new Set<string>();
+  const withoutCosine = new Set<string>();
 
   function note(
-    place: { readonly output: string; readonly index: number; readonly element: number },
+    place: Pick<Difference, "output" | "index" | "element" | "place">,
     pair: { readonly expected: string; readonly got: string },
     off: { readonly absolute: number; readonly relative: number; readonly excess: number },
   ): void {
@@ -90,7 +106,7 @@ export function createComparing(tolerance: Tolerance): Comparing {
   }
 
   function addNumbers(
-    { from, perSample }: { readonly from: number; readonly perSample: number },
+    { from, perSample, axes }: Rows,
     output: string,
     expected: TensorValue,
     got: TensorValue,
@@ -104,16 +120,13 @@ export function createComparing(tolerance: Tolerance): Comparing {
       const size = Math.abs(numberAt(expected, at));
       const error = !finite && finiteOnly ? Number.POSITIVE_INFINITY : off;
       const allowed = absolute + (relative === 0 ? 0 : relative * size);
-      note(
-        { output, index: from + Math.floor(at / perSample), element: at % perSample },
-        { expected: elementText(expected, at), got: elementText(got, at) },
-        {
-          absolute: error,
-          relative: error === Number.POSITIVE_INFINITY ? error : error / size,
-          excess: error === Number.POSITIVE_INFINITY ? error : error - allowed,
-        },
-      );
+      note(placeAt(output, { from, perSample, axes }, at), elementTexts(expected, got, at), {
+        absolute: error,
+        relative: error === Number.POSITIVE_INFINITY ? error : error / size,
+        excess: error === Number.POSITIVE_INFINITY ? error : error - allowed,
+      });
     }
+    if (perSample < 2) withoutCosine.add(output);
     if (perSample < 2) return;
     for (let row = 0; row * perSample < expected.data.length; row += 1) {
       const cosine = cosineOf(expected, got, row * perSample, perSample);
@@ -122,23 +135,34 @@ export function createComparing(tolerance: Tolerance): Comparing {
     }
   }
 
-  /** The same number of values in the same order; axes of size 1 mean nothing. */
   function addTensors(place: Place, output: string, expected: Value, got: Value): string | null {
     const { from, samples: count } = place;
-    if (isText(expected) !== isText(got) || longAxes(expected) !== longAxes(got))
+    const fits =
+      isText(expected) === isText(got) ? fitOf(expected, got, place, { info: infoOf(output), exact }) : "no";
+    if (fits === "no")
       return `output "${output}" should be ${tensorText(expected)} for ${count} samples, the model answers ${tensorText(got)}`;
+    outputs.add(output);
     samples = Math.max(samples, from + count);
-    elements += expected.data.length;
-    const perSample = Math.max(1, elementCount(expected.shape) / Math.max(1, count));
-    if (!isText(expected) && !isText(got)) {
-      addNumbers({ from, perSample }, output, expected, got);
+    if (fits === "size") {
+      elements += 1;
+      const texts = { expected: `[${expected.shape.join(",")}]`, got: `[${got.shape.join(",")}]` };
+      note({ output, index: from, element: 0, place: "shape" }, texts, OTHER);
+      lowestCosine = { output, index: from, cosine: -1 };
       return null;
     }
+    elements += expected.data.length;
+    const perSample = Math.max(1, elementCount(expected.shape) / Math.max(1, count));
+    const axes = got.shape[0] === count ? got.shape.slice(1) : got.shape;
+    if (!isText(expected) && !isText(got)) {
+      addNumbers({ from, perSample, axes }, output, expected, got);
+      return null;
+    }
+    withoutCosine.add(output);
     for (const [at, wanted] of (expected.data as readonly string[]).entries()) {
       const has = String(got.data[at]);
       if (has === wanted) continue;
       note(
-        { output, index: from + Math.floor(at / perSample), element: at % perSample },
+        placeAt(output, { from, perSample, axes }, at),
         { expected: JSON.stringify(wanted), got: JSON.stringify(has) },
         OTHER,
       );
@@ -146,16 +170,25 @@ export function createComparing(tolerance: Tolerance): Comparing {
     return null;
   }
 
+  function infoOf(output: string): TensorInfo | null {
+    return infos.find(({ name }) => name === output) ?? null;
+  }
+
   /** Sequences and optionals: what differs in kind or length is infinitely wrong. */
   function addOthers({ from }: Place, output: string, expected: Datum, got: Datum): void {
     samples = Math.max(samples, from + 1);
+    outputs.add(output);
     const same =
       expected.type === "sequence" && got.type === "sequence"
         ? expected.elements.length === got.elements.length
         : expected.type === got.type;
     if (!same) {
       elements += 1;
-      note({ output, index: from, element: 0 }, { expected: kindText(expected), got: kindText(got) }, OTHER);
+      note(
+        { output, index: from, element: 0, place: "0" },
+        { expected: kindText(expected), got: kindText(got) },
+        OTHER,
+      );
       lowestCosine = { output, index: from, cosine: -1 };
     }
     if (!same || expected.type !== "sequence" || got.type !== "sequence") return;
@@ -165,7 +198,7 @@ export function createComparing(tolerance: Tolerance): Comparing {
       if (wrong === null) continue;
       elements += 1;
       note(
-        { output: `${output}[${at}]`, index: from, element: 0 },
+        { output: `${output}[${at}]`, index: from, element: 0, place: "shape" },
         { expected: tensorText(element), got: tensorText(has) },
         OTHER,
       );
@@ -180,27 +213,57 @@ export function createComparing(tolerance: Tolerance): Comparing {
       return null;
     },
     found: () => {
-      if (worst === null)
-        return {
-          samples,
-          elements,
-          beyond,
-          nonFinite,
-          largestAbsolute,
-          largestRelative,
-          worst,
-          lowestCosine,
-        };
-      const { excess: _, ...difference } = worst;
+      const { excess: _, ...difference } = worst ?? { excess: 0 };
       return {
         ...{ samples, elements, beyond, nonFinite, largestAbsolute, largestRelative, lowestCosine },
-        worst: difference,
+        worst: worst === null ? null : (difference as Difference),
+        outputs: [...outputs],
+        withoutCosine: [...withoutCosine],
       };
     },
   };
 }
 
 type Place = { readonly from: number; readonly samples: number };
+type Rows = { readonly from: number; readonly perSample: number; readonly axes: readonly number[] };
+
+function placeAt(output: string, { from, perSample, axes }: Rows, at: number) {
+  const element = at % perSample;
+  return { output, index: from + Math.floor(at / perSample), element, place: placeText(element, axes) };
+}
+
+function placeText(element: number, axes: readonly number[]): string {
+  if (axes.length < 2 || elementCount(axes) <= element) return String(element);
+  const indices: number[] = [];
+  let rest = element;
+  for (const size of [...axes].reverse()) {
+    indices.unshift(rest % size);
+    rest = Math.floor(rest / size);
+  }
+  return `[${indices.join(",")}]`;
+}
+
+/**
+ * Whether two can be compared element by element: they have the same shape, or differ in the size of axes that are free
+ * ("size"), or they cannot ("no").
+ */
+function fitOf(
+  expected: Value,
+  got: Value,
+  { samples }: Place,
+  { info, exact }: { readonly info: TensorInfo | null; readonly exact: boolean },
+): "same" | "size" | "no" {
+  // A model without an axis for samples is run once for each of them.
+  const alone = samples === 1 && expected.shape.length === got.shape.length + 1 && expected.shape[0] === 1;
+  const wanted = alone ? expected.shape.slice(1) : expected.shape;
+  const sameRank = wanted.length === got.shape.length;
+  const differing = wanted.flatMap((size, axis) => (size === got.shape[axis] ? [] : [axis]));
+  if (sameRank && differing.length === 0) return "same";
+  if (!exact && longAxes(expected) === longAxes(got)) return "same";
+  if (!sameRank || info === null) return "no";
+  const isFree = (axis: number) => info.shape.length === 0 || typeof info.shape[axis] === "string";
+  return differing.every(isFree) ? "size" : "no";
+}
 
 /** What is not the same and has no distance. */
 const OTHER = {
@@ -219,7 +282,7 @@ function kindText(datum: Datum): string {
 }
 
 /** NaN equals NaN and an infinity the same infinity; where only one of two is not finite, the error is infinite. */
-function errorAt(expected: TensorValue, got: TensorValue, at: number): number {
+export function errorAt(expected: TensorValue, got: TensorValue, at: number): number {
   const a = expected.data[at];
   const b = got.data[at];
   if (typeof a === "bigint" && typeof b === "bigint") return Number(a > b ? a - b : b - a);
@@ -257,11 +320,23 @@ function cosineOf(expected: TensorValue, got: TensorValue, start: number, count:
   return Number.isFinite(a) && Number.isFinite(b) ? 0 : -1;
 }
 
-function elementText(tensor: TensorValue, at: number): string {
-  const element = tensor.data[at];
-  return typeof element === "bigint" ? String(element) : numberText(numberAt(tensor, at));
+/** Both with as many digits as it takes to see that they differ. */
+function elementTexts(expected: TensorValue, got: TensorValue, at: number) {
+  const [a, b] = [expected.data[at], got.data[at]];
+  if (typeof a === "bigint" && typeof b === "bigint") return { expected: String(a), got: String(b) };
+  const [wanted, has] = apart(numberAt(expected, at), numberAt(got, at));
+  return { expected: wanted, got: has };
 }
 
-export function numberText(value: number): string {
-  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6)));
+/** Two numbers as text: six digits, or as many more as it takes to see that they differ. */
+export function apart(a: number, b: number): readonly [string, string] {
+  for (let digits = 6; digits < 17; digits += 1) {
+    const [first, second] = [numberText(a, digits), numberText(b, digits)];
+    if (first !== second || Object.is(a, b)) return [first, second];
+  }
+  return [String(a), String(b)];
+}
+
+export function numberText(value: number, digits = 6): string {
+  return Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(digits)));
 }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { type NpyArray, type NpyType, npzFile } from "../../test/builders/npz.ts";
-import { type GoldenWants, readGoldenSet } from "./golden.ts";
+import { readGoldenSet } from "./golden.ts";
+import type { GoldenWants } from "./golden-set.ts";
 import type { Signature, TensorInfo, TensorValue } from "./tensor.ts";
 
 const LIMIT = 1_000_000;
@@ -32,23 +33,27 @@ describe("samples are run", () => {
       { x: array("<f4", 100, 4), labels: array("<i8", 100) },
       model(info("x", "batch", 4)),
     );
-    if (!set.ok) throw new Error(set.error);
+    if (!set.ok) throw new Error(set.error.message);
     expect(set.value).toMatchObject({ samples: 100, runs: 2 });
     const [first, last] = [set.value.runAt(0), set.value.runAt(1)];
-    expect(first.labels?.slice(0, 4)).toEqual([0, 1, 2, 0]);
+    expect(first.labels.get("")?.ids.slice(0, 4)).toEqual(Int32Array.of(0, 1, 2, 0));
     expect((first.feeds["x"] as TensorValue).data.slice(4, 8)).toEqual(Float32Array.of(1, 2, 0, 1));
-    expect(last).toMatchObject({ from: 64, samples: 36, labels: { length: 36 } });
+    expect(last).toMatchObject({ from: 64, samples: 36 });
+    expect(last.labels.get("")?.ids).toHaveLength(36);
     expect(last.feeds["x"]).toMatchObject({ shape: [36, 4], data: { length: 144 } });
     expect(set.value.feedsFor(130)).toMatchObject({ batchSize: 130, feeds: { x: { shape: [130, 4] } } });
   });
 
   test("as many at a time as a fixed first axis says", async () => {
     const set = await read({ x: array("<f4", 6, 4), labels: array("<i8", 6) }, model(info("x", 2, 4)));
-    if (!set.ok) throw new Error(set.error);
+    if (!set.ok) throw new Error(set.error.message);
     expect(set.value).toMatchObject({ runs: 3 });
     expect(set.value.feedsFor(130)).toMatchObject({ batchSize: 2, feeds: { x: { shape: [2, 4] } } });
     const odd = await read({ x: array("<f4", 5, 4), labels: array("<i8", 5) }, model(info("x", 2, 4)));
-    expect(odd).toMatchObject({ ok: false, error: expect.stringMatching(/5 samples are no multiple/) });
+    expect(odd).toMatchObject({
+      ok: false,
+      error: { message: expect.stringMatching(/5 samples are no multiple/) },
+    });
   });
 
   test("one at a time where an input has no axis for samples", async () => {
@@ -61,7 +66,7 @@ describe("samples are run", () => {
       },
       model(info("x", "batch", 4), info("state", 2, "batch", 5), info("rate")),
     );
-    if (!set.ok) throw new Error(set.error);
+    if (!set.ok) throw new Error(set.error.message);
     expect(set.value).toMatchObject({ runs: 3 });
     const { feeds } = set.value.runAt(2);
     expect(Object.values(feeds).map((fed) => (fed as TensorValue).shape)).toEqual([[1, 4], [2, 1, 5], []]);
@@ -102,21 +107,6 @@ describe("a set that does not fit is refused with a sentence", () => {
       /2 samples where others have 3/,
     ],
     ["there are no samples", { x: array("<f4", 0, 4), labels: array("<i8", 0) }, plain, LABELS, /no samples/],
-    ["labels are fractions", { x, labels: array("<f4", 3) }, plain, LABELS, /whole numbers/],
-    [
-      "labels are vectors",
-      { x, labels: array("<i8", 3, 3) },
-      plain,
-      LABELS,
-      /one class for each of 3 samples/,
-    ],
-    [
-      "labels are negative",
-      { x, labels: { descr: "<i8", shape: [3], values: [0, -1, 0] } },
-      plain,
-      LABELS,
-      /from 0 on/,
-    ],
     [
       "one input takes two at once, another one",
       { x, z: array("<f4", 3, 4), labels },
@@ -132,21 +122,69 @@ describe("a set that does not fit is refused with a sentence", () => {
       /differ \(3, 1\)/,
     ],
   ])("because %s", async (_what, arrays, of, wants, message) => {
-    expect(await read(arrays, of, wants)).toMatchObject({ ok: false, error: expect.stringMatching(message) });
+    expect(await read(arrays, of, wants)).toMatchObject({
+      ok: false,
+      error: { because: "misfit", message: expect.stringMatching(message) },
+    });
+  });
+
+  test.each<[string, readonly number[], NpyType, RegExp]>([
+    [
+      "another type",
+      [3, 3],
+      "<f8",
+      /"output:y" is float64\[3,3\], the model's output is float32\[batch,3\]; save it with/,
+    ],
+    ["another size", [3, 4], "<f4", /"output:y" is float32\[3,4\], the model's output is float32\[batch,3\]/],
+    ["an axis of 1 more", [3, 3, 1], "<f4", /"output:y" is float32\[3,3,1\]/],
+    ["an axis of 1 before", [3, 1, 3], "<f4", /"output:y" is float32\[3,1,3\]/],
+  ])("because a known output has %s", async (_what, shape, descr, message) => {
+    expect(await read({ x, "output:y": array(descr, ...shape) }, plain, OUTPUTS)).toMatchObject({
+      ok: false,
+      error: { because: "misfit", message: expect.stringMatching(message) },
+    });
+  });
+
+  test("and all that is wrong is told at once", async () => {
+    const set = { x: array("<f8", 3, 4), z: x, "output:y": array("<f4", 2, 3) };
+    const refused = await read(set, plain, { labels: true, outputs: true });
+    expect(refused).toMatchObject({ ok: false, error: { because: "misfit" } });
+    for (const part of [
+      'array "z" is neither',
+      "needs an array `labels`",
+      '"output:y" has 2 samples',
+      '.astype("float32")',
+    ])
+      expect(refused.ok ? "" : refused.error.message).toContain(part);
+  });
+
+  test("because it asks for another number at once than the model takes", async () => {
+    const asked = { ...LABELS, batchSize: 3 };
+    expect(
+      await read({ x: array("<f4", 6, 4), labels: array("<i8", 6) }, model(info("x", 2, 4)), asked),
+    ).toMatchObject({
+      error: { message: "the model takes 2 samples at once, and batchSize is 3" },
+    });
+    const free = await read({ x: array("<f4", 6, 4), labels: array("<i8", 6) }, plain, asked);
+    expect(free.ok && free.value).toMatchObject({ runs: 2, batch: { size: 3, free: true } });
   });
 
   test("because its output is a sequence", async () => {
     const sequences: Signature = { ...plain, outputs: [{ name: "y", type: "sequence(float32)", shape: [] }] };
     expect(await read({ x, "output:y": x }, sequences, OUTPUTS)).toMatchObject({
       ok: false,
-      error: expect.stringMatching(/sequence\(float32\), which an \.npz cannot hold; save ONNX test data/),
+      error: {
+        message: expect.stringMatching(
+          /sequence\(float32\), which an \.npz cannot hold; save ONNX test data/,
+        ),
+      },
     });
   });
 
   test("because it is no archive", async () => {
     expect(await readGoldenSet(Uint8Array.of(1, 2, 3), plain, LABELS, LIMIT)).toMatchObject({
       ok: false,
-      error: expect.stringMatching(/^the golden set cannot be read/),
+      error: { because: "golden", message: expect.stringMatching(/^the golden set cannot be read/) },
     });
   });
 });

@@ -1,6 +1,6 @@
 import { err, ok, type Result } from "../base/result.ts";
-import type { GoldenSet, GoldenWants } from "./golden.ts";
-import { labelsOf } from "./golden-labels.ts";
+import { createVocabulary, type Labels, labelRows, labelsOf, type Vocabulary } from "./golden-labels.ts";
+import { type GoldenFault, type GoldenSet, type GoldenWants, misfits, unreadable } from "./golden-set.ts";
 import { readNpz } from "./npz.ts";
 import {
   carrierOf,
@@ -15,59 +15,123 @@ import {
 /** The first axis counts samples. `along`: it is the model's own first axis; `stacked`: the model has no such axis. */
 type Layout = "along" | "stacked";
 
-const LARGEST_BATCH = 64;
+export const LARGEST_BATCH = 64;
 const LABELS = "labels";
 const OUTPUT = "output:";
 
 /**
- * Reads a golden set (a numpy .npz with arrays named like the inputs, `labels`, `output:<name>`) and holds it against
- * the model. The first axis of every array counts samples; an array may have one axis more than its input, and its
- * samples are then run one at a time.
+ * Reads a golden set (a numpy .npz with arrays named like the inputs, `labels` or `labels:<output>`, `output:<name>`) and
+ * holds it against the model. The first axis of every array counts samples; an array may have one axis more than its
+ * input, and its samples are then run one at a time.
  * @param limit bytes that the set may take once inflated.
- * @returns the set, or a sentence that says why it cannot be used with this model.
+ * @returns the set, or why it cannot be used with this model.
  */
 export function readNpzSet(
   bytes: Uint8Array,
   model: Signature,
   wants: GoldenWants,
   limit: number,
-): Result<GoldenSet, string> {
-  const arrays = readNpz(bytes, limit);
-  if (!arrays.ok) return err(`the golden set cannot be read: ${arrays.error}`);
-  const problem = strangersIn(arrays.value, model) ?? unmetWants(arrays.value, wants);
-  if (problem !== null) return err(problem);
+): Result<GoldenSet, GoldenFault> {
+  const read = readNpz(bytes, limit);
+  if (!read.ok) return err(unreadable(`the golden set cannot be read: ${read.error}`));
+  const arrays = read.value;
+  const problems = [...strangersIn(arrays, model), ...unmetWants(arrays, wants)];
 
-  const first = arrays.value.values().next().value;
-  const samples = first?.shape[0] ?? 0;
-  if (samples === 0) return err("the golden set has no samples");
-  for (const [name, array] of arrays.value)
+  const samples = samplesIn(arrays, model);
+  if (samples === 0) return err(misfits([...problems, "the golden set has no samples"]));
+  for (const [name, array] of arrays)
     if (array.shape[0] !== samples)
-      return err(`array "${name}" has ${array.shape[0] ?? 0} samples where others have ${samples}`);
+      problems.push(`array "${name}" has ${array.shape[0] ?? 0} samples where others have ${samples}`);
 
   const layouts = new Map<string, Layout>();
   for (const input of model.inputs) {
-    const array = arrays.value.get(input.name);
-    if (array === undefined) return err(`the golden set has no array for input "${input.name}"`);
-    const layout = layoutOf(array, input);
-    if (!layout.ok) return layout;
-    layouts.set(input.name, layout.value);
+    const array = arrays.get(input.name);
+    const layout: Result<Layout, string> =
+      array === undefined
+        ? err(`the golden set has no array for input "${input.name}"`)
+        : layoutOf(array, input);
+    if (layout.ok) layouts.set(input.name, layout.value);
+    else problems.push(layout.error);
   }
-  const batch = batchOf(model.inputs, layouts, samples);
-  if (!batch.ok) return batch;
-  const labels = wants.labels ? labelsOf(arrays.value.get(LABELS), samples) : ok(null);
-  if (!labels.ok) return labels;
+  const batch =
+    layouts.size === model.inputs.length
+      ? batchOf(model.inputs, layouts, samples, wants.batchSize ?? null)
+      : ok({ size: 1, free: false });
+  if (!batch.ok) problems.push(batch.error);
+  const known = wants.outputs || wants.either === true ? knownOutputs(arrays) : [];
+  for (const name of known) {
+    const info = model.outputs.find((one) => one.name === name);
+    const array = arrays.get(`${OUTPUT}${name}`);
+    if (info === undefined || array === undefined) continue;
+    const problem = outputProblem(array, info, batch.ok ? batch.value.size : 1);
+    if (problem !== null) problems.push(problem);
+  }
+  const labels = wants.labels || wants.either === true ? readLabels(arrays, samples, problems) : NO_LABELS;
+  if (problems.length > 0 || !batch.ok) return err(misfits(problems));
+  return ok(setOf({ arrays, samples, layouts, batch: batch.value, labels, known }));
+}
 
+const NO_LABELS: ReadonlyMap<string, Labels> = new Map();
+
+/** As many as the inputs have; an array that is wrong is not what the others are held against. */
+function samplesIn(arrays: ReadonlyMap<string, Value>, { inputs }: Signature): number {
+  const input = inputs.find(({ name }) => arrays.has(name));
+  const first = input === undefined ? [...arrays.values()][0] : arrays.get(input.name);
+  return first?.shape[0] ?? 0;
+}
+
+function readLabels(
+  arrays: ReadonlyMap<string, Value>,
+  samples: number,
+  problems: string[],
+): ReadonlyMap<string, Labels> {
+  const found = new Map<string, Labels>();
+  const vocabularies = new Map<string, Vocabulary>();
+  for (const [name, array] of arrays) {
+    const output = labelled(name);
+    if (output === null) continue;
+    const vocabulary = vocabularies.get(output) ?? createVocabulary();
+    vocabularies.set(output, vocabulary);
+    const labels = labelsOf(name, array, samples, vocabulary);
+    if (labels.ok) found.set(output, labels.value);
+    else problems.push(labels.error);
+  }
+  return found;
+}
+
+/** The output that an array of labels is for, empty for any; `null`: it is none. */
+function labelled(name: string): string | null {
+  if (name === LABELS) return "";
+  return name.startsWith(`${LABELS}:`) ? name.slice(LABELS.length + 1) : null;
+}
+
+function setOf({
+  arrays,
+  samples,
+  layouts,
+  batch,
+  labels,
+  known,
+}: {
+  readonly arrays: ReadonlyMap<string, Value>;
+  readonly samples: number;
+  readonly layouts: ReadonlyMap<string, Layout>;
+  readonly batch: { readonly size: number; readonly free: boolean };
+  readonly labels: ReadonlyMap<string, Labels>;
+  readonly known: readonly string[];
+}): GoldenSet {
   const slice = (name: string, from: number, to: number, layout: Layout): Value => {
-    const rows = rowsOf(arrays.value.get(name) ?? EMPTY, from, to);
+    const rows = rowsOf(arrays.get(name) ?? EMPTY, from, to);
     return layout === "stacked" ? { ...rows, shape: rows.shape.slice(1) } : rows;
   };
   const feedsOf = (from: number, to: number) =>
     Object.fromEntries([...layouts].map(([name, layout]) => [name, slice(name, from, to, layout)] as const));
-  const known = wants.outputs ? knownOutputs(arrays.value) : [];
-  const { size, free } = batch.value;
-  return ok({
+  const { size, free } = batch;
+  return {
     samples,
     runs: Math.ceil(samples / size),
+    batch,
+    notes: [],
     runAt: (index) => {
       const from = index * size;
       const to = Math.min(from + size, samples);
@@ -75,44 +139,77 @@ export function readNpzSet(
         from,
         samples: to - from,
         feeds: feedsOf(from, to),
-        labels: labels.value?.slice(from, to) ?? null,
+        labels: new Map([...labels].map(([name, all]) => [name, labelRows(all, from, to)] as const)),
         expected: new Map(known.map((name) => [name, slice(`${OUTPUT}${name}`, from, to, "along")] as const)),
       };
     },
     feedsFor: (batchSize) => {
-      const feeds = feedsOf(0, size);
+      const feeds = feedsOf(0, Math.min(size, samples));
       if (!free) return { feeds, batchSize: size };
-      const tiled = Object.entries(feeds).map(
+      const tiled = Object.entries(feedsOf(0, Math.min(batchSize, samples))).map(
         ([name, tensor]) => [name, tileRows(tensor, batchSize)] as const,
       );
       return { feeds: Object.fromEntries(tiled), batchSize };
     },
-  });
+  };
 }
 
 const EMPTY: Value = { type: "float32", shape: [0], data: new Float32Array() };
 
-function strangersIn(arrays: ReadonlyMap<string, Value>, model: Signature): string | null {
-  for (const name of arrays.keys()) {
-    if (name === LABELS || model.inputs.some((input) => input.name === name)) continue;
-    const output = name.startsWith(OUTPUT) ? name.slice(OUTPUT.length) : null;
+function strangersIn(arrays: ReadonlyMap<string, Value>, model: Signature): readonly string[] {
+  return [...arrays.keys()].flatMap((name) => {
+    if (name === LABELS || model.inputs.some((input) => input.name === name)) return [];
+    const output = name.startsWith(OUTPUT) ? name.slice(OUTPUT.length) : labelled(name);
     if (output === null)
-      return `array "${name}" is neither an input of the model (${namesOf(model.inputs)}) nor labels nor output:<name>`;
+      return [
+        `array "${name}" is neither an input of the model (${namesOf(model.inputs)}) nor labels nor output:<name>`,
+      ];
     const info = model.outputs.find((one) => one.name === output);
     if (info === undefined)
-      return `array "${name}": the model has no such output; it has ${namesOf(model.outputs)}`;
-    if (carrierOf(info.type) === null && info.keys === undefined)
-      return `array "${name}": the output is ${info.type}, which an .npz cannot hold; save ONNX test data instead`;
-  }
-  return null;
+      return [`array "${name}": the model has no such output; it has ${namesOf(model.outputs)}`];
+    if (name.startsWith(OUTPUT) && carrierOf(info.type) === null && info.keys === undefined)
+      return [
+        `array "${name}": the output is ${info.type}, which an .npz cannot hold; save ONNX test data instead`,
+      ];
+    return [];
+  });
 }
 
-function unmetWants(arrays: ReadonlyMap<string, Value>, wants: GoldenWants): string | null {
-  if (wants.labels && !arrays.has(LABELS))
-    return "a bound on accuracy needs an array `labels`, and the golden set has none";
-  if (wants.outputs && knownOutputs(arrays).length === 0)
-    return "a bound on errors or cosine needs an array `output:<name>`, and the golden set has none";
-  return null;
+function unmetWants(arrays: ReadonlyMap<string, Value>, wants: GoldenWants): readonly string[] {
+  const hasLabels = [...arrays.keys()].some((name) => labelled(name) !== null);
+  const hasOutputs = knownOutputs(arrays).length > 0;
+  return [
+    ...(wants.labels && !hasLabels
+      ? ["a bound on accuracy needs an array `labels`, and the golden set has none"]
+      : []),
+    ...(wants.outputs && !hasOutputs
+      ? ["a bound on errors or cosine needs an array `output:<name>`, and the golden set has none"]
+      : []),
+    ...(wants.either === true && !hasLabels && !hasOutputs
+      ? ["its bounds need an array `output:<name>` or `labels`, and the golden set has neither"]
+      : []),
+  ];
+}
+
+/** Type and shape are the model's own, axes of length 1 too; the first axis counts samples. */
+function outputProblem(array: Value, info: TensorInfo, batchSize: number): string | null {
+  const what = `array "${OUTPUT}${info.name}" is ${tensorText(array)}, the model's output is ${tensorText(info)}`;
+  if (info.keys !== undefined) {
+    const fits =
+      array.type.startsWith("float") && array.shape.length === 2 && array.shape[1] === info.keys.length;
+    return fits ? null : `${what}: save one column for each of its ${info.keys.length} keys`;
+  }
+  const type = carrierOf(info.type);
+  if (type !== null && array.type !== type)
+    return `${what}; save it with .astype("${type === "string" ? "U" : type}")`;
+  if (info.shape.length === 0) return null;
+  const fitting = (shape: readonly number[], wanted: readonly (number | string)[]) =>
+    shape.length === wanted.length &&
+    wanted.every((axis, index) => typeof axis === "string" || axis === shape[index]);
+  const [samples, ...rest] = info.shape;
+  const along = (typeof samples === "string" || samples === batchSize) && fitting(array.shape.slice(1), rest);
+  const stacked = batchSize === 1 && fitting(array.shape.slice(1), info.shape);
+  return along || stacked ? null : `${what}, and its first axis counts samples`;
 }
 
 function knownOutputs(arrays: ReadonlyMap<string, Value>): readonly string[] {
@@ -139,11 +236,12 @@ function layoutOf(array: Value, input: TensorInfo): Result<Layout, string> {
   return fits ? ok(layout) : err(what);
 }
 
-/** As many as the model takes at once: its own fixed first axis, or 64 where that is free, or one. */
+/** As many as the model takes at once: its own fixed first axis, or what was asked for where that is free, or one. */
 function batchOf(
   inputs: readonly TensorInfo[],
   layouts: ReadonlyMap<string, Layout>,
   samples: number,
+  wanted: number | null,
 ): Result<{ readonly size: number; readonly free: boolean }, string> {
   const fixed = new Set<number>();
   let stacked = false;
@@ -156,9 +254,12 @@ function batchOf(
   if (other !== undefined) return err(`the first axes of the model's inputs differ (${size}, ${other})`);
   if (stacked && size !== undefined && size !== 1)
     return err(`one input takes ${size} samples at once, another takes one`);
-  if (stacked) return ok({ size: 1, free: false });
-  if (size === undefined) return ok({ size: Math.min(LARGEST_BATCH, samples), free: inputs.length > 0 });
-  if (size < 1 || samples % size !== 0)
-    return err(`the model takes ${size} samples at once, and ${samples} samples are no multiple of that`);
-  return ok({ size, free: false });
+  const own = stacked ? 1 : size;
+  if (own === undefined)
+    return ok({ size: Math.min(wanted ?? LARGEST_BATCH, samples), free: inputs.length > 0 });
+  if (wanted !== null && wanted !== own)
+    return err(`the model takes ${own} samples at once, and batchSize is ${wanted}`);
+  if (own < 1 || samples % own !== 0)
+    return err(`the model takes ${own} samples at once, and ${samples} samples are no multiple of that`);
+  return ok({ size: own, free: false });
 }

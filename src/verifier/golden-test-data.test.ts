@@ -12,7 +12,8 @@ import {
   tarGzFile,
   textProto,
 } from "../../test/builders/test-data.ts";
-import { type GoldenSet, type GoldenWants, readGoldenSet } from "./golden.ts";
+import { readGoldenSet } from "./golden.ts";
+import type { GoldenSet, GoldenWants } from "./golden-set.ts";
 import type { Signature, TensorInfo } from "./tensor.ts";
 
 const LIMIT = 1_000_000;
@@ -35,13 +36,13 @@ const one = (x = X, y = Y): Files => ({ "test_data_set_0/input_0.pb": x, "test_d
 
 async function read(files: Files, of = PLAIN, wants = OUTPUTS): Promise<GoldenSet> {
   const set = await readGoldenSet(await tarFile(files), of, wants, LIMIT);
-  if (!set.ok) throw new Error(set.error);
+  if (!set.ok) throw new Error(set.error.message);
   return set.value;
 }
 
 async function refused(files: Files, of = PLAIN, wants = OUTPUTS): Promise<string> {
   const set = await readGoldenSet(await tarFile(files), of, wants, LIMIT);
-  return set.ok ? "it was read" : set.error;
+  return set.ok ? "it was read" : set.error.message;
 }
 
 describe("test data", () => {
@@ -66,13 +67,13 @@ describe("test data", () => {
     ],
   ])("is read from a %s, in the order of its numbers, beside other files", async (_kind, archive) => {
     const set = await readGoldenSet(await archive(), PLAIN, OUTPUTS, LIMIT);
-    if (!set.ok) throw new Error(set.error);
+    if (!set.ok) throw new Error(set.error.message);
     expect(set.value).toMatchObject({ samples: 4, runs: 2 });
-    expect(set.value.runAt(0)).toEqual({
+    expect(set.value.runAt(0)).toMatchObject({
       from: 0,
       samples: 3,
       feeds: { x: { type: "float32", shape: [3, 2], data: Float32Array.of(1, 2, 3, 4, 5, 6) } },
-      labels: null,
+      labels: new Map(),
       expected: new Map([["y", { type: "float32", shape: [3, 1], data: Float32Array.of(7, 8, 9) }]]),
     });
     expect(set.value.runAt(1)).toMatchObject({ from: 3, samples: 1 });
@@ -149,9 +150,51 @@ describe("test data", () => {
   test("may have labels: numbers or names of classes, one for each sample", async () => {
     const labels = npyFile({ descr: "<i8", shape: [3], values: [0n, 1n, 0n] });
     const set = await read({ ...one(), "test_data_set_0/labels.npy": labels }, PLAIN, LABELS);
-    expect(set.runAt(0).labels).toEqual([0, 1, 0]);
+    expect(set.runAt(0).labels.get("")).toMatchObject({
+      ids: Int32Array.of(0, 1, 0),
+      vocabulary: ["0", "1"],
+    });
     expect(set.runAt(0).expected.size).toBe(0);
   });
+});
+
+test("names of an older export are passed over where every file fits by its number, and that is noted", async () => {
+  const stale = one(floatProto([1, 2], [1, 2], "data"), floatProto([1, 1], [3], "softmaxout"));
+  const set = await read(stale);
+  expect(set.runAt(0)).toMatchObject({
+    feeds: { x: { shape: [1, 2] } },
+    expected: new Map([["y", expect.anything()]]),
+  });
+  expect(set.notes).toEqual([
+    'the inputs of the golden set are taken by their numbers: the model has no input "data"',
+    'the outputs of the golden set are taken by their numbers: the model has no output "softmaxout"',
+  ]);
+  expect(await refused(one(floatProto([1, 3], [1, 2, 3], "data")))).toMatch(/is for input "data"/);
+});
+
+test("all that is wrong with the data sets is told at once", async () => {
+  const files = { ...one(floatProto([1, 3], [1, 2, 3])), "test_data_set_1/output_0.pb": Y };
+  expect(await refused(files)).toBe(
+    'test_data_set_0: input_0.pb is float32[1,3], the model has "x" as float32[n,2]; test_data_set_1: it has 0 inputs, and none for input "x"; the model takes x',
+  );
+});
+
+test("without a sample nothing would be compared", async () => {
+  expect(await refused(one(floatProto([0, 2], []), floatProto([0, 1], [])))).toMatch(
+    /the golden set has no samples/,
+  );
+  const some = {
+    ...one(),
+    "test_data_set_1/input_0.pb": floatProto([0, 2], []),
+    "test_data_set_1/output_0.pb": floatProto([0, 1], []),
+  };
+  expect((await read(some)).runs).toBe(2);
+});
+
+test("a size for batches is refused: each data set is one run", async () => {
+  expect(await refused(one(), PLAIN, { ...OUTPUTS, batchSize: 2 })).toMatch(
+    /each data set of a golden set is one run/,
+  );
 });
 
 describe("test data that does not fit is refused with a sentence", () => {
@@ -176,7 +219,7 @@ describe("test data that does not fit is refused with a sentence", () => {
       "labels are too few",
       { ...one(), "test_data_set_0/labels.npy": npyFile({ descr: "<i8", shape: [1], values: [0n] }) },
       LABELS,
-      /one class for each of 3 samples/,
+      /must have a first axis of 3, the samples, and a class for each of them/,
     ],
     [
       "labels are no array",
@@ -192,7 +235,7 @@ describe("test data that does not fit is refused with a sentence", () => {
     ],
     [
       "a name is unknown",
-      one(floatProto([1, 2], [1, 2], "z")),
+      { ...one(floatProto([1, 2], [1, 2], "z")), "test_data_set_0/input_1.pb": X },
       OUTPUTS,
       /input_0\.pb is for input "z"; the model's inputs are x/,
     ],

@@ -1,3 +1,4 @@
+import { setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { ARRAYS, carrierOf, elementCount, type TensorInfo, type TensorValue } from "./tensor.ts";
 
@@ -36,7 +37,7 @@ export function madeUpFeeds(
       if (data instanceof BigInt64Array || data instanceof BigUint64Array) data[index] = BigInt(value >= 0.5);
       else data[index] = elementOf(type, value);
     }
-    feeds[name] = { type, shape, data };
+    setOwn(feeds, name, { type, shape, data });
   }
   return ok(feeds);
 }

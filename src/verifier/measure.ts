@@ -1,11 +1,15 @@
 import { readFile } from "node:fs/promises";
+import { own } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { createCounting, largestOf, scoresOutput } from "./classification.ts";
 import { createComparing } from "./comparison.ts";
-import { type GoldenSet, readGoldenSet } from "./golden.ts";
+import { createFiniteCounting } from "./finite.ts";
+import { readGoldenSet } from "./golden.ts";
+import type { GoldenSection } from "./golden-sections.ts";
+import type { GoldenSet, GoldenWants } from "./golden-set.ts";
 import { madeUpFeeds } from "./latency-input.ts";
-import type { Answer, Question, Refusal, Samples } from "./model-messages.ts";
-import type { Model, No, Outputs, Values } from "./onnx-session.ts";
+import type { Answer, BatchFound, Question, Refusal, Samples, SectionMeasured } from "./model-messages.ts";
+import { type Model, type No, type Outputs, refusedBy, type Values } from "./onnx-session.ts";
+import { createParityMeasuring, createSectionMeasuring } from "./section-measuring.ts";
 import { type Datum, elementCount, isTensor, type Signature, sizeOf } from "./tensor.ts";
 
 // What the child process measures of a model that is loaded.
@@ -24,63 +28,154 @@ function runText({ from, samples }: { readonly from: number; readonly samples: n
   return samples === 1 ? `sample ${from}` : `samples ${from} to ${from + samples - 1}`;
 }
 
+type MeasuredGolden = {
+  readonly answer: Extract<Answer, { readonly kind: "golden" }>;
+  readonly golden: GoldenSet;
+};
+
+/** `, 64 at a time`; empty where that is as it must be. */
+function batchText({ batch, samples }: Pick<GoldenSet, "batch" | "samples">): string {
+  return batch.free && batch.size !== null && samples > batch.size ? `, ${batch.size} at a time` : "";
+}
+
 export async function measureGolden(
   model: Model,
   question: Asked<"golden">,
-): Promise<
-  Result<{ readonly answer: Extract<Answer, { readonly kind: "golden" }>; readonly golden: GoldenSet }, No>
-> {
-  const { path, wants, limit, topK, tolerance } = question;
+): Promise<Result<MeasuredGolden, No>> {
+  const { path, limit, batchSize, sections, finiteOnly } = question;
+  const { outputs: infos } = model.signature;
+  const strange = sections.flatMap(({ output }) =>
+    output === null || infos.some(({ name }) => name === output)
+      ? []
+      : [`the model has no output "${output}"; it has ${infos.map(({ name }) => name).join(", ")}`],
+  );
+  const wants = { ...wantsOf(sections), batchSize };
   const read = await readGoldenSet(await readFile(path), model.signature, wants, limit);
-  if (!read.ok) return no("golden", read.error);
+  if (!read.ok && (read.error.because === "golden" || strange.length === 0))
+    return no(read.error.because, read.error.message);
+  if (strange.length > 0 || !read.ok)
+    return no("misfit", [...strange, ...(read.ok ? [] : [read.error.message])].join("; "));
   const golden = read.value;
-  const counting = createCounting(topK, model.signature.outputs);
-  const comparing = createComparing(tolerance);
-  for (let at = 0; at < golden.runs; at += 1) {
+  const measuring = sections.map((section) => createSectionMeasuring(section, infos));
+  const finite = finiteOnly ? createFiniteCounting() : null;
+  for (let at = 0; at < golden.runs && (sections.length > 0 || finiteOnly); at += 1) {
     const run = golden.runAt(at);
     const outputs = await model.run(run.feeds);
     if (!outputs.ok) return no(outputs.error.because, `${runText(run)}: ${outputs.error.message}`);
-    const counted = run.labels === null ? null : counting.add(outputs.value, run.labels);
-    if (counted !== null) return no("golden", counted);
-    for (const [name, expected] of run.expected) {
-      const compared = comparing.add(run, name, expected, outputs.value.get(name));
-      if (compared !== null) return no("golden", compared);
+    finite?.add(run.from, run.samples, outputs.value);
+    for (const one of measuring) {
+      const problem = one.add(run, outputs.value);
+      if (problem !== null) return no(problem.because, problem.message);
     }
   }
+  const found: SectionMeasured[] = [];
+  for (const one of measuring) {
+    const measured = one.found();
+    if (!measured.ok) return no(measured.error.because, measured.error.message);
+    found.push(measured.value);
+  }
+  const used = found.flatMap(({ classification, ranking, comparison, figures }) => [
+    ...(classification === null ? [] : [classification.output]),
+    ...(ranking === null ? [] : [ranking.output]),
+    ...(comparison?.outputs ?? []),
+    ...(figures === null ? [] : [figures.output]),
+  ]);
   const measured = {
     samples: golden.samples,
-    classification: counting.found(),
-    comparison: wants.outputs ? comparing.found() : null,
+    batch: golden.batch,
+    notes: golden.notes,
+    sections: found,
+    finite: finite?.found() ?? null,
+    ignored: infos.map(({ name }) => name).filter((name) => !used.includes(name)),
   };
   return ok({ answer: { kind: "golden", measured }, golden });
+}
+
+function wantsOf(sections: readonly GoldenSection[]): GoldenWants {
+  return {
+    labels: sections.some(({ scoring }) => scoring !== null),
+    outputs: sections.some(({ tolerance }) => tolerance !== null),
+    either: sections.some(({ metrics }) => metrics !== null),
+  };
+}
+
+/** Whether the answers to the samples are nearer to what is expected where they come in batches of another size. */
+export async function measureBatches(
+  model: Model,
+  { path, limit, sizes, sections }: Asked<"batches">,
+): Measured<"batches"> {
+  const found: BatchFound[] = [];
+  const compared = sections
+    .filter(({ tolerance }) => tolerance !== null)
+    .map((section) => ({ ...section, scoring: null, metrics: null }));
+  for (const size of sizes) {
+    const asked = {
+      kind: "golden",
+      path,
+      limit,
+      batchSize: size,
+      sections: compared,
+      finiteOnly: false,
+    } as const;
+    const measured = await measureGolden(model, asked);
+    if (!measured.ok) return measured;
+    const comparisons = measured.value.answer.measured.sections.flatMap(({ comparison }) =>
+      comparison === null ? [] : [comparison],
+    );
+    found.push({
+      size,
+      beyond: comparisons.reduce((sum, { beyond }) => sum + beyond, 0),
+      cosine: Math.min(1, ...comparisons.map(({ lowestCosine }) => lowestCosine?.cosine ?? 1)),
+    });
+  }
+  return ok({ kind: "batches", found });
 }
 
 /** The samples alone: labels and known outputs are left aside. */
 export async function readGolden(
   signature: Signature,
   { path, limit }: NonNullable<Samples>,
+  batchSize: number | null = null,
 ): Promise<Result<GoldenSet, No>> {
-  const wants = { labels: false, outputs: false };
+  const wants = { labels: false, outputs: false, batchSize };
   const read = await readGoldenSet(await readFile(path), signature, wants, limit);
-  return read.ok ? read : no("golden", read.error);
+  return read.ok ? read : no(read.error.because, read.error.message);
+}
+
+/** What fed the model: of made-up input, a model may be right to refuse it. */
+function refusedInput(golden: GoldenSet | null, message: string): { readonly ok: false; readonly error: No } {
+  return golden === null
+    ? no(
+        "input",
+        `the model does not take input that was made up for it, and may be right: ${message}; give a golden set, and its samples are used`,
+      )
+    : no("run", message);
+}
+
+/** A run that failed. */
+export function ofRun(
+  golden: GoldenSet | null,
+  { because, message }: No,
+): { readonly ok: false; readonly error: No } {
+  return because === "run" ? refusedInput(golden, message) : no(because, message);
 }
 
 export async function measureDeterminism(
   model: Model,
   golden: GoldenSet | null,
-  { runs, tolerance }: Asked<"determinism">,
+  { runs, tolerance, batchSize }: Asked<"determinism">,
 ): Measured<"determinism"> {
   // No more at once than the golden set has: the model is asked for repetition, not for more memory.
-  const most = Math.min(MADE_UP_SAMPLES, golden?.samples ?? MADE_UP_SAMPLES);
-  const chosen = chooseInput(model.signature, golden, most);
-  if (!chosen.ok) return no("run", chosen.error);
+  const size = batchSize ?? golden?.batch.size ?? MADE_UP_SAMPLES;
+  const chosen = chooseInput(model.signature, golden, Math.min(size, golden?.samples ?? size));
+  if (!chosen.ok) return no("input", chosen.error);
   const { feeds, input } = chosen.value;
   const first = await model.run(feeds);
-  if (!first.ok) return first;
+  if (!first.ok) return ofRun(golden, first.error);
   const comparing = createComparing(tolerance);
   for (let run = 1; run < runs; run += 1) {
     const again = await model.run(feeds);
-    if (!again.ok) return again;
+    if (!again.ok) return ofRun(golden, again.error);
     // Runs take the place of samples: the worst example names the run.
     for (const [name, value] of first.value)
       comparing.add({ from: run, samples: 1 }, name, asOneSample(value), again.value.get(name));
@@ -102,13 +197,15 @@ export type Remembered = {
   }[];
   readonly samples: number;
   readonly input: string;
+  /** Whether the samples were made up. */
+  readonly made: boolean;
 };
 
 export async function rememberAnswers(
   model: Model,
-  { samples, limit }: Asked<"remember">,
+  { samples, limit, batchSize }: Asked<"remember">,
 ): Promise<Result<Remembered, No>> {
-  const source = await parityInput(model, samples);
+  const source = await parityInput(model, samples, batchSize);
   if (!source.ok) return source;
   const { golden, input } = source.value;
   const runs: Remembered["runs"][number][] = [];
@@ -116,12 +213,13 @@ export async function rememberAnswers(
   for (let at = 0; at < golden.runs; at += 1) {
     const { from, samples: count, feeds } = golden.runAt(at);
     const outputs = await model.run(feeds);
+    if (!outputs.ok && samples === null) return ofRun(null, outputs.error);
     if (!outputs.ok) return outputs;
     for (const value of outputs.value.values()) bytes += sizeOf(value);
     if (bytes > limit) return no("memory", `its answers to the samples take more than ${limit} bytes`);
     runs.push({ from, samples: count, feeds, outputs: outputs.value });
   }
-  return ok({ runs, samples: golden.samples, input });
+  return ok({ runs, samples: golden.samples, input, made: samples === null });
 }
 
 type Source = {
@@ -129,17 +227,22 @@ type Source = {
   readonly input: string;
 };
 
-async function parityInput(model: Model, samples: Samples): Promise<Result<Source, No>> {
+async function parityInput(
+  model: Model,
+  samples: Samples,
+  batchSize: number | null,
+): Promise<Result<Source, No>> {
   if (samples !== null) {
-    const read = await readGolden(model.signature, samples);
+    const read = await readGolden(model.signature, samples, batchSize);
     if (!read.ok) return no("compare", read.error.message);
-    return ok({ golden: read.value, input: `${read.value.samples} golden samples` });
+    return ok({ golden: read.value, input: `${read.value.samples} golden samples${batchText(read.value)}` });
   }
-  const made = madeUpFeeds(model.signature.inputs, MADE_UP_SAMPLES);
-  if (!made.ok) return no("compare", `${made.error}; give a golden set, and its samples are used`);
+  const most = batchSize ?? MADE_UP_SAMPLES;
+  const made = madeUpFeeds(model.signature.inputs, most);
+  if (!made.ok) return no("input", `${made.error}; give a golden set, and its samples are used`);
   const free = model.signature.inputs.some(({ shape }) => typeof shape[0] === "string");
-  const count = free ? MADE_UP_SAMPLES : 1;
-  const run = { from: 0, samples: count, feeds: made.value, labels: null, expected: new Map() };
+  const count = free ? most : 1;
+  const run = { from: 0, samples: count, feeds: made.value, labels: new Map(), expected: new Map() };
   return ok({
     golden: { samples: count, runs: 1, runAt: () => run },
     input: count === 1 ? "one made-up input" : `${count} made-up samples`,
@@ -149,41 +252,33 @@ async function parityInput(model: Model, samples: Samples): Promise<Result<Sourc
 export async function compareAnswers(
   model: Model,
   remembered: Remembered,
-  { tolerance }: Asked<"compare">,
+  { sections }: Asked<"compare">,
 ): Measured<"parity"> {
-  const counting = createCounting(5, []);
-  const comparing = createComparing(tolerance);
-  let classified = true;
+  const { outputs: infos } = model.signature;
+  const measuring = sections.map((section) => createParityMeasuring(section, infos));
   for (const run of remembered.runs) {
     const outputs = await model.run(run.feeds);
+    if (!outputs.ok && remembered.made && outputs.error.because === "run") return ofRun(null, outputs.error);
     if (!outputs.ok) return no("compare", `${runText(run)}: ${outputs.error.message}`);
-    for (const [name, expected] of run.outputs) {
-      const compared = comparing.add(run, name, expected, outputs.value.get(name));
-      if (compared !== null) return no("compare", compared);
+    for (const one of measuring) {
+      const problem = one.add(run, outputs.value);
+      if (problem !== null) return no(problem.because, problem.message);
     }
-    const labels = classesOf(run.outputs, run.samples);
-    if (labels === null || counting.add(outputs.value, labels) !== null) classified = false;
   }
+  const found = measuring.map((one) => one.found());
+  const used = found.flatMap(({ agreement, comparison }) => [
+    ...(agreement === null ? [] : [agreement.output]),
+    ...(comparison?.outputs ?? []),
+  ]);
   return ok({
     kind: "parity",
     measured: {
       samples: remembered.samples,
       input: remembered.input,
-      agreement: classified ? counting.found() : null,
-      comparison: comparing.found(),
+      sections: found,
+      ignored: infos.map(({ name }) => name).filter((name) => !used.includes(name)),
     },
   });
-}
-
-/** The most probable class of each sample; `null` where there are no scores, or only NaN. */
-function classesOf(outputs: Outputs, samples: number): readonly number[] | null {
-  const scores = scoresOutput(outputs, samples);
-  if (scores === null) return null;
-  const classes = scores.tensor.data.length / samples;
-  const labels = Array.from({ length: samples }, (_, row) =>
-    largestOf(scores.tensor, row * classes, classes),
-  );
-  return labels.includes(-1) ? null : labels;
 }
 
 export async function measureLatency(
@@ -192,7 +287,7 @@ export async function measureLatency(
   { warmup, samples, batchSize }: Asked<"latency">,
 ): Measured<"latency"> {
   const chosen = chooseInput(model.signature, golden, batchSize);
-  if (!chosen.ok) return no("run", chosen.error);
+  if (!chosen.ok) return no("input", chosen.error);
   const { feeds, input } = chosen.value;
   const run = model.prepare(feeds);
   const runs = new Float64Array(samples);
@@ -207,7 +302,7 @@ export async function measureLatency(
       before = now;
     }
   } catch (thrown) {
-    return no("run", `fed with ${input}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+    return ofRun(golden, refusedBy(thrown, `fed with ${input}: `));
   }
   return ok({ kind: "latency", runs, input });
 }
@@ -218,7 +313,7 @@ export async function measureThroughput(
   { milliseconds, batchSize }: Asked<"throughput">,
 ): Measured<"throughput"> {
   const chosen = chooseInput(model.signature, golden, batchSize);
-  if (!chosen.ok) return no("run", chosen.error);
+  if (!chosen.ok) return no("input", chosen.error);
   const { feeds, input, batchSize: each } = chosen.value;
   const run = model.prepare(feeds);
   try {
@@ -235,7 +330,7 @@ export async function measureThroughput(
     } while (now - start < milliseconds);
     return ok({ kind: "throughput", inferences: runs * each, milliseconds: now - start, input });
   } catch (thrown) {
-    return no("run", `fed with ${input}: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+    return ofRun(golden, refusedBy(thrown, `fed with ${input}: `));
   }
 }
 
@@ -258,7 +353,7 @@ export function chooseInput(
 /** How many inferences one run is: what a free first axis was given, or one. */
 function batchOf(signature: Signature, feeds: Values): number {
   const free = signature.inputs.find((input) => typeof input.shape[0] === "string");
-  const fed = free === undefined ? undefined : feeds[free.name];
+  const fed = free === undefined ? undefined : own(feeds, free.name);
   const shape = fed !== undefined && isTensor(fed) ? fed.shape : [];
   return elementCount(shape) === 0 ? 1 : (shape[0] ?? 1);
 }

@@ -4,6 +4,8 @@ import { parseAnswer } from "./model-messages.ts";
 
 const CLASSIFICATION = {
   output: "y",
+  reading: "",
+  notNumbers: 1,
   classes: 2,
   names: null,
   samples: 2,
@@ -25,12 +27,31 @@ const COMPARISON = {
     output: "y",
     index: 0,
     element: 1,
+    place: "1",
     expected: "NaN",
     got: "0",
     absolute: Number.POSITIVE_INFINITY,
     relative: Number.POSITIVE_INFINITY,
   },
   lowestCosine: { output: "y", index: 0, cosine: 0.5 },
+  outputs: ["y"],
+  withoutCosine: [],
+};
+const GOLDEN = {
+  ...{ samples: 2, batch: { size: 64, free: true }, notes: [], ignored: ["z"] },
+  sections: [
+    {
+      classification: CLASSIFICATION,
+      ranking: { output: "y", rocAuc: 0.5, averagePrecision: null, undefinedFor: "" },
+      comparison: COMPARISON,
+      figures: {
+        ...{ output: "y", rootMeanSquaredError: 1, meanAbsoluteError: 1, maskIou: null, boxMatch: 1 },
+        ...{ boxes: { expected: 1, got: 1, matched: 1 }, wordErrorRate: null, characterErrorRate: null },
+        undefinedFor: [],
+      },
+    },
+  ],
+  finite: [{ output: "y", elements: 2, nonFinite: 0, first: -1 }],
 };
 
 test.each<[string, unknown]>([
@@ -54,17 +75,21 @@ test.each<[string, unknown]>([
     "golden",
     {
       kind: "golden",
-      measured: { samples: 2, classification: CLASSIFICATION, comparison: COMPARISON },
+      measured: GOLDEN,
     },
   ],
-  ["golden", { kind: "golden", measured: { samples: 2, classification: null, comparison: null } }],
+  ["golden", { kind: "golden", measured: { ...GOLDEN, sections: [], finite: null } }],
+  ["batches", { kind: "batches", found: [{ size: 1, beyond: 0, cosine: 1 }] }],
   ["determinism", { kind: "determinism", comparison: COMPARISON, input: "3 runs" }],
   ["remembered", { kind: "remembered" }],
   [
     "parity",
     {
       kind: "parity",
-      measured: { samples: 2, input: "64 made-up samples", agreement: null, comparison: COMPARISON },
+      measured: {
+        ...{ samples: 2, input: "64 made-up samples", ignored: [] },
+        sections: [{ agreement: null, comparison: COMPARISON }],
+      },
     },
   ],
   ["throughput", { kind: "throughput", inferences: 5, milliseconds: 2.5, input: "batch 1" }],
@@ -83,7 +108,10 @@ test.each<[string, unknown]>([
     "with more right than there are",
     {
       kind: "golden",
-      measured: { samples: 1, classification: { ...CLASSIFICATION, correct: 3 }, comparison: null },
+      measured: {
+        ...GOLDEN,
+        sections: [{ ...GOLDEN.sections[0], classification: { ...CLASSIFICATION, correct: 3 } }],
+      },
     },
   ],
   [

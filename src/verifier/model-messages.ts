@@ -1,8 +1,13 @@
 import type { ModelFacts } from "../api/verification-report.ts";
+import { own } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import type { Classification } from "./classification.ts";
+import type { AgreeingOptions, Agreement } from "./agreement.ts";
+import type { Classification, Ranking } from "./classification.ts";
 import type { Comparison, Tolerance } from "./comparison.ts";
-import type { GoldenWants } from "./golden.ts";
+import type { FiniteCount } from "./finite.ts";
+import type { GoldenSection } from "./golden-sections.ts";
+import type { Batch } from "./golden-set.ts";
+import type { OutputFigures } from "./output-metrics.ts";
 import type { Signature, TensorInfo } from "./tensor.ts";
 
 // What the sidecar and the child process of a model say to each other. The child has run somebody's model when it
@@ -11,22 +16,51 @@ import type { Signature, TensorInfo } from "./tensor.ts";
 /** Where samples come from: a golden set, or made up (`null`). */
 export type Samples = { readonly path: string; readonly limit: number } | null;
 
+/** What is asked of the answers of two models, as golden sections are of known ones. */
+export type ParitySection = {
+  readonly output: string | null;
+  readonly except: readonly string[];
+  readonly agreement: Omit<AgreeingOptions, "output"> | null;
+  readonly tolerance: Tolerance | null;
+};
+
 export type Question =
   | { readonly kind: "load"; readonly path: string; readonly threads: number }
   | {
       readonly kind: "golden";
       readonly path: string;
-      readonly wants: GoldenWants;
       readonly limit: number;
-      readonly topK: number;
-      readonly tolerance: Tolerance;
+      /** `null`: as many samples at once as suits. */
+      readonly batchSize: number | null;
+      /** None: the set is read, for its samples alone. */
+      readonly sections: readonly GoldenSection[];
+      /** Whether every output is looked through for NaN and infinity. */
+      readonly finiteOnly: boolean;
+    }
+  /** Compares with known outputs again, in batches of each of these sizes. */
+  | {
+      readonly kind: "batches";
+      readonly path: string;
+      readonly limit: number;
+      readonly sizes: readonly number[];
+      readonly sections: readonly GoldenSection[];
     }
   /** Runs one input so many times and compares each answer with the first. */
-  | { readonly kind: "determinism"; readonly runs: number; readonly tolerance: Tolerance }
+  | {
+      readonly kind: "determinism";
+      readonly runs: number;
+      readonly tolerance: Tolerance;
+      readonly batchSize: number | null;
+    }
   /** Runs the loaded model on the samples and keeps its answers, then lets the model go. */
-  | { readonly kind: "remember"; readonly samples: Samples; readonly limit: number }
+  | {
+      readonly kind: "remember";
+      readonly samples: Samples;
+      readonly limit: number;
+      readonly batchSize: number | null;
+    }
   /** Runs the loaded model on the same samples and compares with what was remembered. */
-  | { readonly kind: "compare"; readonly tolerance: Tolerance }
+  | { readonly kind: "compare"; readonly sections: readonly ParitySection[] }
   | {
       readonly kind: "latency";
       readonly warmup: number;
@@ -44,19 +78,38 @@ export type Question =
       readonly samples: Samples;
     };
 
+export type SectionMeasured = {
+  readonly classification: Classification | null;
+  readonly ranking: Ranking | null;
+  readonly comparison: Comparison | null;
+  readonly figures: OutputFigures | null;
+};
+
 export type GoldenMeasured = {
   readonly samples: number;
-  readonly classification: Classification | null;
-  readonly comparison: Comparison | null;
+  readonly batch: Batch;
+  readonly notes: readonly string[];
+  readonly sections: readonly SectionMeasured[];
+  /** Of every output; `null`: it was not asked for. */
+  readonly finite: readonly FiniteCount[] | null;
+  /** Outputs of the model that no bound was about. */
+  readonly ignored: readonly string[];
 };
+
+/** Known outputs compared again, in batches of another size. */
+export type BatchFound = { readonly size: number; readonly beyond: number; readonly cosine: number };
 
 export type ParityMeasured = {
   readonly samples: number;
   /** What was fed. */
   readonly input: string;
-  /** Classes of the first model are the labels; `null` where no output has scores. */
-  readonly agreement: Classification | null;
-  readonly comparison: Comparison;
+  readonly sections: readonly {
+    /** Classes of the first model are the labels; `null`: it was not asked for. */
+    readonly agreement: Agreement | null;
+    readonly comparison: Comparison | null;
+  }[];
+  /** Outputs of the model that no bound was about. */
+  readonly ignored: readonly string[];
 };
 
 /** What the file says of itself. */
@@ -69,6 +122,7 @@ export type Answer =
   | { readonly kind: "ready"; readonly runtimeVersion: string }
   | { readonly kind: "loaded"; readonly signature: Signature; readonly file: FileFacts }
   | { readonly kind: "golden"; readonly measured: GoldenMeasured }
+  | { readonly kind: "batches"; readonly found: readonly BatchFound[] }
   | { readonly kind: "determinism"; readonly comparison: Comparison; readonly input: string }
   | { readonly kind: "remembered" }
   | { readonly kind: "parity"; readonly measured: ParityMeasured }
@@ -87,12 +141,20 @@ export type Answer =
   /** The child itself could not do its work: a fact about us. */
   | { readonly kind: "broken"; readonly message: string };
 
-const REFUSALS = ["load", "operator", "opset", "external", "golden", "run", "memory", "compare"] as const;
+const REFUSALS = [
+  ...["load", "operator", "opset", "external", "run", "memory", "compare"],
+  // About the golden set and the bounds: it cannot be read, does not fit, leaves open which output is meant, cannot bind.
+  ...["golden", "misfit", "ambiguous", "bound"],
+  // About us: no samples that the model takes, and a locale that this machine lacks.
+  ...["input", "locale"],
+] as const;
 export type Refusal = (typeof REFUSALS)[number];
 
 const MOST_TENSORS = 10_000;
 const MOST_RUNS = 1_000_000;
 const MOST_CLASSES = 1_000_000;
+/** One without a name, and those of golden.outputs. */
+const MOST_SECTIONS = 17;
 const LONGEST_TEXT = 16_384;
 
 /** Any message of the child, or a sentence that says what is wrong with it. */
@@ -125,7 +187,7 @@ const listOf =
 const fields =
   (shape: Readonly<Record<string, Is>>): Is =>
   (value) =>
-    isRecord(value) && Object.entries(shape).every(([name, is]) => is(value[name]));
+    isRecord(value) && Object.entries(shape).every(([name, is]) => is(own(value, name)));
 
 const isTensorInfo = fields({
   name: isText,
@@ -138,25 +200,42 @@ const isSignature = fields({
   outputs: listOf(isTensorInfo, MOST_TENSORS),
 });
 
-const classificationFields = fields({
+const agreementFields = {
   output: isText,
   classes: isCount,
   names: orNull(listOf(isText, MOST_CLASSES)),
   samples: isCount,
   correct: isCount,
-  topK: isCount,
-  correctTopK: isCount,
-  byClass: listOf(fields({ label: isCount, samples: isCount, correct: isCount }), MOST_CLASSES),
-  confused: listOf(fields({ expected: isCount, got: isInteger, samples: isCount }), 10),
-  worst: orNull(fields({ index: isCount, expected: isCount, got: isInteger, margin: isNumber })),
-});
-/** Counts that cannot be are no measurement. */
-const isClassification: Is = (value) => {
-  if (!classificationFields(value)) return false;
-  const { samples, correct, correctTopK } = value as Classification;
-  return samples > 0 && correct <= samples && correctTopK <= samples;
+  byClass: listOf(fields({ label: isInteger, samples: isCount, correct: isCount }), MOST_CLASSES),
+  confused: listOf(fields({ expected: isInteger, got: isInteger, samples: isCount }), 10),
+  worst: orNull(fields({ index: isCount, expected: isInteger, got: isInteger, margin: isNumber })),
 };
+/** Counts that cannot be are no measurement. */
+const countsAdd: Is = (value) => {
+  const { samples, correct } = value as Agreement;
+  return samples > 0 && correct <= samples;
+};
+const isAgreement: Is = (value) => fields(agreementFields)(value) && countsAdd(value);
+const isClassification: Is = (value) => {
+  const shape = fields({
+    ...agreementFields,
+    reading: isText,
+    topK: isCount,
+    correctTopK: orNull(isCount),
+    notNumbers: isCount,
+  });
+  if (!shape(value) || !countsAdd(value)) return false;
+  const { samples, correctTopK } = value as Classification;
+  return (correctTopK ?? 0) <= samples;
+};
+const isRanking = fields({
+  output: isText,
+  rocAuc: orNull(isNumber),
+  averagePrecision: orNull(isNumber),
+  undefinedFor: isText,
+});
 
+const isNames = listOf(isText, MOST_TENSORS);
 const isComparison = fields({
   samples: isCount,
   elements: isCount,
@@ -169,6 +248,7 @@ const isComparison = fields({
       output: isText,
       index: isCount,
       element: isCount,
+      place: isText,
       expected: isText,
       got: isText,
       absolute: isNumber,
@@ -176,6 +256,21 @@ const isComparison = fields({
     }),
   ),
   lowestCosine: orNull(fields({ output: isText, index: isCount, cosine: isNumber })),
+  outputs: isNames,
+  withoutCosine: isNames,
+});
+
+const isFigure = orNull(isNumber);
+const isFigures = fields({
+  output: isText,
+  rootMeanSquaredError: isFigure,
+  meanAbsoluteError: isFigure,
+  maskIou: isFigure,
+  boxMatch: isFigure,
+  boxes: orNull(fields({ expected: isCount, got: isCount, matched: isCount })),
+  wordErrorRate: isFigure,
+  characterErrorRate: isFigure,
+  undefinedFor: isNames,
 });
 
 const isRuns: Is = (value) =>
@@ -197,18 +292,38 @@ const ANSWERS: Readonly<Record<Answer["kind"], Is>> = {
   golden: fields({
     measured: fields({
       samples: isCount,
-      classification: orNull(isClassification),
-      comparison: orNull(isComparison),
+      batch: fields({ size: orNull(isCount), free: (value) => typeof value === "boolean" }),
+      notes: isNames,
+      sections: listOf(
+        fields({
+          classification: orNull(isClassification),
+          ranking: orNull(isRanking),
+          comparison: orNull(isComparison),
+          figures: orNull(isFigures),
+        }),
+        MOST_SECTIONS,
+      ),
+      finite: orNull(
+        listOf(
+          fields({ output: isText, elements: isCount, nonFinite: isCount, first: isInteger }),
+          MOST_TENSORS,
+        ),
+      ),
+      ignored: isNames,
     }),
   }),
+  batches: fields({ found: listOf(fields({ size: isCount, beyond: isCount, cosine: isNumber }), 4) }),
   determinism: fields({ comparison: isComparison, input: isText }),
   remembered: fields({}),
   parity: fields({
     measured: fields({
       samples: isCount,
       input: isText,
-      agreement: orNull(isClassification),
-      comparison: isComparison,
+      sections: listOf(
+        fields({ agreement: orNull(isAgreement), comparison: orNull(isComparison) }),
+        MOST_SECTIONS,
+      ),
+      ignored: isNames,
     }),
   }),
   latency: fields({ runs: isRuns, input: isText }),

@@ -1,3 +1,4 @@
+import { own } from "../base/lookup.ts";
 import type { NumericArray } from "./tensor.ts";
 
 // Element types narrower than Node's, widened without losing a value.
@@ -32,7 +33,7 @@ const INTEGERS: Readonly<Record<string, { readonly bits: number; readonly signed
  * @returns float32 for floats, int8 or uint8 for integers.
  */
 export function widened(bytes: Uint8Array, type: string, count: number): NumericArray {
-  const integers = INTEGERS[type];
+  const integers = own(INTEGERS, type);
   if (integers !== undefined) {
     const { bits, signed } = integers;
     const values = signed ? new Int8Array(count) : new Uint8Array(count);
@@ -51,7 +52,7 @@ export function widened(bytes: Uint8Array, type: string, count: number): Numeric
       halves[2 * index + 1] = (bytes[2 * index] ?? 0) | ((bytes[2 * index + 1] ?? 0) << 8);
     return values;
   }
-  const format = FORMATS[type];
+  const format = own(FORMATS, type);
   for (let index = 0; index < count; index += 1) {
     if (format === undefined) values[index] = powerOfTwo(bytes[index] ?? 0);
     else

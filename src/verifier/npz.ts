@@ -1,4 +1,5 @@
 import { Buffer } from "node:buffer";
+import { own } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import {
   ARRAYS,
@@ -42,7 +43,7 @@ export function readNpz(bytes: Uint8Array, limit: number): Result<ReadonlyMap<st
   const entries = readZip(bytes, limit, MOST_ARRAYS);
   if (!entries.ok) return entries;
   const arrays = new Map<string, Value>();
-  for (const entry of entries.value) {
+  for (const entry of entries.value.filter(({ name }) => !isOfMacOs(name))) {
     const name = entry.name.replace(/\.npy$/, "");
     if (name === entry.name) return err(`"${shown(entry.name)}" is no .npy file`);
     if (arrays.has(name)) return err(`it has two arrays named "${shown(name)}"`);
@@ -53,6 +54,11 @@ export function readNpz(bytes: Uint8Array, limit: number): Result<ReadonlyMap<st
     arrays.set(name, array.value);
   }
   return ok(arrays);
+}
+
+/** What macOS puts into the archives that it makes. */
+function isOfMacOs(name: string): boolean {
+  return /(^|\/)(__MACOSX\/|\._|\.DS_Store$)/.test(name);
 }
 
 type Header = {
@@ -94,11 +100,11 @@ export function readNpy(content: Buffer, limit: number): Result<Value, string> {
 
 function numbersOf(data: Buffer, type: NumericType, { size, bigEndian }: Header): NumericArray {
   // A copy, because typed arrays must be aligned.
-  const own = Buffer.from(Uint8Array.from(data).buffer);
-  if (bigEndian && size === 2) own.swap16();
-  if (bigEndian && size === 4) own.swap32();
-  if (bigEndian && size === 8) own.swap64();
-  return new ARRAYS[type](own.buffer);
+  const copy = Buffer.from(Uint8Array.from(data).buffer);
+  if (bigEndian && size === 2) copy.swap16();
+  if (bigEndian && size === 4) copy.swap32();
+  if (bigEndian && size === 8) copy.swap64();
+  return new ARRAYS[type](copy.buffer);
 }
 
 /** Texts of one length, filled up with zeros: numpy's `U` in UTF-32, its `S` in bytes. */
@@ -159,7 +165,7 @@ function elementOf(descr: string): Result<Pick<Header, "type" | "size" | "bigEnd
     return err(
       `element type ${descr} is none of numpy's own (bfloat16 of another package?); save it with .astype("float32")`,
     );
-  const type = TYPES[`${kind}${digits}`];
+  const type = own(TYPES, `${kind}${digits}`);
   if (type === undefined) return err(`element type ${shown(descr)} is not read`);
   return ok({ type, size: ARRAYS[type].BYTES_PER_ELEMENT, bigEndian });
 }

@@ -75,8 +75,15 @@ async function load(model: Uint8Array) {
 
 async function golden(set: Uint8Array, wants: { readonly labels: boolean; readonly outputs: boolean }) {
   const path = await put("golden", set);
-  const tolerance = { absolute: 0, relative: 0, finiteOnly: false };
-  return (await ask({ kind: "golden", path, wants, limit: 1e7, topK: 2, tolerance }, "golden")).measured;
+  const section = {
+    ...{ output: null, except: [], metrics: null },
+    scoring: wants.labels ? { output: null, classes: null, threshold: 0.5, topK: 2, ranking: false } : null,
+    tolerance: wants.outputs ? { absolute: 0, relative: 0, finiteOnly: false } : null,
+  };
+  const question = { kind: "golden", path, limit: 1e7, batchSize: null, finiteOnly: false } as const;
+  const { measured } = await ask({ ...question, sections: [section] }, "golden");
+  const [{ classification, comparison } = { classification: null, comparison: null }] = measured.sections;
+  return { classification, comparison };
 }
 
 const OUTPUTS = { labels: false, outputs: true };
@@ -212,6 +219,28 @@ describe("a classifier as scikit-learn exports it", () => {
   });
 });
 
+test.each<[string, NpyArray]>([
+  ["its keys", { descr: "<i8", shape: [3], values: [-1n, 1n, 1n] }],
+  ["its keys as texts", texts(["-1", "1", "1"])],
+  ["a column of indices", { descr: "<i8", shape: [3, 1], values: [0n, 1n, 1n] }],
+  ["one-hot", { descr: "<f4", shape: [3, 2], values: [1, 0, 0, 1, 0, 1] }],
+])("a classifier with keys -1 and 1 is judged by labels that are %s", async (_what, labels) => {
+  const model = modelFile(
+    {
+      nodes: [node("Identity", ["x"], ["scores"]), zipMapNode("scores", "probabilities", [-1, 1])],
+      inputs: [tensorInfo("x", ["n", 2])],
+      outputs: [mapsInfo("probabilities", "int64")],
+    },
+    { functions: [] },
+  );
+  await load(model);
+  const x: NpyArray = { descr: "<f4", shape: [3, 2], values: [0.9, 0.1, 0.2, 0.8, 0.6, 0.4] };
+  expect((await golden(npzFile({ x, labels }), LABELS)).classification).toMatchObject({
+    ...{ correct: 2, samples: 3, names: ["-1", "1"] },
+    worst: { index: 2, expected: 1, got: 0 },
+  });
+});
+
 test("a logistic regression on six irises (scikit-learn 1, skl2onnx 1.20) agrees with scikit-learn", async () => {
   const model = Buffer.from(
     "CAoSCHNrbDJvbm54GgYxLjIwLjAiB2FpLm9ubngoADIAOpcFCqgCCgFYEgVsYWJlbBIScHJvYmFiaWxpdHlfdGVuc29yGhBMaW5lYXJDbGFzc2lmaWVyIhBMaW5lYXJDbGFzc2lmaWVyKjcKE2NsYXNzbGFiZWxzX3N0cmluZ3NKBnNldG9zYUoKdmVyc2ljb2xvckoJdmlyZ2luaWNhoAEIKk0KDGNvZWZmaWNpZW50cz3L59i+PX+jeD89h/sgwD243Im/PamgCT89IGajvj2dvFK+PZhtcb89YGXpvT1Z8Ca/PVUnLkA9wEkBQKABBioeCgppbnRlcmNlcHRzPXU7HUE9fCYNQD0OhUDBoAEGKhIKC211bHRpX2NsYXNzGAGgAQIqHAoOcG9zdF90cmFuc2Zvcm0iB1NPRlRNQVigAQM6CmFpLm9ubngubWwKKwoFbGFiZWwSDG91dHB1dF9sYWJlbBoISWRlbnRpdHkiCElkZW50aXR5OgAKVgoScHJvYmFiaWxpdHlfdGVuc29yEg1wcm9iYWJpbGl0aWVzGgpOb3JtYWxpemVyIgpOb3JtYWxpemVyKg0KBG5vcm0iAkwxoAEDOgphaS5vbm54Lm1sCngKDXByb2JhYmlsaXRpZXMSEm91dHB1dF9wcm9iYWJpbGl0eRoGWmlwTWFwIgZaaXBNYXAqNwoTY2xhc3NsYWJlbHNfc3RyaW5nc0oGc2V0b3NhSgp2ZXJzaWNvbG9ySgl2aXJnaW5pY2GgAQg6CmFpLm9ubngubWwSGE9OTlgoTG9naXN0aWNSZWdyZXNzaW9uKVoRCgFYEgwKCggBEgYKAAoCCARiGAoMb3V0cHV0X2xhYmVsEggKBggIEgIKAGIkChJvdXRwdXRfcHJvYmFiaWxpdHkSDiIMCgoqCAgIEgQKAggBQg4KCmFpLm9ubngubWwQAUIECgAQFQ==",
@@ -247,7 +276,7 @@ test("a logistic regression on six irises (scikit-learn 1, skl2onnx 1.20) agrees
     }),
     { labels: true, outputs: true },
   );
-  expect(measured.classification).toMatchObject({ output: "output_probability", samples: 6, correct: 4 });
+  expect(measured.classification).toMatchObject({ output: "output_label", samples: 6, correct: 4 });
   expect(measured.comparison?.elements).toBe(24);
   expect(measured.comparison?.largestAbsolute).toBeLessThan(1e-6);
 });

@@ -3,14 +3,16 @@ import { Socket } from "node:net";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { bytesInFile } from "./byte-source.ts";
 import { frameOf, frameReader } from "./channel.ts";
-import type { GoldenSet } from "./golden.ts";
+import type { GoldenSet } from "./golden-set.ts";
 import {
   chooseInput,
   compareAnswers,
+  measureBatches,
   measureDeterminism,
   measureGolden,
   measureLatency,
   measureThroughput,
+  ofRun,
   type Remembered,
   readGolden,
   rememberAnswers,
@@ -81,6 +83,8 @@ async function attempt(question: Question): Promise<Result<Answer, No>> {
       golden = measured.value.golden;
       return ok(measured.value.answer);
     }
+    case "batches":
+      return measureBatches(theModel(), question);
     case "determinism":
       return measureDeterminism(theModel(), golden, question);
     case "remember": {
@@ -185,7 +189,7 @@ async function measureMemory(
   const set = samples === null ? ok(null) : await readGolden(signature, samples);
   if (!set.ok) return set;
   const chosen = chooseInput(signature, set.value, batchSize);
-  if (!chosen.ok) return err({ because: "run", message: chosen.error });
+  if (!chosen.ok) return err({ because: "input", message: chosen.error });
   const file = await readHeader(path);
   const prepared = file.ok ? await loadable(path, file.value) : file;
   if (!prepared.ok) return err({ because: "load", message: prepared.error });
@@ -198,7 +202,7 @@ async function measureMemory(
   if (!loaded.ok) return loaded;
   for (let run = 0; run < FEW_RUNS; run += 1) {
     const outputs = await loaded.value.run(chosen.value.feeds);
-    if (!outputs.ok) return outputs;
+    if (!outputs.ok) return ofRun(set.value, outputs.error);
   }
   return ok({ kind: "memory", bytes: mark.peak(), input: chosen.value.input });
 }

@@ -2,6 +2,7 @@ import { Buffer } from "node:buffer";
 import { err, ok, type Result } from "../base/result.ts";
 import { type ByteSource, bytesIn } from "./byte-source.ts";
 import { ONNX_ELEMENT_TYPES, type TensorInfo } from "./tensor.ts";
+import { whatItIs } from "./what-it-is.ts";
 
 // A walk over the protobuf of an ONNX file (onnx/onnx: onnx/onnx.proto) that looks at what must be known before ONNX
 // Runtime is given the bytes. It keeps its own stack, visits each byte at most once for each level, and decodes no data.
@@ -154,23 +155,12 @@ export function readOnnxFile(bytes: Uint8Array | ByteSource): Result<OnnxFile, s
   });
 }
 
-/** Formats that people mix up with ONNX, told by their first bytes. */
+/** Why it cannot be ONNX, by its size and its first bytes. */
 function otherFormat(bytes: ByteSource): string | null {
   if (bytes.length === 0) return "the file is empty";
   if (bytes.length > LARGEST_FILE) return "it is larger than 2 GiB, the most that protobuf allows";
-  const start = Buffer.from(bytes.slice(0, 64)).toString("latin1");
-  if (start.startsWith("PK\u0003\u0004")) return "it is a zip archive (a PyTorch or Keras checkpoint?)";
-  if (start.startsWith("\u007fELF")) return "it is a program or a shared library";
-  if (start.startsWith("\u0089HDF")) return "it is an HDF5 file (a Keras model?)";
-  if (start.startsWith("\u001f\u008b")) return "it is compressed with gzip";
-  if (start.startsWith("\u0093NUMPY")) return "it is a numpy array";
-  if (start.slice(4, 8) === "TFL3") return "it is a TensorFlow Lite model";
-  if (start.slice(4, 8) === "ORTM") return "it is in ONNX Runtime's own format; convert it back to ONNX";
-  if (start.startsWith("version https://git-lfs"))
-    return "it is a pointer of git LFS, not the file it points to";
-  if (/^\s*(<!|<\?|<html|<H)/.test(start)) return "it is an HTML or XML page";
-  if (/^\s*\{\s*"/.test(start)) return "it is JSON";
-  return null;
+  const kind = whatItIs(bytes.slice(0, 64));
+  return kind === null ? null : `it is ${kind}`;
 }
 
 /** `null`, or what is broken. */
@@ -197,7 +187,9 @@ function walkMessage(bytes: ByteSource, walk: Walk): string | null {
       if (cursor.at > top.end) return brokenAt(cursor.at);
     } else if (wireType === LENGTH) {
       const length = readVarint(bytes, cursor, top.end);
-      if (length === null || length > top.end - cursor.at) return brokenAt(cursor.at);
+      if (length === null) return brokenAt(cursor.at);
+      if (cursor.at + length > bytes.length) return cutOff(bytes.length, cursor.at + length);
+      if (length > top.end - cursor.at) return brokenAt(cursor.at);
       const child = childOf(top, field, cursor.at + length, walk);
       if (child === null) {
         takeBytes(top, field, { bytes, from: cursor.at, to: cursor.at + length }, walk);
@@ -210,6 +202,10 @@ function walkMessage(bytes: ByteSource, walk: Walk): string | null {
     } else return brokenAt(cursor.at);
   }
   return null;
+}
+
+function cutOff(has: number, needs: number): string {
+  return `it is broken or cut off: it has ${has} bytes, and what is in it says that it has at least ${needs}`;
 }
 
 function brokenAt(position: number): string {

@@ -1,14 +1,16 @@
+import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
-import { sideText } from "./checks.ts";
 import type { Refusal } from "./model-messages.ts";
 import { type Adapted, type Detour, fedBy, fetched, fetchedFor } from "./onnx-adapter.ts";
 import type { OnnxFile, Operator } from "./onnx-file.ts";
 import { nested, number, text } from "./protobuf.ts";
+import { cleanMessage } from "./runtime-message.ts";
 import {
   type Datum,
   isNumericType,
   isTensor,
   type Signature,
+  sideText,
   type TensorInfo,
   type Value,
 } from "./tensor.ts";
@@ -50,6 +52,25 @@ async function vendor<T>(because: Refusal, work: () => Promise<T>): Promise<Resu
   }
 }
 
+/** What a run that has thrown means. */
+export function refusedBy(thrown: unknown, before = ""): No {
+  const message = `${before}${cleanMessage(messageOf(thrown))}`;
+  return localeFault(message) ?? { because: "run", message };
+}
+
+/** StringNormalizer asks the machine for the locale of its language. */
+const LOCALE = /construct locale(?: with name:([\w.@-]{1,64}))?/i;
+
+function localeFault(message: string): No | null {
+  const found = LOCALE.exec(message);
+  if (found === null) return null;
+  const name = found[1]?.replace(/:.*/, "") ?? "that it asks for";
+  return {
+    because: "locale",
+    message: `StringNormalizer needs the locale ${name}, which this machine does not have: run the verifier from its image, or install the locale`,
+  };
+}
+
 export function messageOf(thrown: unknown): string {
   return (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, 4096);
 }
@@ -88,7 +109,7 @@ export async function openModel({ source, adapted }: Loadable, threads: number):
     run: async (feeds) => {
       if (edge.unfed !== null) return err({ because: "run", message: edge.unfed });
       const answered = await vendor("run", () => session.run(tensorsOf(feeds, edge), fetches));
-      return answered.ok ? ok(valuesOf(answered.value, edge)) : answered;
+      return answered.ok ? ok(valuesOf(answered.value, edge)) : err(refusedBy(answered.error.message));
     },
     prepare: (feeds) => {
       if (edge.unfed !== null) throw new Error(edge.unfed);
@@ -161,19 +182,29 @@ const NO_DETOURS: ReadonlyMap<string, Detour> = new Map();
 const NO_TENSOR = "not a tensor";
 
 const UNKNOWN_OPERATOR = /No Op registered for|No opset import for domain|is not a registered function\/op/;
-const NO_KERNEL = /Could not find an implementation for/;
+const NO_KERNEL = /Could not find an implementation for \S+\((\d+)\)/;
+/** ONNX Runtime has no kernels for operators as they were before. */
+const OLDEST_OPSET = 7;
 const OPSET =
   /Unsupported model IR version|official support for domain|is under development and support for this/;
 
 /** Texts of ONNX Runtime 1.30, without the place in its sources that some of them begin with. */
 function refusalOf(thrown: string, source: string | Uint8Array): No {
   const named = typeof source === "string" ? thrown.replaceAll(source, "the file") : thrown;
-  const message = named
-    .replace(/^Load model from the file failed: ?/, "")
-    .replace(/^\/onnxruntime_src\/.*?\) (?=[A-Z])/s, "");
+  const message = cleanMessage(named.replace(/^Load model from the file failed: ?/, ""));
+  const locale = localeFault(message);
+  if (locale !== null) return locale;
   if (OPSET.test(message)) return { because: "opset", message };
-  const operator = UNKNOWN_OPERATOR.test(message) || NO_KERNEL.test(message);
-  return { because: operator ? "operator" : "load", message };
+  const [, version] = NO_KERNEL.exec(message) ?? [];
+  if (version !== undefined)
+    return { because: "operator", message: `${message}${kernelHint(Number(version))}` };
+  return { because: UNKNOWN_OPERATOR.test(message) ? "operator" : "load", message };
+}
+
+function kernelHint(version: number): string {
+  return version < OLDEST_OPSET
+    ? `: it is of opset ${version}, from which ONNX Runtime's kernels are gone; export the model again with opset ≥ ${OLDEST_OPSET}`
+    : ": it has none for this opset and these types on the CPU; export the model again with another opset or other types";
 }
 
 /**
@@ -223,8 +254,9 @@ function tensorsOf(values: Values, { inputs }: Edge): Feeds {
   const feeds: Record<string, OrtTensor> = {};
   for (const [name, value] of Object.entries(values)) {
     const detour = inputs.get(name);
-    if (detour !== undefined) for (const [as, tensor] of fedBy(detour, value)) feeds[as] = tensorOf(tensor);
-    else if (isTensor(value)) feeds[name] = tensorOf(value);
+    if (detour !== undefined)
+      for (const [as, tensor] of fedBy(detour, value)) setOwn(feeds, as, tensorOf(tensor));
+    else if (isTensor(value)) setOwn(feeds, name, tensorOf(value));
   }
   return feeds;
 }
@@ -241,7 +273,7 @@ function tensorOf(value: Value): OrtTensor {
 function valuesOf(answered: Awaited<ReturnType<Session["run"]>>, edge: Edge): Outputs {
   const values = new Map<string, Value>();
   for (const name of edge.fetches) {
-    const tensor = answered[name];
+    const tensor = own(answered, name);
     if (tensor === undefined) continue;
     const shape = tensor.dims;
     if (tensor.type === "string")

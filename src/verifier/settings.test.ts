@@ -44,7 +44,7 @@ test("all mistakes are told at once", () => {
       '--memory-limit: "64Mi" is not a size of at least 128Mi, such as 512Mi or 2Gi',
       '--cache-size: "lots" is not a size, such as 512Mi or 8Gi, or 0',
       '--cache-dir: "c" is not an absolute path',
-      '--probe-address: "8081" is not host:port, such as 0.0.0.0:8081',
+      '--probe-address: "8081" is not host:port; write it like 127.0.0.1:8080, [::1]:8080 or :8080',
     ],
   });
   expect(parseSettings(["--workdir=/a", "--cache-dir=/a"])).toMatchObject({

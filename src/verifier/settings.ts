@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { parseAddress } from "../base/address.ts";
 import { bytesOf } from "../base/quantity.ts";
 
 export type Settings = {
@@ -41,7 +42,7 @@ const FLAGS = {
   "cache-dir": { default: "", help: "directory for them; left out: blobs in the workdir" },
   "probe-address": {
     default: "",
-    help: "host:port to serve /healthz, /readyz and /metrics on, such as 0.0.0.0:8081; left out: the socket only",
+    help: "host:port to serve /healthz, /readyz and /metrics on, such as :8081 (all addresses); left out: the socket only",
   },
 } as const;
 
@@ -95,20 +96,17 @@ export function parseSettings(args: readonly string[]): ParsedSettings {
   if (cacheDir === workdir)
     mistakes.push(`--cache-dir: "${cacheDir}" is the workdir; give it one of its own`);
   const address = text("probe-address");
-  const probes = addressOf(address);
-  if (address !== "" && probes === null)
-    mistakes.push(`--probe-address: "${address}" is not host:port, such as 0.0.0.0:8081`);
+  const probes = address === "" ? null : parseAddress(address);
+  if (probes?.ok === false) mistakes.push(`--probe-address: ${probes.error}`);
   if (mistakes.length > 0 || memoryBytes === null || cacheBytes === null)
     return { kind: "mistakes", mistakes };
-  return { kind: "settings", settings: { socket, workdir, memoryBytes, cacheDir, cacheBytes, probes } };
-}
-
-/** `null` for anything but `host:port`. */
-function addressOf(written: string): Settings["probes"] {
-  const [, host, port] = /^(\[[0-9a-fA-F:]+\]|[^:\s]+):(\d{1,5})$/.exec(written) ?? [];
-  return host === undefined || Number(port) > 65_535
-    ? null
-    : { host: host.replaceAll(/[[\]]/g, ""), port: Number(port) };
+  return {
+    kind: "settings",
+    settings: {
+      ...{ socket, workdir, memoryBytes, cacheDir, cacheBytes },
+      probes: probes?.ok === true ? probes.value : null,
+    },
+  };
 }
 
 function helpText(): string {

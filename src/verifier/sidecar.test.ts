@@ -360,7 +360,7 @@ describe("a bad model is Failed, with the reason", () => {
     });
     expect(report).toMatchObject({
       kind: "failed",
-      reason: "GoldenUnreadable",
+      reason: "GoldenMismatch",
       message:
         'array "x" is float64[4,4], the model\'s input is float32[batch,4]; save it with .astype("float32")',
     });
@@ -373,8 +373,20 @@ describe("a bad model is Failed, with the reason", () => {
       outputs: [tensorInfo("y", ["batch"], "int32")],
     });
     const latency = { p95: duration("5s"), warmup: 0, samples: 20, batchSize: 4, threads: 1 };
-    const report = await verdictOn(requestFor(divides, { latency }));
-    expect(report).toMatchObject({ kind: "failed", reason: "RunFailed" });
+    const x: NpyArray = { descr: "<i4", shape: [4], values: [1, 2, 3, 4] };
+    const { golden, goldenChecks } = goldenSet({ x }, {});
+    const request = requestFor(divides, { latency });
+    const checks = { ...request.checks, golden: goldenChecks };
+    expect(await verdictOn({ ...request, golden, checks })).toMatchObject({
+      kind: "failed",
+      reason: "RunFailed",
+    });
+    // Made-up input says nothing of the model: it may be right to refuse it.
+    expect(await verdictOn(request)).toMatchObject({
+      kind: "error",
+      reason: "InputNeeded",
+      message: expect.stringContaining("give a golden set"),
+    });
   });
 
   test("when it is too slow", async () => {
@@ -604,7 +616,11 @@ describe("a blob in the state that was looked at", () => {
   test("is what the verdict is about: one that was replaced since is not verified", async () => {
     const bytes = linearClassifier(LAYER);
     const model = bench.blobs.put(bytes, (request, response, content) => {
-      if (request.headers["if-match"] !== '"old"') return serveBlob(request, response, content);
+      // Only a condition can tell: this store says nothing of the state that it sends.
+      if (request.headers["if-match"] !== '"old"') {
+        response.writeHead(200, { "content-length": content.length });
+        return void response.end(content);
+      }
       return refuseWith(412, "ConditionNotMet")(request, response, content);
     });
     const report = await verdictOn({ ...requestFor(bytes), model: { ...model, etag: '"old"' } });

@@ -1,3 +1,4 @@
+import { own } from "../base/lookup.ts";
 /** An input or an output of a model. */
 export type TensorInfo = {
   readonly name: string;
@@ -79,7 +80,7 @@ const CARRIERS: Readonly<Record<string, NumericType>> = {
 /** The element type by which values of this one are fed and read; `null` where there is none, as for complex numbers. */
 export function carrierOf(type: string): NumericType | "string" | null {
   if (type === "string" || isNumericType(type)) return type;
-  return CARRIERS[type] ?? null;
+  return own(CARRIERS, type) ?? null;
 }
 
 /** Values in C order. */
@@ -177,4 +178,9 @@ export function float16(bits: number): number {
 export function tensorText(info: Pick<TensorInfo, "type" | "shape">): string {
   if (info.type.endsWith(")")) return info.type;
   return `${info.type}[${info.shape.map((axis) => (axis === "" ? "?" : axis)).join(",")}]`;
+}
+
+/** `a float32[2], b int64[]`: one side of a model as messages show it. */
+export function sideText(infos: readonly Pick<TensorInfo, "name" | "type" | "shape">[]): string {
+  return infos.map((info) => `${info.name} ${tensorText(info)}`).join(", ");
 }

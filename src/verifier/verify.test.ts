@@ -1,10 +1,12 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { npzFile } from "../../test/builders/npz.ts";
 import {
+  integerTensor,
   linearClassifier,
+  message,
   modelFile,
   node,
   randomPerceptron,
@@ -12,7 +14,7 @@ import {
 } from "../../test/builders/onnx-model.ts";
 import { startVerifying, type Verifying } from "../../test/builders/verification.ts";
 import type { CheckResult } from "../api/model-release.ts";
-import { digestOf } from "../base/digest.ts";
+import { type Digest, digestOf } from "../base/digest.ts";
 import type { Duration } from "../base/time.ts";
 import type { Verified } from "./verify.ts";
 
@@ -60,11 +62,12 @@ test("a model is in parity with itself, on made-up samples as on golden ones", a
   expect(named(made, "Parity")).toMatchObject({
     outcome: "Passed",
     measured: "agreement 1 (64 of 64), maximum absolute error 0",
-    method: "64 made-up samples, compared with digits-1.0.0",
+    method:
+      '64 made-up samples, compared with digits-1.0.0; agreement by output "probabilities"; compared: output "probabilities"',
   });
   const golden = fileOf(npzFile({ x: { descr: "<f4", shape: [5, 4], values: Array(20).fill(0.5) } }));
   const real = await verdictOn(perceptron(1), { parity }, { golden, parity: reference(perceptron(1)) });
-  expect(named(real, "Parity")?.method).toBe("5 golden samples, compared with digits-1.0.0");
+  expect(named(real, "Parity")?.method).toMatch(/^5 golden samples, compared with digits-1\.0\.0; /);
 });
 
 test("a model is not in parity with another one, and the sample that differs most is told", async () => {
@@ -123,6 +126,82 @@ test("with nothing to compare with, parity is skipped and the rest goes on", asy
   const verified = await verdictOn(perceptron(1), { parity: { with: "previous", minimumAgreement: 1 } });
   expect(verified.report.kind).toBe("passed");
   expect(named(verified, "Parity")).toMatchObject({ outcome: "Skipped" });
+});
+
+describe("how many samples are run at once", () => {
+  /** What is left of a sample when the mean of its batch is gone. */
+  const centred = modelFile({
+    nodes: [
+      node("ReduceMean", ["x"], ["mean"], { axes: [0], keepdims: 1 }),
+      node("Sub", ["x", "mean"], ["y"]),
+    ],
+    inputs: [tensorInfo("x", ["n", 1])],
+    outputs: [tensorInfo("y", ["n", 1])],
+  });
+  const values = Array.from({ length: 70 }, (_, row) => row % 7);
+  const column = (of: readonly number[]) => ({ descr: "<f4", shape: [of.length, 1], values: of }) as const;
+  const bounds = (digest: Digest) => ({
+    ...{ blob: { container: "models", path: "golden.npz" }, digest },
+    maximumAbsoluteError: "0.0001",
+  });
+
+  test("is a part of what the set means: a model that depends on it is told, and the size that is right", async () => {
+    const golden = fileOf(
+      npzFile({ x: column(values), "output:y": column(values.map((value) => value - 3)) }),
+    );
+    const differs = await verdictOn(centred, { golden: bounds(golden.digest) }, { golden });
+    expect(differs.report).toMatchObject({
+      reason: "OutputsDiffer",
+      message: expect.stringContaining(
+        "the model's answers depend on the batch: in batches of 70 they are as expected",
+      ),
+    });
+    const asked = { golden: { ...bounds(golden.digest), batchSize: 70 } };
+    expect((await verdictOn(centred, asked, { golden })).report.kind).toBe("passed");
+    const alone = fileOf(npzFile({ x: column(values), "output:y": column(values.map(() => 0)) }));
+    const oneByOne = await verdictOn(centred, { golden: bounds(alone.digest) }, { golden: alone });
+    expect(oneByOne.report).toMatchObject({
+      message: expect.stringContaining("in batches of 1 they are as expected"),
+    });
+  });
+
+  test("is one where more need too much memory, and nobody has said otherwise", async () => {
+    // Each sample takes 12 MB on the way, and 64 of them more than there is.
+    const wide = modelFile({
+      nodes: [
+        node("ConstantOfShape", ["size"], ["zeros"]),
+        node("MatMul", ["x", "zeros"], ["large"]),
+        node("ReduceMax", ["large"], ["y"], { axes: [1], keepdims: 1 }),
+      ],
+      initializers: [integerTensor("size", [2], [1, 3_000_000])],
+      inputs: [tensorInfo("x", ["n", 1])],
+      outputs: [tensorInfo("y", ["n", 1])],
+    });
+    const golden = fileOf(npzFile({ x: column(values), "output:y": column(values.map(() => 0)) }));
+    const verified = await verdictOn(
+      wide,
+      { golden: bounds(golden.digest), determinism: { runs: 2 } },
+      { golden },
+    );
+    expect(verified.report.kind).toBe("passed");
+    expect(named(verified, "Golden")?.method).toContain(
+      "one at a time, because more at once need too much memory",
+    );
+    const forced = { golden: { ...bounds(golden.digest), batchSize: 64 } };
+    expect((await verdictOn(wide, forced, { golden })).report).toMatchObject({ reason: "OutOfMemory" });
+  });
+});
+
+test("a locale that this machine lacks is no fault of the model", async () => {
+  const upper = message().text(1, "case_change_action").text(4, "UPPER").varint(20, 3);
+  const normalizer = modelFile({
+    nodes: [node("StringNormalizer", ["x"], ["y"]).message(5, upper)],
+    inputs: [tensorInfo("x", ["n"], "string")],
+    outputs: [tensorInfo("y", ["m"], "string")],
+  });
+  const { report } = await verdictOn(normalizer, {});
+  const lacking = { kind: "error", reason: "LocaleMissing", message: expect.stringContaining("en_US.UTF-8") };
+  expect(report).toMatchObject(report.kind === "passed" ? {} : lacking);
 });
 
 test("throughput counts inferences, not runs", async () => {

@@ -1,39 +1,34 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join, relative as relativePath } from "node:path";
 import type { CheckResult, Verification } from "../api/model-release.ts";
+import { passedText } from "../api/passed-text.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
 import type { CheckReport, FullReport, ModelFacts } from "../api/verification-report.ts";
-import { type Decimal, numberOf } from "../base/decimal.ts";
+import { numberOf } from "../base/decimal.ts";
 import { bytesOf } from "../base/quantity.ts";
-import { ok, type Result, unreachable } from "../base/result.ts";
+import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, durationText, type Instant, millisOf, timestampOf } from "../base/time.ts";
 import type { Meter } from "../telemetry/telemetry.ts";
 import type { Reference, VerifyReport, VerifyRequest } from "../verification/verification.ts";
 import {
   type Bytes,
-  type CheckName,
-  failed,
   inputsDifference,
-  type Judgement,
   judgeDeterminism,
   judgeDigests,
-  judgeGolden,
   judgeLatency,
   judgeMemory,
-  judgeParity,
   judgeSignature,
   judgeThroughput,
-  passed,
-  printable,
-  sideText,
-  skipped,
 } from "./checks.ts";
-import type { Tolerance } from "./comparison.ts";
 import type { Fetch } from "./download.ts";
-import type { Answer, Question, Refusal, Samples } from "./model-messages.ts";
+import { goldenSections, toleranceOf } from "./golden-sections.ts";
+import { judgeGolden } from "./judge-golden.ts";
+import { judgeParity, paritySections } from "./judge-parity.ts";
+import { type CheckName, failed, type Judgement, passed, printable, skipped } from "./judgement.ts";
+import type { Answer, BatchFound, GoldenMeasured, Question, Refusal, Samples } from "./model-messages.ts";
 import { type ModelProcess, type ProcessEnd, startModelProcess } from "./model-process.ts";
 import type { Cell, Sandbox } from "./sandbox.ts";
-import type { Signature } from "./tensor.ts";
+import { type Signature, sideText } from "./tensor.ts";
 
 export type VerifyDeps = {
   /** Private to the sidecar; every verification has a directory in it while it runs. */
@@ -63,8 +58,6 @@ type Step =
 
 type Asked<Name extends keyof Verification> = NonNullable<Verification[Name]>;
 type Check = { readonly name: CheckName; readonly run: () => Promise<Step> };
-
-const DEFAULT_TOP_K = 5;
 
 /**
  * Runs all checks of one request, in order, and stops at the first that fails. It keeps its files in a directory of its
@@ -224,49 +217,112 @@ function signatureOf(run: Run, wanted: Asked<"signature">): Promise<Step> {
   return Promise.resolve(judged(judgeSignature(wanted, signatureFound(run))));
 }
 
-async function goldenOf(run: Run, bounds: Asked<"golden">): Promise<Step> {
-  const { maximumAbsoluteError, maximumRelativeError, minimumCosineSimilarity } = bounds;
-  const labels = [bounds.minimumAccuracy, bounds.minimumTopKAccuracy, bounds.minimumClassAccuracy];
-  const outputs = [maximumAbsoluteError, maximumRelativeError, minimumCosineSimilarity];
-  const answered = await ask(run, childOf(run), "Golden", {
-    kind: "golden",
-    path: fileOf(run, "golden"),
-    wants: {
-      labels: labels.some((bound) => bound !== undefined),
-      outputs: outputs.some((bound) => bound !== undefined),
-    },
-    limit: run.deps.memoryBytes,
-    topK: bounds.topK ?? DEFAULT_TOP_K,
-    tolerance: toleranceOf(bounds),
-  });
-  return answered.ok ? judged(judgeGolden(bounds, answered.value.measured)) : answered.error;
+function isOutOfMemory(step: Step): boolean {
+  return step.kind === "judged" && step.judgement.reason === REASONS.OutOfMemory;
 }
 
-function toleranceOf(bounds: {
-  readonly maximumAbsoluteError?: Decimal;
-  readonly maximumRelativeError?: Decimal;
-  readonly nonFinite?: string;
-}): Tolerance {
-  const { maximumAbsoluteError: absolute, maximumRelativeError: relative } = bounds;
-  return {
-    absolute: absolute === undefined ? null : numberOf(absolute),
-    relative: relative === undefined ? null : numberOf(relative),
-    finiteOnly: bounds.nonFinite === "Never",
-  };
+/**
+ * Asks, and where as many samples at once as suits need too much memory, asks again for one at a time, in a new process.
+ * @param free whether nobody has said how many there are to be.
+ */
+async function withLessMemory<Value>(
+  run: Run,
+  free: boolean,
+  attempt: (child: ModelProcess, batchSize: number | null) => Promise<Asking<Value>>,
+): Promise<{ readonly answered: Asking<Value>; readonly remark: string }> {
+  const first = await attempt(childOf(run), null);
+  if (first.ok || !free || !isOutOfMemory(first.error)) return { answered: first, remark: "" };
+  const child = await reload(run);
+  const again = child.ok ? await attempt(child.value, 1) : child;
+  if (!again.ok && isOutOfMemory(again.error)) return { answered: first, remark: "" };
+  return { answered: again, remark: "one at a time, because more at once need too much memory" };
+}
+
+async function goldenOf(run: Run, bounds: Asked<"golden">): Promise<Step> {
+  const sections = goldenSections(bounds);
+  const finiteOnly = bounds.nonFinite === "Never";
+  const { memoryBytes: limit } = run.deps;
+  const path = fileOf(run, "golden");
+  const isFree = bounds.batchSize === undefined;
+  const { answered, remark } = await withLessMemory(run, isFree, (child, least) => {
+    const batchSize = least ?? bounds.batchSize ?? null;
+    return ask(run, child, "Golden", { kind: "golden", path, limit, batchSize, sections, finiteOnly });
+  });
+  if (!answered.ok) return answered.error;
+  const { measured } = answered.value;
+  if (sections.length === 0 && !finiteOnly)
+    return {
+      kind: "skipped",
+      because: `no bound is about the ${measured.samples} golden samples: they are what other checks run the model with`,
+    };
+  const first = judgeGolden(bounds, measured, [], remark);
+  if (first.reason !== REASONS.OutputsDiffer) return judged(first);
+  return judged(judgeGolden(bounds, measured, await otherBatches(run, sections, measured), remark));
+}
+
+const MOST_AT_ONCE = 4096;
+
+/** Outputs that differ may have been computed in batches of another size. Whatever goes wrong here, the verdict stands. */
+async function otherBatches(
+  run: Run,
+  sections: ReturnType<typeof goldenSections>,
+  { batch, samples }: GoldenMeasured,
+): Promise<readonly BatchFound[]> {
+  if (!batch.free || run.child === null) return [];
+  const sizes = [...new Set([1, Math.min(samples, MOST_AT_ONCE)])].filter(
+    (size) => size !== Math.min(batch.size ?? 0, samples),
+  );
+  const { memoryBytes: limit } = run.deps;
+  const found: BatchFound[] = [];
+  for (const size of sizes) {
+    const question = {
+      kind: "batches",
+      path: fileOf(run, "golden"),
+      limit,
+      sizes: [size],
+      sections,
+    } as const;
+    const answered = await ask(run, run.child, "Golden", question);
+    if (!answered.ok) return found;
+    found.push(...answered.value.found);
+  }
+  return found;
+}
+
+/** The model in a new process, and the samples with it, where the one before has ended. */
+async function reload(run: Run): Promise<Asking<ModelProcess>> {
+  await run.child?.end();
+  run.child = null;
+  const started = await startProcess(run);
+  if (!started.ok) return err(error(REASONS.VerificationError, endText(started.error)));
+  run.child = started.value;
+  const loading = { kind: "load", path: fileOf(run, "model"), threads: threadsOf(run.request) } as const;
+  const loaded = await ask(run, started.value, "Load", loading);
+  if (!loaded.ok) return loaded;
+  const samples = samplesOf(run);
+  if (samples === null || run.request.checks.golden === undefined) return ok(started.value);
+  const reading = { kind: "golden", ...samples, batchSize: null, sections: [], finiteOnly: false } as const;
+  const read = await ask(run, started.value, "Golden", reading);
+  return read.ok ? ok(started.value) : read;
 }
 
 async function determinismOf(run: Run, wanted: Asked<"determinism">): Promise<Step> {
   const tolerance = toleranceOf({ maximumAbsoluteError: wanted.maximumAbsoluteError ?? 0 });
-  const answered = await ask(run, childOf(run), "Determinism", {
-    kind: "determinism",
-    runs: wanted.runs,
-    tolerance,
-  });
+  const { runs } = wanted;
+  const asked = wanted.batchSize ?? run.request.checks.golden?.batchSize;
+  const { answered, remark } = await withLessMemory(run, asked === undefined, (child, least) =>
+    ask(run, child, "Determinism", {
+      kind: "determinism",
+      runs,
+      tolerance,
+      batchSize: least ?? asked ?? null,
+    }),
+  );
   if (!answered.ok) return answered.error;
-  return judged(judgeDeterminism(wanted, answered.value.comparison, answered.value.input));
+  const { comparison, input } = answered.value;
+  return judged(judgeDeterminism(wanted, comparison, remark === "" ? input : `${input} (${remark})`));
 }
 
-/** In a process of its own, which has two models: what it takes is not what the model takes. */
 async function parityOf(
   run: Run,
   name: "Parity" | "VariantParity",
@@ -274,39 +330,77 @@ async function parityOf(
   reference: Reference | null,
 ): Promise<Step> {
   if (reference === null) return { kind: "skipped", because: "there is nothing to compare with" };
-  const lacking = (message: string) =>
-    error(REASONS.ReferenceUnavailable, `${reference.name}, to compare with: ${message}`);
+  const lacking = lackingOf(reference);
   if (reference.sizeBytes > run.deps.memoryBytes) return lacking("it is larger than the memory it may use");
   const got = await run.deps.fetch(reference, join(run.directory, `${name}.onnx`), run.signal);
   if (!got.ok) return lacking(got.error.message);
   if (got.value.digest !== reference.digest)
     return lacking(`its file is ${got.value.digest}, it should be ${reference.digest}`);
+  const asked = wanted.batchSize ?? run.request.checks.golden?.batchSize ?? null;
+  const path = relativePath(run.cell.cwd, got.value.path);
+  const about = { name, wanted, reference, path };
+  const first = await compareWith(run, about, asked);
+  if (asked !== null || !first.outOfMemory) return first.step;
+  const again = await compareWith(run, about, 1);
+  return again.outOfMemory ? first.step : again.step;
+}
+
+function lackingOf({ name }: Reference): (message: string) => Step {
+  return (message) => error(REASONS.ReferenceUnavailable, `${name}, to compare with: ${message}`);
+}
+
+/** In a process of its own, which has two models: what it takes is not what the model takes. */
+async function compareWith(
+  run: Run,
+  about: {
+    readonly name: "Parity" | "VariantParity";
+    readonly wanted: Asked<"parity"> | Asked<"variantParity">;
+    readonly reference: Reference;
+    readonly path: string;
+  },
+  batchSize: number | null,
+): Promise<{ readonly step: Step; readonly outOfMemory: boolean }> {
+  const { name, reference, path } = about;
+  const { with: _with, reference: _reference, ...wanted } = { with: "", reference: "", ...about.wanted };
+  const lacking = lackingOf(reference);
+  const ends = (step: Step, outOfMemory = isOutOfMemory(step)) => ({ step, outOfMemory });
   const started = await startProcess(run);
-  if (!started.ok) return error(REASONS.VerificationError, endText(started.error));
+  if (!started.ok) return ends(error(REASONS.VerificationError, endText(started.error)));
   const child = started.value;
   try {
     const threads = threadsOf(run.request);
     const limit = run.deps.memoryBytes;
     const first = [
-      { kind: "load", path: relativePath(run.cell.cwd, got.value.path), threads },
-      { kind: "remember", samples: samplesOf(run), limit },
+      { kind: "load", path, threads },
+      { kind: "remember", samples: samplesOf(run), limit, batchSize },
     ] as const;
     for (const question of first) {
       const answered = await child.ask(question);
-      if (!answered.ok) return lacking(`it could not be run: ${endText(answered.error)}`);
+      if (!answered.ok)
+        return ends(
+          lacking(`it could not be run: ${endText(answered.error)}`),
+          answered.error.kind === "outOfMemory",
+        );
       const { value: said } = answered;
-      if (said.kind === "refused" && said.because === "compare") return unexpected(name, said);
+      if (said.kind === "refused" && ["compare", "input"].includes(said.because))
+        return ends(unexpected(name, said));
       if (said.kind === "refused" || said.kind === "broken")
-        return lacking(`it could not be run: ${said.message}`);
+        return ends(
+          lacking(`it could not be run: ${said.message}`),
+          said.kind === "refused" && said.because === "memory",
+        );
       const other = said.kind === "loaded" ? inputsDifference(signatureFound(run), said.signature) : null;
-      if (other !== null) return judged(failed(name, REASONS.NotComparable, { message: other }));
+      if (other !== null) return ends(judged(failed(name, REASONS.NotComparable, { message: other })));
     }
     const loaded = await ask(run, child, name, { kind: "load", path: fileOf(run, "model"), threads });
-    if (!loaded.ok) return loaded.error;
-    const compared = await ask(run, child, name, { kind: "compare", tolerance: toleranceOf(wanted) });
-    return compared.ok
-      ? judged(judgeParity(name, wanted, compared.value.measured, reference.name))
-      : compared.error;
+    if (!loaded.ok) return ends(loaded.error);
+    const sections = paritySections(wanted);
+    const compared = await ask(run, child, name, { kind: "compare", sections });
+    return ends(
+      compared.ok
+        ? judged(judgeParity(name, wanted, compared.value.measured, reference.name))
+        : compared.error,
+    );
   } finally {
     await child.end();
   }
@@ -360,10 +454,14 @@ async function memoryOf(run: Run, wanted: Asked<"memory">): Promise<Step> {
   }
 }
 
+/** An answer, or what it means that there is none. */
+type Asking<Value> = Result<Value, Step>;
+
 /** The kind of answer that each question has. */
 type Kinds = {
   readonly load: "loaded";
   readonly golden: "golden";
+  readonly batches: "batches";
   readonly determinism: "determinism";
   readonly remember: "remembered";
   readonly compare: "parity";
@@ -374,6 +472,7 @@ type Kinds = {
 const KINDS: Kinds = {
   load: "loaded",
   golden: "golden",
+  batches: "batches",
   determinism: "determinism",
   remember: "remembered",
   compare: "parity",
@@ -388,10 +487,7 @@ async function ask<Q extends Question>(
   child: ModelProcess,
   name: CheckName,
   question: Q,
-): Promise<
-  | { readonly ok: true; readonly value: Extract<Answer, { readonly kind: Kinds[Q["kind"]] }> }
-  | { readonly ok: false; readonly error: Step }
-> {
+): Promise<Asking<Extract<Answer, { readonly kind: Kinds[Q["kind"]] }>>> {
   const answer = await child.ask(question);
   if (!answer.ok) {
     run.deps.meter?.count("edgefleet_verifier_children_ended_total", { how: answer.error.kind });
@@ -415,6 +511,11 @@ const REASON_OF: Readonly<Record<Refusal, Reason>> = {
   opset: REASONS.OpsetUnsupported,
   external: REASONS.ExternalData,
   golden: REASONS.GoldenUnreadable,
+  misfit: REASONS.GoldenMismatch,
+  ambiguous: REASONS.OutputAmbiguous,
+  bound: REASONS.BoundUnusable,
+  input: REASONS.InputNeeded,
+  locale: REASONS.LocaleMissing,
   run: REASONS.RunFailed,
   memory: REASONS.OutOfMemory,
   compare: REASONS.NotComparable,
@@ -425,7 +526,11 @@ function unexpected(name: CheckName, answer: Answer): Step {
   if (answer.kind === "refused") {
     const message =
       answer.because === "memory" ? `the model needs too much memory: ${answer.message}` : answer.message;
-    return judged(failed(name, REASON_OF[answer.because], { message }));
+    const reason = REASON_OF[answer.because];
+    // No facts about the model: nothing that it could have been asked, or a machine that cannot ask it.
+    if (answer.because === "input" || answer.because === "locale")
+      return error(reason, printable(`${name}: ${message}`));
+    return judged(failed(name, reason, { message }));
   }
   const message = answer.kind === "broken" ? answer.message : `${answer.kind} is no answer`;
   return error(REASONS.VerificationError, printable(`${name}: ${message}`));
@@ -486,7 +591,7 @@ function verdict(
   const all: readonly CheckReport[] = [...done, ...rest];
   const checks = all.map(({ took: _took, details: _details, ...result }) => result);
   const message =
-    refusal === null ? "passed every check" : (refusal.result.message ?? `${refusal.result.name} failed`);
+    refusal === null ? passedText(checks) : (refusal.result.message ?? `${refusal.result.name} failed`);
   const { model } = run;
   const { version: verifierVersion, clock } = run.deps;
   const { golden } = run.request;

@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import { crc32, inflateRawSync } from "node:zlib";
 import { err, ok, type Result } from "../base/result.ts";
+import { clip } from "../base/text.ts";
 
 // Zip archives (APPNOTE.TXT of PKWARE, with zip64). Every size in the file is somebody's claim: nothing is allocated
 // for one before it has been held against the limit.
@@ -35,6 +36,8 @@ export type ZipEntry = {
 
 type Listed = {
   readonly name: string;
+  /** As the archive has it. */
+  readonly written: string;
   readonly method: number;
   readonly crc: number;
   readonly compressedSize: number;
@@ -96,7 +99,9 @@ function readDirectory(buffer: Buffer, mostEntries: number): Result<readonly Lis
     const extraEnd = nameEnd + buffer.readUInt16LE(at + 30);
     const next = extraEnd + buffer.readUInt16LE(at + 32);
     if (next > end) return err("the directory of its zip archive is broken");
-    const name = buffer.toString("utf8", at + ENTRY_SIZE, nameEnd);
+    const written = buffer.toString("utf8", at + ENTRY_SIZE, nameEnd);
+    // Windows' own tools wrote backslashes for years; a name with one is read as they meant it.
+    const name = written.replaceAll("\\", "/");
     const unsafe = unsafeName(name);
     if (unsafe !== null) return err(unsafe);
     const [size, compressedSize, localOffset] = largeFields(buffer.subarray(nameEnd, extraEnd), [
@@ -106,6 +111,7 @@ function readDirectory(buffer: Buffer, mostEntries: number): Result<readonly Lis
     ]);
     const entry = {
       name,
+      written,
       method: buffer.readUInt16LE(at + 10),
       crc: buffer.readUInt32LE(at + 16),
       compressedSize,
@@ -188,7 +194,7 @@ function placesOf(buffer: Buffer, entries: readonly Listed[]): Result<ReadonlyMa
     const from = nameEnd + buffer.readUInt16LE(local + 28);
     if (from + entry.compressedSize > buffer.length)
       return err(`"${shown(entry.name)}": the zip archive is cut off`);
-    if (buffer.toString("utf8", local + LOCAL_SIZE, nameEnd) !== entry.name)
+    if (buffer.toString("utf8", local + LOCAL_SIZE, nameEnd) !== entry.written)
       return err(`"${shown(entry.name)}" has another name where it lies than in the directory`);
     if (local < reached) return err(`"${shown(entry.name)}" overlaps with another file of the zip archive`);
     reached = from + entry.compressedSize;
@@ -218,5 +224,5 @@ function inflate(raw: Buffer, size: number): Buffer | null {
 
 /** Names come from the file: short, and without control characters. */
 export function shown(name: string): string {
-  return name.replaceAll(/\p{C}/gu, "?").slice(0, 64);
+  return clip(name.replaceAll(/\p{C}/gu, "?"), 64);
 }

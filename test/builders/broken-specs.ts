@@ -50,15 +50,63 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
   },
   {
     spec: golden({}),
-    pointer: "/verification/golden",
-    rule: "say what good means: minimumAccuracy, minimumTopKAccuracy or minimumClassAccuracy (labels known), maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity (outputs known)",
+    pointer: "/verification",
+    rule: "nothing uses the golden set: say what good means, such as minimumAccuracy (labels known) or maximumAbsoluteError (outputs known), or ask for a check that runs the model",
+  },
+  {
+    spec: golden({ outputs: [{ name: "y" }] }),
+    pointer: "/verification/golden/outputs/0",
+    rule: "say what good means for this output: give it a bound",
+  },
+  {
+    spec: golden({ output: "y", outputs: [{ name: "z", minimumAccuracy: 1 }] }),
+    pointer: "/verification/golden/output",
+    rule: "output says what the bounds beside it are about, and there are none",
+  },
+  {
+    spec: golden({ output: "y", minimumAccuracy: 1, outputs: [{ name: "y", minimumAccuracy: 1 }] }),
+    pointer: "/verification/golden/output",
+    rule: "output is among outputs too: give its bounds in one place",
+  },
+  {
+    spec: golden({ maximumAbsoluteError: 1, classes: ["cat", "dog"] }),
+    pointer: "/verification/golden/classes",
+    rule: "classes say how labels are read, and no bound needs labels",
+  },
+  {
+    spec: golden({ maximumAbsoluteError: 1, threshold: "0.4" }),
+    pointer: "/verification/golden/threshold",
+    rule: "threshold needs minimumAccuracy, minimumClassAccuracy or minimumMaskIou",
+  },
+  {
+    spec: parity({ maximumAbsoluteError: 1, threshold: "0.4" }),
+    pointer: "/verification/parity/threshold",
+    rule: "threshold needs minimumAgreement",
+  },
+  {
+    spec: golden({ maximumAbsoluteError: 1, iouThreshold: "0.4" }),
+    pointer: "/verification/golden/iouThreshold",
+    rule: "iouThreshold and boxFormat need minimumBoxMatch",
+  },
+  {
+    spec: golden({ minimumBoxMatch: "0.9", iouThreshold: 0 }),
+    pointer: "/verification/golden/iouThreshold",
+    rule: "iouThreshold is above 0 and at most 1",
   },
   {
     spec: golden({ minimumAccuracy: "0.9", topK: 3 }),
     pointer: "/verification/golden/topK",
     rule: "topK needs minimumTopKAccuracy",
   },
-  ...["minimumAccuracy", "minimumTopKAccuracy", "minimumClassAccuracy"].map((name) => ({
+  ...[
+    "minimumAccuracy",
+    "minimumTopKAccuracy",
+    "minimumClassAccuracy",
+    "minimumRocAuc",
+    "minimumAveragePrecision",
+    "minimumMaskIou",
+    "minimumBoxMatch",
+  ].map((name) => ({
     spec: golden({ [name]: "95" }),
     pointer: `/verification/golden/${name}`,
     rule: `${name} is a share from 0 to 1: write "0.95" for 95 %`,
@@ -68,7 +116,14 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
     pointer: "/verification/parity/minimumAgreement",
     rule: 'minimumAgreement is a share from 0 to 1: write "0.95" for 95 %',
   },
-  ...["maximumAbsoluteError", "maximumRelativeError"].map((name) => ({
+  ...[
+    "maximumAbsoluteError",
+    "maximumRelativeError",
+    "maximumRootMeanSquaredError",
+    "maximumMeanAbsoluteError",
+    "maximumWordErrorRate",
+    "maximumCharacterErrorRate",
+  ].map((name) => ({
     spec: golden({ [name]: "-1" }),
     pointer: `/verification/golden/${name}`,
     rule: `${name} must not be negative`,
@@ -86,6 +141,11 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
   {
     spec: parity({}),
     pointer: "/verification/parity",
+    rule: "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity, here or in outputs",
+  },
+  {
+    spec: parity({ outputs: [{ name: "y" }] }),
+    pointer: "/verification/parity/outputs/0",
     rule: "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
   },
   {

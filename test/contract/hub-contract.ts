@@ -332,6 +332,8 @@ export function hubContract(name: string, makeHub: () => Promise<HubSubject>): v
           version: patched.version,
           enabled: true,
           iotEdge: false,
+          // The identity's own: keys and status change it, tags and reports do not.
+          identityEtag: got(await hub.getIdentity("query-1", signal))?.etag,
           tags: { edgefleet: { managed: true, bucket: 1 }, line: "7" },
           slot: {
             etag: patched.etag,

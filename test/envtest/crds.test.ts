@@ -156,7 +156,19 @@ describe("what is let in", () => {
             inputs: [{ name: "input", type: "float32", shape: ["N", 3, 224, 224] }],
             outputs: [{ name: "output", type: "float32", shape: ["N", 1000] }],
           },
-          golden: { blob, digest: DIGEST, minimumAccuracy: "0.95", maximumAbsoluteError: "0.001" },
+          golden: {
+            ...{ blob, digest: DIGEST, minimumAccuracy: "0.95", maximumAbsoluteError: "0.001" },
+            ...{
+              output: "scores",
+              batchSize: 8,
+              classes: ["cat", "dog"],
+              threshold: "0.4",
+              nonFinite: "Never",
+            },
+            outputs: [
+              { name: "boxes", minimumBoxMatch: "0.9", boxFormat: "CenterSize", iouThreshold: "0.5" },
+            ],
+          },
           latency: { p95: "100ms" },
         },
       }),
@@ -297,10 +309,43 @@ describe("what is refused, and why", () => {
       "the path is relative to the container, without ..",
     ],
     [
-      "a golden set without a bound",
+      "a golden set that nothing uses",
       "ModelRelease",
       release({ verification: { golden: { blob, digest: DIGEST } } }),
-      "say what good means: minimumAccuracy, minimumTopKAccuracy or minimumClassAccuracy (labels known)",
+      "nothing uses the golden set: say what good means",
+    ],
+    [
+      "an output of a golden set without a bound",
+      "ModelRelease",
+      release({ verification: { golden: { blob, digest: DIGEST, outputs: [{ name: "y" }] } } }),
+      "say what good means for this output: give it a bound",
+    ],
+    [
+      "bounds of one output in two places",
+      "ModelRelease",
+      release({
+        verification: {
+          golden: {
+            ...{ blob, digest: DIGEST, output: "y", minimumAccuracy: 1 },
+            outputs: [{ name: "y", minimumRocAuc: 1 }],
+          },
+        },
+      }),
+      "output is among outputs too: give its bounds in one place",
+    ],
+    [
+      "an output of parity without a bound",
+      "ModelRelease",
+      release({ verification: { parity: { with: "previous", outputs: [{ name: "y", threshold: "0.5" }] } } }),
+      "say how alike they must be",
+    ],
+    [
+      "a threshold of an overlap for which there is no bound",
+      "ModelRelease",
+      release({
+        verification: { golden: { blob, digest: DIGEST, maximumAbsoluteError: 1, iouThreshold: "0.5" } },
+      }),
+      "iouThreshold and boxFormat need minimumBoxMatch",
     ],
     [
       "a bound that is no decimal",
@@ -696,6 +741,7 @@ describe("what the API server adds", () => {
         onDeadline: "Rollback",
       },
       objectives: [{ metric: "errorRate", critical: "0.01" }],
+      analysis: { minimumCoverage: 90 },
       failureBudget: { percent: 2, minimumExecuted: 20 },
       offline: { policy: "Skip", after: "30m" },
       rollback: { mode: "Automatic" },

@@ -1,5 +1,5 @@
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
-import { type Instant, parseTimestamp } from "../../src/base/time.ts";
+import { type Instant, minutes, parseTimestamp } from "../../src/base/time.ts";
 import type {
   DeviceHub,
   FleetDevice,
@@ -44,6 +44,8 @@ export type FakeRegistry = {
     ref: TwinRef,
     patch: { readonly tags?: Json; readonly desired?: Json; readonly reported?: Json },
   ) => void;
+  /** A person regenerates the keys of the identity. */
+  readonly regenerateKeys: (device: string) => void;
   /** Somebody else removes the identity. */
   readonly drop: (device: string) => void;
   /** The fleet view reads everything anew. */
@@ -59,7 +61,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
   const identities = new Map<string, Identity & { readonly key: string | null }>();
   const twins = new Map<string, Twin>();
   const rows = new Map<string, FleetDevice>();
-  const changed: ((device: string) => void)[] = [];
+  const changed: ((device: string, deployments: readonly string[]) => void)[] = [];
   const turned: (() => void)[] = [];
   let health = { reachable: true, canReadTwins: true, since: start, twinsSince: start, message: "" };
   let counter = 0;
@@ -117,6 +119,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
       version: twin.version,
       enabled: identity?.enabled ?? true,
       iotEdge: identity?.iotEdge ?? false,
+      identityEtag: identity?.etag ?? null,
       tags: twin.tags,
       fleetTags: fleetTagsOf(twin.tags),
       slots: Object.fromEntries(slots),
@@ -172,7 +175,14 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
     fleet: {
       get: (device) => rows.get(device),
       list: () => rows.values(),
+      namedBy: (deployment) =>
+        [...rows.values()].filter(
+          ({ fleetTags, slots }) =>
+            Object.values(fleetTags?.deployments ?? {}).includes(deployment) ||
+            Object.values(slots).some(({ pointer }) => pointer?.deployment === deployment),
+        ),
       health: () => health,
+      sweepTime: () => minutes(1),
       onChange: (listener) => void changed.push(listener),
       onHealth: (listener) => void turned.push(listener),
       note: (twin) => {
@@ -190,6 +200,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
           // A twin does not say these.
           enabled: had?.enabled ?? true,
           iotEdge: had?.iotEdge ?? fleetTags?.iotEdge ?? false,
+          identityEtag: had?.identityEtag ?? null,
           tags: twin.tags,
           fleetTags,
           slots: { ...had?.slots, "": slotOfTwin(twin) },
@@ -205,12 +216,16 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
     identity: (device) => identities.get(device),
     twin: (ref) => twins.get(nameOf(ref)),
     write: (ref, patch) => void write(ref, patch),
+    regenerateKeys: (device) => {
+      const had = identities.get(device);
+      if (had !== undefined) identities.set(device, { ...had, key: `key-${next()}`, etag: next() });
+    },
     drop,
     sweep: () => {
       rows.clear();
       for (const twin of twins.values())
         if (twin.module === null && twin.tags["edgefleet"] !== undefined) rows.set(twin.device, rowOf(twin));
-      for (const device of rows.keys()) for (const listener of changed) listener(device);
+      for (const device of rows.keys()) for (const listener of changed) listener(device, []);
     },
     setReachable: (reachable, at) => {
       health = {

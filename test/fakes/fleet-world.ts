@@ -1,14 +1,21 @@
 import type { InferenceReport, ModelPointer } from "../../src/api/device-contract.ts";
-import { deviceIdOf, type EdgeDeviceSpec, type EdgeDeviceStatus } from "../../src/api/edge-device.ts";
+import {
+  deviceIdOf,
+  type EdgeDevice,
+  type EdgeDeviceSpec,
+  type EdgeDeviceStatus,
+} from "../../src/api/edge-device.ts";
 import type {
   InferenceDeploymentSpec,
   InferenceDeploymentStatus,
 } from "../../src/api/inference-deployment.ts";
 import { bucketOf, membershipsOf, orphanedTags, taggedFor } from "../../src/api/membership.ts";
 import type { ModelReleaseSpec, ModelReleaseStatus } from "../../src/api/model-release.ts";
+import { isOwner, type Owner, ownerOf, succeeds } from "../../src/api/ownership.ts";
 import { canonicalJson, type Digest, digestOf } from "../../src/base/digest.ts";
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
-import { type Instant, instant, timestampOf } from "../../src/base/time.ts";
+import { type Instant, instant, millis, parseTimestamp, timestampOf } from "../../src/base/time.ts";
+import { type CallKind, createHubHealth } from "../../src/hub/health.ts";
 import type {
   Configuration,
   ConfigurationView,
@@ -22,30 +29,44 @@ import type {
 } from "../../src/hub/hub.ts";
 import type { ModelStore } from "../../src/store/store.ts";
 import { type Calls, createCalls } from "./calls.ts";
+import { createFakeLog } from "./fake-log.ts";
+import { createFakeMeter } from "./fake-meter.ts";
 import { createFakeResources } from "./fake-resources.ts";
 import { compileCondition } from "./target-condition.ts";
 
 // A hub, its devices, and the objects of one cluster, in memory and in virtual time. Devices keep the contract (or
-// break it, where a test says so); conditions are evaluated late; the views are as old as their last sweep.
+// break it, where a test says so); conditions are evaluated late; the views are as old as their last sweep. What the
+// contract allows happens: a failed report stays until it is overwritten, a device that dies leaves its last report in
+// the twin for ever, and a window with nothing in it is left out.
 
 export const SALT = "edgefleet";
+export const CLUSTER = "c1";
 export const NAMESPACE = "plant-a";
 const SECOND = 1000;
 const WINDOW = 60 * SECOND;
 
-/** How a device behaves with a certain model. */
+/** Numbers that cannot be, each in its own way. */
+export const LIES = ["errors", "huge", "seconds", "negative", "old", "future"] as const;
+export type Lie = (typeof LIES)[number];
+
+/** How a device behaves with a certain model. Times are milliseconds. */
 export type Behaviour = {
   readonly p95: number;
   readonly errorRate: number;
   readonly inferences: number;
-  /** Time from the pointer to Running (or Failed), in milliseconds. */
+  /** Time from the pointer to Running (or Failed). */
   readonly takes: number;
   /** The code that the device reports instead of Running. */
   readonly fails: string | null;
-  /** Reports numbers that cannot be. */
-  readonly lies: boolean;
-  /** Infers nothing, and leaves its windows out, as the contract allows. */
-  readonly hangs: boolean;
+  readonly lies: Lie | null;
+  /** Dies for good while the model loads, or so long after it runs; its last report stays. */
+  readonly dies: "loading" | number | null;
+  /** So long after it runs the model infers nothing more; the device goes on reporting. */
+  readonly hangs: number | null;
+  /** So long after it runs the device returns to the model before, for good. */
+  readonly fallsBack: number | null;
+  /** Connected, then not, for so long each, from when the model runs. */
+  readonly flaps: { readonly up: number; readonly down: number } | null;
 };
 export const WELL: Behaviour = {
   p95: 40,
@@ -53,9 +74,22 @@ export const WELL: Behaviour = {
   inferences: 600,
   takes: 20 * SECOND,
   fails: null,
-  lies: false,
-  hangs: false,
+  lies: null,
+  dies: null,
+  hangs: null,
+  fallsBack: null,
+  flaps: null,
 };
+
+/** Operations of the hub that can fail each without the others. `queries` are the sweeps of the fleet view. */
+export const FAULT_KINDS = [
+  "queries",
+  "twinReads",
+  "twinWrites",
+  "configurationWrites",
+  "testQueries",
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
 
 type TwinState = { etag: number; desired: Record<string, unknown>; reported: Record<string, unknown> };
 type DeviceState = {
@@ -64,10 +98,41 @@ type DeviceState = {
   tagsEtag: number;
   tags: Record<string, unknown>;
   readonly twin: TwinState;
-  target: { digest: string; at: number; isExpired: boolean } | null;
-  active: { pointer: ModelPointer; since: number } | null;
+  /** What the device was last asked to run; `ended`: it made an end of that, good or bad. */
+  target: {
+    readonly digest: string;
+    readonly url: string;
+    readonly at: number;
+    readonly isExpired: boolean;
+    ended: boolean;
+  } | null;
+  active: Active | null;
+  /** What ran before: the model to fall back to. */
+  previous: Active | null;
+  enabled: boolean;
+  isDead: boolean;
   windowAt: number;
   beatAt: number;
+};
+/** A report while it is written. */
+type Said = { -readonly [Key in keyof InferenceReport]?: InferenceReport[Key] };
+type Active = { readonly pointer: ModelPointer; readonly since: number };
+
+/** What a device is, whatever it reports. */
+export type TrueDevice = {
+  readonly device: string;
+  /** The namespace whose object owns the identity, by the tags. */
+  readonly namespace: string | undefined;
+  /** Alive, enabled and online now. */
+  readonly connected: boolean;
+  /** The release that it runs; `null`: none, or it is dead. */
+  readonly running: string | null;
+  /** The release that it last said it runs. */
+  readonly reported: string | null;
+  /** The release that its pointer names. */
+  readonly desired: string | null;
+  /** When it last reported, by the world's clock; 0: never. */
+  readonly beatAt: number;
 };
 
 export type WorldOptions = {
@@ -80,8 +145,10 @@ export type WorldOptions = {
   /** Time between two sweeps of the views, in milliseconds. */
   readonly sweep?: number;
   readonly behaviour?: (device: string, digest: string) => Behaviour;
-  /** Whether the device is connected. */
+  /** Whether the device is connected: always false for a device that was never seen. */
   readonly online?: (device: string, now: number) => boolean;
+  /** By how much the device's clock is ahead, in milliseconds; it may jump. */
+  readonly clockOffset?: (device: string, now: number) => number;
 };
 
 export type FleetWorld = ReturnType<typeof createFleetWorld>;
@@ -89,6 +156,7 @@ export type FleetWorld = ReturnType<typeof createFleetWorld>;
 export function createFleetWorld(options: WorldOptions = {}) {
   const { evaluationDelay = () => 0, unmatched = "keep", sweep = 30 * SECOND } = options;
   const { behaviour = () => WELL, online = () => true, module = "inference" } = options;
+  const { clockOffset = () => 0 } = options;
   const calls: Calls = createCalls();
   const deployments = createFakeResources<InferenceDeploymentSpec, InferenceDeploymentStatus>(
     "deployments",
@@ -111,14 +179,45 @@ export function createFleetWorld(options: WorldOptions = {}) {
   let reachableSince = instant(now);
   let hasChanged = true;
   let truthVersion = 0;
+  const faults = new Map<FaultKind, Fault>();
+  let monitor = beginMonitor();
 
   const down: Fault = { kind: "unavailable", message: "the hub does not answer (503)" };
 
   // ── the hub
 
-  /** Every call to the hub fails in an outage, and may go wrong otherwise. */
-  async function call<T>(name: string, effect: () => Result<T, Fault>): Promise<Result<T, Fault>> {
-    return await calls.run(name, () => (outage === null ? effect() : err(down)));
+  /** The product's own judgement of whether the hub can be reached, fed with the calls that are made here. */
+  function beginMonitor() {
+    const made = createHubHealth({
+      clock: { now: () => instant(now), sleep: async () => undefined },
+      log: createFakeLog(),
+      meter: createFakeMeter(),
+    });
+    made.onChange(() => {
+      hasChanged = true;
+    });
+    return made;
+  }
+
+  /** Every call to the hub fails in an outage, or while its kind does, and may go wrong otherwise. */
+  async function call<T>(
+    name: string,
+    kind: FaultKind,
+    effect: () => Result<T, Fault>,
+  ): Promise<Result<T, Fault>> {
+    if (outage !== null) return await calls.run(name, () => err(down));
+    const ended = monitor.begin(CALL_KINDS[kind]);
+    const fault = faults.get(kind);
+    const result = await calls.run(name, () => (fault === undefined ? effect() : err(fault)));
+    ended(result.ok ? null : result.error);
+    return result;
+  }
+
+  /** A read of a view: nobody waits for its answer. */
+  function look(kind: "queries" | "twinReads"): boolean {
+    const fault = faults.get(kind) ?? null;
+    monitor.begin(CALL_KINDS[kind])(fault);
+    return fault === null;
   }
 
   function stateOf(ref: TwinRef): DeviceState | null {
@@ -140,12 +239,12 @@ export function createFleetWorld(options: WorldOptions = {}) {
 
   const hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition"> = {
     getTwin: (ref) =>
-      call("hub.getTwin", () => {
+      call("hub.getTwin", "twinReads", () => {
         const state = stateOf(ref);
         return ok(state === null ? null : twinOf(ref, state));
       }),
     patchTwin: (ref, patch) =>
-      call("hub.patchTwin", () => {
+      call("hub.patchTwin", "twinWrites", () => {
         const state = stateOf(ref);
         if (state === null || String(state.twin.etag) !== ref.etag)
           return err({ kind: "conflict", message: "412" });
@@ -153,10 +252,11 @@ export function createFleetWorld(options: WorldOptions = {}) {
         state.twin.etag += 1;
         truthVersion += 1;
         hasChanged = true;
+        patched.add(ref.device);
         return ok(twinOf(ref, state));
       }),
     testCondition: (condition) =>
-      call("hub.testCondition", () => {
+      call("hub.testCondition", "testQueries", () => {
         try {
           compileCondition(condition);
           return ok(refusing === null || !condition.includes(refusing.part) ? null : refusing.words);
@@ -165,6 +265,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
         }
       }),
   };
+  const patched = new Set<string>();
   let refusing: { readonly part: string; readonly words: string } | null = null;
 
   function changed(): void {
@@ -177,49 +278,61 @@ export function createFleetWorld(options: WorldOptions = {}) {
     list: () => listed,
     onChange: () => undefined,
     create: async (configuration) => {
-      const created = await call("configurations.create", (): Result<Configuration, Fault> => {
-        if (configurations.has(configuration.id)) return err({ kind: "conflict", message: "409 exists" });
-        if (!/^[a-z0-9+%_*!'-]{1,128}$/.test(configuration.id))
-          return err({ kind: "rejected", message: "400 id" });
-        if (configurations.size >= 100) return err({ kind: "rejected", message: "413 full" });
-        try {
-          compileCondition(configuration.targetCondition);
-        } catch (cause) {
-          return err({ kind: "rejected", message: `400 ${String(cause)}` });
-        }
-        etags += 1;
-        const stored = { ...structuredClone(configuration), etag: String(etags) };
-        configurations.set(stored.id, stored);
-        changed();
-        return ok(stored);
-      });
+      const created = await call(
+        "configurations.create",
+        "configurationWrites",
+        (): Result<Configuration, Fault> => {
+          if (configurations.has(configuration.id)) return err({ kind: "conflict", message: "409 exists" });
+          if (!/^[a-z0-9+%_*!'-]{1,128}$/.test(configuration.id))
+            return err({ kind: "rejected", message: "400 id" });
+          if (configurations.size >= 100) return err({ kind: "rejected", message: "413 full" });
+          try {
+            compileCondition(configuration.targetCondition);
+          } catch (cause) {
+            return err({ kind: "rejected", message: `400 ${String(cause)}` });
+          }
+          etags += 1;
+          const stored = { ...structuredClone(configuration), etag: String(etags) };
+          configurations.set(stored.id, stored);
+          changed();
+          return ok(stored);
+        },
+      );
       if (created.ok) listed = [...(listed ?? []).filter(({ id }) => id !== created.value.id), created.value];
       return created;
     },
     update: async (had, change) => {
-      const updated = await call("configurations.update", (): Result<Configuration, Fault> => {
-        const current = configurations.get(had.id);
-        if (current === undefined || current.etag !== had.etag)
-          return err({ kind: "conflict", message: "412" });
-        etags += 1;
-        const stored = { ...current, ...change, etag: String(etags) };
-        configurations.set(stored.id, stored);
-        changed();
-        return ok(stored);
-      });
+      const updated = await call(
+        "configurations.update",
+        "configurationWrites",
+        (): Result<Configuration, Fault> => {
+          const current = configurations.get(had.id);
+          if (current === undefined || current.etag !== had.etag)
+            return err({ kind: "conflict", message: "412" });
+          etags += 1;
+          const stored = { ...current, ...change, etag: String(etags) };
+          configurations.set(stored.id, stored);
+          changed();
+          return ok(stored);
+        },
+      );
       if (updated.ok)
         listed = (listed ?? []).map((one) => (one.id === updated.value.id ? updated.value : one));
       return updated;
     },
     remove: async (had) => {
-      const removed = await call("configurations.remove", (): Result<undefined, Fault> => {
-        const current = configurations.get(had.id);
-        if (current !== undefined && current.etag !== had.etag)
-          return err({ kind: "conflict", message: "412" });
-        configurations.delete(had.id);
-        changed();
-        return ok(undefined);
-      });
+      const removed = await call(
+        "configurations.remove",
+        "configurationWrites",
+        (): Result<undefined, Fault> => {
+          const current = configurations.get(had.id);
+          if (current !== undefined && current.etag !== had.etag)
+            return err({ kind: "conflict", message: "412" });
+          configurations.delete(had.id);
+          changed();
+          return ok(undefined);
+        },
+      );
       if (removed.ok) listed = (listed ?? []).filter(({ id }) => id !== had.id);
       return removed;
     },
@@ -257,6 +370,11 @@ export function createFleetWorld(options: WorldOptions = {}) {
 
   // ── devices/, as far as rollouts depend on it
 
+  /** Two objects may have one deviceId: as the devices controller, the world obeys the one that the tags name. */
+  function belongs(device: EdgeDevice, owner: Owner): boolean {
+    return isOwner(device, owner, CLUSTER) || succeeds(device, owner, CLUSTER, devices.get);
+  }
+
   function tag(): void {
     const everyDeployment = deployments.list();
     const everyDevice = devices.list();
@@ -267,6 +385,8 @@ export function createFleetWorld(options: WorldOptions = {}) {
     for (const device of everyDevice) {
       if (device.deleting) continue;
       const id = deviceIdOf(device);
+      const owner = ownerOf(hubDevices.get(id)?.tags ?? {});
+      if (owner === null ? wanted.has(id) : !belongs(device, owner)) continue;
       const held = tagsOf(hubDevices.get(id)?.tags);
       const given: Record<string, string> = { ...orphanedTags(device, held, everyDeployment) };
       for (const membership of membershipsOf(device, everyDeployment)) {
@@ -275,6 +395,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       }
       wanted.set(id, {
         managed: true,
+        cluster: CLUSTER,
         namespace: device.namespace,
         device: device.name,
         class: device.spec.deviceClass,
@@ -283,7 +404,15 @@ export function createFleetWorld(options: WorldOptions = {}) {
         iotEdge: device.spec.iotEdge,
         deployments: given,
       });
-      if (hubDevices.has(id)) continue;
+      const known = hubDevices.get(id);
+      if (known !== undefined) {
+        if (known.enabled !== device.spec.enabled) {
+          known.enabled = device.spec.enabled;
+          rows.set(id, rowOf(known));
+          truthVersion += 1;
+        }
+        continue;
+      }
       hubDevices.set(id, {
         device: id,
         iotEdge: device.spec.iotEdge,
@@ -292,6 +421,9 @@ export function createFleetWorld(options: WorldOptions = {}) {
         twin: { etag: 1, desired: {}, reported: {} },
         target: null,
         active: null,
+        previous: null,
+        enabled: device.spec.enabled,
+        isDead: false,
         windowAt: now,
         beatAt: 0,
       });
@@ -315,92 +447,173 @@ export function createFleetWorld(options: WorldOptions = {}) {
 
   // ── devices themselves
 
+  function isConnected(state: DeviceState): boolean {
+    if (state.isDead || !state.enabled || !online(state.device, now)) return false;
+    const { active } = state;
+    const flaps = active === null ? null : behaviour(state.device, active.pointer.digest).flaps;
+    if (flaps === null || active === null) return true;
+    return (now - active.since) % (flaps.up + flaps.down) < flaps.up;
+  }
+
   function stepDevice(state: DeviceState): void {
-    if (!online(state.device, now)) return;
-    const pointer = state.twin.desired["model"] as ModelPointer | undefined;
-    const report = { ...(state.twin.reported["inference"] as Partial<InferenceReport> | undefined) };
+    if (!isConnected(state)) return;
+    const report = { ...(state.twin.reported["inference"] as Said | undefined) };
     const before = said(report);
-    if (pointer === undefined || pointer === null) {
+    follow(state, report, (state.twin.desired["model"] as ModelPointer | undefined) ?? null);
+    if (state.isDead) {
+      truthVersion += 1;
+      return;
+    }
+    const isBeat = now >= state.beatAt + WINDOW;
+    infer(state, report, isBeat);
+    // A report says when it was made; changes are reported at once.
+    if (isBeat || said(report) !== before) {
+      report.heartbeatAt = heartbeat(state);
+      state.beatAt = now;
+    }
+    if (report.heartbeatAt === undefined) return;
+    state.twin.reported["inference"] = { contract: 1, ...report };
+    if (said(report) !== before) {
+      hasChanged = true;
+      truthVersion += 1;
+    }
+    mayDie(state);
+  }
+
+  /** Does what the pointer asks, as far as the device is able to. */
+  function follow(state: DeviceState, report: Said, pointer: ModelPointer | null): void {
+    if (pointer === null) {
       state.active = null;
       state.target = null;
       delete report.active;
       delete report.update;
       delete report.window;
-    } else if (state.target?.digest !== pointer.digest) {
-      const isExpired = Number(new URL(pointer.url).searchParams.get("se")) <= now;
-      const isCached = state.active?.pointer.digest === pointer.digest;
-      state.target = { digest: pointer.digest, at: now, isExpired: isExpired && !isCached };
-      report.update = { release: pointer.release, digest: pointer.digest, state: "Downloading", at: stamp() };
+      return;
     }
-    if (pointer !== undefined && pointer !== null && state.target !== null) {
-      const acts = behaviour(state.device, pointer.digest);
-      const isSame = state.active?.pointer.digest === pointer.digest;
-      if (isSame && state.active !== null && state.active.pointer.release !== pointer.release) {
-        state.active = { ...state.active, pointer };
-      }
-      if (!isSame && now >= state.target.at + acts.takes) {
-        const code = state.target.isExpired ? "DownloadFailed" : acts.fails;
-        if (code !== null) {
-          report.update = {
-            release: pointer.release,
-            digest: pointer.digest,
-            state: "Failed",
-            error: { code, message: `model ${pointer.version} does not run` },
-            at: report.update?.state === "Failed" ? report.update.at : stamp(),
-          };
-        } else {
-          state.active = { pointer, since: now };
-          state.windowAt = now;
-          delete report.window;
-        }
-      }
-      if (state.active !== null && state.active.pointer.digest === pointer.digest) {
+    const isRunning = state.active?.pointer.digest === pointer.digest;
+    if (state.active !== null && isRunning && state.active.pointer.release !== pointer.release)
+      state.active = { ...state.active, pointer: structuredClone(pointer) };
+    if (isAsked(state, report, pointer)) {
+      const isExpired = Number(new URL(pointer.url).searchParams.get("se")) <= now;
+      state.target = { digest: pointer.digest, url: pointer.url, at: now, isExpired, ended: isRunning };
+      // The digest that runs is no update: what was said of one that failed stays until there is another.
+      if (!isRunning || report.update?.state !== "Failed")
         report.update = {
           release: pointer.release,
           digest: pointer.digest,
-          state: "Running",
-          at: stamp(state.active.since),
+          state: isRunning ? "Running" : "Downloading",
+          at: stamp(state, isRunning ? (state.active?.since ?? now) : now),
         };
-      }
     }
-    if (state.active !== null) {
-      const { pointer: running, since } = state.active;
-      report.active = {
-        release: running.release,
-        digest: running.digest,
-        variant: running.variant,
-        executionProvider: running.executionProvider,
-        since: stamp(since),
-      };
-      if (now >= state.windowAt + WINDOW) {
-        state.windowAt = now;
-        const acts = behaviour(state.device, running.digest);
-        if (!acts.hangs) report.window = windowOf(running, acts);
-      }
+    const { target } = state;
+    const acts = behaviour(state.device, pointer.digest);
+    if (target === null || target.ended || now < target.at + acts.takes) return;
+    target.ended = true;
+    const update = { release: pointer.release, digest: pointer.digest, at: stamp(state) };
+    const code = target.isExpired ? "DownloadFailed" : acts.fails;
+    if (code !== null) {
+      const error = { code, message: `model ${pointer.version} does not run` };
+      report.update = { ...update, state: "Failed", error };
+      return;
     }
-    if (now >= state.beatAt + WINDOW) {
-      state.beatAt = now;
-      report.heartbeatAt = stamp();
+    if (acts.dies === "loading") {
+      state.isDead = true;
+      return;
     }
-    if (report.heartbeatAt === undefined) return;
-    state.twin.reported["inference"] = { contract: 1, ...report };
-    if (said(report) !== before) hasChanged = true;
+    state.previous = state.active;
+    // A copy: what runs does not change with the twin.
+    state.active = { pointer: structuredClone(pointer), since: now };
+    state.windowAt = now;
+    delete report.window;
+    report.update = { ...update, state: "Running" };
   }
 
-  function windowOf(pointer: ModelPointer, acts: Behaviour): NonNullable<InferenceReport["window"]> {
-    return {
+  /** Another digest than before, or another url where the download had failed. */
+  function isAsked(state: DeviceState, report: Said, pointer: ModelPointer): boolean {
+    const { target } = state;
+    if (target === null || target.digest !== pointer.digest) return true;
+    const { update } = report;
+    const hasFailed = update?.state === "Failed" && update.digest === pointer.digest;
+    return (
+      hasFailed && update.error?.code.startsWith("DownloadFailed") === true && target.url !== pointer.url
+    );
+  }
+
+  /** What the model that runs makes the device say. */
+  function infer(state: DeviceState, report: Said, isBeat: boolean): void {
+    if (state.active === null) return;
+    const acts = behaviour(state.device, state.active.pointer.digest);
+    if (acts.fallsBack !== null && state.previous !== null && now >= state.active.since + acts.fallsBack) {
+      state.active = { ...state.previous, since: now };
+      state.previous = null;
+      state.windowAt = now;
+      delete report.window;
+    }
+    const { pointer, since } = state.active;
+    const { release, digest, variant, executionProvider } = pointer;
+    report.active = { release, digest, variant, executionProvider, since: stamp(state, since) };
+    if (!isBeat || now <= state.windowAt) return;
+    const seconds = (now - state.windowAt) / SECOND;
+    state.windowAt = now;
+    const does = behaviour(state.device, digest);
+    const hangs = does.hangs !== null && now >= since + does.hangs;
+    // A window with nothing in it is left out.
+    if (hangs || does.inferences === 0) delete report.window;
+    else report.window = windowOf(state, pointer, does, seconds);
+  }
+
+  function mayDie(state: DeviceState): void {
+    if (state.active === null) return;
+    const { dies } = behaviour(state.device, state.active.pointer.digest);
+    if (typeof dies !== "number" || now < state.active.since + dies) return;
+    state.isDead = true;
+    truthVersion += 1;
+  }
+
+  function windowOf(
+    state: DeviceState,
+    pointer: ModelPointer,
+    acts: Behaviour,
+    seconds: number,
+  ): NonNullable<InferenceReport["window"]> {
+    const inferences = Math.round((acts.inferences * seconds) / 60);
+    const honest = {
       release: pointer.release,
-      seconds: 60,
-      inferences: acts.inferences,
-      errors: acts.lies ? acts.inferences + 1 : Math.round(acts.inferences * acts.errorRate),
-      framesPerSecond: acts.inferences / 60,
+      seconds,
+      inferences,
+      errors: Math.round(inferences * acts.errorRate),
+      framesPerSecond: inferences / seconds,
       latencyMilliseconds: { p50: acts.p95 / 2, p95: acts.p95, p99: acts.p95 * 1.2 },
-      endedAt: stamp(),
+      endedAt: stamp(state),
     };
+    switch (acts.lies) {
+      case null:
+      case "future":
+        return honest;
+      case "errors":
+        return { ...honest, errors: inferences + 1 };
+      case "huge":
+        return { ...honest, inferences: 5e12, errors: Math.round(5e12 * acts.errorRate) };
+      case "seconds":
+        return { ...honest, seconds: 1e9 };
+      case "negative":
+        return { ...honest, latencyMilliseconds: { p50: -1, p95: -1, p99: -1 } };
+      case "old":
+        return { ...honest, endedAt: stamp(state, now - 365 * 24 * 3600 * SECOND) };
+      default:
+        return acts.lies satisfies never;
+    }
   }
 
-  function stamp(at: number = now): string {
-    return timestampOf(instant(at));
+  function heartbeat(state: DeviceState): string {
+    const digest = state.active?.pointer.digest;
+    const isLie = digest !== undefined && behaviour(state.device, digest).lies === "future";
+    return isLie ? "2031-01-01T00:00:00Z" : stamp(state);
+  }
+
+  /** By the device's own clock. */
+  function stamp(state: DeviceState, at: number = now): string {
+    return timestampOf(instant(at + clockOffset(state.device, now)));
   }
 
   // ── views
@@ -410,8 +623,6 @@ export function createFleetWorld(options: WorldOptions = {}) {
     const pointer = state.twin.desired["model"] as ModelPointer | undefined;
     const report = (structuredClone(state.twin.reported["inference"]) as InferenceReport | undefined) ?? null;
     const had = rows.get(state.device)?.slots[state.iotEdge ? module : ""];
-    const isNew = had?.report?.heartbeatAt !== report?.heartbeatAt;
-    const heardAt = isNew ? instant(now) : (had?.heardAt ?? null);
     const slot: FleetSlot = {
       etag: String(state.twin.etag),
       pointer:
@@ -419,40 +630,59 @@ export function createFleetWorld(options: WorldOptions = {}) {
           ? null
           : { deployment: pointer.deployment, release: pointer.release, digest: pointer.digest },
       report,
-      heardAt: report === null ? null : heardAt,
+      heardAt: heardAt(had, report),
     };
     return {
       device: state.device,
       etag: String(state.tagsEtag),
       version: state.tagsEtag,
-      enabled: true,
+      enabled: state.enabled,
       iotEdge: state.iotEdge,
+      identityEtag: null,
       tags: structuredClone(state.tags),
       fleetTags: own === undefined ? null : structuredClone(own),
       slots: { [state.iotEdge ? module : ""]: slot },
     };
   }
 
+  /** As the fleet view remembers it: for the first report that it sees, what the device says, if that is earlier. */
+  function heardAt(had: FleetSlot | undefined, report: InferenceReport | null): Instant | null {
+    if (report === null) return null;
+    if (had !== undefined) return had.report?.heartbeatAt === report.heartbeatAt ? had.heardAt : instant(now);
+    const first = parseTimestamp(report.heartbeatAt);
+    return first === null || first > now ? instant(now) : first;
+  }
+
   function sweepNow(): void {
-    rows = new Map([...hubDevices.values()].map((state) => [state.device, rowOf(state)]));
     listed = [...configurations.values()];
+    if (blindness === null && look("queries"))
+      rows = new Map([...hubDevices.values()].map((state) => [state.device, rowOf(state)]));
     hasChanged = true;
   }
 
   const fleet: FleetView = {
     get: (device) => rows.get(device),
     list: () => rows.values(),
+    namedBy: (deployment) =>
+      [...rows.values()].filter(
+        ({ fleetTags, slots }) =>
+          Object.values(fleetTags?.deployments ?? {}).includes(deployment) ||
+          Object.values(slots).some(({ pointer }) => pointer?.deployment === deployment),
+      ),
     health: () => {
       if (outage !== null) {
         const since = instant(outage.since);
         return { reachable: false, canReadTwins: false, since, twinsSince: since, message: outage.message };
       }
-      const seeing = { canReadTwins: true, twinsSince: reachableSince };
+      const state = monitor.state();
+      const since = instant(Math.max(state.since, reachableSince));
+      const judged = { ...state, since, twinsSince: instant(Math.max(state.twinsSince, reachableSince)) };
       return blindness === null
-        ? { ...seeing, reachable: true, since: reachableSince, message: "" }
-        : { ...seeing, reachable: false, since: instant(blindness.since), message: blindness.message };
+        ? judged
+        : { ...judged, reachable: false, since: instant(blindness.since), message: blindness.message };
     },
     onChange: () => undefined,
+    sweepTime: () => millis(sweep),
     onHealth: () => undefined,
     note: (twin) => {
       const state = hubDevices.get(twin.device);
@@ -460,7 +690,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     },
     forget: (device) => void rows.delete(device),
     refresh: (refs) =>
-      call("fleet.refresh", () => {
+      call("fleet.refresh", "twinReads", () => {
         for (const { device } of refs) {
           const state = hubDevices.get(device);
           if (state !== undefined) rows.set(device, rowOf(state));
@@ -469,12 +699,18 @@ export function createFleetWorld(options: WorldOptions = {}) {
       }),
   };
 
+  const used = new Set<string>();
   const store: Pick<ModelStore, "stat" | "readUrl"> = {
-    stat: () => calls.run("store.stat", () => ok({ sizeBytes: 102_400, etag: "1" })),
-    readUrl: ({ container, path }, expiresAt) =>
-      calls.run("store.readUrl", () =>
+    stat: ({ container, path }) => {
+      used.add(`${container}/${path}`);
+      return calls.run("store.stat", () => ok({ sizeBytes: 102_400, etag: "1" }));
+    },
+    readUrl: ({ container, path }, expiresAt) => {
+      used.add(`${container}/${path}`);
+      return calls.run("store.readUrl", () =>
         ok({ url: `https://store.invalid/${container}/${path}?se=${expiresAt}&sig=secret`, expiresAt }),
-      ),
+      );
+    },
   };
 
   return {
@@ -502,9 +738,10 @@ export function createFleetWorld(options: WorldOptions = {}) {
       if (outage === null) for (const state of hubDevices.values()) stepDevice(state);
       if (outage === null && now >= sweepAt) {
         sweepAt = now + sweep;
-        if (blindness === null) sweepNow();
-        else listed = [...configurations.values()];
+        sweepNow();
       }
+      // One twin is read at once when reads fail, as the fleet view does.
+      if (outage === null && monitor.suspicious()) look("twinReads");
     },
     /** Whether anything changed that triggers a reconcile; asking resets it. */
     takeChange: (): boolean => {
@@ -519,6 +756,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       outage = { since: now, message };
       hasChanged = true;
     },
+    /** Queries fail from now on, and it is known at once. */
     failQueries: (message = "queries fail (429); twins can be read"): void => {
       blindness = { since: now, message };
       hasChanged = true;
@@ -532,6 +770,21 @@ export function createFleetWorld(options: WorldOptions = {}) {
       hasChanged = true;
     },
     isDown: (): boolean => outage !== null,
+    /** Operations of one kind fail until they are given `null`; the others go on. */
+    fault: (kind: FaultKind, fault: Fault | null): void => {
+      if (fault === null) faults.delete(kind);
+      else faults.set(kind, fault);
+    },
+    faults: (): readonly FaultKind[] => [...faults.keys()],
+    /** The process starts again: what its views remember is lost. */
+    restart: (): void => {
+      rows = new Map();
+      listed = null;
+      monitor = beginMonitor();
+      sweepAt = now;
+      if (outage === null) sweepNow();
+      hasChanged = true;
+    },
     /** The hub refuses conditions that contain `part`, with these words. */
     refuse: (part: string | null, words = "InvalidConfigurationTargetCondition"): void => {
       refusing = part === null ? null : { part, words };
@@ -563,8 +816,35 @@ export function createFleetWorld(options: WorldOptions = {}) {
         ),
       running: (): ReadonlyMap<string, string | null> =>
         new Map(
-          [...hubDevices.values()].map((state) => [state.device, state.active?.pointer.release ?? null]),
+          [...hubDevices.values()].map((state) => [
+            state.device,
+            state.isDead ? null : (state.active?.pointer.release ?? null),
+          ]),
         ),
+      /** Every device of the hub, as it is and not as it reports. */
+      devices: (): readonly TrueDevice[] =>
+        [...hubDevices.values()].map((state) => ({
+          device: state.device,
+          namespace: (state.tags["edgefleet"] as { readonly namespace?: string } | undefined)?.namespace,
+          connected: isConnected(state),
+          running: state.isDead ? null : (state.active?.pointer.release ?? null),
+          reported:
+            (state.twin.reported["inference"] as InferenceReport | undefined)?.active?.release ?? null,
+          desired: (state.twin.desired["model"] as ModelPointer | undefined)?.release ?? null,
+          beatAt: state.beatAt,
+        })),
+      /** Devices whose twin was written since the last question. */
+      takePatched: (): readonly string[] => {
+        const taken = [...patched];
+        patched.clear();
+        return taken;
+      },
+      /** Blobs that were read or given away since the last question. */
+      takeBlobs: (): readonly string[] => {
+        const taken = [...used];
+        used.clear();
+        return taken;
+      },
       /** Devices that a target condition selects now. */
       targeted: (condition: string): readonly string[] =>
         [...hubDevices.values()].filter(compileCondition(condition)).map(({ device }) => device),
@@ -572,6 +852,15 @@ export function createFleetWorld(options: WorldOptions = {}) {
     },
   };
 }
+
+/** Which budget and health a kind of operation belongs to. */
+const CALL_KINDS: Readonly<Record<FaultKind, CallKind>> = {
+  queries: "query",
+  twinReads: "twinRead",
+  twinWrites: "other",
+  configurationWrites: "other",
+  testQueries: "other",
+};
 
 /** The digest that a test's model of that name has. */
 export function digestNamed(name: string): Digest {

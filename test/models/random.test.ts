@@ -4,12 +4,13 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Verification } from "../../src/api/model-release.ts";
 import { REASONS, type Reason } from "../../src/api/reasons.ts";
-import { numberOf } from "../../src/base/decimal.ts";
 import { digestOf } from "../../src/base/digest.ts";
 import { ok } from "../../src/base/result.ts";
 import type { Duration } from "../../src/base/time.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
-import { judgeGolden, judgeParity } from "../../src/verifier/checks.ts";
+import { goldenSections } from "../../src/verifier/golden-sections.ts";
+import { judgeGolden } from "../../src/verifier/judge-golden.ts";
+import { judgeParity, type ParityWanted, paritySections } from "../../src/verifier/judge-parity.ts";
 import { compareAnswers, measureGolden, rememberAnswers } from "../../src/verifier/measure.ts";
 import { openModel } from "../../src/verifier/onnx-session.ts";
 import { buildSandbox } from "../../src/verifier/sandbox.ts";
@@ -43,7 +44,7 @@ type Case = {
   readonly other: RandomModel;
   readonly set: Buffer;
   readonly golden: Drawn<Bounds>;
-  readonly parity: Drawn<Pick<Bounds, "maximumAbsoluteError"> & { readonly minimumAgreement?: number }>;
+  readonly parity: Drawn<ParityWanted>;
 };
 
 function drawCase(seed: number): Case {
@@ -176,15 +177,42 @@ function drawGolden(
     // Labels that all have some rank: the least that can be asked, and always kept.
     bounds["minimumAccuracy"] = 0;
   }
-  const compared = errors !== null || cosine !== null;
   const numbers = pairs.every(([own]) => own.data.every(Number.isFinite));
   const differ = errors?.kept === false || cosine?.kept === false;
+  const { topK } = bounds;
   const verdicts = [
+    // What is true of every model is refused.
+    { broken: Number(topK ?? 0) >= widthOf(outputs.scores), reason: REASONS.BoundUnusable },
     { broken: !accurate, reason: REASONS.AccuracyTooLow },
     { broken: differ, reason: REASONS.OutputsDiffer },
-    { broken: compared && finiteOnly && !numbers, reason: REASONS.NonFinite },
+    { broken: finiteOnly && !numbers, reason: REASONS.NonFinite },
   ];
-  return { bounds: bounds as Bounds, reason: verdicts.find(({ broken }) => broken)?.reason ?? null };
+  return {
+    bounds: byOutput(bounds as Bounds, outputs),
+    reason: verdicts.find(({ broken }) => broken)?.reason ?? null,
+  };
+}
+
+/**
+ * Accuracy is about the scores alone: `side` may look like scores, too. What is about both stands beside each, a cosine
+ * only where there is one.
+ */
+function byOutput(bounds: Bounds, { side }: RandomModel["outputs"]): Bounds {
+  if (!Object.keys(bounds).some((name) => name.endsWith("Accuracy") || name.endsWith("Agreement")))
+    return bounds;
+  const { nonFinite, minimumCosineSimilarity: cosine, ...own } = bounds;
+  const errors = Object.fromEntries(Object.entries(own).filter(([name]) => name.endsWith("Error")));
+  const ofSide = {
+    ...errors,
+    ...(cosine === undefined || widthOf(side) < 2 ? {} : { minimumCosineSimilarity: cosine }),
+  };
+  return {
+    ...(nonFinite === undefined ? {} : { nonFinite }),
+    outputs: [
+      { name: "scores", ...own, ...(cosine === undefined ? {} : { minimumCosineSimilarity: cosine }) },
+      ...(Object.keys(ofSide).length === 0 ? [] : [{ name: "side", ...ofSide }]),
+    ],
+  };
 }
 
 type Pairs = readonly (readonly [own: Numbers, known: Numbers])[];
@@ -271,7 +299,10 @@ function drawParity(random: Random, model: RandomModel, other: RandomModel): Cas
   const errors = random() < 0.5 ? drawErrors(random, pairs, false, 2) : null;
   const kept = agreement.kept && (errors?.kept ?? true);
   return {
-    bounds: { minimumAgreement: agreement.bound, ...errors?.bounds },
+    bounds: byOutput(
+      { minimumAgreement: agreement.bound, ...errors?.bounds } as Bounds,
+      model.outputs,
+    ) as ParityWanted,
     reason: kept ? null : REASONS.ParityTooLow,
   };
 }
@@ -281,20 +312,6 @@ beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "random-models-"));
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
-
-const toleranceOf = (bounds: Partial<Bounds>) => ({
-  absolute: bounds.maximumAbsoluteError === undefined ? null : numberOf(bounds.maximumAbsoluteError),
-  relative: bounds.maximumRelativeError === undefined ? null : numberOf(bounds.maximumRelativeError),
-  finiteOnly: bounds.nonFinite === "Never",
-});
-
-function wantsOf(bounds: Bounds) {
-  const asked = Object.keys(bounds);
-  return {
-    labels: asked.some((name) => name.endsWith("Accuracy")),
-    outputs: asked.some((name) => name.endsWith("Error") || name.endsWith("Similarity")),
-  };
-}
 
 type Came = { readonly golden: Reason | null | string; readonly parity: Reason | null | string };
 
@@ -309,21 +326,23 @@ async function judged({ model, other, set, golden, parity }: Case): Promise<Came
   if (!reference.ok) return { golden: reference.error.message, parity: "" };
   try {
     const { bounds } = golden;
-    const tolerance = toleranceOf(bounds);
-    const wants = wantsOf(bounds);
-    const topK = bounds.topK ?? 5;
-    const measured = await measureGolden(own.value, { kind: "golden", path, wants, limit, topK, tolerance });
+    const wanted = { ...bounds, ...PLACE };
+    const measured = await measureGolden(own.value, {
+      ...{ kind: "golden", path, limit, batchSize: null },
+      sections: goldenSections(wanted),
+      finiteOnly: bounds.nonFinite === "Never",
+    });
     const remembered = await rememberAnswers(reference.value, {
       kind: "remember",
       samples: { path, limit },
       limit,
+      batchSize: null,
     });
     if (!remembered.ok) return { golden: null, parity: remembered.error.message };
     const compared = await compareAnswers(own.value, remembered.value, {
       kind: "compare",
-      tolerance: toleranceOf(parity.bounds),
+      sections: paritySections(parity.bounds),
     });
-    const wanted = { ...bounds, ...PLACE };
     return {
       golden: measured.ok
         ? judgeGolden(wanted, measured.value.answer.measured).reason

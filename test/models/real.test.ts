@@ -250,7 +250,7 @@ describe("a new release of the voice detector", () => {
     const alike = { with: "previous", minimumCosineSimilarity: "-1" } as const;
     const verified = await verdictOn("voice-v6", { parity: alike }, { parity: v5 });
     expect(verified.report.kind).toBe("passed");
-    expect(named(verified, "Parity")?.method).toMatch(/^\d+ golden samples, compared with voice-v5$/);
+    expect(named(verified, "Parity")?.method).toMatch(/^\d+ golden samples, compared with voice-v5; /);
     const { comparison } = (named(verified, "Parity")?.details as {
       readonly comparison: { readonly largestAbsolute: number; readonly lowestCosine: object };
     }) ?? { comparison: null };

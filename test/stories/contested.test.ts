@@ -74,7 +74,7 @@ describe.each(["keep", "remove"] as const)("on a hub where a layer that is gone 
   });
 
   test("one that is under trial leaves the trial, where it would not be watched", async () => {
-    const story = createStory({ unmatched, isFluid: true });
+    const story = createStory({ unmatched });
     story.fleet(20);
     await story.install("v1");
     story.release("v2");

@@ -6,7 +6,7 @@ import { createStory, objective, type Story, strategy } from "./story.ts";
 // What is evidence and what is not, in whole rollouts: devices that say nothing, and devices that say what cannot be.
 
 const BAD = digestNamed("v2/fp32");
-const whoever = () => true;
+const all = () => true;
 
 function behaves(how: Partial<Behaviour>, who: (device: string) => boolean) {
   return (device: string, running: string): Behaviour =>
@@ -24,7 +24,7 @@ const frames = objective({ metric: "framesPerSecond", critical: 5 });
 const { direction: _, ...framesAlone } = frames;
 
 test("a model that hangs is taken back by a bound on frames per second, although no device reports any", async () => {
-  const story = createStory({ behaviour: behaves({ hangs: true }, whoever) });
+  const story = createStory({ behaviour: behaves({ hangs: 0 }, all) });
   await beginRollout(story, { objectives: [framesAlone] });
   await story.runUntil(({ status }) => status?.phase === "RolledBack", minutes(60));
   const { rollback } = story.status() ?? {};
@@ -33,7 +33,7 @@ test("a model that hangs is taken back by a bound on frames per second, although
 });
 
 test("a model that hangs completes by no other objective either", async () => {
-  const story = createStory({ behaviour: behaves({ hangs: true }, whoever) });
+  const story = createStory({ behaviour: behaves({ hangs: 0 }, all) });
   await beginRollout(story);
   await story.run(minutes(240));
   expect(story.phases).not.toContain("Completed");
@@ -42,7 +42,9 @@ test("a model that hangs completes by no other objective either", async () => {
 });
 
 test("one device whose report cannot be true neither decides nor stops the others", async () => {
-  const story = createStory({ behaviour: behaves({ lies: true, p95: 1 }, (device) => device === "cam-001") });
+  const story = createStory({
+    behaviour: behaves({ lies: "errors", p95: 1 }, (device) => device === "cam-001"),
+  });
   await beginRollout(story, {
     strategy: strategy([{ percent: 50 }, { percent: 100 }]),
     failureBudget: { percent: 20, minimumExecuted: 5 },
@@ -58,7 +60,7 @@ test("one device whose report cannot be true neither decides nor stops the other
 
 test("a release about which no device can be believed never completes", async () => {
   for (const objectives of [[], [objective({ critical: 200 })]]) {
-    const story = createStory({ behaviour: behaves({ lies: true }, whoever) });
+    const story = createStory({ behaviour: behaves({ lies: "errors" }, all) });
     await beginRollout(story, { objectives });
     await story.run(minutes(240));
     expect(story.phases).not.toContain("Completed");

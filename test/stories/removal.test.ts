@@ -8,8 +8,8 @@ import { ownerlessConfigurations } from "../../src/rollouts/ownerless.ts";
 import { type RolloutOptions, reconcileRollout } from "../../src/rollouts/reconcile.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
 import { createFakeMeter } from "../fakes/fake-meter.ts";
-import { createFleetWorld, NAMESPACE, SALT, type WorldOptions } from "../fakes/fleet-world.ts";
-import { CLUSTER, deploymentSpec, deviceSpec, duration, releaseSpec, strategy } from "./story.ts";
+import { CLUSTER, createFleetWorld, NAMESPACE, SALT, type WorldOptions } from "../fakes/fleet-world.ts";
+import { deploymentSpec, deviceSpec, duration, releaseSpec, strategy } from "./story.ts";
 
 // Deployments that are renamed, merged, narrowed, deleted and lost, several at a time on one world.
 
@@ -438,18 +438,36 @@ test("configurations of another cluster, and those that may be its, are never to
   expect(left().filter((id) => id.startsWith("ef-base-")).length).toBe(2);
 });
 
-test("a deployment of the same name in another cluster stops a rollout before it begins", async () => {
-  const story = begin();
-  story.release("v1");
+function namesake(story: ReturnType<typeof begin>, targetCondition: string): void {
   story.world.truth.addConfiguration({
     id: "ef-theirs",
     kind: "edge",
     labels: { [LABEL.namespace]: NAMESPACE, [LABEL.name]: "resnet", [LABEL.cluster]: "cluster-2" },
     priority: 300,
-    targetCondition: "tags.edgefleet.bucket < 0",
+    targetCondition,
     content: {},
     etag: "1",
   });
+}
+
+test("a deployment of the same name in another cluster goes its own way once conditions name the cluster", async () => {
+  const story = begin();
+  story.release("v1");
+  namesake(
+    story,
+    "tags.edgefleet.deployments.inference = 'plant-a.resnet' AND tags.edgefleet.cluster = 'cluster-2'",
+  );
+  story.deploy(RESNET, "v1");
+  await story.run(minutes(60));
+  expect(story.ready(RESNET)).not.toContain("another name or namespace");
+  expect(story.ids(RESNET).length).toBeGreaterThan(1);
+  expect(story.ids(RESNET)).toContain("ef-theirs");
+});
+
+test("a deployment of the same name in another cluster stops a rollout before it begins", async () => {
+  const story = begin();
+  story.release("v1");
+  namesake(story, "tags.edgefleet.deployments.inference = 'plant-a.resnet'");
   story.deploy(RESNET, "v1");
   await story.run(minutes(10));
   expect(story.ready(RESNET)).toContain("cluster cluster-2 has a deployment plant-a/resnet on this hub too");

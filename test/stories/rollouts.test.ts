@@ -420,7 +420,7 @@ test("a URL that ends while a device still waits is renewed, and only then", asy
 });
 
 test("a device that leaves loses its pointer, one that joins gets what is stable", async () => {
-  const story = createStory({ isFluid: true });
+  const story = createStory({});
   story.fleet(6);
   await story.install("v1");
   story.world.devices.edit(objectKey(NAMESPACE, "cam-003"), { labels: {} });
@@ -506,7 +506,7 @@ test("a full hub stops the plan and says who fills it", async () => {
 });
 
 test("a deletion that removes takes everything away before it lets go", async () => {
-  const story = createStory({ isFluid: true });
+  const story = createStory({});
   story.fleet(6);
   await story.install("v1", { deletionPolicy: "Remove" });
   story.world.failHub();
@@ -598,4 +598,25 @@ test("a release whose files the namespace may not use exposes no device, and wha
   });
   expect(new Set(story.world.truth.running().values())).toEqual(new Set(["plant-a.v2"]));
   expect(JSON.stringify(story.world.truth.configurations())).not.toContain("team-b");
+});
+
+test("a device that is offline for good costs a look now and then, also when URLs for others have expired", async () => {
+  const sasLifetime = minutes(20);
+  const story = createStory({
+    tick: seconds(1),
+    sweep: minutes(60),
+    options: { sasLifetime },
+    online: (device) => device !== "cam-001",
+  });
+  story.fleet(4, (index) => ({ deviceClass: index < 2 ? "orin" : "nano" }));
+  story.release("v1", {
+    variants: [variant("v1", { name: "gpu", deviceClasses: ["orin"] }), variant("v1", { name: "cpu" })],
+  });
+  story.deploy("v1", { strategy: strategy([{ percent: 100 }]) });
+  await story.run(minutes(60));
+  const before = story.counts().reconciles;
+  await story.run(minutes(60));
+  // Each quarter of a URL's life it is renewed for the device that waits: a few looks; a report an hour, and the sweeps.
+  expect(story.counts().reconciles - before).toBeLessThan(60);
+  expect(story.status()?.devices).toMatchObject({ matched: 4, updated: 3 });
 });

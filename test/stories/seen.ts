@@ -3,12 +3,13 @@ import { qualifiedName } from "../../src/api/membership.ts";
 import type { ModelRelease } from "../../src/api/model-release.ts";
 import { FINALIZER, objectKey } from "../../src/api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
+import { dictionary } from "../../src/base/lookup.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
 import { conditionsToTest } from "../../src/rollouts/plan.ts";
 import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
 import type { AtStep } from "../../src/rollouts/state.ts";
-import { NAMESPACE } from "../fakes/fleet-world.ts";
-import { CLUSTER, deploymentSpec, releaseSpec } from "./story.ts";
+import { CLUSTER, NAMESPACE } from "../fakes/fleet-world.ts";
+import { deploymentSpec, releaseSpec } from "./story.ts";
 
 // One look at a world, for tests of what is decided on it: they say what matters to them, the rest is filled in.
 
@@ -51,6 +52,7 @@ export function memberAt(index: number, more: Partial<Member> = {}): Member {
     iotEdge: true,
     bucket: index * 1000,
     tagged: true,
+    namesCluster: false,
     pointer: null,
     report: null,
     heardAt: null,
@@ -96,7 +98,7 @@ export function look(given: Given = {}): Seen {
       spec: deploymentSpec(release, given.spec),
       status: null,
     },
-    releases: Object.fromEntries(releases.map((one) => [one.name, one])),
+    releases: dictionary(releases.map((one) => [one.name, one])),
     members: given.members ?? Array.from({ length: 20 }, (_, index) => memberAt(index)),
     contested: [],
     leftovers: [],
@@ -105,10 +107,11 @@ export function look(given: Given = {}): Seen {
       canReadTwins: reachable,
       since: instant(0),
       twinsSince: instant(0),
+      sweepTime: minutes(1),
       message: reachable ? "" : "503",
     },
     configurations: given.configurations ?? [],
-    tested: {},
+    tested: dictionary([]),
     cleared: new Set(),
     others: 0,
     grant: given.grant ?? OPEN_GRANT,
@@ -116,19 +119,19 @@ export function look(given: Given = {}): Seen {
     emptiedAt: null,
     ownerlessSince: null,
     settings: {
+      clusterId: CLUSTER,
       analysisInterval: seconds(30),
       sasLifetime: minutes(60 * 24),
       fastPathLimit: 1000,
       hubConfigurationLimit: 100,
       baseDeployment: "managed",
-      clusterId: CLUSTER,
       ownerlessAfter: minutes(60),
       ...given.settings,
     },
   };
   const wanted = seen.releases[release];
   const tested = wanted === undefined ? [] : conditionsToTest(seen, wanted);
-  return { ...seen, tested: Object.fromEntries(tested.map((condition) => [condition, null])) };
+  return { ...seen, tested: dictionary(tested.map((condition) => [condition, null])) };
 }
 
 /** A step that began now, and about which nothing is known yet. */

@@ -1,12 +1,6 @@
 import type { InferenceDeployment, InferenceDeploymentSpec } from "../../src/api/inference-deployment.ts";
 import { type Request, requestAnnotation } from "../../src/api/inference-deployment.ts";
-import { bucketOf, isExposed, qualifiedName, selects } from "../../src/api/membership.ts";
-import {
-  type ModelReleaseSpec,
-  type ModelReleaseStatus,
-  type Variant,
-  variantFor,
-} from "../../src/api/model-release.ts";
+import type { ModelReleaseSpec, ModelReleaseStatus, Variant } from "../../src/api/model-release.ts";
 import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
@@ -16,27 +10,30 @@ import { type RolloutOptions, reconcileRollout } from "../../src/rollouts/reconc
 import { Crash } from "../fakes/calls.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
 import { createFakeMeter } from "../fakes/fake-meter.ts";
-import { createFleetWorld, digestNamed, NAMESPACE, SALT, type WorldOptions } from "../fakes/fleet-world.ts";
-import { compileCondition } from "../fakes/target-condition.ts";
+import {
+  CLUSTER,
+  createFleetWorld,
+  digestNamed,
+  NAMESPACE,
+  SALT,
+  type WorldOptions,
+} from "../fakes/fleet-world.ts";
+import { createPromises } from "./promises.ts";
 
 // A whole rollout in virtual time: a world, the controller, and the promises that hold after every tick.
 
 export type StoryOptions = WorldOptions & {
   readonly tick?: number;
   readonly options?: Partial<RolloutOptions>;
-  /** Devices join and leave by themselves: the hub may be ahead of us for a moment. */
-  readonly isFluid?: boolean;
 };
 
 export type Story = ReturnType<typeof createStory>;
 
 export const KEY = objectKey(NAMESPACE, "resnet");
-/** Id of the cluster that the stories happen in. */
-export const CLUSTER = "cluster-1";
 const WRITES = ["deployments.", "hub.patchTwin", "configurations."];
 
 export function createStory(given: StoryOptions = {}) {
-  const { tick = seconds(10), options = {}, isFluid = false } = given;
+  const { tick = seconds(10), options = {} } = given;
   const world = createFleetWorld(given);
   let grant = OPEN_GRANT;
   const started = world.now();
@@ -50,8 +47,17 @@ export function createStory(given: StoryOptions = {}) {
   let reconciles = 0;
   let crashes = 0;
   const specs = new Map<ObjectKey, string>();
-  let frozenWidth: number | null = null;
-  let checked = "";
+  const everVerified = new Set<string>();
+  let isThere = true;
+  const promises = createPromises({
+    world,
+    tick,
+    current,
+    specs,
+    everVerified,
+    isThere: () => isThere,
+    broken,
+  });
 
   function begin() {
     return reconcileRollout({
@@ -89,8 +95,7 @@ export function createStory(given: StoryOptions = {}) {
     } catch (cause) {
       if (!(cause instanceof Crash)) throw cause;
       crashes += 1;
-      reconcile = begin();
-      wakeAt = world.now();
+      startAgain();
     }
   }
 
@@ -99,6 +104,32 @@ export function createStory(given: StoryOptions = {}) {
     const isDue = wakeAt !== null && world.now() >= wakeAt;
     if (world.takeChange() || isDue) await settle();
     check();
+    promises.look();
+  }
+
+  function check(): void {
+    const phase = current()?.status?.phase;
+    if (phase !== undefined && phases.at(-1) !== phase) phases.push(phase);
+    promises.check();
+  }
+
+  /** The operator is not there: the hub and the devices go on, and what was in memory is lost. */
+  function away(length: number): void {
+    isThere = false;
+    const end = world.now() + length;
+    while (world.now() < end) {
+      world.advance(Math.min(tick, end - world.now()));
+      promises.look();
+    }
+    isThere = true;
+    startAgain();
+  }
+
+  function startAgain(): void {
+    world.restart();
+    reconcile = begin();
+    failures = 0;
+    wakeAt = world.now();
   }
 
   /** Reconciles for as long as the outcome says "at once". */
@@ -129,110 +160,12 @@ export function createStory(given: StoryOptions = {}) {
     );
   }
 
-  // ── what holds after every tick (design, "The rollout as a state machine")
-
-  function check(): void {
-    const version = `${current()?.resourceVersion} ${world.truth.version()}`;
-    if (version === checked) return;
-    checked = version;
-    for (const [key, spec] of specs) {
-      const object = world.deployments.get(key);
-      if (object !== undefined) must(canonicalJson(object.spec) === spec, "spec was written");
-    }
-    const deployment = current();
-    const status = deployment?.status;
-    if (deployment === undefined || status === null || status === undefined) return;
-    if (phases.at(-1) !== status.phase && status.phase !== undefined) phases.push(status.phase);
-    const members = membersOf(deployment);
-    const candidates = world.truth
-      .configurations()
-      .filter(
-        ({ labels }) =>
-          labels[LABEL.track] === "candidate" && labels[LABEL.release] === status.candidate?.release,
-      );
-    const targeted = new Set(
-      candidates.flatMap(({ targetCondition }) => world.truth.targeted(targetCondition)),
-    );
-
-    // Exposure is never above the step's bound: neither in the state nor in what the hub was told.
-    const width = deployment.spec.strategy?.steps[status.step?.index ?? 0];
-    if (width !== undefined && status.step !== undefined && status.phase !== "RollingBack" && !isFluid) {
-      const share = Math.ceil((width.percent * members.length) / 100);
-      const bound = Math.min(members.length, Math.max(width.minimumDevices ?? 0, share));
-      const exposed = members.filter((member) => isExposed(status.exposure ?? [], member)).length;
-      must(exposed <= bound, `${exposed} devices are exposed, and the step allows ${bound}`);
-      must(targeted.size <= bound, `the hub targets ${targeted.size} devices, and the step allows ${bound}`);
-    }
-
-    // A candidate is not widened while nothing can be seen.
-    if (status.phase === "Frozen") {
-      // Devices that join fall under the condition that there is, until it is narrowed.
-      const isWider = frozenWidth !== null && targeted.size > frozenWidth;
-      must(isFluid || !isWider, "the candidate was widened while frozen");
-      frozenWidth = targeted.size;
-    } else frozenWidth = null;
-
-    // No pointer names bytes that were not verified, or another digest than the release has for the class.
-    for (const [id, pointer] of world.truth.pointers()) {
-      if (pointer === null || pointer.deployment !== qualifiedName(deployment)) continue;
-      const named = world.releases.get(objectKey(NAMESPACE, pointer.release.slice(NAMESPACE.length + 1)));
-      const object = world.devices.list().find((one) => (one.spec.deviceId ?? one.name) === id);
-      if (named === undefined || object === undefined) continue;
-      const fitting = variantFor(named.spec.variants, object.spec.deviceClass);
-      must(pointer.digest === fitting?.digest, `${id} is pointed at a digest that is not its variant's`);
-      must(
-        everVerified.has(pointer.release),
-        `${id} is pointed at ${pointer.release}, which was never verified`,
-      );
-      must(pointer.sizeBytes > 0 && pointer.url.length > 0, "a pointer without a file");
-      must(
-        Object.keys(pointer).every((key) => POINTER.has(key)),
-        "a pointer with keys that are not its own",
-      );
-    }
-
-    // A rollback that has ended has ended everywhere.
-    if (status.phase === "RolledBack" && !isFluid) {
-      const bad = status.rollback?.release;
-      for (const [id, pointer] of world.truth.pointers()) {
-        must(pointer?.release !== `${NAMESPACE}.${bad}`, `${id} is desired on ${bad}, which was rolled back`);
-      }
-    }
-
-    // Secrets do not reach objects, and every configuration is one that a hub takes.
-    must(!canonicalJson(status).includes("sig="), "a URL with a signature is in the status");
-    must(status.history === undefined || status.history.length <= 10, "the history grows");
-    const priorities = world.truth.configurations().map(({ priority }) => priority);
-    must(
-      new Set(priorities).size === priorities.length,
-      `two configurations have the same priority: ${priorities}`,
-    );
-    for (const { targetCondition } of world.truth.configurations()) {
-      must(targetCondition.length < 8000, "a condition is too long for the hub");
-      compileCondition(targetCondition);
-    }
-  }
-
-  function membersOf(deployment: InferenceDeployment) {
-    return world.devices
-      .list()
-      .filter((one) => !one.deleting && selects(deployment, one))
-      .map(({ name, spec }) => ({
-        site: spec.site,
-        deviceClass: spec.deviceClass,
-        bucket: bucketOf(SALT, spec.deviceId ?? name),
-      }));
-  }
-
-  function must(holds: boolean, message: string): void {
-    if (holds) return;
+  function broken(message: string): never {
     const status = current()?.status;
     throw new Error(
       `${message} (${status?.phase}, step ${status?.step?.index}, after ${durationText(millis(world.now() - started))})\n${lines.slice(-8).join("\n")}`,
     );
   }
-
-  const everVerified = new Set<string>();
 
   function release(
     name: string,
@@ -267,6 +200,38 @@ export function createStory(given: StoryOptions = {}) {
     more: Partial<Parameters<typeof world.devices.create>[0]["spec"]> = {},
   ): void {
     world.devices.create({ name, labels: { fleet: "cameras" }, spec: deviceSpec(more) });
+    world.touch();
+  }
+
+  /**
+   * Another tenant: a release of the same name with bytes of its own, a device whose identity one of our objects claims,
+   * and an object that claims the identity of one of our devices.
+   */
+  function attack(): void {
+    const namespace = "plant-b";
+    if (world.releases.get(objectKey(namespace, "v2")) !== undefined) return;
+    const theirs = {
+      name: "fp32",
+      blob: { container: "theirs", path: "model.onnx" },
+      digest: digestNamed("theirs"),
+    };
+    world.releases.create({
+      namespace,
+      name: "v2",
+      spec: { model: "resnet50", version: "v2", variants: [theirs] },
+      status: { variants: [{ name: "fp32", digest: theirs.digest, sizeBytes: 1, verdict: "Passed" }] },
+    });
+    const labels = { fleet: "cameras" };
+    world.devices.create({ namespace, name: "victim", labels, spec: deviceSpec() });
+    world.advance(0);
+    world.devices.create({ name: "claims-victim", labels, spec: deviceSpec({ deviceId: "victim" }) });
+    const [ours] = world.devices.list(NAMESPACE);
+    if (ours !== undefined) {
+      const deviceId = ours.spec.deviceId ?? ours.name;
+      const spec = deviceSpec({ deviceId, deviceClass: "nano" });
+      world.devices.create({ namespace, name: "claims-ours", labels, spec });
+      world.devices.create({ name: "claims-again", labels, spec });
+    }
     world.touch();
   }
 
@@ -355,6 +320,7 @@ export function createStory(given: StoryOptions = {}) {
     say,
     run,
     runUntil,
+    away,
     pass,
     step: moveOn,
     check,
@@ -363,6 +329,7 @@ export function createStory(given: StoryOptions = {}) {
     verify,
     device,
     fleet,
+    attack,
     deploy,
     edit,
     request,
@@ -374,20 +341,6 @@ export function createStory(given: StoryOptions = {}) {
     counts: () => ({ reconciles, crashes }),
   };
 }
-
-const POINTER = new Set([
-  "contract",
-  "deployment",
-  "release",
-  "name",
-  "version",
-  "variant",
-  "digest",
-  "sizeBytes",
-  "url",
-  "executionProvider",
-  "config",
-]);
 
 export const STEPS: InferenceDeploymentSpec["strategy"] extends infer S
   ? NonNullable<S> extends { steps: infer T }

@@ -1,4 +1,5 @@
 import type { JsonObject } from "../../base/json.ts";
+import { ownValue } from "../../base/json.ts";
 
 /** A parameter behind the question mark. */
 export type QueryParameter = { readonly description: string } & (
@@ -21,7 +22,7 @@ export function readQuery(
   | { readonly ok: true; readonly query: Query }
   | { readonly ok: false; readonly problems: readonly string[] } {
   const problems = [...new Set(asked.keys())].flatMap((name) => {
-    const parameter = Object.hasOwn(known, name) ? known[name] : undefined;
+    const parameter = Object.hasOwn(known, name) ? ownValue(known, name) : undefined;
     const problem = parameter === undefined ? "is not known" : problemOf(parameter, asked.getAll(name));
     return problem === null ? [] : [`${name} ${problem}`];
   });

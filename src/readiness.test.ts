@@ -1,0 +1,33 @@
+import { expect, test } from "vitest";
+import { instant, millis } from "./base/time.ts";
+import { type CacheState, whyUnready } from "./readiness.ts";
+
+const now = instant(1_000_000);
+const cache = (kind: string, isSynced = true, isCurrent = true): CacheState => ({
+  kind,
+  isSynced: () => isSynced,
+  isCurrent: () => isCurrent,
+});
+const devices = cache("EdgeDevices");
+const answered = (ago: number) => ({ answeredAt: instant(now - millis(ago)) });
+
+test("a replica is ready when its caches are filled and the Lease answers", () => {
+  expect(whyUnready([devices], answered(30_000), now)).toBeNull();
+  expect(whyUnready([devices], null, now)).toBeNull();
+});
+
+test("it is not while a kind is not listed, and says which", () => {
+  const caches = [devices, cache("ModelReleases", false, false)];
+  expect(whyUnready(caches, answered(0), now)).toBe("not listed yet: ModelReleases");
+});
+
+test("it is not when a watch has been silent for long: it would act on an old picture", () => {
+  expect(whyUnready([devices, cache("ModelReleases", true, false)], answered(0), now)).toContain(
+    "silent for minutes: ModelReleases",
+  );
+});
+
+test("it is not while it could not take over: the Lease was never read, or does not answer any more", () => {
+  expect(whyUnready([devices], { answeredAt: null }, now)).toBe("the Lease has not been read yet");
+  expect(whyUnready([devices], answered(30_001), now)).toContain("neither read nor written for 30 s");
+});
