@@ -121,3 +121,10 @@ test("addresses are understood in IPv4, IPv6 and for all of the machine, which i
     mistakes: ['--hub-endpoint: ":443" names no host to dial'],
   });
 });
+
+test("configurations without a deployment are kept for a day, or for as long as the flag says", () => {
+  expect(parseConfig([], GOOD, HOST)).toMatchObject({ config: { ownerlessAfter: 86_400_000 } });
+  expect(parseConfig(["--ownerless-after", "30m"], GOOD, HOST)).toMatchObject({
+    config: { ownerlessAfter: 1_800_000 },
+  });
+});

@@ -45,6 +45,7 @@ export type Config = {
   readonly fleetInterval: Millis;
   readonly sasLifetime: Millis;
   readonly baseDeployment: "managed" | "external";
+  readonly ownerlessAfter: Millis;
   readonly lease: {
     readonly enabled: boolean;
     readonly namespace: string;
@@ -91,7 +92,7 @@ const SETTINGS = {
   salt: { default: "edgefleet", help: "salt of the buckets that new devices get; a device keeps its own" },
   "cluster-id": {
     default: "",
-    help: "id of this cluster in the tags of devices, where several share a hub; default: the uid of the namespace kube-system",
+    help: "id of this cluster in tags and configurations, where several share a hub; default: the uid of the namespace kube-system",
   },
   workers: { default: "8", help: "reconciles at a time, for each controller" },
   "analysis-interval": { default: "30s", help: "how often a running rollout is looked at" },
@@ -100,6 +101,10 @@ const SETTINGS = {
   "base-deployment": {
     default: "managed",
     help: "managed: keep a base deployment for edge devices; external: somebody else does",
+  },
+  "ownerless-after": {
+    default: "24h",
+    help: "time after which configurations without their InferenceDeployment are removed",
   },
   "leader-election": { default: "true", help: "true, or false for a single process" },
   "lease-namespace": { default: "edgefleet-system", help: "namespace of the Lease" },
@@ -197,6 +202,7 @@ export function parseConfig(
     fleetInterval: length("fleet-interval", 500 as Millis, 3_600_000 as Millis),
     sasLifetime: length("sas-lifetime", 600_000 as Millis, 604_800_000 as Millis),
     baseDeployment: oneOf("base-deployment", ["managed", "external"]),
+    ownerlessAfter: length("ownerless-after", 1000 as Millis, 31_536_000_000 as Millis),
     lease: {
       enabled: oneOf("leader-election", ["true", "false"]) === "true",
       namespace: text("lease-namespace"),

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { createFakeMeter } from "../test/fakes/fake-meter.ts";
 import type { EdgeDevice } from "./api/edge-device.ts";
 import type { ModelRelease } from "./api/model-release.ts";
-import { gaugeCaches } from "./gauges.ts";
+import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
 
 function device(online: "True" | "False"): EdgeDevice {
   const condition = {
@@ -48,4 +48,18 @@ test("a release is as good as the worst of its variants", () => {
   expect(counts).toEqual([1, 1, 1, 2, 0]);
   gaugeCaches({ devices: [], releases: [] }, meter);
   expect(meter.value("edgefleet_releases", { verdict: "Failed" })).toBe(0);
+});
+
+test("ownerless configurations are counted, and none is 0", () => {
+  const meter = createFakeMeter();
+  gaugeOwnerless(
+    new Map([
+      ["plant-a/a", [1, 2]],
+      ["plant-a/b", [3]],
+    ]),
+    meter,
+  );
+  expect(meter.value("edgefleet_hub_ownerless_configurations")).toBe(3);
+  gaugeOwnerless(new Map(), meter);
+  expect(meter.value("edgefleet_hub_ownerless_configurations")).toBe(0);
 });

@@ -32,6 +32,15 @@ export function gaugeCaches(
     meter.gauge("edgefleet_releases", verdicts.filter((one) => one === verdict).length, { verdict });
 }
 
+/** Configurations that go on steering devices although their deployment does not exist. */
+export function gaugeOwnerless(
+  ownerless: ReadonlyMap<unknown, readonly unknown[]>,
+  meter: Pick<Meter, "gauge">,
+): void {
+  const count = [...ownerless.values()].reduce((sum, { length }) => sum + length, 0);
+  meter.gauge("edgefleet_hub_ownerless_configurations", count);
+}
+
 function verdictOf({ spec, status }: ModelRelease): (typeof VERDICTS)[number] {
   const known = status?.variants ?? [];
   if (known.length < spec.variants.length) return "Pending";

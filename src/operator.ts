@@ -11,7 +11,7 @@ import { millis, minutes, seconds } from "./base/time.ts";
 import { type Config, parseConfig } from "./config.ts";
 import { createDepartures } from "./devices/departures.ts";
 import { reconcileDevice } from "./devices/reconcile.ts";
-import { gaugeCaches } from "./gauges.ts";
+import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
 import { createAzureHub } from "./hub/azure-hub.ts";
 import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
@@ -33,6 +33,7 @@ import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createTurns } from "./releases/turns.ts";
 import { isOurs } from "./rollouts/content.ts";
+import { ownerlessConfigurations } from "./rollouts/ownerless.ts";
 import { reconcileRollout } from "./rollouts/reconcile.ts";
 import { exponential } from "./runtime/backoff.ts";
 import { systemClock } from "./runtime/clock.ts";
@@ -146,6 +147,8 @@ async function operate(config: Config): Promise<void> {
   // Controllers
   const shared = { clock, log, meter, announcer, grants };
   const backoff = exponential(millis(250), minutes(5), random);
+  const ownerless = () =>
+    ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
   const controller = (spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers" | "reconcile">): Part => ({
     name: spec.name,
     run: (signal) =>
@@ -184,7 +187,7 @@ async function operate(config: Config): Promise<void> {
     controller({
       name: "rollouts",
       triggers: [
-        ...rolloutTriggers(caches, { fleet, configurations, byId }),
+        ...rolloutTriggers(caches, { fleet, configurations, byId }, () => ownerless().keys()),
         grantTrigger(deployments, tenants),
       ],
       reconcile: reconcileRollout({
@@ -200,6 +203,8 @@ async function operate(config: Config): Promise<void> {
           analysisInterval: config.analysisInterval,
           sasLifetime: config.sasLifetime,
           baseDeployment: config.baseDeployment,
+          namespaces,
+          ownerlessAfter: config.ownerlessAfter,
         },
       }),
     }),
@@ -219,6 +224,7 @@ async function operate(config: Config): Promise<void> {
       ),
     metrics: () => {
       gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
+      gaugeOwnerless(ownerless(), meter);
       return metrics.expose();
     },
     metricsType: metrics.contentType,

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import type { EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment, Selector } from "./api/inference-deployment.ts";
 import type { ModelRelease } from "./api/model-release.ts";
-import { objectKey } from "./api/resource.ts";
+import { type ObjectKey, objectKey } from "./api/resource.ts";
 import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
 import { createTurns } from "./releases/turns.ts";
 import { LABEL } from "./rollouts/content.ts";
@@ -31,7 +31,7 @@ function cacheOf<T extends { readonly key: string; readonly namespace: string }>
   };
 }
 
-function watched() {
+function watched(ownerless: readonly ObjectKey[] = []) {
   const deployments = cacheOf<InferenceDeployment>();
   const caches = { deployments, devices: cacheOf<EdgeDevice>(), releases: cacheOf<ModelRelease>() };
   const fleet: Parameters<FleetView["onChange"]>[0][] = [];
@@ -44,7 +44,8 @@ function watched() {
     byId: indexDevices(caches.devices),
   };
   const keys = new Set<string>();
-  for (const trigger of rolloutTriggers(caches, views)) trigger.attach((key) => void keys.add(key));
+  for (const trigger of rolloutTriggers(caches, views, () => ownerless))
+    trigger.attach((key) => void keys.add(key));
   const told = () => {
     const sorted = [...keys].sort();
     keys.clear();
@@ -147,6 +148,17 @@ test("whatever a namespace may use is looked at again when that changes, and not
   for (const listener of listeners) listener("team-a");
   expect(woken).toEqual(["team-a/cam-1"]);
   grantTrigger(devices, null).attach(() => expect.unreachable());
+});
+
+test("configurations without a deployment wake the key that they belonged to, at the start and when they change", () => {
+  const { told, configurationsChange } = watched([objectKey("plant-a", "gone")]);
+  expect(told()).toEqual(["plant-a/gone"]);
+  configurationsChange(null);
+  expect(told()).toEqual(["plant-a/gone"]);
+  configurationsChange([configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: "gone" })]);
+  expect(told()).toEqual(["plant-a/gone"]);
+  configurationsChange([configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: "other" })]);
+  expect(told()).toEqual([]);
 });
 
 test("a device on the hub wakes the deployments that select it or that it names, and no other", () => {

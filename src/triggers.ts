@@ -1,6 +1,6 @@
 import { deviceIdOf, type EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment } from "./api/inference-deployment.ts";
-import { isEmptySelector, matches } from "./api/membership.ts";
+import { hasSomethingToRun, isEmptySelector, matches } from "./api/membership.ts";
 import type { ModelRelease } from "./api/model-release.ts";
 import { type ObjectKey, objectKey } from "./api/resource.ts";
 import { canonicalJson } from "./base/digest.ts";
@@ -102,6 +102,7 @@ export function releaseTriggers(
 export function rolloutTriggers(
   { devices, releases, deployments }: Caches,
   { fleet, configurations, byId }: Views & { readonly byId: DevicesById },
+  ownerless: () => Iterable<ObjectKey>,
 ): readonly Trigger<ObjectKey>[] {
   const everyDeployment = () => deployments.list().map(({ key }) => key);
   const selectors = (device: EdgeDevice) =>
@@ -138,11 +139,12 @@ export function rolloutTriggers(
           for (const key of everyDeployment()) enqueue(key);
         });
         configurations.onChange((changed) => {
-          const owners = changed?.map(ownerOf) ?? [null];
+          const owners = new Set(changed?.map(ownerOf) ?? [null]);
           // The base configuration concerns all, and so may one that is not ours.
-          const keys = owners.includes(null) ? everyDeployment() : new Set(owners);
-          for (const key of keys) if (key !== null && deployments.get(key) !== undefined) enqueue(key, CROWD);
+          for (const key of [...everyDeployment(), ...ownerless()])
+            if (owners.has(null) || owners.has(key)) enqueue(key, CROWD);
         });
+        for (const key of ownerless()) enqueue(key);
       },
     },
   ];
@@ -204,6 +206,7 @@ function placementOf(deployment: InferenceDeployment | undefined): string {
     status?.candidate?.release,
     status?.exposure,
     status?.phase === "RollingBack",
+    hasSomethingToRun(deployment),
   ]);
 }
 

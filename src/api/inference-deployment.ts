@@ -364,6 +364,12 @@ export const inferenceDeploymentSpecSchema = Type.Object(
         { description: "What to do on a breach.", default: {} },
       ),
     ),
+    deletionPolicy: Type.Optional(
+      oneOf(["Retain", "Remove"], {
+        description:
+          "What becomes of the model on devices that no other deployment selects when this one is deleted. Retain: they keep what is stable here, and nothing steers them any more. Remove: it is taken away. Default: Retain.",
+      }),
+    ),
     paused: Type.Optional(
       Type.Boolean({
         description: "Stops progress, not protection: a sick canary is still rolled back.",

@@ -1,9 +1,17 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { deviceSpec } from "../../test/builders/fleet.ts";
+import { deviceSpec, edgeDevice, inferenceDeployment } from "../../test/builders/fleet.ts";
 import { instant } from "../base/time.ts";
 import type { InferenceDeployment, StratumExposure } from "./inference-deployment.ts";
-import { bucketOf, isExposed, matches, membershipsOf, stratumOf } from "./membership.ts";
+import {
+  bucketOf,
+  isExposed,
+  matches,
+  membershipsOf,
+  orphanedTags,
+  stratumOf,
+  taggedFor,
+} from "./membership.ts";
 import { objectKey } from "./resource.ts";
 
 function deployment(
@@ -89,4 +97,26 @@ test("a device without a site falls under the stratum of no site", () => {
     { site: "", deviceClass: "nano", threshold: 2, devices: 0 },
   ];
   expect(stratumOf(strata, { site: undefined, deviceClass: "nano" })?.threshold).toBe(2);
+});
+
+test("a device stays with the deployment that it has until the next one has something for it to run", () => {
+  const [membership] = membershipsOf(edgeDevice(), [inferenceDeployment()]);
+  expect(taggedFor(membership!, "plant-a.old")).toBe("plant-a.old");
+  expect(taggedFor(membership!, undefined)).toBe("plant-a.resnet50");
+  // What a deployment of another namespace left is nothing to stay with.
+  expect(taggedFor(membership!, "plant-b.old")).toBe("plant-a.resnet50");
+  for (const status of [
+    { phase: "Progressing" },
+    { phase: "Pending", stable: { release: "v1", digests: [] } },
+  ] as const) {
+    const [serving] = membershipsOf(edgeDevice(), [inferenceDeployment({ status })]);
+    expect(taggedFor(serving!, "plant-a.old")).toBe("plant-a.resnet50");
+  }
+  const [pending] = membershipsOf(edgeDevice(), [inferenceDeployment({ status: { phase: "Pending" } })]);
+  expect(taggedFor(pending!, "plant-a.old")).toBe("plant-a.old");
+});
+
+test("a tag is orphaned when its deployment is of the namespace and does not exist", () => {
+  const held = { inference: "plant-a.gone", audio: "plant-a.resnet50", other: "plant-b.gone", none: "" };
+  expect(orphanedTags(edgeDevice(), held, [inferenceDeployment()])).toEqual({ inference: "plant-a.gone" });
 });

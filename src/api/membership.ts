@@ -113,3 +113,35 @@ export function membershipsOf(
     return { kind: "conflict", module, deployments: [...list].sort((a, b) => (a.name < b.name ? -1 : 1)) };
   });
 }
+
+/** Whether a deployment has something for its devices: what they are to run, or a rollout that has begun. */
+export function hasSomethingToRun({ status }: Pick<InferenceDeployment, "status">): boolean {
+  return status?.stable !== undefined || (status?.phase !== undefined && status.phase !== "Pending");
+}
+
+/**
+ * The deployment that the tag of a module names. A device stays with the deployment that it has (`held`, by its qualified
+ * name) while two contend for it, and until the one that takes it over has something for it to run: in between no
+ * configuration would match the device, and the hub would take its model away.
+ */
+export function taggedFor(membership: Membership, held: string | undefined): string | undefined {
+  if (membership.kind === "conflict") return held;
+  const { deployment } = membership;
+  const isOfNamespace = held?.startsWith(`${deployment.namespace}.`) === true;
+  return isOfNamespace && !hasSomethingToRun(deployment) ? held : qualifiedName(deployment);
+}
+
+/**
+ * The tags, by module, that name a deployment of the namespace that does not exist: it went without cleaning up, for a
+ * deletion takes its tags away first. They stay, because what is left of it on the hub still gives the device its model.
+ */
+export function orphanedTags(
+  device: Pick<EdgeDevice, "namespace">,
+  held: Readonly<Record<string, string>>,
+  deployments: readonly InferenceDeployment[],
+): Readonly<Record<string, string>> {
+  const names = new Set(deployments.map(qualifiedName));
+  return Object.fromEntries(
+    Object.entries(held).filter(([, name]) => name.startsWith(`${device.namespace}.`) && !names.has(name)),
+  );
+}

@@ -85,6 +85,8 @@ export const REASONS = {
   SelectorEmpty: "SelectorEmpty",
   NoDevices: "NoDevices",
   NoVariant: "NoVariant",
+  TakingOver: "TakingOver",
+  OwnerlessConfigurations: "OwnerlessConfigurations",
   Conflict: "Conflict",
   NoConflict: "NoConflict",
   HubFull: "HubFull",

@@ -273,3 +273,22 @@ test("property: once the tags are written and the status says so, deciding again
     ),
   );
 });
+
+test("a tag is taken away with its deployment, and kept where that went without a deletion", () => {
+  const device = edgeDevice();
+  const bare = { ...wantedOwn(device), deployments: { inference: "plant-a.old" } };
+  const old = inferenceDeployment({ name: "old", deleting: true });
+  const tagsOf = (deployments: readonly (typeof old)[]) => {
+    const plan = decideDevice(seen(device, present({ edgefleet: bare }), [...deployments]));
+    return plan.kind === "keep" ? plan.actions.map(({ kind }) => kind) : plan;
+  };
+  expect(tagsOf([old])).toEqual(["patchTags"]);
+  expect(tagsOf([])).toEqual([]);
+});
+
+function wantedOwn(device: EdgeDevice): Json {
+  const plan = decideDevice(seen(device, present(OURS), []));
+  if (plan.kind !== "keep") throw new Error("blocked");
+  const patch = plan.actions.find((action) => action.kind === "patchTags");
+  return patch === undefined ? {} : patch.wanted.own;
+}

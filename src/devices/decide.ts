@@ -1,5 +1,5 @@
 import type { EdgeDeviceStatus } from "../api/edge-device.ts";
-import { bucketOf, type Membership, membershipsOf } from "../api/membership.ts";
+import { bucketOf, type Membership, membershipsOf, orphanedTags } from "../api/membership.ts";
 import { isOwner, type Owner, ownerOf } from "../api/ownership.ts";
 import { type Lifecycle, lifecycleOf } from "../api/resource.ts";
 import { own } from "../base/lookup.ts";
@@ -114,8 +114,10 @@ function keep(seen: DeviceSeen, lifecycle: "adopt" | "live"): DevicePlan {
   if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
 
   const pointed = hub.kind === "present" ? (own(hub.slots, "")?.pointer?.deployment ?? null) : null;
+  const held = hub.kind === "present" ? deploymentsInTags(hub.tags) : {};
+  const orphaned = orphanedTags(device, held, seen.deployments);
   const { clusterId } = seen;
-  const facts = (adopted: boolean) => ({ clusterId, bucket: bucketFor(seen), adopted, pointed });
+  const facts = (adopted: boolean) => ({ clusterId, bucket: bucketFor(seen), adopted, pointed, orphaned });
   const finalizer = lifecycle === "adopt";
   if (hub.kind === "absent") {
     const wanted = wantedTags(device, facts(false), memberships, {});

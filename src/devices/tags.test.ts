@@ -14,7 +14,7 @@ import {
   wantedTags,
 } from "./tags.ts";
 
-const FACTS = { clusterId: "c1", bucket: 42, adopted: false, pointed: null };
+const FACTS = { clusterId: "c1", bucket: 42, adopted: false, pointed: null, orphaned: {} };
 const device = edgeDevice({ spec: { ...edgeDevice().spec, tags: { line: "7", zone: "b" } } });
 const resnet = inferenceDeployment();
 const wanted = (current: Json = {}, deployments = [resnet], about = device) =>
@@ -55,6 +55,17 @@ test("a module that two deployments want keeps the tag that it has", () => {
   const rival = inferenceDeployment({ name: "mobilenet" });
   expect(tagsPatch(wanted(before, [resnet, rival]), before)).toBeNull();
   expect(wanted({}, [resnet, rival]).deployments).toEqual({});
+});
+
+test("a tag stays while its deployment is gone without a trace, or the next one has nothing to run yet", () => {
+  const before = mergePatch({}, tagsPatch(wanted(), {}) ?? {});
+  const orphaned = deploymentsInTags(before);
+  expect(tagsPatch(wantedTags(device, { ...FACTS, orphaned }, [], before), before)).toBeNull();
+  const next = inferenceDeployment({ name: "resnet50-line-7" });
+  expect(tagsPatch(wanted(before, [next]), before)).toBeNull();
+  const stable = { release: "resnet50-2.0.0", digests: [] };
+  const serving = { ...next, status: { phase: "Completed" as const, stable } };
+  expect(wanted(before, [serving]).deployments).toEqual({ inference: "plant-a.resnet50-line-7" });
 });
 
 test("a further tag that left the spec is taken away, one that somebody else wrote is not", () => {
@@ -145,4 +156,17 @@ test("property: tags that are not ours survive going from one wish to another", 
       expect(mergePatch(two, bareTagsPatch(two) ?? {})).toEqual({ theirs: "x" });
     }),
   );
+});
+
+test("without IoT Edge a device stays with the deployment that it has, under the name of that one's module, until the next can serve it", () => {
+  const plain = edgeDevice({ spec: { ...edgeDevice().spec, iotEdge: false } });
+  const before = mergePatch({}, tagsPatch(wanted({}, [resnet], plain), {}) ?? {});
+  const { spec } = resnet;
+  const next = inferenceDeployment({ name: "next", spec: { ...spec, module: { name: "audio" } } });
+  const stable = { release: "resnet50-2.0.0", digests: [] };
+  const serving = { ...next, status: { phase: "Completed" as const, stable } };
+  expect(wanted(before, [next], plain).deployments).toEqual({ inference: "plant-a.resnet50" });
+  expect(wanted(before, [serving], plain).deployments).toEqual({ audio: "plant-a.next" });
+  const renamed = inferenceDeployment({ spec: { ...spec, module: { name: "audio" } } });
+  expect(wanted(before, [renamed], plain).deployments).toEqual({ audio: "plant-a.resnet50" });
 });

@@ -1,6 +1,6 @@
 import type { FleetTags } from "../api/device-contract.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
-import { BUCKETS, type Membership, qualifiedName } from "../api/membership.ts";
+import { BUCKETS, type Membership, qualifiedName, taggedFor } from "../api/membership.ts";
 import { OWN_TAG as OWN } from "../api/ownership.ts";
 import { own } from "../base/lookup.ts";
 import type { Json } from "./seen.ts";
@@ -43,12 +43,14 @@ export function wantedTags(
     readonly adopted: boolean;
     /** The deployment that the device twin's own pointer names. */
     readonly pointed: string | null;
+    /** Tags that name a deployment that does not exist. */
+    readonly orphaned: Readonly<Record<string, string>>;
   },
   memberships: readonly Membership[],
   current: Json,
 ): WantedTags {
   const further = Object.entries(device.spec.tags ?? {}).filter(([key]) => key !== OWN);
-  const held = heldBy(device, facts.pointed, memberships, deploymentsInTags(current));
+  const tagged = deploymentsInTags(current);
   return {
     own: {
       managed: true,
@@ -65,34 +67,47 @@ export function wantedTags(
         .sort()
         .join(","),
     },
-    deployments: Object.fromEntries(
-      memberships.flatMap((membership) => {
-        if (membership.kind === "member") return [[membership.module, qualifiedName(membership.deployment)]];
-        // Two want it: it stays where it is.
-        const kept = own(held, membership.module);
-        return kept === undefined ? [] : [[membership.module, kept]];
-      }),
-    ),
+    deployments: {
+      ...(device.spec.iotEdge || memberships.length === 0 ? facts.orphaned : {}),
+      ...Object.fromEntries(
+        device.spec.iotEdge
+          ? memberships.flatMap((one) => tagsFor(one, own(tagged, one.module)))
+          : onlyTag(facts.pointed, memberships, tagged),
+      ),
+    },
     further: Object.fromEntries(further),
   };
 }
 
+type Tag = readonly [module: string, deployment: string];
+
+function tagsFor(membership: Membership, held: string | undefined): readonly Tag[] {
+  const name = taggedFor(membership, held);
+  return name === undefined ? [] : [[membership.module, name]];
+}
+
 /**
- * The tags that stay while two deployments contend. Without IoT Edge one at most: where several stand there, the one that
- * the device obeys.
+ * Without IoT Edge a device has one place, whatever the modules are called: it keeps the tag that it has under the module
+ * where that stands. Where several stand there, it is the one that the device obeys.
  */
-function heldBy(
-  device: EdgeDevice,
+function onlyTag(
   pointed: string | null,
   memberships: readonly Membership[],
   tagged: Readonly<Record<string, string>>,
-): Readonly<Record<string, string>> {
-  if (device.spec.iotEdge) return tagged;
-  const held = memberships
-    .flatMap(({ kind, module }) => (kind === "conflict" && Object.hasOwn(tagged, module) ? [module] : []))
-    .sort();
-  const kept = held.find((module) => own(tagged, module) === pointed) ?? held[0];
-  return Object.fromEntries(Object.entries(tagged).filter(([module]) => module === kept));
+): readonly Tag[] {
+  const [first] = memberships;
+  if (first === undefined) return [];
+  const wanted = new Set(memberships.map(({ module }) => module));
+  const tags = Object.entries(tagged).sort(([a], [b]) => (a < b ? -1 : 1));
+  const held =
+    tags.find(([, name]) => name === pointed) ?? tags.find(([module]) => wanted.has(module)) ?? tags[0];
+  const stays = held !== undefined && taggedFor(first, held[1]) === held[1] && !isOwnName(first, held[1]);
+  return stays ? [held] : tagsFor(first, held?.[1]);
+}
+
+/** Whether it is the name of the one that is to have the device: its tag follows the name of its module. */
+function isOwnName(membership: Membership, name: string): boolean {
+  return membership.kind === "member" && qualifiedName(membership.deployment) === name;
 }
 
 /**

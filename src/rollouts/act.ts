@@ -4,7 +4,7 @@ import { REASONS } from "../api/reasons.ts";
 import { mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
-import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration } from "../hub/hub.ts";
+import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration, Twin } from "../hub/hub.ts";
 import { eachLimited } from "../runtime/each-limited.ts";
 import type { BlobFacts, ModelStore } from "../store/store.ts";
 import type { Log } from "../telemetry/telemetry.ts";
@@ -43,7 +43,8 @@ export type Act = (
   signal: AbortSignal,
 ) => Attempt<Problem | null>;
 
-type Restore = Extract<Action, { readonly kind: "restore" }>;
+/** What reads a twin and patches it. */
+type TwinAction = Extract<Action, { readonly kind: "restore" | "retain" }>;
 type Create = Extract<Action, { readonly kind: "create" }>;
 
 /**
@@ -57,8 +58,8 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   return async (seen, actions, state, signal) => {
     for (const stride of stridesOf(actions)) {
       const done =
-        stride.kind === "restores"
-          ? await restoreAll(stride.restores, seen, state, signal)
+        stride.kind === "twins"
+          ? await patchAll(stride.actions, seen, state, signal)
           : await carryOut(stride, seen, state, signal);
       if (!done.ok || done.value !== null) return done;
     }
@@ -66,7 +67,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   };
 
   async function carryOut(
-    action: Exclude<Action, Restore>,
+    action: Exclude<Action, TwinAction>,
     seen: Seen,
     state: RolloutState | null,
     signal: AbortSignal,
@@ -75,7 +76,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
       case "create":
         return await create(action, seen, signal);
       case "createBase":
-        return await createBase(signal);
+        return await createBase(seen, signal);
       case "retarget": {
         const had = find(action.id);
         if (had === undefined || had.targetCondition === action.condition) return ok(null);
@@ -130,7 +131,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     );
   }
 
-  async function createBase(signal: AbortSignal): Attempt<Problem | null> {
+  async function createBase(seen: Seen, signal: AbortSignal): Attempt<Problem | null> {
     const others = (deps.configurations.list() ?? []).filter(
       (configuration) => recognized(configuration).labels[LABEL.base] !== undefined,
     );
@@ -141,7 +142,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
         const base: NewConfiguration = {
           id: BASE_ID,
           kind: "edge",
-          labels: { [LABEL.base]: "true" },
+          labels: { [LABEL.base]: "true", [LABEL.cluster]: seen.settings.clusterId },
           priority,
           targetCondition: BASE_CONDITION,
           content: BASE_CONTENT,
@@ -187,8 +188,8 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   }
 
   /** The fast path: twins are independent of each other, so one that changed meanwhile does not stop the rest. */
-  async function restoreAll(
-    restores: readonly Restore[],
+  async function patchAll(
+    actions: readonly TwinAction[],
     seen: Seen,
     state: RolloutState | null,
     signal: AbortSignal,
@@ -196,10 +197,10 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     const stop = new AbortController();
     const faults: Fault[] = [];
     await eachLimited(
-      restores,
+      actions,
       PARALLEL,
       async (action) => {
-        const restored = await restore(action, seen, signal);
+        const restored = await patchOne(action, seen, signal);
         if (restored.ok) {
           if (state?.phase === "RollingBack") {
             clearedIn(memories.of(seen.deployment.key), state.because).add(action.device);
@@ -215,16 +216,14 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     return worst === undefined ? ok(null) : err(worst);
   }
 
-  async function restore(action: Restore, seen: Seen, signal: AbortSignal): Attempt<void> {
+  async function patchOne(action: TwinAction, seen: Seen, signal: AbortSignal): Attempt<void> {
     const module = action.iotEdge ? seen.deployment.spec.module.name : null;
     const ref = { device: action.device, module };
     const twin = await deps.hub.getTwin(ref, action.lane, signal);
     if (!twin.ok) return twin;
     if (twin.value === null) return ok(undefined);
     deps.fleet.note(twin.value);
-    const pointer = pointedIn(twin.value.desired);
-    if (pointer === null || pointer.deployment !== qualifiedName(seen.deployment)) return ok(undefined);
-    if (action.from !== null && pointer.release !== action.from) return ok(undefined);
+    if (!isDue(action, twin.value.desired, seen)) return ok(undefined);
     const model = exactPatch(twin.value.desired["model"], action.to);
     if (model === undefined) return ok(undefined);
     const patched = await deps.hub.patchTwin(
@@ -236,6 +235,13 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     if (!patched.ok) return patched;
     deps.fleet.note(patched.value);
     return ok(undefined);
+  }
+
+  function isDue(action: TwinAction, desired: Twin["desired"], seen: Seen): boolean {
+    if (action.kind === "retain") return desired["model"] === undefined || desired["model"] === null;
+    const pointer = pointedIn(desired);
+    if (pointer === null || pointer.deployment !== qualifiedName(seen.deployment)) return false;
+    return action.from === null || pointer.release === action.from;
   }
 
   function find(id: string) {
@@ -258,21 +264,23 @@ function blobProblem({ blob, etag }: Create, found: BlobFacts | null): Problem |
   };
 }
 
-type Stride = Exclude<Action, Restore> | { readonly kind: "restores"; readonly restores: readonly Restore[] };
+type Stride =
+  | Exclude<Action, TwinAction>
+  | { readonly kind: "twins"; readonly actions: readonly TwinAction[] };
 
-/** Restores that follow each other are carried out together, everything else one by one. */
+/** Patches of twins that follow each other are carried out together, everything else one by one. */
 function stridesOf(actions: readonly Action[]): readonly Stride[] {
   const strides: Stride[] = [];
-  let restores: Restore[] = [];
+  let twins: TwinAction[] = [];
   for (const action of actions) {
-    if (action.kind === "restore") {
-      if (restores.length === 0) {
-        restores = [];
-        strides.push({ kind: "restores", restores });
+    if (action.kind === "restore" || action.kind === "retain") {
+      if (twins.length === 0) {
+        twins = [];
+        strides.push({ kind: "twins", actions: twins });
       }
-      restores.push(action);
+      twins.push(action);
     } else {
-      restores = [];
+      twins = [];
       strides.push(action);
     }
   }

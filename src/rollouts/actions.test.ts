@@ -3,7 +3,7 @@ import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../test/
 import { releaseSpec } from "../../test/stories/story.ts";
 import type { ModelPointer } from "../api/device-contract.ts";
 import { instant, minutes } from "../base/time.ts";
-import { type Action, actionsFor, cleanupActions, remainsOf } from "./actions.ts";
+import { type Action, actionsFor } from "./actions.ts";
 import {
   BASE_CONDITION,
   BASE_CONTENT,
@@ -118,6 +118,8 @@ function said(action: Action): string {
       return `remove ${action.id}`;
     case "restore":
       return `restore ${action.device} to ${action.to?.release ?? "nothing"} ${action.lane}`;
+    case "retain":
+      return `retain ${action.device}`;
     default:
       return action satisfies never;
   }
@@ -136,7 +138,17 @@ test("while frozen nothing is done, whatever differs", () => {
     bakingSince: null,
     breach: null,
   };
-  const left = { device: "cam-9", iotEdge: true, tagged: false, pointer: pointed(memberAt(9), "v1").pointer };
+  const { pointer } = pointed(memberAt(9), "v1");
+  const left = {
+    device: "cam-9",
+    deviceClass: null,
+    iotEdge: true,
+    tagged: false,
+    pointer,
+    namesCluster: false,
+    leaving: false,
+    heirs: [],
+  };
   expect(todo(frozen, { ...look({ members: two, configurations: [] }), leftovers: [left] })).toEqual([]);
 });
 
@@ -220,6 +232,7 @@ test("before the twins of contested devices have been read nothing is moved that
       deviceClass: "orin",
       iotEdge: true,
       tagged: false,
+      namesCluster: false,
       isKnown: false,
       pointer: null,
       rivals: ["x"],
@@ -323,7 +336,9 @@ test("beyond that, a rollback is not over while queries fail: nothing is swept",
 test("no device stays on what is taken back, contested or not", () => {
   const configurations = [base, layer("s1", "v1", "stable", { targetCondition: OURS })];
   const { device, deviceClass, iotEdge, tagged, pointer } = pointed(memberAt(7), "v2");
-  const contested = [{ device, deviceClass, iotEdge, tagged, pointer, isKnown: true, rivals: ["x"] }];
+  const contested = [
+    { device, deviceClass, iotEdge, tagged, pointer, namesCluster: false, isKnown: true, rivals: ["x"] },
+  ];
   const seen = { ...look({ members: two, configurations }), contested, cleared: new Set(["cam-0", "cam-1"]) };
   const restored = "restore cam-7 to plant-a.v1 rollback";
   expect(factsOf(seen, rollingBack).rollback.done).toBe(false);
@@ -385,25 +400,35 @@ test("a device that left and lost its tag loses its pointer", () => {
   const configurations = [base, layer("s1", "v1", "stable")];
   const seen = look({ release: "v1", members: two, configurations });
   const { pointer } = pointed(memberAt(9), "v1");
-  const leftover = { device: "cam-9", iotEdge: true, pointer };
+  const leftover = {
+    device: "cam-9",
+    deviceClass: null,
+    iotEdge: true,
+    namesCluster: false,
+    pointer,
+    leaving: false,
+    heirs: [],
+  };
   expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: true }] })).toEqual([]);
   expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: false }] })).toEqual([
     "restore cam-9 to nothing normal",
   ]);
+  const moved = { ...leftover, tagged: false, heirs: ["other"] };
+  expect(todo(completed, { ...seen, leftovers: [moved] })).toEqual([]);
 });
 
-test("a deletion removes what is ours, and the base only with the last deployment", () => {
-  const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
-  const seen = look({ members: [], configurations });
-  const leftovers = [
-    { device: "cam-9", iotEdge: true, tagged: true, pointer: pointed(memberAt(9), "v1").pointer },
-  ];
-  expect(cleanupActions({ ...seen, leftovers }).map(said)).toEqual([
-    "remove c2",
-    "remove s1",
-    "restore cam-9 to nothing normal",
-    `remove ${BASE_ID}`,
-  ]);
-  expect(remainsOf({ ...seen, leftovers })).toEqual({ configurations: 3, pointers: 1, tags: 1 });
-  expect(cleanupActions({ ...seen, others: 1 }).map(said)).toEqual(["remove c2", "remove s1"]);
+test("a device that is on its way to another deployment is not moved by a canary of this one", () => {
+  const seen = look({ members: two, configurations: [base, layer("s1", "v1", "stable")] });
+  const { pointer } = pointed(memberAt(9), "v1");
+  const leftover = {
+    device: "cam-9",
+    deviceClass: null,
+    iotEdge: true,
+    namesCluster: false,
+    pointer,
+    leaving: false,
+  };
+  const moving = { ...seen, leftovers: [{ ...leftover, tagged: true, heirs: ["other"] }] };
+  const created = actionsFor(atFull, factsOf(moving, atFull)).actions.filter(({ kind }) => kind === "create");
+  expect(created).toMatchObject([{ condition: expect.stringContaining("deviceId != 'cam-9'") }]);
 });

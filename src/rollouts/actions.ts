@@ -14,6 +14,7 @@ import {
   fullProblem,
   isSame,
   kindOf,
+  ownBases,
   ownConfigurations,
   type Problem,
   type Slot,
@@ -63,6 +64,14 @@ export type Action =
       readonly iotEdge: boolean;
       readonly from: string | null;
       readonly to: ModelPointer | null;
+      readonly lane: Lane;
+    }
+  /** Reads the twin; where it has no pointer at all, gives it `to`: the hub took away what is to stay. */
+  | {
+      readonly kind: "retain";
+      readonly device: string;
+      readonly iotEdge: boolean;
+      readonly to: ModelPointer;
       readonly lane: Lane;
     };
 
@@ -139,7 +148,7 @@ type Changes = {
 };
 const NO_CHANGES: Changes = { create: [], retarget: [], remove: [] };
 
-function stableActions(state: RolloutState, seen: Seen): Changes & { readonly missing: boolean } {
+export function stableActions(state: RolloutState, seen: Seen): Changes & { readonly missing: boolean } {
   const { stable } = state;
   const own = ownOn(seen, "stable");
   if (stable === null) {
@@ -436,10 +445,16 @@ function createAction(seen: Seen, track: Track, slot: Slot, condition: string, s
   const verdict = slot.release.status?.variants?.find(({ name }) => name === slot.variant.name);
   return {
     kind: "create",
-    id: configurationId(deployment, slot.variant.name, track, `${slot.kind}/${slot.hash}/${expiresAt}`),
+    id: configurationId(
+      deployment,
+      slot.variant.name,
+      track,
+      `${settings.clusterId}/${slot.kind}/${slot.hash}/${expiresAt}`,
+    ),
     configurationKind: slot.kind,
     track,
     labels: {
+      [LABEL.cluster]: settings.clusterId,
       [LABEL.owner]: deployment.uid,
       [LABEL.namespace]: deployment.namespace,
       [LABEL.name]: deployment.name,
@@ -480,12 +495,13 @@ function isWaitedFor(seen: Seen, state: RolloutState, slot: Slot, reference: Rel
   );
 }
 
-function baseActions(seen: Seen): readonly Action[] {
+export function baseActions(seen: Seen): readonly Action[] {
   if (seen.settings.baseDeployment === "external") return [];
   if (!seen.members.some(({ iotEdge }) => iotEdge)) return [];
-  const bases = (seen.configurations ?? []).filter(({ labels }) => labels[LABEL.base] !== undefined);
-  if (!bases.some(({ id }) => id === BASE_ID)) return [{ kind: "createBase" }];
-  return bases.filter(({ id }) => id !== BASE_ID).map(({ id }) => ({ kind: "remove", id, lane: "normal" }));
+  if (!(seen.configurations ?? []).some(({ id }) => id === BASE_ID)) return [{ kind: "createBase" }];
+  return ownBases(seen)
+    .filter(({ id }) => id !== BASE_ID)
+    .map(({ id }) => ({ kind: "remove", id, lane: "normal" }));
 }
 
 type Restores = { readonly urgent: readonly Restore[]; readonly ordinary: readonly Restore[] };
@@ -496,8 +512,11 @@ function restoreActions(state: RolloutState, facts: Facts): Restores {
   const deployment = qualifiedName(seen.deployment);
   const limit = seen.settings.fastPathLimit;
   const named = (name: string): string => qualifiedName({ namespace: seen.deployment.namespace, name });
+  // What runs on a device that another deployment selects now stays until that one has given it its own.
   const ordinary = seen.leftovers
-    .filter(({ tagged, pointer }) => !tagged && pointer?.deployment === deployment)
+    .filter(
+      ({ tagged, pointer, heirs }) => !tagged && heirs.length === 0 && pointer?.deployment === deployment,
+    )
     .map((leftover) => restore(leftover, null, null, "normal"));
   if (state.phase === "RollingBack") {
     const from = named(state.candidate.release);
@@ -532,7 +551,7 @@ function restoreActions(state: RolloutState, facts: Facts): Restores {
   return { urgent: [], ordinary: [...contested, ...strays, ...ordinary].slice(0, limit) };
 }
 
-function restore(
+export function restore(
   device: Pick<Leftover, "device" | "iotEdge">,
   from: string | null,
   to: ModelPointer | null,
@@ -542,8 +561,8 @@ function restore(
 }
 
 /** Exactly what the stable configuration of the device's variant sets; `null`: nothing is stable for it. */
-function stablePointer(
-  stable: ReleaseRef | null,
+export function stablePointer(
+  stable: Pick<ReleaseRef, "release"> | null,
   seen: Seen,
   member: Pick<Member, "deviceClass" | "iotEdge">,
 ): ModelPointer | null {
@@ -561,50 +580,6 @@ function stablePointer(
   if (variant === null && fitting.length !== 1) return null;
   const best = fitting.toSorted((a, b) => expiryOf(b) - expiryOf(a))[0];
   return best === undefined ? null : pointerIn(best, module);
-}
-
-/** Undoes everything; then lets go. */
-export function cleanupActions(seen: Seen): readonly Action[] {
-  const deployment = qualifiedName(seen.deployment);
-  const own = ownConfigurations(seen);
-  const tracks: readonly Track[] = ["candidate", "stable"];
-  const removals = tracks.flatMap((track) =>
-    own
-      .filter(({ labels }) => labels[LABEL.track] === track)
-      .map(({ id }): Action => ({ kind: "remove", id, lane: "normal" })),
-  );
-  const pointed = [...seen.members, ...seen.leftovers]
-    .filter(({ pointer }) => pointer?.deployment === deployment)
-    .slice(0, seen.settings.fastPathLimit)
-    .map((leftover) => restore(leftover, null, null, "normal"));
-  const last = seen.others === 0 && seen.settings.baseDeployment === "managed";
-  const bases = last
-    ? (seen.configurations ?? []).filter(({ labels }) => labels[LABEL.base] !== undefined)
-    : [];
-  return [
-    ...removals,
-    ...pointed,
-    ...bases.map(({ id }): Action => ({ kind: "remove", id, lane: "normal" })),
-  ];
-}
-
-/** What a deletion still waits for; all zero: the finalizer may go. */
-export function remainsOf(seen: Seen): {
-  readonly configurations: number;
-  readonly pointers: number;
-  readonly tags: number;
-} {
-  const deployment = qualifiedName(seen.deployment);
-  const everybody = [...seen.members, ...seen.leftovers];
-  const last = seen.others === 0 && seen.settings.baseDeployment === "managed";
-  const bases = last
-    ? (seen.configurations ?? []).filter(({ labels }) => labels[LABEL.base] !== undefined)
-    : [];
-  return {
-    configurations: ownConfigurations(seen).length + bases.length,
-    pointers: everybody.filter(({ pointer }) => pointer?.deployment === deployment).length,
-    tags: everybody.filter(({ tagged }) => tagged).length,
-  };
 }
 
 /** Whether every device says it runs what it is meant to run: then nobody has to come back to look. */
@@ -628,7 +603,7 @@ export function renewalDue(state: RolloutState, seen: Seen): Instant | null {
   return instant(Math.min(...times));
 }
 
-function ownOn(seen: Seen, track: Track): readonly HubConfiguration[] {
+export function ownOn(seen: Seen, track: Track): readonly HubConfiguration[] {
   return ownConfigurations(seen).filter(({ labels }) => labels[LABEL.track] === track);
 }
 

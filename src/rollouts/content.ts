@@ -28,6 +28,8 @@ export const LABEL = {
   stateAt: "edgefleet-state-at",
   /** On the base deployment only: it belongs to all. */
   base: "edgefleet-base",
+  /** Id of the cluster whose operator made it: two clusters may share a hub. */
+  cluster: "edgefleet-cluster",
 } as const;
 
 /** `desired.model` up to what only acting finds out: where the file is, and how large. */
@@ -183,6 +185,12 @@ export const BASE_CONTENT: Json = {
 };
 export const BASE_ID = `ef-base-${shortHash(canonicalJson(BASE_CONTENT), 12)}`;
 export const BASE_CONDITION = "tags.edgefleet.managed = true AND tags.edgefleet.iotEdge = true";
+
+/** Whether the operator of another cluster made it. What carries no cluster was made by an older version, and may be ours. */
+export function isForeign(configuration: Pick<HubConfiguration, "labels">, clusterId: string): boolean {
+  const cluster = configuration.labels[LABEL.cluster];
+  return cluster !== undefined && cluster !== clusterId;
+}
 
 /** Whether a configuration of the hub was made by this operator. */
 export function isOurs(configuration: HubConfiguration): boolean {

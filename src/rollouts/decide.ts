@@ -2,9 +2,10 @@ import type { InferenceDeploymentStatus } from "../api/inference-deployment.ts";
 import { lifecycleOf, type Note } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
 import { unreachable } from "../base/result.ts";
-import { elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
-import { type Action, actionsFor, cleanupActions, isSettled, remainsOf, renewalDue } from "./actions.ts";
+import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
+import { type Action, actionsFor, isSettled, renewalDue } from "./actions.ts";
 import { advance } from "./advance.ts";
+import { cleanupActions, isCleanedUp, remainsOf } from "./cleanup.ts";
 import { type Facts, factsOf } from "./facts.ts";
 import { confirmationDue } from "./judge.ts";
 import type { Problem } from "./plan.ts";
@@ -13,6 +14,7 @@ import { NOT_ACTED, narrate, reportCleanup, reportOf, reportUnknown } from "./re
 import type { Seen } from "./seen.ts";
 import { fieldsOf, type RolloutState, stateOf } from "./state.ts";
 import { bakeOf, currentStep, deadlineOf, holdOf } from "./strategy.ts";
+import { type Takeover, takeoverOf } from "./takeover.ts";
 
 // Composes the pure parts: what was seen in, what to do out.
 
@@ -30,6 +32,14 @@ export type Chosen =
       /** Nothing of ours is left anywhere: the finalizer may go. */
       readonly done: boolean;
       readonly status: InferenceDeploymentStatus;
+      readonly wake: Wake;
+    }
+  /** The deployment does not exist, and its configurations do. */
+  | {
+      readonly kind: "ownerless";
+      readonly actions: readonly Action[];
+      /** Whether it has been gone for long enough; before that nothing is touched. */
+      readonly due: boolean;
       readonly wake: Wake;
     }
   /** Without status, and the hub cannot be asked: nothing is known, so nothing is done. */
@@ -50,6 +60,7 @@ export type Chosen =
 
 export function decideRollout(seen: Seen): Chosen {
   const { deployment } = seen;
+  if (seen.ownerlessSince !== null) return decideOwnerless(seen, seen.ownerlessSince);
   const lifecycle = lifecycleOf(deployment);
   switch (lifecycle) {
     case "adopt":
@@ -65,15 +76,33 @@ export function decideRollout(seen: Seen): Chosen {
 }
 
 function decideCleanup(seen: Seen): Chosen {
-  const remains = remainsOf(seen);
   const readable = seen.hub.reachable && seen.configurations !== null;
-  const done = readable && remains.configurations + remains.pointers + remains.tags === 0;
   return {
     kind: "cleanup",
-    actions: seen.configurations === null ? [] : cleanupActions(seen),
-    done,
+    actions: readable ? cleanupActions(seen) : [],
+    done: readable && isCleanedUp(remainsOf(seen)),
     status: reportCleanup(seen, NOT_ACTED),
     wake: after(seconds(10), "deletion"),
+  };
+}
+
+/** What a deployment left behind that went without its finalizer: it may come back, from a backup for one. */
+function decideOwnerless(seen: Seen, since: Instant): Chosen {
+  const left = seen.settings.ownerlessAfter - elapsed(since, seen.now);
+  if (left > 0) {
+    return {
+      kind: "ownerless",
+      actions: [],
+      due: false,
+      wake: after(millis(left), "a deployment to return"),
+    };
+  }
+  const readable = seen.hub.reachable && seen.configurations !== null;
+  return {
+    kind: "ownerless",
+    actions: readable ? cleanupActions(seen) : [],
+    due: true,
+    wake: after(seconds(10), "removal of ownerless configurations"),
   };
 }
 
@@ -86,9 +115,12 @@ function decideLive(seen: Seen): Chosen {
       wake: after(seconds(10), "the hub has not been read yet"),
     };
   }
-  const judged = factsOf(seen, before);
+  const takeover = takeoverOf(before, seen);
+  if (takeover.kind === "preparing") return prepareTakeover(seen, before, takeover);
+  const start = takeover.kind === "ready" ? takeover.state : before;
+  const judged = factsOf(seen, start);
   // What the hub contradicts does not go on: a person says which of the two counts.
-  const state = contradiction(before, seen) === null ? advance(before, judged) : decided(before, judged);
+  const state = contradiction(start, seen) === null ? advance(start, judged) : decided(start, judged);
   const remembered = fieldsOf(state);
   const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
   const changed = canonicalJson(remembered) !== canonicalJson(had);
@@ -105,6 +137,30 @@ function decideLive(seen: Seen): Chosen {
     status: reportOf(state, facts, { problem, fault: null }),
     notes: narrate(before, state),
     wake: changed ? after(millis(0), "the next step") : wakeOf(state, facts, actions),
+  };
+}
+
+/** Nothing but the configurations is made, and nothing is remembered that cannot be seen again. */
+function prepareTakeover(
+  seen: Seen,
+  state: RolloutState,
+  { actions, problem }: Extract<Takeover, { readonly kind: "preparing" }>,
+): Chosen {
+  const facts = factsOf(seen, state);
+  return {
+    kind: "live",
+    before: state,
+    state,
+    changed: false,
+    facts,
+    actions,
+    problem,
+    status: reportOf(state, facts, { problem, fault: null }),
+    notes: [],
+    wake:
+      actions.length > 0
+        ? after(seconds(1), "to see what acting came to")
+        : after(minutes(1), "the takeover"),
   };
 }
 

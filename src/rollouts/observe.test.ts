@@ -15,7 +15,14 @@ const KEY = objectKey(NAMESPACE, "resnet");
 function setUp(salt = "another") {
   const world = createFleetWorld();
   const observe = observeRollout(
-    { ...world, grants: () => OPEN_GRANT, log: createFakeLog(), salt, settings: look().settings },
+    {
+      ...world,
+      grants: () => OPEN_GRANT,
+      log: createFakeLog(),
+      salt,
+      settings: look().settings,
+      namespaces: null,
+    },
     createMemories(),
   );
   world.deployments.create({ name: "resnet", finalizers: [FINALIZER], spec: deploymentSpec("v1") });

@@ -9,7 +9,7 @@ import type {
   InferenceDeploymentSpec,
   InferenceDeploymentStatus,
 } from "../api/inference-deployment.ts";
-import { bucketOf, contend, qualifiedName, selects } from "../api/membership.ts";
+import { bucketOf, contend, matches, membershipsOf, qualifiedName, selects } from "../api/membership.ts";
 import type { ModelRelease, ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
 import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import { type ObjectKey, objectKey } from "../api/resource.ts";
@@ -22,6 +22,7 @@ import type { Resources } from "../kube/kube.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import { LABEL, recognized } from "./content.ts";
 import { exposureIndex } from "./exposure.ts";
+import { ownerlessDeployment } from "./ownerless.ts";
 import {
   conditionsToTest,
   membershipProblem,
@@ -31,8 +32,10 @@ import {
 } from "./plan.ts";
 import { type Heard, hear } from "./plausible.ts";
 import { recover } from "./recover.ts";
-import type { Contested, Leftover, Member, Seen, Settings } from "./seen.ts";
+import type { Contested, Leftover, Member, Predecessor, Seen, Settings } from "./seen.ts";
 import { type Because, isUnderWay, type RolloutState, stateOf } from "./state.ts";
+import { pointedReleases } from "./takeover.ts";
+import { NOBODY } from "./target.ts";
 
 export type ObserveDeps = {
   readonly deployments: Resources<InferenceDeploymentSpec, InferenceDeploymentStatus>;
@@ -46,6 +49,8 @@ export type ObserveDeps = {
   readonly salt: string;
   readonly grants: GrantOf;
   readonly settings: Settings;
+  /** The namespaces that this operator serves; `null`: all. */
+  readonly namespaces: readonly string[] | null;
 };
 
 /**
@@ -64,6 +69,12 @@ export type Memory = {
   isOwed: boolean;
   /** What devices reported last, by device; empty unless a candidate is under way. */
   readonly heard: Map<string, Heard>;
+  /** Since when none of the configurations targets any device, while their deployment is taken away. */
+  emptiedAt: Instant | null;
+  /** Since when configurations have been seen whose deployment does not exist. */
+  ownerlessSince: Instant | null;
+  /** What was last said about them. */
+  ownerlessSaid: "grace" | "removal" | null;
 };
 
 export type Memories = {
@@ -90,6 +101,9 @@ export function createMemories(): Memories {
         reportedAt: null,
         isOwed: false,
         heard: new Map<string, Heard>(),
+        emptiedAt: null,
+        ownerlessSince: null,
+        ownerlessSaid: null,
       };
       memories.set(key, memory);
       return memory;
@@ -116,13 +130,20 @@ export function observeRollout(
 ): (key: ObjectKey, signal: AbortSignal) => Attempt<Seen | null> {
   const bucket = bucketCache(deps.salt);
   return async (key, signal) => {
-    const deployment = deps.deployments.get(key);
-    if (deployment === undefined) {
+    const existing = deps.deployments.get(key);
+    const deployment = existing ?? ownerlessDeployment(deps, key);
+    if (deployment === null) {
       memories.forget(key);
       return ok(null);
     }
     const memory = memories.of(key);
     const now = deps.clock.now();
+    if (existing === undefined) {
+      memory.ownerlessSince ??= now;
+      return ok(look(deployment, now, memory));
+    }
+    memory.ownerlessSince = null;
+    memory.ownerlessSaid = null;
     const first = look(deployment, now, memory);
     const state = stateOf(deployment.status, now) ?? recover(first);
     if (state === null) return ok(first);
@@ -137,10 +158,9 @@ export function observeRollout(
     const state = stateOf(deployment.status, now);
     const people = peopleOf(deployment);
     if (state === null || !isUnderWay(state)) memory.heard.clear();
-    const seen: Seen = {
+    const seen: Omit<Seen, "releases" | "emptiedAt"> = {
       now,
       deployment,
-      releases: dictionary([]),
       ...people,
       members:
         state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
@@ -151,12 +171,40 @@ export function observeRollout(
       others: deps.deployments.list().filter((other) => other.key !== deployment.key && !other.deleting)
         .length,
       grant: deps.grants(deployment.namespace),
+      predecessors: predecessorsOf(deployment),
+      ownerlessSince: memory.ownerlessSince,
       settings: deps.settings,
     };
-    return { ...seen, releases: releasesFor(seen) };
+    return { ...seen, releases: releasesFor(seen), emptiedAt: emptiedAt(seen, memory) };
   }
 
-  function releasesFor(seen: Seen): Dictionary<ModelRelease> {
+  function emptiedAt(seen: Omit<Seen, "releases" | "emptiedAt">, memory: Memory): Instant | null {
+    const isEmpty =
+      seen.deployment.deleting &&
+      seen.configurations !== null &&
+      ownConfigurations(seen).every(({ targetCondition }) => targetCondition === NOBODY);
+    memory.emptiedAt = isEmpty ? (memory.emptiedAt ?? seen.now) : null;
+    return memory.emptiedAt;
+  }
+
+  function predecessorsOf(deployment: InferenceDeployment): ReadonlyMap<string, Predecessor> {
+    // Only one that has nothing of its own yet asks what others gave its devices.
+    if (deployment.status?.stable !== undefined) return new Map();
+    return new Map(
+      deps.deployments
+        .list(deployment.namespace)
+        .filter(({ key }) => key !== deployment.key)
+        .map((other) => [
+          qualifiedName(other),
+          {
+            stable: other.status?.stable?.release ?? null,
+            candidate: other.status?.candidate?.release ?? null,
+          },
+        ]),
+    );
+  }
+
+  function releasesFor(seen: Omit<Seen, "releases" | "emptiedAt">): Dictionary<ModelRelease> {
     const { deployment } = seen;
     const names = new Set([
       deployment.spec.release.name,
@@ -164,6 +212,7 @@ export function observeRollout(
         (reference) => reference?.release ?? [],
       ),
       ...ownConfigurations(seen).flatMap(({ labels }) => labels[LABEL.release] ?? []),
+      ...pointedReleases(seen),
     ]);
     return dictionary(
       [...names].flatMap((name) => {
@@ -175,8 +224,6 @@ export function observeRollout(
 
   /** Sorts the devices of the namespace and the rows of the fleet by what they are to this deployment. */
   function peopleOf(deployment: InferenceDeployment): Pick<Seen, "members" | "contested" | "leftovers"> {
-    const own = qualifiedName(deployment);
-    const module = deployment.spec.module.name;
     const rivals = deps.deployments
       .list(deployment.namespace)
       .filter((other) => other.key !== deployment.key && !other.deleting);
@@ -196,15 +243,66 @@ export function observeRollout(
       if (others.length === 0) members.push(member);
       else contested.push(contestedOf(member, row !== undefined, others));
     }
+    return { members, contested, leftovers: leftoversOf(deployment, known) };
+  }
+
+  function leftoversOf(deployment: InferenceDeployment, known: ReadonlySet<string>): readonly Leftover[] {
+    const own = qualifiedName(deployment);
+    const module = deployment.spec.module.name;
     const leftovers: Leftover[] = [];
-    for (const row of deps.fleet.namedBy(own)) {
+    let objects: ReadonlyMap<string, readonly EdgeDevice[]> | null = null;
+    for (const row of candidatesOf(deployment)) {
       if (known.has(row.device) || isOfAnotherCluster(row)) continue;
-      const pointer = ownValue(row.slots, row.iotEdge ? module : "")?.pointer ?? null;
+      const slot = ownValue(row.slots, row.iotEdge ? module : "");
+      const pointer = slot?.pointer ?? null;
       const tagged = isTagged(row, module, own);
-      if (!tagged && pointer?.deployment !== own) continue;
-      leftovers.push({ device: row.device, iotEdge: row.iotEdge, tagged, pointer });
+      const isPointed = pointer?.deployment === own;
+      // The hub may have taken the pointer together with the tag: a deletion looks after every device that it had.
+      if (!tagged && !isPointed && !(deployment.deleting && pointer === null && slot !== undefined)) continue;
+      objects ??= Map.groupBy(deps.devices.list(deployment.namespace), deviceIdOf);
+      // Where one object succeeds another, it is the successor's.
+      const holders = objects.get(row.device)?.filter((one) => holds(one, row)) ?? [];
+      const object = holders.find(({ deleting }) => !deleting) ?? holders[0];
+      const wasMember =
+        object !== undefined && !object.deleting && matches(deployment.spec.selector, object.labels);
+      if (!tagged && !isPointed && !wasMember) continue;
+      leftovers.push({
+        device: row.device,
+        deviceClass: object?.spec.deviceClass ?? row.fleetTags?.class ?? null,
+        iotEdge: row.iotEdge,
+        tagged,
+        namesCluster: namesCluster(row),
+        pointer,
+        leaving: object?.deleting === true,
+        heirs: object === undefined ? [] : heirsOf(deployment, object),
+      });
     }
-    return { members, contested, leftovers };
+    return leftovers;
+  }
+
+  /** Rows that may be left over: what names the deployment and, while it is deleted, what it selected. */
+  function candidatesOf(deployment: InferenceDeployment): Iterable<FleetDevice> {
+    const named = deps.fleet.namedBy(qualifiedName(deployment));
+    if (!deployment.deleting) return named;
+    const selected = deps.devices
+      .list(deployment.namespace)
+      .filter(({ labels }) => matches(deployment.spec.selector, labels))
+      .flatMap((device) => deps.fleet.get(deviceIdOf(device)) ?? []);
+    return new Set([...named, ...selected]);
+  }
+
+  /** Who wants the place on the device that the deployment had. */
+  function heirsOf(deployment: InferenceDeployment, device: EdgeDevice): readonly string[] {
+    if (device.deleting) return [];
+    const others = deps.deployments.list(deployment.namespace).filter(({ key }) => key !== deployment.key);
+    const module = deployment.spec.module.name;
+    return membershipsOf(device, others)
+      .filter((membership) => !device.spec.iotEdge || membership.module === module)
+      .flatMap((membership) =>
+        membership.kind === "member"
+          ? [membership.deployment.name]
+          : membership.deployments.map(({ name }) => name),
+      );
   }
 
   /** Two objects may have one deviceId: only the one that the tags name acts on it, and any while they name none. */
@@ -219,6 +317,10 @@ export function observeRollout(
   function isOfAnotherCluster(row: FleetDevice): boolean {
     const owner = ownerOf(row.tags);
     return owner !== null && isForeign(owner, deps.settings.clusterId);
+  }
+
+  function namesCluster(row: FleetDevice | undefined): boolean {
+    return row?.fleetTags?.cluster === deps.settings.clusterId;
   }
 
   function memberOf(
@@ -239,7 +341,7 @@ export function observeRollout(
       iotEdge: row?.iotEdge ?? device.spec.iotEdge,
       bucket: row?.fleetTags?.bucket ?? device.status?.bucket ?? bucket(id),
       tagged,
-      namesCluster: row?.fleetTags?.cluster === deps.settings.clusterId,
+      namesCluster: namesCluster(row),
       pointer: slot?.pointer ?? null,
       report: slot?.report ?? null,
       heardAt: slot?.heardAt ?? null,
@@ -328,15 +430,17 @@ export async function testCondition(
 }
 
 function contestedOf(
-  { device, deviceClass, iotEdge, tagged, pointer }: Member,
+  { device, deviceClass, iotEdge, tagged, namesCluster, pointer }: Member,
   isKnown: boolean,
   rivals: readonly string[],
 ): Contested {
-  return { device, deviceClass, iotEdge, tagged, isKnown, pointer, rivals };
+  return { device, deviceClass, iotEdge, tagged, namesCluster, isKnown, pointer, rivals };
 }
 
 function isTagged(row: FleetDevice | undefined, module: string, own: string): boolean {
-  return ownValue(row?.fleetTags?.deployments, module) === own;
+  const deployments = row?.fleetTags?.deployments ?? {};
+  // Of what is ownerless the module is not always known.
+  return module === "" ? Object.values(deployments).includes(own) : ownValue(deployments, module) === own;
 }
 
 /** Of devices without a tag. It depends on the id alone, and a hash for each device and look adds up. */

@@ -36,6 +36,7 @@ function createWorld() {
       log: createFakeLog(),
       salt: "edgefleet",
       grants: () => OPEN_GRANT,
+      namespaces: null,
       settings: {
         clusterId: "c1",
         analysisInterval: seconds(30),
@@ -43,6 +44,7 @@ function createWorld() {
         fastPathLimit: 100,
         hubConfigurationLimit: 100,
         baseDeployment: "managed",
+        ownerlessAfter: minutes(60),
       },
     },
     createMemories(),
@@ -169,4 +171,19 @@ test("conditions name the cluster as soon as all tags of the deployment do", () 
     expect(condition).toContain("tags.edgefleet.cluster = 'c1'");
   for (const condition of conditions([true, false])) expect(condition).not.toContain("cluster");
   for (const condition of conditions([true, true])) expect(condition).not.toBe(NOBODY);
+});
+
+test("conditions name no cluster while a device that is to keep its model has a tag without it", () => {
+  const members = [memberAt(0, { namesCluster: true })];
+  const { device, deviceClass, iotEdge, pointer } = memberAt(1, {});
+  const staying = { device, deviceClass, iotEdge, pointer, tagged: true, namesCluster: false };
+  const contested = [{ ...staying, isKnown: true, rivals: ["other"] }];
+  const leftover = { ...staying, leaving: false, heirs: ["other"] };
+  const clusterIn = (more: Partial<Seen>) =>
+    slotsOf({ ...look({ members }), ...more }, releaseNamed("v2"))[0]?.target.clusterId;
+  expect(clusterIn({})).toBe("c1");
+  expect(clusterIn({ contested })).toBeNull();
+  expect(clusterIn({ leftovers: [leftover] })).toBeNull();
+  // One that nobody else wants is withdrawn anyway.
+  expect(clusterIn({ leftovers: [{ ...leftover, heirs: [] }] })).toBe("c1");
 });

@@ -4,7 +4,7 @@ import { REASONS, type Reason } from "../api/reasons.ts";
 import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { devices } from "./cohort.ts";
-import { contentHash, LABEL, pointerDraft } from "./content.ts";
+import { contentHash, isForeign, LABEL, pointerDraft } from "./content.ts";
 import { boundOf, expose, type StratifyBy } from "./exposure.ts";
 import type { HubConfiguration, Kind, Member, Seen } from "./seen.ts";
 import type { ReleaseRef } from "./state.ts";
@@ -16,6 +16,7 @@ import {
   stableCondition,
   stratification,
   type Target,
+  targetsCluster,
 } from "./target.ts";
 
 // What must hold before a release may go out, and what stands in its way, found out before anything moves.
@@ -122,25 +123,28 @@ export function slotsOf(
   );
 }
 
-/** As soon as all that carry our tag name the cluster in their tags too; a tag that an older version wrote does not. */
-function clusterOf(seen: Seen): string | null {
-  const named = seen.members.every(({ tagged, namesCluster }) => !tagged || namesCluster);
-  return named ? seen.settings.clusterId : null;
+/** Devices that carry our tag and are wanted by another deployment. */
+function wantedElsewhere(seen: Seen) {
+  const moving = seen.leftovers.filter(({ heirs }) => heirs.length > 0);
+  return [...seen.contested, ...moving].filter(({ tagged }) => tagged);
 }
 
 /**
- * Contested devices that carry our tag and are desired on none of these releases: a condition that does not name them
- * would move them.
+ * As soon as all that carry our tag, and are to keep what they run, name the cluster in their tags too; a tag that an
+ * older version wrote does not.
  */
+function clusterOf(seen: Seen): string | null {
+  const served = [...seen.members.filter(({ tagged }) => tagged), ...wantedElsewhere(seen)];
+  return served.every(({ namesCluster }) => namesCluster) ? seen.settings.clusterId : null;
+}
+
+/** Devices wanted elsewhere that are desired on none of these releases: a condition that does not name them would move them. */
 function exceptionsOf(seen: Seen, releases: readonly string[]): readonly string[] {
   const { namespace } = seen.deployment;
   const deployment = qualifiedName(seen.deployment);
   const running = new Set(releases.map((name) => qualifiedName({ namespace, name })));
-  return seen.contested
-    .filter(({ tagged, pointer }) => {
-      const isOn = pointer?.deployment === deployment && running.has(pointer.release);
-      return tagged && !isOn;
-    })
+  return wantedElsewhere(seen)
+    .filter(({ pointer }) => !(pointer?.deployment === deployment && running.has(pointer.release)))
     .map(({ device }) => device)
     .sort()
     .slice(0, EXCEPTIONS_LIMIT);
@@ -193,7 +197,7 @@ export function membershipProblem(seen: Seen): Problem | null {
           : `all ${devices(contested)} that the selector matches are selected by another deployment too`,
     };
   }
-  const tagged = seen.contested.filter((device) => device.tagged).length;
+  const tagged = wantedElsewhere(seen).length;
   if (tagged > EXCEPTIONS_LIMIT) {
     return {
       reason: REASONS.Conflict,
@@ -246,7 +250,7 @@ export function hubProblem(seen: Seen, release: ModelRelease): Problem | null {
       ({ hash, track }) =>
         !own.some(({ labels }) => labels[LABEL.contentHash] === hash && labels[LABEL.track] === track),
     );
-  const full = fullProblem(seen, needed.length);
+  const full = fullProblem(seen, needed.length) ?? namesakeProblem(seen);
   if (full !== null) return full;
   for (const condition of conditionsToTest(seen, release)) {
     const words = seen.tested[condition];
@@ -258,6 +262,27 @@ export function hubProblem(seen: Seen, release: ModelRelease): Problem | null {
     }
   }
   return null;
+}
+
+/**
+ * Tags and pointers name a deployment without its cluster: two of one name would steer each other's devices, unless the
+ * conditions of both name their clusters.
+ */
+function namesakeProblem(seen: Seen): Problem | null {
+  const { clusterId } = seen.settings;
+  const isUnnamed = clusterOf(seen) === null;
+  const other = namesakes(seen).find(
+    (configuration) =>
+      isForeign(configuration, clusterId) &&
+      (isUnnamed ||
+        !targetsCluster(configuration.targetCondition, configuration.labels[LABEL.cluster] ?? "")),
+  );
+  if (other === undefined) return null;
+  const { namespace, name } = seen.deployment;
+  return {
+    reason: REASONS.OwnedByAnother,
+    message: `cluster ${redacted(other.labels[LABEL.cluster] ?? "", 100)} has a deployment ${namespace}/${name} on this hub too; give one of them another name or namespace`,
+  };
 }
 
 /** `null`: the hub has room for so many more configurations (or is not listed yet). */
@@ -272,10 +297,24 @@ export function fullProblem(seen: Seen, more: number): Problem | null {
 }
 
 /** Our configurations, by name: an object that was deleted and created again takes over what it finds. */
-export function ownConfigurations(seen: Seen): readonly HubConfiguration[] {
+export function ownConfigurations(
+  seen: Pick<Seen, "deployment" | "configurations" | "settings">,
+): readonly HubConfiguration[] {
+  return namesakes(seen).filter((configuration) => !isForeign(configuration, seen.settings.clusterId));
+}
+
+function namesakes(seen: Pick<Seen, "deployment" | "configurations">): readonly HubConfiguration[] {
   const { namespace, name } = seen.deployment;
   return (seen.configurations ?? []).filter(
     ({ labels }) => labels[LABEL.namespace] === namespace && labels[LABEL.name] === name,
+  );
+}
+
+/** The base deployments that are ours to replace: another cluster's operator keeps its own. */
+export function ownBases(seen: Seen): readonly HubConfiguration[] {
+  return (seen.configurations ?? []).filter(
+    (configuration) =>
+      configuration.labels[LABEL.base] !== undefined && !isForeign(configuration, seen.settings.clusterId),
   );
 }
 

@@ -3,10 +3,11 @@ import {
   type InferenceDeploymentStatus,
   PHASES,
 } from "../api/inference-deployment.ts";
+import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
-import { err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
-import { type Clock, elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
+import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import { type Clock, durationText, elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetView } from "../hub/hub.ts";
 import type { Announcer } from "../kube/kube.ts";
 import { cycle } from "../runtime/cycle.ts";
@@ -16,7 +17,7 @@ import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { actOnRollout } from "./act.ts";
 import { type Chosen, decideRollout, type Wake } from "./decide.ts";
 import { createMemories, type ObserveDeps, observeRollout } from "./observe.ts";
-import type { Problem } from "./plan.ts";
+import { ownConfigurations, type Problem } from "./plan.ts";
 import { type Acted, isNews, NOT_ACTED, reportCleanup, reportOf } from "./report.ts";
 import type { Seen, Settings } from "./seen.ts";
 import { isUnderWay } from "./state.ts";
@@ -31,6 +32,9 @@ export type RolloutOptions = {
   readonly fastPathLimit?: number;
   readonly hubConfigurationLimit?: number;
   readonly baseDeployment?: "managed" | "external";
+  /** The namespaces that are served; left out: all. */
+  readonly namespaces?: readonly string[] | null;
+  readonly ownerlessAfter?: Millis;
 };
 
 export type RolloutDeps = Pick<ObserveDeps, "deployments" | "releases" | "devices" | "grants"> & {
@@ -48,6 +52,9 @@ export type RolloutDeps = Pick<ObserveDeps, "deployments" | "releases" | "device
 /** An hour less than the seven days that a user delegation key lives. */
 const SAS_LIFETIME = millis(7 * 24 * 3_600_000 - 3_600_000);
 
+/** Long enough to restore a namespace from its backup. */
+const OWNERLESS_AFTER = minutes(24 * 60);
+
 /** The controller of InferenceDeployments: one look, one step of the state machine, what it takes to make it so. */
 export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
   const settings = settingsOf(deps.options);
@@ -57,7 +64,10 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
   const acted = new Map<ObjectKey, Acted>();
 
   return cycle<ObjectKey, Seen, Chosen>({
-    observe: observeRollout({ ...deps, salt: deps.options.salt, settings }, memories),
+    observe: observeRollout(
+      { ...deps, salt: deps.options.salt, settings, namespaces: deps.options.namespaces ?? null },
+      memories,
+    ),
 
     decide: decideRollout,
 
@@ -77,6 +87,8 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
         case "gone":
         case "unknown":
           return ok(undefined);
+        case "ownerless":
+          return await actOnOwnerless(seen, chosen, signal);
         case "adopt":
           return nothing(await deps.deployments.setFinalizer(seen.deployment, "add", signal));
         case "cleanup":
@@ -133,6 +145,37 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
     return nothing(result);
   }
 
+  /** Names what was left behind, once, and once more when it is taken away. */
+  async function actOnOwnerless(
+    seen: Seen,
+    { due, actions }: Extract<Chosen, { readonly kind: "ownerless" }>,
+    signal: AbortSignal,
+  ): Attempt<void> {
+    const { key, namespace, name, uid } = seen.deployment;
+    const memory = memories.of(key);
+    const stage = due ? "removal" : "grace";
+    if (memory.ownerlessSaid !== stage) {
+      memory.ownerlessSaid = stage;
+      const ids = ownConfigurations(seen).map(({ id }) => id);
+      deps.log.warn(
+        due ? "ownerless configurations are removed from the hub" : "the hub has ownerless configurations",
+        { deployment: key, configurations: ids.slice(0, 20).join(", "), count: ids.length },
+      );
+      const fate = due
+        ? "they are being removed, and devices keep what they run"
+        : `they are removed in ${durationText(settings.ownerlessAfter)} unless it comes back`;
+      deps.announcer.announce(
+        { kind: "InferenceDeployment", namespace, name, uid },
+        {
+          type: "Warning",
+          reason: REASONS.OwnerlessConfigurations,
+          message: `InferenceDeployment ${key} does not exist, and the hub still has ${ids.length} of its configurations (${ids[0]}): ${fate}`,
+        },
+      );
+    }
+    return actions.length === 0 ? ok(undefined) : remember(key, null, await act(seen, actions, null, signal));
+  }
+
   /** What was seen, told to whoever listens: once for each transition. */
   function tell(deployment: InferenceDeployment, chosen: Extract<Chosen, { readonly kind: "live" }>): void {
     const { before, state, notes } = chosen;
@@ -182,6 +225,8 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
         return chosen.done ? SETTLED : waken(chosen.wake);
       case "unknown":
         return waken(chosen.wake);
+      case "ownerless":
+        return after.fault === null ? waken(chosen.wake) : outcomeOfFault(after.fault);
       case "live": {
         if (after.fault !== null) return atOwnPace(outcomeOfFault(after.fault), settings.analysisInterval);
         // What only a person can change is looked at again, but there is no hurry.
@@ -221,6 +266,7 @@ function reportAfter(chosen: Chosen, seen: Seen, acted: Acted): InferenceDeploym
   switch (chosen.kind) {
     case "gone":
     case "adopt":
+    case "ownerless":
       return null;
     case "unknown":
       return chosen.status;
@@ -241,6 +287,7 @@ function settingsOf(options: RolloutOptions): Settings {
     fastPathLimit: options.fastPathLimit ?? 1000,
     hubConfigurationLimit: options.hubConfigurationLimit ?? 100,
     baseDeployment: options.baseDeployment ?? "managed",
+    ownerlessAfter: options.ownerlessAfter ?? OWNERLESS_AFTER,
   };
 }
 

@@ -12,8 +12,8 @@ import { canonicalJson } from "../base/digest.ts";
 import { redacted } from "../base/redact.ts";
 import { type Fault, unreachable } from "../base/result.ts";
 import { durationText } from "../base/time.ts";
-import { remainsOf } from "./actions.ts";
 import { breachNow, breachOf, type Held, heldNow } from "./advance.ts";
+import { deletionPolicyOf, remainsOf } from "./cleanup.ts";
 import { devices } from "./cohort.ts";
 import { bringsModule } from "./content.ts";
 import { type Arrival, arrivalOf, type Facts, type Trial } from "./facts.ts";
@@ -106,13 +106,17 @@ export function reportUnknown(seen: Seen): Status {
 export function reportCleanup(seen: Seen, acted: Acted): Status {
   const remains = remainsOf(seen);
   const reachable = seen.hub.reachable && seen.configurations !== null;
+  const handovers = [...remains.handovers]
+    .slice(0, 5)
+    .map(([heirs, count]) => handoverText(seen, heirs, count));
   const waits = [
     ...(remains.configurations === 0 ? [] : [`${remains.configurations} configurations on the hub`]),
     ...(remains.pointers === 0 ? [] : [`the model pointers of ${devices(remains.pointers)}`]),
     ...(remains.tags === 0 ? [] : [`the tags of ${devices(remains.tags)}`]),
   ];
+  const left = `still to be done (deletionPolicy ${deletionPolicyOf(seen)}): ${waits.length === 0 ? "nothing" : waits.join(", ")}`;
   const message = reachable
-    ? `being deleted; still to be removed: ${waits.length === 0 ? "nothing" : waits.join(", ")}`
+    ? `being deleted; ${handovers.length === 0 ? left : handovers.join("; ")}`
     : `being deleted; nothing can be removed from the hub now: ${hubText(seen)}`;
   return {
     ...seen.deployment.status,
@@ -123,6 +127,13 @@ export function reportCleanup(seen: Seen, acted: Acted): Status {
       draft("Reconciling", "True", REASONS.Deleting, message),
     ]),
   };
+}
+
+function handoverText(seen: Seen, heirs: string, count: number): string {
+  const { namespace } = seen.deployment;
+  return heirs.includes(", ")
+    ? `${devices(count)} are selected by ${heirs} at once: narrow one of the selectors, and one of them takes them over`
+    : `${devices(count)} are handed over to ${heirs}, and keep what they run until it serves them: kubectl -n ${namespace} describe idep ${heirs}`;
 }
 
 /** Whether a report says something new, beyond numbers that move by themselves. */

@@ -48,13 +48,22 @@ export type Member = {
   readonly implausible: { readonly why: string; readonly since: Instant } | null;
 };
 
-/** A device that is not a member and still has our tag or our pointer. */
+/** A device that is not a member and still has our tag or our pointer (or had, where the deployment is being deleted). */
 export type Leftover = {
   readonly device: string;
+  readonly deviceClass: string | null;
   readonly iotEdge: boolean;
   readonly tagged: boolean;
+  readonly namesCluster: boolean;
   readonly pointer: Pointed | null;
+  /** Whether its EdgeDevice is being deleted: devices/ decides what becomes of its pointer. */
+  readonly leaving: boolean;
+  /** Deployments that select the device for the same place: what runs is handed over to them. */
+  readonly heirs: readonly string[];
 };
+
+/** What another deployment of the namespace calls stable, and what it is trying. */
+export type Predecessor = { readonly stable: string | null; readonly candidate: string | null };
 
 /** A device that another deployment selects too: neither moves it. */
 export type Contested = {
@@ -62,6 +71,7 @@ export type Contested = {
   readonly deviceClass: string;
   readonly iotEdge: boolean;
   readonly tagged: boolean;
+  readonly namesCluster: boolean;
   /** Whether the fleet view has its twin: otherwise it is not known what it runs. */
   readonly isKnown: boolean;
   readonly pointer: Pointed | null;
@@ -81,6 +91,8 @@ export type Settings = {
   readonly hubConfigurationLimit: number;
   /** managed: we keep the one deployment with the system modules · external: somebody else does. */
   readonly baseDeployment: "managed" | "external";
+  /** For how long a deployment must be missing before its configurations are taken off the hub. */
+  readonly ownerlessAfter: Millis;
 };
 
 export type Seen = {
@@ -111,5 +123,11 @@ export type Seen = {
   readonly others: number;
   /** What the namespace may use. */
   readonly grant: Grant;
+  /** The other deployments of the namespace, those that are being deleted too, by `<namespace>.<name>`. */
+  readonly predecessors: ReadonlyMap<string, Predecessor>;
+  /** Since when none of our configurations targets any device, while the deployment is taken away; `null`: they do. */
+  readonly emptiedAt: Instant | null;
+  /** Since when configurations have been seen whose deployment does not exist; `null`: the deployment exists. */
+  readonly ownerlessSince: Instant | null;
   readonly settings: Settings;
 };

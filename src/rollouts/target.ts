@@ -117,7 +117,7 @@ function ownTag({
   return [
     `tags.edgefleet.deployments.${pathPart(module)} = ${quoted(deployment)}`,
     `tags.edgefleet.iotEdge = ${kind === "edge"}`,
-    ...(clusterId === null ? [] : [`tags.edgefleet.cluster = ${quoted(clusterId)}`]),
+    ...(clusterId === null ? [] : [clusterClause(clusterId)]),
   ];
 }
 
@@ -166,4 +166,13 @@ const RESERVED = new Set(
 /** A part of a path that is no plain word, or a reserved one, must stand in double square brackets. */
 function pathPart(name: string): string {
   return /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !RESERVED.has(name.toLowerCase()) ? name : `[[${name}]]`;
+}
+
+function clusterClause(clusterId: string): string {
+  return `tags.edgefleet.cluster = ${quoted(clusterId)}`;
+}
+
+/** Whether a condition keeps out the devices of every other cluster. */
+export function targetsCluster(condition: string, clusterId: string): boolean {
+  return condition === NOBODY || condition.includes(clusterClause(clusterId));
 }

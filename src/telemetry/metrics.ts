@@ -92,6 +92,11 @@ export const METRICS = {
     help: "Configurations on the IoT Hub, ours and others'; the hub has room for 100.",
     labels: ["owner"],
   },
+  edgefleet_hub_ownerless_configurations: {
+    type: "gauge",
+    help: "Configurations of ours on the IoT Hub whose InferenceDeployment does not exist.",
+    labels: [],
+  },
   edgefleet_fleet_sweep_duration_seconds: {
     type: "histogram",
     help: "Duration of one whole reading of the fleet.",

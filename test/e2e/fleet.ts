@@ -269,6 +269,8 @@ export function deploymentObject(release: string, options: DeploymentOptions = {
       release: { name: release },
       selector: options.selector ?? { matchLabels: { line: "digits" } },
       module: { name: "inference", image: IMAGE },
+      // Nothing of a test shall stay on the hub, and nothing shall take minutes.
+      deletionPolicy: "Remove",
       strategy: options.strategy ?? {
         steps: [
           { percent: 10, minimumDevices: 2, hold: "2s" },

@@ -469,6 +469,12 @@ describe("what is refused, and why", () => {
       'spec.objectives[0].metric: Unsupported value: "latencyP75Milliseconds"',
     ],
     [
+      "a deletion policy of an EdgeDevice",
+      "InferenceDeployment",
+      deployment({ deletionPolicy: "Delete" }),
+      'spec.deletionPolicy: Unsupported value: "Delete": supported values: "Retain", "Remove"',
+    ],
+    [
       "an objective without a bound",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "errorRate" }] }),

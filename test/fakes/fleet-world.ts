@@ -9,7 +9,7 @@ import type {
   InferenceDeploymentSpec,
   InferenceDeploymentStatus,
 } from "../../src/api/inference-deployment.ts";
-import { bucketOf, membershipsOf, qualifiedName } from "../../src/api/membership.ts";
+import { bucketOf, membershipsOf, orphanedTags, taggedFor } from "../../src/api/membership.ts";
 import type { ModelReleaseSpec, ModelReleaseStatus } from "../../src/api/model-release.ts";
 import { isOwner, type Owner, ownerOf, succeeds } from "../../src/api/ownership.ts";
 import { canonicalJson, type Digest, digestOf } from "../../src/base/digest.ts";
@@ -345,6 +345,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
       .sort((a, b) => b.priority - a.priority);
   }
 
+  const assigned = new Set<string>();
   /** Gives every device what the configurations say: the highest priority that sets the path wins. */
   function evaluate(): void {
     for (const state of hubDevices.values()) {
@@ -354,7 +355,10 @@ export function createFleetWorld(options: WorldOptions = {}) {
       const pointer = found
         .map((configuration) => pointerOf(configuration, module))
         .find((one) => one !== undefined);
-      if (pointer === undefined && unmatched === "keep") continue;
+      // A hub takes away what it gave, and nothing else.
+      if (pointer === undefined && (unmatched === "keep" || !assigned.has(state.device))) continue;
+      if (pointer === undefined) assigned.delete(state.device);
+      else assigned.add(state.device);
       if (canonicalJson(pointer ?? null) === canonicalJson(state.twin.desired["model"] ?? null)) continue;
       if (pointer === undefined) delete state.twin.desired["model"];
       else state.twin.desired["model"] = structuredClone(pointer);
@@ -384,10 +388,9 @@ export function createFleetWorld(options: WorldOptions = {}) {
       const owner = ownerOf(hubDevices.get(id)?.tags ?? {});
       if (owner === null ? wanted.has(id) : !belongs(device, owner)) continue;
       const held = tagsOf(hubDevices.get(id)?.tags);
-      const given: Record<string, string> = {};
+      const given: Record<string, string> = { ...orphanedTags(device, held, everyDeployment) };
       for (const membership of membershipsOf(device, everyDeployment)) {
-        const name =
-          membership.kind === "member" ? qualifiedName(membership.deployment) : held[membership.module];
+        const name = taggedFor(membership, held[membership.module]);
         if (name !== undefined) given[membership.module] = name;
       }
       wanted.set(id, {

@@ -505,10 +505,10 @@ test("a full hub stops the plan and says who fills it", async () => {
   expect(story.world.truth.configurations().length).toBeLessThanOrEqual(100);
 });
 
-test("a deletion takes everything away before it lets go", async () => {
+test("a deletion that removes takes everything away before it lets go", async () => {
   const story = createStory({});
   story.fleet(6);
-  await story.install("v1");
+  await story.install("v1", { deletionPolicy: "Remove" });
   story.world.failHub();
   story.world.deployments.remove(KEY);
   await story.run(minutes(5));

@@ -115,6 +115,9 @@ export function look(given: Given = {}): Seen {
     cleared: new Set(),
     others: 0,
     grant: given.grant ?? OPEN_GRANT,
+    predecessors: new Map(),
+    emptiedAt: null,
+    ownerlessSince: null,
     settings: {
       clusterId: CLUSTER,
       analysisInterval: seconds(30),
@@ -122,6 +125,7 @@ export function look(given: Given = {}): Seen {
       fastPathLimit: 1000,
       hubConfigurationLimit: 100,
       baseDeployment: "managed",
+      ownerlessAfter: minutes(60),
       ...given.settings,
     },
   };
