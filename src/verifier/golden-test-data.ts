@@ -279,7 +279,7 @@ function readLabels(
 /** Inputs without samples: unless something is expected of them all the same, nothing is compared. */
 function isEmptyBatch(infos: readonly TensorInfo[], feeds: Readonly<Record<string, Datum>>): boolean {
   const sizes = infos.flatMap(({ name, shape }) => {
-    const datum = feeds[name];
+    const datum = own(feeds, name);
     return typeof shape[0] === "string" && datum !== undefined && isTensor(datum) ? [datum.shape[0]] : [];
   });
   return sizes.length > 0 && sizes.every((size) => size === 0);
