@@ -491,7 +491,7 @@ describe("a mistake in what was given is not one of the model:", () => {
   });
 });
 
-test("where only the file was looked at, nobody is told that every check was passed", async () => {
+test("where only the file was looked at, the verdict does not say that every check was passed", async () => {
   const { out, status } = await run(MODEL, "--quiet");
   expect(status).toBe(0);
   expect(out).toContain("passed Digest, Load: it loads, and nothing that it answers was checked");

@@ -30,6 +30,7 @@ import {
   type Exposed,
   exposureOf,
   type Frozen,
+  newStep,
   type Pending,
   type Quarantined,
   type ReleaseRef,
@@ -100,7 +101,7 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
     stable: state.stable,
     candidate: wanted.reference,
     begunAt: facts.now,
-    step: stepAt(0, step, facts.now),
+    step: newStep(0, step.percent, facts.now),
     exposure: [],
     previousExposure: [],
   };
@@ -521,7 +522,7 @@ function atStep(
   const next: UnderWay = {
     ...state,
     phase: "Progressing",
-    step: stepAt(index, step, facts.now, state.step.accepted),
+    step: newStep(index, step.percent, facts.now, state.step.accepted),
     previousExposure: state.exposure,
     exposure:
       step.percent >= 100
@@ -677,20 +678,6 @@ function exposedOf(state: Exposed): Exposed {
 
 export function breachOf(state: UnderWay): Because | null {
   return state.phase === "Holding" || state.phase === "Frozen" ? state.breach : null;
-}
-
-function stepAt(index: number, step: Step, now: Instant, accepted = 0): AtStep {
-  return {
-    index,
-    percent: step.percent,
-    startedAt: now,
-    waitingFrom: now,
-    convergedAt: null,
-    passingSince: null,
-    pausedAt: null,
-    watchedAt: now,
-    accepted,
-  };
 }
 
 function isSameReference(a: ReleaseRef | null, b: ReleaseRef): boolean {

@@ -15,7 +15,7 @@ import { boundOf, countExposed } from "./exposure.ts";
 import type { Facts } from "./facts.ts";
 import { ownConfigurations, type Problem, referenceOf } from "./plan.ts";
 import type { HubConfiguration, Seen, Track } from "./seen.ts";
-import { type Handled, isUnderWay, type ReleaseRef, type RolloutState } from "./state.ts";
+import { type Handled, isUnderWay, newStep, type ReleaseRef, type RolloutState } from "./state.ts";
 import { stepsOf } from "./strategy.ts";
 import { isKept, NOBODY } from "./target.ts";
 
@@ -55,17 +55,7 @@ export function recover(seen: Seen): RolloutState | null {
       exposure,
       begunAt: now,
       previousExposure: [],
-      step: {
-        index,
-        percent,
-        startedAt: now,
-        waitingFrom: now,
-        convergedAt: null,
-        passingSince: null,
-        pausedAt: null,
-        watchedAt: now,
-        accepted: 0,
-      },
+      step: newStep(index, percent, now),
       history: entry("Progressing", candidate.release),
     };
   }

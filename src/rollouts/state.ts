@@ -46,6 +46,21 @@ export type AtStep = {
   readonly accepted: number;
 };
 
+/** A step that begins now, and about which nothing is known yet. */
+export function newStep(index: number, percent: number, now: Instant, accepted = 0): AtStep {
+  return {
+    index,
+    percent,
+    startedAt: now,
+    waitingFrom: now,
+    convergedAt: null,
+    passingSince: null,
+    pausedAt: null,
+    watchedAt: now,
+    accepted,
+  };
+}
+
 export type Quarantined = { readonly release: string; readonly reason: string; readonly at: Instant };
 export type Handled = {
   readonly abort: string | null;

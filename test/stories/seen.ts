@@ -7,7 +7,7 @@ import { dictionary } from "../../src/base/lookup.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
 import { conditionsToTest } from "../../src/rollouts/plan.ts";
 import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
-import type { AtStep } from "../../src/rollouts/state.ts";
+import { type AtStep, newStep } from "../../src/rollouts/state.ts";
 import { CLUSTER, NAMESPACE } from "../fakes/fleet-world.ts";
 import { deploymentSpec, releaseSpec } from "./story.ts";
 
@@ -136,17 +136,7 @@ export function look(given: Given = {}): Seen {
 
 /** A step that began now, and about which nothing is known yet. */
 export function stepNow(index: number, percent: number, now: Instant = NOW): AtStep {
-  return {
-    index,
-    percent,
-    startedAt: now,
-    waitingFrom: now,
-    convergedAt: null,
-    passingSince: null,
-    pausedAt: null,
-    watchedAt: now,
-    accepted: 0,
-  };
+  return newStep(index, percent, now);
 }
 
 /** A device that has run a release for a while, and how it does. */
