@@ -133,8 +133,8 @@ function laterThan(state: RolloutState, seen: Seen): string | null {
 /** After its first step a candidate has configurations until it is taken back or complete. */
 function candidateGone(state: RolloutState, seen: Seen): string | null {
   if (!isUnderWay(state)) return null;
-  const { step, candidate } = state;
-  if (step.index === 0 && step.convergedAt === null && state.phase !== "Baking") return null;
+  const { step, candidate, previousExposure } = state;
+  if (previousExposure.length === 0 && step.convergedAt === null && state.phase !== "Baking") return null;
   return hasCandidate(candidate, seen)
     ? null
     : `no configuration gives devices ${candidate.release}, and the status is at ${step.percent} %`;
