@@ -191,6 +191,11 @@ test("a disabled device is neither waited for nor counted, and neither is one th
   }
 });
 
+test("where something ran before, a device that never reported is not waited for", () => {
+  const early = rules("Skip", { stepStarted: ago(1) });
+  expect(cohort([ran("a"), member("never", null)], early)).toMatchObject({ excused: 1, waiting: 0 });
+});
+
 test("where nothing ran before, a device that never reported is waited for until it is offline", () => {
   const early = rules("Skip", { isFirst: true, stepStarted: ago(29) });
   expect(cohort([ran("a"), member("never", null)], early)).toMatchObject({ waiting: 1 });

@@ -64,7 +64,7 @@ export type Cohort = {
   readonly unplaced: number;
   /** Devices that came to an end, good or bad: the denominator of the failure budget. */
   readonly tried: number;
-  /** Exposed devices that can come to an end at all: what minimums are held against. */
+  /** Exposed devices that can come to an end at all. */
   readonly reachable: number;
   /** Names of strata in which devices that are online run the candidate, and none was heard with it. */
   readonly unheardStrata: readonly string[];
@@ -330,9 +330,10 @@ export function failureBudget(
   spec: InferenceDeploymentSpec["failureBudget"],
   percent: number,
 ): Budget {
-  const { failed, tried, waiting, stragglers, unplaced, reachable } = cohort;
-  const needed = Math.min(spec?.minimumExecuted ?? 20, reachable);
-  const spent = failed > 0 && failed * 100 > percent * tried && (tried >= needed || waiting === 0);
+  const { failed, tried, waiting, stragglers, unplaced } = cohort;
+  // Where fewer can be reached than the minimum, all of them are enough.
+  const enough = waiting === 0 || tried >= (spec?.minimumExecuted ?? 20);
+  const spent = enough && failed > 0 && failed * 100 > percent * tried;
   const first = cohort.examples[0];
   return {
     spent,
