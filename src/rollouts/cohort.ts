@@ -134,8 +134,9 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
   const covers = exposureIndex(rules.exposure);
   const coveredBefore = exposureIndex(rules.previousExposure);
   const exposed = members.filter(covers);
+  const strataOfExposed = new Set(exposed.map(rules.stratumOf));
   const quiet = quietOf(
-    members.filter((member) => !covers(member)),
+    members.filter((member) => !covers(member) && strataOfExposed.has(rules.stratumOf(member))),
     rules,
   );
   const count: Record<Standing, number> = {

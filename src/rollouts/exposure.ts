@@ -31,12 +31,20 @@ export function countExposed(exposure: readonly StratumExposure[], devices: read
 
 /** `isExposed` for many devices: one look-up instead of a search through all strata. */
 export function exposureIndex(exposure: readonly StratumExposure[]): (device: Placed) => boolean {
-  const known = new Map<string, StratumExposure | undefined>();
+  // Only what strata are told apart by is looked at: a fleet can have a site for each device.
+  const by: StratifyBy = [
+    ...(exposure.some(({ site }) => site !== undefined) ? (["Site"] as const) : []),
+    ...(exposure.some(({ deviceClass }) => deviceClass !== undefined) ? (["DeviceClass"] as const) : []),
+  ];
+  const known = new Map<string, number>();
   return (device) => {
-    const key = `${device.site ?? ""}\n${device.deviceClass}`;
-    if (!known.has(key)) known.set(key, stratumOf(exposure, device));
-    const stratum = known.get(key);
-    return stratum !== undefined && device.bucket < stratum.threshold;
+    const key = by.length === 0 ? "" : stratumKey(device, by);
+    let threshold = known.get(key);
+    if (threshold === undefined) {
+      threshold = stratumOf(exposure, device)?.threshold ?? 0;
+      known.set(key, threshold);
+    }
+    return device.bucket < threshold;
   };
 }
 
