@@ -390,6 +390,54 @@ test("a release that the hub has not brought to its devices is held at the deadl
   );
 });
 
+test("time for which too few devices were heard does not count towards a hold", () => {
+  const spec = { objectives: [], strategy: strategy([{ percent: 10, hold: text("10m") }, { percent: 100 }]) };
+  let state: RolloutState = { ...exposed(), phase: "Progressing" };
+  const at = (minute: number, heard: number) => {
+    const now = instant(NOW + minutes(minute));
+    const devices = members.map((member) => ({
+      ...running(member, "v2", 40, now),
+      heardAt: instant(NOW + minutes(heard)),
+    }));
+    state = next(state, look({ now, spec, members: devices }));
+  };
+  for (const minute of [0, 1, 2]) at(minute, minute);
+  for (let minute = 8; minute < 20; minute += 1) at(minute, 2);
+  at(20, 20);
+  expect(state).toMatchObject({ step: { index: 0 } });
+  at(21, 21);
+  expect(state).toMatchObject({ step: { index: 0 } });
+  at(28, 28);
+  expect(state).toMatchObject({ step: { index: 1 } });
+});
+
+test("a straggler that a width went on without is not waited for at the next one", () => {
+  const pointer = { deployment: "plant-a.resnet", release: "plant-a.v2", digest: v2.digests[0]! };
+  const spec = {
+    strategy: strategy([{ percent: 50 }, { percent: 100 }]),
+    failureBudget: { percent: 5, minimumExecuted: 20 },
+  };
+  const at = (minute: number) => {
+    const now = instant(NOW + minutes(minute));
+    const devices = Array.from({ length: 40 }, (_, n) => ({
+      ...running(memberAt(n), n === 0 ? "v1" : "v2", 40, now),
+      pointer,
+    }));
+    return look({ now, spec, members: devices });
+  };
+  let state: RolloutState = {
+    ...exposed(),
+    step: stepNow(0, 50),
+    exposure: [{ threshold: 20_000, devices: 20 }],
+    phase: "Progressing",
+  };
+  state = next(state, at(119));
+  expect(state).toMatchObject({ phase: "Progressing", step: { index: 0 } });
+  state = next(state, at(121));
+  expect(state).toMatchObject({ step: { index: 1 }, previousExposure: [{ threshold: 20_000 }] });
+  expect(next(state, at(122)).phase).toBe("Completed");
+});
+
 test("promoting past a deadline at the last width bakes once, and completes without those that were missing", () => {
   const out = candidateConfiguration("v2");
   const spec = {
