@@ -521,6 +521,9 @@ export const inferenceDeploymentStatusSchema = Type.Object(
       }),
     ),
     begunAt: Type.Optional(timestamp({ description: "When the first step of the rollout began." })),
+    givenAt: Type.Optional(
+      timestamp({ description: "When the hub was first seen to have a configuration of the candidate." }),
+    ),
     rollback: Type.Optional(
       Type.Object(
         {

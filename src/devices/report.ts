@@ -277,14 +277,18 @@ function obstacleTrouble(seen: DeviceSeen, obstacle: Obstacle): Trouble {
     case "deletionsPaused":
       return {
         fault: null,
-        fact: { status: "False", reason: REASONS.DeletionsPaused, message: PAUSED_MESSAGE },
+        fact: { status: "False", reason: REASONS.DeletionsPaused, message: pausedText(seen) },
       };
     default:
       return unreachable(obstacle);
   }
 }
 
-const PAUSED_MESSAGE = `too many identities would be removed at once, so this one waits for a person: to remove them, set the annotation ${ALLOW_DELETIONS_ANNOTATION} of the Namespace (or of this EdgeDevice) to a time in the near future, such as 2026-12-01T10:00:00Z; to keep them on the hub, set spec.deletionPolicy to Retain`;
+/** Without tenants the operator does not read Namespaces. */
+function pausedText({ grant }: DeviceSeen): string {
+  const where = grant.isOpen ? "of this EdgeDevice" : "of the Namespace (or of this EdgeDevice)";
+  return `too many identities would be removed at once, so this one waits for a person: to remove them, set the annotation ${ALLOW_DELETIONS_ANNOTATION} ${where} to a time in the near future, such as 2026-12-01T10:00:00Z; to keep them on the hub, set spec.deletionPolicy to Retain`;
+}
 
 function faultTrouble(fault: Fault): Trouble {
   return { fault, fact: { status: "False", reason: reasonOf(fault), message: wordsOf(fault) } };

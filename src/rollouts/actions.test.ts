@@ -88,6 +88,7 @@ const atFull = {
   candidate: v2,
   begunAt: NOW,
   previousExposure: [],
+  givenAt: null,
   step: stepNow(0, 100),
   exposure: everybody(2),
 } as const satisfies RolloutState;

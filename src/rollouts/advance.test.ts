@@ -43,6 +43,7 @@ function exposed(index = 0): Exposed {
     candidate: v2,
     begunAt: NOW,
     previousExposure: [],
+    givenAt: null,
     step: stepNow(index, step.percent),
     exposure: step.percent >= 100 ? everybody(20) : expose(members, [], boundOf(step, members.length), []),
   };

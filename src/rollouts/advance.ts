@@ -104,6 +104,7 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
     step: newStep(0, step.percent, facts.now),
     exposure: [],
     previousExposure: [],
+    givenAt: null,
   };
   return atStep(begun, facts, step, 0, `begins with ${step.percent} %`);
 }
@@ -386,6 +387,7 @@ function continueStep(state: UnderWay, facts: Facts, trial: Trial): RolloutState
       percent: width.percent,
     },
     exposure: width.exposure,
+    givenAt: state.givenAt ?? (hasCandidate(state.candidate, facts.seen) ? facts.now : null),
   };
   const held = heldNow(next, facts, trial);
   if (next.phase === "Baking") {
@@ -671,9 +673,30 @@ function withoutRepeats(history: readonly HistoryEntry[], entry: HistoryEntry): 
 }
 
 function exposedOf(state: Exposed): Exposed {
-  const { quarantined, handled, history, stable, candidate, begunAt, step, exposure, previousExposure } =
-    state;
-  return { quarantined, handled, history, stable, candidate, begunAt, step, exposure, previousExposure };
+  const {
+    quarantined,
+    handled,
+    history,
+    stable,
+    candidate,
+    begunAt,
+    step,
+    exposure,
+    previousExposure,
+    givenAt,
+  } = state;
+  return {
+    quarantined,
+    handled,
+    history,
+    stable,
+    candidate,
+    begunAt,
+    step,
+    exposure,
+    previousExposure,
+    givenAt,
+  };
 }
 
 export function breachOf(state: UnderWay): Because | null {

@@ -55,6 +55,7 @@ export function recover(seen: Seen): RolloutState | null {
       exposure,
       begunAt: now,
       previousExposure: [],
+      givenAt: now,
       step: newStep(index, percent, now),
       history: entry("Progressing", candidate.release),
     };
@@ -130,11 +131,12 @@ function laterThan(state: RolloutState, seen: Seen): string | null {
   return `${newest.configuration.id} was written at ${timestampOf(newest.at)} or later, and the status ${since}`;
 }
 
-/** After its first step a candidate has configurations until it is taken back or complete. */
+/** A candidate that the hub had has configurations until it is taken back or complete. */
 function candidateGone(state: RolloutState, seen: Seen): string | null {
   if (!isUnderWay(state)) return null;
-  const { step, candidate, previousExposure } = state;
-  if (previousExposure.length === 0 && step.convergedAt === null && state.phase !== "Baking") return null;
+  const { step, candidate } = state;
+  // Devices can run the same bytes already, so that nothing but the hub says whether it was given.
+  if (state.givenAt === null) return null;
   return hasCandidate(candidate, seen)
     ? null
     : `no configuration gives devices ${candidate.release}, and the status is at ${step.percent} %`;

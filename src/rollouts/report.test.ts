@@ -24,6 +24,7 @@ const first: RolloutState = {
   step: stepNow(0, 100),
   exposure: everybody(20),
   previousExposure: [],
+  givenAt: null,
 };
 
 function conditionOf(type: string, state: RolloutState, seen: Seen): string {
@@ -77,6 +78,15 @@ test("a completed deployment whose ModelRelease is gone says so", () => {
   const gone = { releases: look({ releases: [] }).releases, configurations: [stable] };
   expect(ready(fleet(2, "v1"), gone)).toMatch(
     /^False ReleaseMissing: devices run v1, but ModelRelease v1 is gone/,
+  );
+});
+
+test("a candidate whose bytes run already is no contradiction before the hub was given it", () => {
+  const members = fleet(20, "v1");
+  const same: RolloutState = { ...first, step: { ...stepNow(0, 100), convergedAt: NOW } };
+  expect(conditionOf("Ready", same, look({ release: "v1", members }))).not.toContain("StateContradicted");
+  expect(conditionOf("Ready", { ...same, givenAt: NOW }, look({ release: "v1", members }))).toContain(
+    "StateContradicted",
   );
 });
 

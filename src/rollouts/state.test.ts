@@ -50,6 +50,7 @@ const exposed = {
   begunAt: at,
   exposure,
   previousExposure: exposure,
+  givenAt: fc.option(at),
 };
 const phase = <const P extends string>(name: P) => fc.constant(name);
 

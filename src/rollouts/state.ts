@@ -85,6 +85,8 @@ export type Exposed = Kept & {
   readonly exposure: readonly StratumExposure[];
   /** The exposure of the step before. */
   readonly previousExposure: readonly StratumExposure[];
+  /** When the hub was first seen to have a configuration of the candidate; `null`: not yet. */
+  readonly givenAt: Instant | null;
 };
 
 export type Pending = Kept & {
@@ -137,6 +139,7 @@ export type StateFields = Pick<
   | "exposure"
   | "previousExposure"
   | "begunAt"
+  | "givenAt"
   | "rollback"
   | "quarantinedReleases"
   | "history"
@@ -221,6 +224,7 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
         },
         exposure: status.exposure ?? [],
         previousExposure: status.previousExposure ?? [],
+        givenAt: at(status.givenAt),
       };
       const bakingSince = at(status.bakingSince);
       if (phase === "Progressing") return { ...exposed, phase };
@@ -308,6 +312,7 @@ function exposedFields(state: Exposed): StateFields {
     },
     exposure: state.exposure,
     ...(state.previousExposure.length === 0 ? {} : { previousExposure: state.previousExposure }),
+    ...(state.givenAt === null ? {} : { givenAt: timestampOf(state.givenAt) }),
   };
 }
 
