@@ -1,5 +1,6 @@
 import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
 import { isOwner, OWN_TAG, ownerOf } from "../api/ownership.ts";
+import { objectKey } from "../api/resource.ts";
 import { own } from "../base/lookup.ts";
 import type { Fault } from "../base/result.ts";
 import { type Attempt, err, ok, type Result, unreachable } from "../base/result.ts";
@@ -15,7 +16,7 @@ import type { DeviceSeen, Learned, SecretOutcome } from "./seen.ts";
 import { bareTagsPatch, deselectedPatch, tagsPatch, type WantedTags } from "./tags.ts";
 
 export type ActDeps = {
-  readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "setFinalizer">;
+  readonly devices: Pick<Resources<EdgeDeviceSpec, EdgeDeviceStatus>, "get" | "setFinalizer">;
   readonly hub: Pick<
     DeviceHub,
     | "host"
@@ -287,6 +288,15 @@ async function handOver(deps: ActDeps, seen: DeviceSeen, to: string, signal: Abo
   const ref = { device: seen.deviceId, module: null };
   const handed = await patchOwn(deps, seen, ref, () => ({ tags: { [OWN_TAG]: { device: to } } }), signal);
   if (!handed.ok) return handed;
+  // A successor that is deleted meanwhile may have let go already, because the tags did not name it yet.
+  const successor = deps.devices.get(objectKey(seen.device.namespace, to));
+  if (successor === undefined || successor.deleting) {
+    const back = { tags: { [OWN_TAG]: { device: seen.device.name } } };
+    const kept = await patchTwinOf(deps, ref, () => back, signal);
+    return kept.ok
+      ? err({ kind: "conflict", message: `EdgeDevice ${to}, which was to take the identity over, is gone` })
+      : kept;
+  }
   deps.log.info("handed an identity to another EdgeDevice", { device: seen.deviceId, to });
   return handed;
 }

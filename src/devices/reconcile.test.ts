@@ -485,6 +485,32 @@ test.each([undefined, "Delete"] as const)(
   },
 );
 
+test("an identity is not left to a successor that is deleted in the same moment", async () => {
+  const world = createWorld();
+  createDevice(world);
+  await world.settle();
+  const renamed = createDevice(world, { deviceId: "cam-1" }, "cam-0042");
+  await world.settle(renamed.key);
+  world.devices.remove(CAM);
+  // It lets go while the tags still name the old object, which has looked before that.
+  let isGone = false;
+  const { patchTwin } = world.registry.hub;
+  Object.assign(world.registry.hub, {
+    patchTwin: async (...args: Parameters<typeof patchTwin>) => {
+      if (!isGone) {
+        isGone = true;
+        world.devices.remove(renamed.key);
+        await world.settle(renamed.key);
+      }
+      return await patchTwin(...args);
+    },
+  });
+  await world.settle();
+  expect(world.devices.get(renamed.key)).toBeUndefined();
+  expect(world.devices.get(CAM)).toBeUndefined();
+  expect(world.registry.identity("cam-1")).toBeUndefined();
+});
+
 test("an object whose predecessor is gone without a word takes the identity over, in its own namespace only", async () => {
   for (const [namespace, expected] of [
     ["plant-a", "copy"],
