@@ -16,6 +16,8 @@ import { compileCondition } from "../fakes/target-condition.ts";
 const COVERAGE = 0.9;
 /** The last windows of a device that reports once a minute, and the time until a sweep has seen them. */
 const HEARD = minutes(5);
+/** What a device says now is read within this time. */
+const READ_WITHIN = minutes(1);
 /** One analysis interval. What is written in it may still be on its way. */
 const INTERVAL = seconds(30);
 /** Time after which every device that lives has been evaluated, has loaded and has reported what it was given. */
@@ -60,6 +62,8 @@ export function createPromises(parts: PromiseParts) {
   let troubledAt = Number.NEGATIVE_INFINITY;
   let aboveFor = 0;
   let promotedLast = false;
+  /** By device and release: when the device last said that it runs it. */
+  const saidAt = new Map<string, number>();
 
   function must(holds: boolean, message: string): void {
     if (!holds) broken(message);
@@ -73,6 +77,7 @@ export function createPromises(parts: PromiseParts) {
     const status = deployment.status;
     const own = members(deployment);
     const devices = new Map(world.truth.devices().map((one) => [one.device, one]));
+    for (const { device, reported } of devices.values()) saidAt.set(`${device} ${reported}`, now);
     for (const { device } of own) {
       const connected = devices.get(device)?.connected === true;
       const had = since.get(device) ?? { member: now, connected: null };
@@ -154,7 +159,9 @@ export function createPromises(parts: PromiseParts) {
     const asked = own.filter(({ device, enabled }) => enabled && exposed.get(device)?.wasThere === true);
     const heard = asked.filter(({ device }) => {
       const one = devices.get(device);
-      return one?.reported === `${NAMESPACE}.${release}` && world.now() - one.beatAt <= HEARD;
+      const at = saidAt.get(`${device} ${NAMESPACE}.${release}`) ?? Number.NEGATIVE_INFINITY;
+      const says = one?.reported === `${NAMESPACE}.${release}` || world.now() - at <= READ_WITHIN;
+      return one !== undefined && says && world.now() - one.beatAt <= HEARD;
     });
     // A person who promoted went on without so many.
     const accepted = before.step?.accepted ?? 0;
