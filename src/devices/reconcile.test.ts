@@ -511,6 +511,23 @@ test("an identity is not left to a successor that is deleted in the same moment"
   expect(world.registry.identity("cam-1")).toBeUndefined();
 });
 
+test.each([
+  ["the owner first", true],
+  ["the other first", false],
+])("two objects of one identity that are deleted together leave nothing behind: %s", async (_, isOwnerFirst) => {
+  const world = createWorld();
+  createDevice(world);
+  await world.settle();
+  const other = createDevice(world, { deviceId: "cam-1" }, "cam-0042");
+  await world.settle(other.key);
+  world.devices.remove(CAM);
+  world.devices.remove(other.key);
+  for (const key of isOwnerFirst ? [CAM, other.key] : [other.key, CAM]) await world.settle(key);
+  expect(world.devices.get(other.key)).toBeUndefined();
+  expect(world.devices.get(CAM)).toBeUndefined();
+  expect(world.registry.identity("cam-1")).toBeUndefined();
+});
+
 test("an object whose predecessor is gone without a word takes the identity over, in its own namespace only", async () => {
   for (const [namespace, expected] of [
     ["plant-a", "copy"],
