@@ -116,6 +116,7 @@ describe.each(NAMES)("%s", (name) => {
         clusterId: name,
         succeeds: false,
         successor: null,
+        handedTo: "nobody",
         grant: OPEN_GRANT,
         mustWait: false,
         deployments: [deployment],

@@ -253,6 +253,8 @@ async function undoOne(
       return removeIdentity(deps, seen, signal);
     case "handOver":
       return handOver(deps, seen, action.to, signal);
+    case "takeBack":
+      return takeBack(deps, seen, signal);
     case "withdraw":
       return withdraw(deps, seen, action.modules, signal);
     case "letGo": {
@@ -288,17 +290,25 @@ async function handOver(deps: ActDeps, seen: DeviceSeen, to: string, signal: Abo
   const ref = { device: seen.deviceId, module: null };
   const handed = await patchOwn(deps, seen, ref, () => ({ tags: { [OWN_TAG]: { device: to } } }), signal);
   if (!handed.ok) return handed;
-  // A successor that is deleted meanwhile may have let go already, because the tags did not name it yet.
-  const successor = deps.devices.get(objectKey(seen.device.namespace, to));
-  if (successor === undefined || successor.deleting) {
-    const back = { tags: { [OWN_TAG]: { device: seen.device.name } } };
-    const kept = await patchTwinOf(deps, ref, () => back, signal);
-    return kept.ok
-      ? err({ kind: "conflict", message: `EdgeDevice ${to}, which was to take the identity over, is gone` })
-      : kept;
-  }
   deps.log.info("handed an identity to another EdgeDevice", { device: seen.deviceId, to });
   return handed;
+}
+
+async function takeBack(deps: ActDeps, seen: DeviceSeen, signal: AbortSignal): Attempt<void> {
+  const ref = { device: seen.deviceId, module: null };
+  const { namespace, name } = seen.device;
+  const isGone = (device: string) => deps.devices.get(objectKey(namespace, device)) === undefined;
+  return await patchTwinOf(
+    deps,
+    ref,
+    ({ tags }) => {
+      const owner = ownerOf(tags);
+      return owner === null || owner.namespace !== namespace || !isGone(owner.device)
+        ? null
+        : { tags: { [OWN_TAG]: { device: name } } };
+    },
+    signal,
+  );
 }
 
 /**

@@ -39,6 +39,7 @@ function seen(device: EdgeDevice, hub: HubSeen, deployments = [inferenceDeployme
     clusterId: "c1",
     succeeds: false,
     successor: null,
+    handedTo: "nobody",
     deployments,
     hub,
     hubReachable: true,

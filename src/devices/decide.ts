@@ -45,6 +45,8 @@ export type UndoAction =
   | { readonly kind: "removeIdentity" }
   /** Another EdgeDevice of the namespace has the same deviceId: the identity, its keys, its bucket and its model are its. */
   | { readonly kind: "handOver"; readonly to: string }
+  /** Whoever it was handed to is gone: it is this object's again, and goes with it. */
+  | { readonly kind: "takeBack" }
   /** Takes tags and pointers back and leaves the identity. */
   | { readonly kind: "withdraw"; readonly modules: readonly string[] }
   | { readonly kind: "letGo" };
@@ -171,15 +173,35 @@ function undo(seen: DeviceSeen, lifecycle: Lifecycle): DevicePlan {
   if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
   if (hub.kind === "absent") return { kind: "undo", actions: [{ kind: "letGo" }] };
   // What is not proven to be ours stays as it is, whatever finalizer the object came with.
-  if (!isProven(seen, hub)) return { kind: "undo", actions: [{ kind: "letGo" }] };
+  if (!isProven(seen, hub)) return notProven(seen, blocked);
   const refused = idRefusal(seen);
   if (refused !== null) return blocked({ kind: "notPermitted", message: refused });
   if (ownerOf(hub.tags) !== null && seen.successor !== null)
-    return { kind: "undo", actions: [{ kind: "handOver", to: seen.successor }, { kind: "letGo" }] };
+    return { kind: "undo", actions: [{ kind: "handOver", to: seen.successor }] };
   const policy = device.spec.deletionPolicy ?? (recordOf(seen, hub).adopted ? "Retain" : "Delete");
   if (policy === "Delete" && seen.mustWait) return blocked({ kind: "deletionsPaused" });
   if (policy === "Delete") return { kind: "undo", actions: [{ kind: "removeIdentity" }, { kind: "letGo" }] };
   return { kind: "undo", actions: [{ kind: "withdraw", modules: modulesOf(seen, hub) }, { kind: "letGo" }] };
+}
+
+/** Whoever was given the identity must have it before this object goes: if that one goes first, it is taken back. */
+function notProven(
+  { handedTo, deviceId }: DeviceSeen,
+  blocked: (obstacle: Obstacle) => DevicePlan,
+): DevicePlan {
+  switch (handedTo) {
+    case "gone":
+      return { kind: "undo", actions: [{ kind: "takeBack" }] };
+    case "waiting": {
+      const message = `waits until the EdgeDevice that the tags of ${deviceId} name has taken the identity over`;
+      return blocked({ kind: "fault", fault: { kind: "conflict", message } });
+    }
+    case "nobody":
+    case "taken":
+      return { kind: "undo", actions: [{ kind: "letGo" }] };
+    default:
+      return unreachable(handedTo);
+  }
 }
 
 /** Whose making an identity is. Where nothing says so it counts as adopted: what we leave behind can still be removed. */

@@ -1,8 +1,8 @@
 import type { EdgeDevice, EdgeDeviceStatus } from "../api/edge-device.ts";
 import { deviceIdOf, type EdgeDeviceSpec } from "../api/edge-device.ts";
 import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "../api/inference-deployment.ts";
-import { isOwner, ownerOf, succeeds } from "../api/ownership.ts";
-import { lifecycleOf, type ObjectKey } from "../api/resource.ts";
+import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
+import { FINALIZER, lifecycleOf, type ObjectKey, objectKey } from "../api/resource.ts";
 import type { GrantOf } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import { type Attempt, err, ok, type Result } from "../base/result.ts";
@@ -49,6 +49,7 @@ export function observeDevice(deps: ObserveDeps) {
       clusterId: deps.clusterId,
       succeeds: hub.kind === "present" && givesUp(deps, device, hub.tags),
       successor: device.deleting ? successorOf(deps, device) : null,
+      handedTo: device.deleting && hub.kind === "present" ? handedTo(deps, device, hub.tags) : "nobody",
       deployments: deps.deployments.list(device.namespace),
       hub,
       hubReachable: deps.fleet.health().reachable,
@@ -63,6 +64,18 @@ function givesUp(deps: ObserveDeps, device: EdgeDevice, tags: IdentitySeen["tags
   const owner = ownerOf(tags);
   if (owner === null || isOwner(device, owner, deps.clusterId)) return false;
   return succeeds(device, owner, deps.clusterId, deps.devices.get);
+}
+
+function handedTo(deps: ObserveDeps, device: EdgeDevice, tags: IdentitySeen["tags"]): DeviceSeen["handedTo"] {
+  const owner = ownerOf(tags);
+  if (owner === null || owner.namespace !== device.namespace || isForeign(owner, deps.clusterId))
+    return "nobody";
+  if (isOwner(device, owner, deps.clusterId)) return "nobody";
+  const named = deps.devices.get(objectKey(owner.namespace, owner.device));
+  if (named === undefined) return "gone";
+  if (deviceIdOf(named) !== deviceIdOf(device)) return "nobody";
+  // An object without our finalizer can vanish before it has heard of what it was given.
+  return !named.deleting && named.finalizers.includes(FINALIZER) ? "taken" : "waiting";
 }
 
 /** The first by name, so that every look names the same. */

@@ -2,6 +2,7 @@ import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
 import { type Attempt, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import { seconds } from "../base/time.ts";
 import type { Announcer, Resources } from "../kube/kube.ts";
 import { cycle } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
@@ -95,6 +96,9 @@ function rest(seen: DeviceSeen, plan: DevicePlan): Outcome {
         return unreachable(obstacle);
     }
   }
+  // What is handed over or taken back is not over before the next look.
+  if (plan.kind === "undo" && plan.actions.every(({ kind }) => kind !== "letGo"))
+    return { kind: "wakeAfter", delay: seconds(1), why: "the handover of the identity" };
   const wake = wakeOf(seen);
   return wake === null ? SETTLED : { kind: "wakeAfter", ...wake };
 }

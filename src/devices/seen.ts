@@ -48,6 +48,11 @@ export type DeviceSeen = {
   readonly succeeds: boolean;
   /** The EdgeDevice of the same namespace that takes the identity over when this one is deleted; `null`: there is none. */
   readonly successor: string | null;
+  /**
+   * Of an object that is deleted and whose identity the tags give to another: whether that one has it (taken), has yet to
+   * take it or to let go (waiting), or is gone without having taken it (gone). `nobody`: it was given to no other.
+   */
+  readonly handedTo: "nobody" | "waiting" | "taken" | "gone";
   /** Those of the device's namespace. */
   readonly deployments: readonly InferenceDeployment[];
   readonly hub: HubSeen;
