@@ -481,6 +481,12 @@ export const inferenceDeploymentStatusSchema = Type.Object(
           pausedAt: Type.Optional(
             timestamp({ description: "Since when the hold has not counted, because evidence is missing." }),
           ),
+          unplacedAt: Type.Optional(
+            timestamp({
+              description:
+                "When devices were last missing, to the minute, because the hub had not pointed them at the candidate: a rollback at the deadline counts from there.",
+            }),
+          ),
           watchedAt: Type.Optional(
             timestamp({
               description:

@@ -381,6 +381,27 @@ test("a straggler is waited for until the deadline, and takes the release back o
   });
 });
 
+test("devices that the hub points at the candidate after the deadline have their time from there", () => {
+  const pointer = { deployment: "plant-a.resnet", release: "plant-a.v2", digest: v2.digests[0]! };
+  const at = (minute: number, isPlaced: boolean) => {
+    const now = instant(NOW + minutes(minute));
+    const devices = members.map((member) => ({
+      ...running(member, "v1", 40, now),
+      ...(isPlaced ? { pointer } : {}),
+    }));
+    return look({ now, members: devices });
+  };
+  let state: RolloutState = { ...exposed(), phase: "Progressing" };
+  for (let minute = 0; minute <= 130; minute += 1) state = next(state, at(minute, false));
+  expect(state).toMatchObject({ phase: "Holding", heldBecause: "DeadlineExceeded" });
+  for (let minute = 131; minute < 249; minute += 1) state = next(state, at(minute, true));
+  expect(state.phase).toBe("Holding");
+  expect(next(state, at(251, true))).toMatchObject({
+    phase: "RollingBack",
+    because: { reason: "DeadlineExceeded" },
+  });
+});
+
 test("a release that the hub has not brought to its devices is held at the deadline, and not quarantined", () => {
   const now = instant(NOW + minutes(121));
   const seen = look({ now, members: members.map((member) => running(member, "v1", 40, now)) });

@@ -220,7 +220,7 @@ function watched(state: UnderWay, facts: Facts): UnderWay {
 
 /** The same state, as if the time of `by` had not passed. */
 function movedOn<S extends UnderWay>(state: S, by: Millis): S {
-  const { startedAt, waitingFrom, convergedAt, passingSince, pausedAt } = state.step;
+  const { startedAt, waitingFrom, convergedAt, passingSince, pausedAt, unplacedAt } = state.step;
   const move = (at: Instant | null) => (at === null ? null : later(at, by));
   const step = {
     ...state.step,
@@ -229,6 +229,7 @@ function movedOn<S extends UnderWay>(state: S, by: Millis): S {
     convergedAt: move(convergedAt),
     passingSince: move(passingSince),
     pausedAt: move(pausedAt),
+    unplacedAt: move(unplacedAt),
   };
   return "bakingSince" in state
     ? { ...state, step, bakingSince: move(state.bakingSince) }
@@ -341,7 +342,12 @@ export function breachNow(state: UnderWay, facts: Facts, trial: Trial): Breach |
     return { reason: "ObjectiveBreached", message: trial.analysis.message };
   if (trial.budget.spent) return { reason: "FailureBudgetSpent", message: trial.budget.message };
   // Time stands still while the hub cannot be read.
-  const mayBeLate = facts.hubReadable && state.phase !== "Frozen";
+  const { after } = deadlineOf(facts.seen);
+  const { waitingFrom, unplacedAt: unplaced } = state.step;
+  // What the hub brought late has the whole time from there.
+  const from = unplaced === null || unplaced < waitingFrom ? waitingFrom : unplaced;
+  const hadItsTime = elapsed(from, facts.now) >= after;
+  const mayBeLate = facts.hubReadable && state.phase !== "Frozen" && hadItsTime;
   // A release that the hub has not brought to the devices has not failed on them: that is for a person to look at.
   if (mayBeLate && trial.overdue && trial.budget.missed && deadlineOf(facts.seen).onDeadline === "Rollback") {
     return { reason: "DeadlineExceeded", message: overdueText(state, facts, trial) };
@@ -419,6 +425,11 @@ function continueStep(state: UnderWay, facts: Facts, trial: Trial): RolloutState
   return withHistory({ ...exposedOf(next), phase: "Progressing" }, facts, "continues");
 }
 
+function lastUnplaced({ unplacedAt: had }: AtStep, now: Instant, { converged, cohort, budget }: Trial) {
+  const isUnplaced = !converged && cohort.unplaced > 0 && !budget.missed;
+  return isUnplaced && (had === null || elapsed(had, now) >= WATCH_GRAIN) ? now : had;
+}
+
 /** Converged, with enough devices heard, failures within the budget, and every objective passing. */
 function isPassing(trial: Trial): boolean {
   return trial.converged && trial.coverage.enough && trial.analysis.overall === "Pass";
@@ -437,7 +448,7 @@ function clocked(step: AtStep, { now }: Facts, trial: Trial): AtStep {
     wasConverged && step.convergedAt !== null
       ? later(step.waitingFrom, elapsed(step.convergedAt, now))
       : step.waitingFrom;
-  const clocks = { ...step, convergedAt, waitingFrom };
+  const clocks = { ...step, convergedAt, waitingFrom, unplacedAt: lastUnplaced(step, now, trial) };
   if (isAgainst(trial)) return { ...clocks, passingSince: null, pausedAt: null };
   if (step.passingSince === null)
     return { ...clocks, passingSince: isPassing(trial) ? now : null, pausedAt: null };

@@ -44,6 +44,7 @@ const exposed = {
     convergedAt: fc.option(at),
     passingSince: fc.option(at),
     pausedAt: fc.option(at),
+    unplacedAt: fc.option(at),
     watchedAt: at,
     accepted: fc.nat(),
   }),

@@ -40,6 +40,8 @@ export type AtStep = {
   readonly passingSince: Instant | null;
   /** Since when evidence has been missing while `passingSince` stands. */
   readonly pausedAt: Instant | null;
+  /** When devices were last missing, to the minute, because the hub had not pointed them at the candidate; `null`: never. */
+  readonly unplacedAt: Instant | null;
   /** When it was last looked at, to the minute. */
   readonly watchedAt: Instant;
   /** Devices that a person went on without, by promoting past them. */
@@ -56,6 +58,7 @@ export function newStep(index: number, percent: number, now: Instant, accepted =
     convergedAt: null,
     passingSince: null,
     pausedAt: null,
+    unplacedAt: null,
     watchedAt: now,
     accepted,
   };
@@ -219,6 +222,7 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
           convergedAt: at(status.step.convergedAt),
           passingSince: at(status.step.passingSince),
           pausedAt: at(status.step.pausedAt),
+          unplacedAt: at(status.step.unplacedAt),
           watchedAt: at(status.step.watchedAt) ?? now,
           accepted: status.step.accepted ?? 0,
         },
@@ -294,8 +298,18 @@ export function fieldsOf(state: RolloutState): StateFields {
 }
 
 function exposedFields(state: Exposed): StateFields {
-  const { index, percent, startedAt, waitingFrom, convergedAt, passingSince, pausedAt, watchedAt, accepted } =
-    state.step;
+  const {
+    index,
+    percent,
+    startedAt,
+    waitingFrom,
+    convergedAt,
+    passingSince,
+    pausedAt,
+    unplacedAt,
+    watchedAt,
+    accepted,
+  } = state.step;
   return {
     candidate: state.candidate,
     begunAt: timestampOf(state.begunAt),
@@ -307,6 +321,7 @@ function exposedFields(state: Exposed): StateFields {
       ...(convergedAt === null ? {} : { convergedAt: timestampOf(convergedAt) }),
       ...(passingSince === null ? {} : { passingSince: timestampOf(passingSince) }),
       ...(pausedAt === null ? {} : { pausedAt: timestampOf(pausedAt) }),
+      ...(unplacedAt === null ? {} : { unplacedAt: timestampOf(unplacedAt) }),
       watchedAt: timestampOf(watchedAt),
       ...(accepted === 0 ? {} : { accepted }),
     },
