@@ -211,8 +211,10 @@ test("silence counts from when the hub could be heard", () => {
   expect(cohort([fell("d", 31)], how)).toMatchObject({ lost: 0, running: 1, offline: 0 });
 });
 
-test("an operator that has just started waits for nobody who was gone before", () => {
-  const how = rules("Skip", { hearingSince: ago(1) });
+test("an operator that has started waits a few minutes, and then for nobody who was gone before", () => {
+  const early = rules("Skip", { hearingSince: ago(1) });
+  expect(cohort([ran("a"), old("behind", 60 * 24)], early)).toMatchObject({ excused: 0, waiting: 1 });
+  const how = rules("Skip", { hearingSince: ago(6) });
   expect(cohort([ran("a"), old("d", 60 * 24)], how)).toMatchObject({ excused: 1, waiting: 0 });
   // And takes nobody's word, or clock, for having failed.
   const strict = rules("CountAsFailed", { hearingSince: ago(1) });

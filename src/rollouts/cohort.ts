@@ -255,7 +255,9 @@ function offlineAfter({ offline, deadline }: CohortRules): Millis {
 function isExcusable(member: Member, isNewlyExposed: boolean, rules: CohortRules): boolean {
   // Where something ran before, a device that has never reported is one that has never been switched on.
   if (member.heardAt === null) return isOffline(member, rules) || !rules.isFirst;
-  // By its own last report: an operator that has just started knows who was gone before it came.
+  // A first report is dated by the device's clock, which may be behind: the next one shows whether it lives.
+  if (elapsed(rules.hearingSince, rules.now) < freshFor(member, rules)) return false;
+  // By its own last report: an operator that has started knows who was gone before it came.
   if (elapsed(member.heardAt, rules.now) < offlineAfter(rules)) return false;
   // Those of an earlier width were judged there.
   return !isNewlyExposed || member.heardAt < rules.stepStarted - freshFor(member, rules);
