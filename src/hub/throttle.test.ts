@@ -131,7 +131,9 @@ describe("throttle", () => {
     expect(given).toEqual([{ lane: "rollback", at: 8000, name: "waits" }]);
     setup.throttle.drain("twinWrite", minutes(2));
     await take("too long");
-    expect(faults).toMatchObject([{ kind: "throttled", retryAfter: minutes(2) }]);
+    expect(faults).toMatchObject([
+      { kind: "throttled", retryAfter: minutes(2), message: expect.stringContaining("the hub throttles") },
+    ]);
     // That is the hub's word, not ours.
     expect(faults.some(isBudgetFault)).toBe(false);
   });

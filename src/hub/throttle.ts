@@ -151,7 +151,7 @@ function refusal(gate: Gate, operation: OperationClass, ticket: Ticket, now: Ins
     kind: "throttled",
     retryAfter: gate.appointment(ticket, now),
     message: closed
-      ? `the hub refused more operations of class ${operation} and asked us to wait`
+      ? `the hub throttles operations of class ${operation} and asked us to wait`
       : `our share of the hub's budget for operations of class ${operation} is used up for now`,
   };
   if (!closed) ownFaults.add(fault);
