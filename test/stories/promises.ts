@@ -4,7 +4,7 @@ import { bucketOf, isExposed, membershipsOf, qualifiedName } from "../../src/api
 import { variantFor } from "../../src/api/model-release.ts";
 import { objectKey } from "../../src/api/resource.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
-import { minutes, seconds } from "../../src/base/time.ts";
+import { millis, minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/content.ts";
 import { type FleetWorld, NAMESPACE, SALT, type TrueDevice } from "../fakes/fleet-world.ts";
 import { compileCondition } from "../fakes/target-condition.ts";
@@ -14,10 +14,10 @@ import { compileCondition } from "../fakes/target-condition.ts";
 
 /** Of the exposed devices that were there, so many must be heard with the candidate before it is stable. */
 const COVERAGE = 0.9;
-/** The last windows of a device that reports once a minute, and the time until a sweep has seen them. */
-const HEARD = minutes(5);
 /** What a device says now is read within this time. */
 const READ_WITHIN = minutes(1);
+/** Evidence is the last three windows of a minute and two minutes for lag, counted from when a sweep has read them. */
+const HEARD = millis(minutes(5) + READ_WITHIN);
 /** One analysis interval. What is written in it may still be on its way. */
 const INTERVAL = seconds(30);
 /** Time after which every device that lives has been evaluated, has loaded and has reported what it was given. */
