@@ -367,7 +367,7 @@ test(
       });
     }
     // A property that never gets anywhere proves nothing.
-    if (RUNS >= 1000)
+    if (RUNS >= 1000 && PATH === "")
       expect([...ends.keys()].sort()).toEqual(expect.arrayContaining(["Completed", "RolledBack"]));
   },
   Math.max(300_000, RUNS * 2000),
