@@ -4,8 +4,8 @@ import type { InferenceDeployment, Selector } from "./api/inference-deployment.t
 import type { ModelRelease } from "./api/model-release.ts";
 import { type ObjectKey, objectKey } from "./api/resource.ts";
 import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
-import { createTurns } from "./releases/turns.ts";
-import { LABEL } from "./rollouts/content.ts";
+import { createTurns } from "./releases/reverify-slots.ts";
+import { LABEL } from "./rollouts/configurations/content.ts";
 import { grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 
 type Listener<T> = (before: T | undefined, after: T | undefined) => void;

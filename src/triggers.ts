@@ -6,8 +6,8 @@ import { type ObjectKey, objectKey } from "./api/resource.ts";
 import { canonicalJson } from "./base/digest.ts";
 import { millis } from "./base/time.ts";
 import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
-import type { Turns } from "./releases/turns.ts";
-import { LABEL } from "./rollouts/content.ts";
+import type { Turns } from "./releases/reverify-slots.ts";
+import { LABEL } from "./rollouts/configurations/content.ts";
 import { type Observed, type Trigger, triggerOf } from "./runtime/trigger.ts";
 
 // What wakes which controller. A trigger says "look again" and nothing more: reconciles see for themselves.

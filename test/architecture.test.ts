@@ -80,7 +80,7 @@ describe("the program for people", () => {
 
   test.each([
     [`import { parseConfig } from "../src/config.ts";`, "../src/config.ts"],
-    [`import { advance } from "../src/rollouts/advance.ts";`, "../src/rollouts/advance.ts"],
+    [`import { advance } from "../src/rollouts/state/advance.ts";`, "../src/rollouts/state/advance.ts"],
     [`import { runController } from "../src/runtime/controller.ts";`, "../src/runtime/controller.ts"],
     [`import { createSimulator } from "../simulator/simulator.ts";`, "../simulator/simulator.ts"],
     [`import ort from "onnxruntime-node";`, "onnxruntime-node"],
@@ -163,9 +163,9 @@ describe("the table catches", () => {
     ],
     [
       "the runtime in a pure file",
-      "rollouts/report.ts",
-      `import { SETTLED } from "../runtime/outcome.ts";`,
-      "../runtime/outcome.ts",
+      "rollouts/report/report.ts",
+      `import { SETTLED } from "../../runtime/outcome.ts";`,
+      "../../runtime/outcome.ts",
     ],
     [
       "the shell of its own room in a pure file",
@@ -174,7 +174,7 @@ describe("the table catches", () => {
       "./act.ts",
     ],
     ["a promise in a pure file", "rollouts/decide.ts", "export async function decide() {}", "async"],
-    ["the clock in a pure file", "rollouts/judge.ts", "const now = Date.now();", "Date"],
+    ["the clock in a pure file", "rollouts/evidence/judge.ts", "const now = Date.now();", "Date"],
     ["chance in a pure file", "api/membership.ts", "const bucket = Math.random();", "Math.random"],
   ])("%s", (_, path, text, culprit) => {
     expect(faultsOf({ path, text }).join()).toContain(culprit);
@@ -185,10 +185,14 @@ describe("the table catches", () => {
     ["a file of its own room", "devices/decide.ts", `import { tagsOf } from "./tags.ts";`],
     [
       "a word in a comment or a text",
-      "rollouts/judge.ts",
+      "rollouts/evidence/judge.ts",
       `// async: no\n/* await */ const text = "a Promise, a Date";`,
     ],
-    ["an identifier that contains the word", "rollouts/judge.ts", "const updateDate = 1, asynchronous = 2;"],
+    [
+      "an identifier that contains the word",
+      "rollouts/evidence/judge.ts",
+      "const updateDate = 1, asynchronous = 2;",
+    ],
   ])("not %s", (_, path, text) => {
     expect(faultsOf({ path, text })).toEqual([]);
   });

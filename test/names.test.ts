@@ -7,7 +7,7 @@ import { dictionary, own, setOwn } from "../src/base/lookup.ts";
 import { ok } from "../src/base/result.ts";
 import { instant } from "../src/base/time.ts";
 import { decideDevice } from "../src/devices/decide.ts";
-import { reportDevice } from "../src/devices/report.ts";
+import { reportDevice } from "../src/devices/report/report.ts";
 import { type DeviceSeen, NOTHING_LEARNED } from "../src/devices/seen.ts";
 import { tagsPatch } from "../src/devices/tags.ts";
 import { fleetTagsOf, pointerOf, reportOf } from "../src/hub/reports.ts";

@@ -9,7 +9,7 @@ import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtim
 import { type ActDeps, actOnDevice } from "./act.ts";
 import { type DevicePlan, decideDevice } from "./decide.ts";
 import { type ObserveDeps, observeDevice } from "./observe.ts";
-import { reportDevice } from "./report.ts";
+import { reportDevice } from "./report/report.ts";
 import { wakeOf } from "./rest.ts";
 import { type DeviceSeen, type Learned, NOTHING_LEARNED } from "./seen.ts";
 

@@ -1,7 +1,7 @@
 import { lifecycleOf } from "../api/resource.ts";
 import { durationText, elapsed, later, type Millis, millis, millisOf, seconds } from "../base/time.ts";
 import { bucketFor } from "./decide.ts";
-import { heartbeatOf, presenceOf } from "./presence.ts";
+import { heartbeatOf, presenceOf } from "./report/presence.ts";
 import type { DeviceSeen } from "./seen.ts";
 
 /** How long a device that does not report is left alone before the fleet view is looked at again. */

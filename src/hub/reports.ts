@@ -6,7 +6,7 @@ import type { Json, PointerRow } from "./hub.ts";
 // Reads what stands in twins. Devices can write anything at all into theirs, so nothing here throws and nothing is
 // believed: a part of a wrong shape is left out, and so is a number out of range, which must not become a good one.
 // Numbers of a window stay as they are: whether they can be true is judged with the rest of the report
-// (rollouts/plausible.ts).
+// (rollouts/evidence/plausible.ts).
 
 const MAX_NAME = 256;
 const MAX_MESSAGE = 512;

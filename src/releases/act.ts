@@ -14,7 +14,6 @@ import { type Attempt, type Fault, ok } from "../base/result.ts";
 import { type Instant, later, timestampOf } from "../base/time.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { Download, Reference, VerificationKey, Verifier } from "../verification/verification.ts";
-import { checksOf } from "./binding.ts";
 import {
   type ReleasePlan,
   retryDelay,
@@ -24,6 +23,7 @@ import {
   URL_LIFETIME,
 } from "./decide.ts";
 import type { Learned, ReleaseSeen, Saved } from "./seen.ts";
+import { checksOf } from "./verdict-match.ts";
 
 /** What a page says above a report. */
 export type ReportSubject = {

@@ -4,9 +4,9 @@ import type { ModelRelease, VariantStatus } from "../api/model-release.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";
 import { digestOf } from "../base/digest.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
-import { stands, statusOf } from "./binding.ts";
 import { decideRelease, retryDelay } from "./decide.ts";
 import type { BlobSeen, ReportSeen, VariantSeen } from "./seen.ts";
+import { stands, statusOf } from "./verdict-match.ts";
 
 const NOW = instant(Date.UTC(2026, 0, 1));
 const FP32 = variant("fp32");

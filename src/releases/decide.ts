@@ -13,9 +13,9 @@ import {
   minutes,
   timestampOf,
 } from "../base/time.ts";
-import { goldenDigestOf, stands } from "./binding.ts";
 import { comparedWithOf, type Reference } from "./references.ts";
 import type { BlobSeen, Next, ReferenceSeen, ReleaseSeen, VariantSeen } from "./seen.ts";
+import { goldenDigestOf, stands } from "./verdict-match.ts";
 
 /** A verification to start. */
 export type Start = {

@@ -16,10 +16,10 @@ import { type Clock, type Instant, instantOf, timestampOf } from "../base/time.t
 import type { Resources } from "../kube/kube.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
-import { checksOf, stands, statusOf } from "./binding.ts";
 import { type Due, dueOf, requestOf } from "./due.ts";
 import { filesRefusal, referencesRefusal } from "./permitted.ts";
 import { type Reference, type References, referencesOf } from "./references.ts";
+import type { Turns } from "./reverify-slots.ts";
 import type {
   BlobSeen,
   Next,
@@ -29,7 +29,7 @@ import type {
   Standing,
   VariantSeen,
 } from "./seen.ts";
-import type { Turns } from "./turns.ts";
+import { checksOf, stands, statusOf } from "./verdict-match.ts";
 
 /** Everything that a verdict depends on → its key: `verification/key.ts`, handed in. */
 export type KeyOf = (

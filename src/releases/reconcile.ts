@@ -14,7 +14,7 @@ import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtim
 import type { Meter } from "../telemetry/telemetry.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
 import { type ActDeps, actOnRelease } from "./act.ts";
-import { type Asked, createAsked } from "./asked.ts";
+import { type Asked, createAsked } from "./active-verifications.ts";
 import { decideRelease, type ReleasePlan, type Waiting } from "./decide.ts";
 import { type ObserveDeps, observeRelease } from "./observe.ts";
 import { reportRelease } from "./report.ts";

@@ -1,5 +1,5 @@
 import type { BlobReference, ComparedWith, ModelRelease, Variant } from "../api/model-release.ts";
-import { statusOf } from "./binding.ts";
+import { statusOf } from "./verdict-match.ts";
 
 /** A model that another one is compared with. */
 export type Reference = {

@@ -8,7 +8,7 @@ import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration, Twin } 
 import { eachLimited } from "../runtime/each-limited.ts";
 import type { BlobFacts, ModelStore } from "../store/store.ts";
 import type { Log } from "../telemetry/telemetry.ts";
-import type { Action } from "./actions.ts";
+import type { Action } from "./configurations/actions.ts";
 import {
   BASE_CONDITION,
   BASE_CONTENT,
@@ -18,12 +18,12 @@ import {
   LABEL,
   pointedIn,
   recognized,
-} from "./content.ts";
+} from "./configurations/content.ts";
+import { BANDS, priorityFor } from "./configurations/priority.ts";
 import { clearedIn, type Memories, testCondition } from "./observe.ts";
-import { notPermitted, type Problem } from "./plan.ts";
-import { BANDS, priorityFor } from "./priority.ts";
+import { notPermitted, type Problem } from "./preconditions.ts";
 import type { Seen } from "./seen.ts";
-import type { RolloutState } from "./state.ts";
+import type { RolloutState } from "./state/state.ts";
 
 export type ActDeps = {
   readonly hub: Pick<DeviceHub, "getTwin" | "patchTwin" | "testCondition">;

@@ -3,18 +3,18 @@ import { lifecycleOf, type Note } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
 import { unreachable } from "../base/result.ts";
 import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
-import { type Action, actionsFor, isSettled, renewalDue } from "./actions.ts";
-import { advance } from "./advance.ts";
-import { cleanupActions, isCleanedUp, remainsOf } from "./cleanup.ts";
+import { type Action, actionsFor, isSettled, renewalDue } from "./configurations/actions.ts";
+import { cleanupActions, isCleanedUp, remainsOf } from "./configurations/cleanup.ts";
+import { type Takeover, takeoverOf } from "./configurations/takeover.ts";
+import { confirmationDue } from "./evidence/judge.ts";
 import { type Facts, factsOf } from "./facts.ts";
-import { confirmationDue } from "./judge.ts";
-import type { Problem } from "./plan.ts";
-import { contradiction, decided, recover } from "./recover.ts";
-import { NOT_ACTED, narrate, reportCleanup, reportOf, reportUnknown } from "./report.ts";
+import type { Problem } from "./preconditions.ts";
+import { NOT_ACTED, narrate, reportCleanup, reportOf, reportUnknown } from "./report/report.ts";
 import type { Seen } from "./seen.ts";
-import { fieldsOf, type RolloutState, stateOf } from "./state.ts";
-import { bakeOf, currentStep, deadlineOf, holdOf } from "./strategy.ts";
-import { type Takeover, takeoverOf } from "./takeover.ts";
+import { advance } from "./state/advance.ts";
+import { contradiction, decided, recover } from "./state/recover.ts";
+import { fieldsOf, type RolloutState, stateOf } from "./state/state.ts";
+import { bakeOf, currentStep, deadlineOf, holdOf } from "./state/strategy.ts";
 
 // Composes the pure parts: what was seen in, what to do out.
 

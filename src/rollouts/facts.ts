@@ -4,6 +4,8 @@ import type { ModelRelease } from "../api/model-release.ts";
 import { numberOf } from "../base/decimal.ts";
 import { clip } from "../base/text.ts";
 import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
+import { LABEL } from "./configurations/content.ts";
+import { NOBODY } from "./configurations/target.ts";
 import {
   type Budget,
   type Cohort,
@@ -14,11 +16,9 @@ import {
   failureBudget,
   hasArrived,
   runs,
-} from "./cohort.ts";
-import { LABEL } from "./content.ts";
-import { evidenceOf } from "./evidence.ts";
-import { exposureIndex, type StratifyBy, stratumKey } from "./exposure.ts";
-import { type Judgement, judge } from "./judge.ts";
+} from "./evidence/cohort.ts";
+import { evidenceOf } from "./evidence/evidence.ts";
+import { type Judgement, judge } from "./evidence/judge.ts";
 import {
   conditionsToTest,
   hubProblem,
@@ -32,11 +32,11 @@ import {
   type Verification,
   verificationOf,
   verificationOfCandidate,
-} from "./plan.ts";
+} from "./preconditions.ts";
 import type { Member, Pointed, Seen } from "./seen.ts";
-import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state.ts";
-import { deadlineOf } from "./strategy.ts";
-import { NOBODY } from "./target.ts";
+import { exposureIndex, type StratifyBy, stratumKey } from "./state/exposure.ts";
+import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state/state.ts";
+import { deadlineOf } from "./state/strategy.ts";
 
 // What was seen, in the words of the state machine.
 

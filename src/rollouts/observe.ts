@@ -20,22 +20,22 @@ import { type Clock, elapsed, type Instant } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetDevice, FleetView, TwinRef } from "../hub/hub.ts";
 import type { Resources } from "../kube/kube.ts";
 import type { Log } from "../telemetry/telemetry.ts";
-import { LABEL, recognized } from "./content.ts";
-import { exposureIndex } from "./exposure.ts";
-import { ownerlessDeployment } from "./ownerless.ts";
+import { LABEL, recognized } from "./configurations/content.ts";
+import { ownerlessDeployment } from "./configurations/ownerless.ts";
+import { pointedReleases } from "./configurations/takeover.ts";
+import { NOBODY } from "./configurations/target.ts";
+import { type Heard, hear } from "./evidence/plausible.ts";
 import {
   conditionsToTest,
   membershipProblem,
   ownConfigurations,
   releaseProblem,
   verificationOf,
-} from "./plan.ts";
-import { type Heard, hear } from "./plausible.ts";
-import { recover } from "./recover.ts";
+} from "./preconditions.ts";
 import type { Contested, Leftover, Member, Predecessor, Seen, Settings } from "./seen.ts";
-import { type Because, isUnderWay, type RolloutState, stateOf } from "./state.ts";
-import { pointedReleases } from "./takeover.ts";
-import { NOBODY } from "./target.ts";
+import { exposureIndex } from "./state/exposure.ts";
+import { recover } from "./state/recover.ts";
+import { type Because, isUnderWay, type RolloutState, stateOf } from "./state/state.ts";
 
 export type ObserveDeps = {
   readonly deployments: Resources<InferenceDeploymentSpec, InferenceDeploymentStatus>;

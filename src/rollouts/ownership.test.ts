@@ -12,10 +12,10 @@ import { FINALIZER, objectKey } from "../api/resource.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";
 import { ok } from "../base/result.ts";
 import { minutes, seconds } from "../base/time.ts";
+import { candidateCondition, NOBODY, stableCondition } from "./configurations/target.ts";
 import { createMemories, observeRollout } from "./observe.ts";
-import { slotsOf } from "./plan.ts";
+import { slotsOf } from "./preconditions.ts";
 import type { Seen } from "./seen.ts";
-import { candidateCondition, NOBODY, stableCondition } from "./target.ts";
 
 // Whose devices a rollout may move: what the tags say, whatever objects say.
 

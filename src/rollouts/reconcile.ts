@@ -17,10 +17,10 @@ import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { actOnRollout } from "./act.ts";
 import { type Chosen, decideRollout, type Wake } from "./decide.ts";
 import { createMemories, type ObserveDeps, observeRollout } from "./observe.ts";
-import { ownConfigurations, type Problem } from "./plan.ts";
-import { type Acted, isNews, NOT_ACTED, reportCleanup, reportOf } from "./report.ts";
+import { ownConfigurations, type Problem } from "./preconditions.ts";
+import { type Acted, isNews, NOT_ACTED, reportCleanup, reportOf } from "./report/report.ts";
 import type { Seen, Settings } from "./seen.ts";
-import { isUnderWay } from "./state.ts";
+import { isUnderWay } from "./state/state.ts";
 
 export type RolloutOptions = {
   /** Of the buckets; the same for the life of a fleet. */

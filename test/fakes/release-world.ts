@@ -4,7 +4,7 @@ import { type ObjectKey, objectKey } from "../../src/api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { seconds } from "../../src/base/time.ts";
 import { reconcileRelease } from "../../src/releases/reconcile.ts";
-import { createTurns } from "../../src/releases/turns.ts";
+import { createTurns } from "../../src/releases/reverify-slots.ts";
 import type { Outcome } from "../../src/runtime/outcome.ts";
 import type { ModelStore } from "../../src/store/store.ts";
 import { keyOf } from "../../src/verification/key.ts";

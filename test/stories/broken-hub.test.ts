@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { bucketOf } from "../../src/api/membership.ts";
 import { objectKey } from "../../src/api/resource.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
-import { LABEL } from "../../src/rollouts/content.ts";
+import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { type Behaviour, digestNamed, NAMESPACE, SALT, WELL } from "../fakes/fleet-world.ts";
 import { createStory, type Story } from "./story.ts";
 

@@ -5,7 +5,7 @@ import { variantFor } from "../../src/api/model-release.ts";
 import { objectKey } from "../../src/api/resource.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
 import { millis, minutes, seconds } from "../../src/base/time.ts";
-import { LABEL } from "../../src/rollouts/content.ts";
+import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { type FleetWorld, NAMESPACE, SALT, type TrueDevice } from "../fakes/fleet-world.ts";
 import { compileCondition } from "../fakes/target-condition.ts";
 

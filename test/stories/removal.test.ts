@@ -3,8 +3,8 @@ import type { InferenceDeploymentSpec } from "../../src/api/inference-deployment
 import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts";
 import { OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
-import { LABEL } from "../../src/rollouts/content.ts";
-import { ownerlessConfigurations } from "../../src/rollouts/ownerless.ts";
+import { LABEL } from "../../src/rollouts/configurations/content.ts";
+import { ownerlessConfigurations } from "../../src/rollouts/configurations/ownerless.ts";
 import { type RolloutOptions, reconcileRollout } from "../../src/rollouts/reconcile.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
 import { createFakeMeter } from "../fakes/fake-meter.ts";

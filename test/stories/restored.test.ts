@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { minutes } from "../../src/base/time.ts";
-import { LABEL } from "../../src/rollouts/content.ts";
+import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { NAMESPACE } from "../fakes/fleet-world.ts";
 import { createStory, duration, KEY, STEPS, type Story, strategy } from "./story.ts";
 

@@ -4,7 +4,7 @@ import { requestAnnotation } from "../../src/api/inference-deployment.ts";
 import { objectKey } from "../../src/api/resource.ts";
 import { BLOBS_ANNOTATION, grantOf } from "../../src/api/tenancy.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
-import { LABEL } from "../../src/rollouts/content.ts";
+import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { type Behaviour, digestNamed, NAMESPACE, WELL } from "../fakes/fleet-world.ts";
 import {
   createStory,

@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { bucketOf } from "../../src/api/membership.ts";
 import type { Fault } from "../../src/base/result.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
-import { LABEL } from "../../src/rollouts/content.ts";
+import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { type Behaviour, digestNamed, LIES, NAMESPACE, SALT, WELL } from "../fakes/fleet-world.ts";
 import { createStory, duration, objective, STEPS, type Story, strategy } from "./story.ts";
 

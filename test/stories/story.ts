@@ -5,7 +5,7 @@ import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts"
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
 import { durationText, millis, minutes, seconds } from "../../src/base/time.ts";
-import { LABEL } from "../../src/rollouts/content.ts";
+import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { type RolloutOptions, reconcileRollout } from "../../src/rollouts/reconcile.ts";
 import { Crash } from "../fakes/calls.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";

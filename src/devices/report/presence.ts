@@ -1,0 +1,69 @@
+import { REASONS, type Reason } from "../../api/reasons.ts";
+import {
+  durationText,
+  elapsed,
+  type Instant,
+  later,
+  type Millis,
+  parseTimestamp,
+  timestampOf,
+} from "../../base/time.ts";
+import type { Slot } from "../seen.ts";
+
+/** The newest heartbeat of all slots, by the device's clock; `null` where there is none. */
+export function heartbeatOf(slots: Readonly<Record<string, Slot>>): Instant | null {
+  let newest: Instant | null = null;
+  for (const { report } of Object.values(slots)) {
+    const at = report === null ? null : parseTimestamp(report.heartbeatAt);
+    if (at !== null && (newest === null || at > newest)) newest = at;
+  }
+  return newest;
+}
+
+export type Presence = {
+  readonly status: "True" | "False" | "Unknown";
+  readonly reason: Reason;
+  readonly message: string;
+};
+
+/** Whether a device is there. No words that change with every heartbeat: they would be written to the API server. */
+export function presenceOf(facts: {
+  readonly enabled: boolean;
+  readonly heartbeatAt: Instant | null;
+  readonly timeout: Millis;
+  readonly hubReachable: boolean;
+  readonly now: Instant;
+}): Presence {
+  const { enabled, heartbeatAt, timeout, hubReachable, now } = facts;
+  if (!enabled)
+    return {
+      status: "False",
+      reason: REASONS.Disabled,
+      message: "spec.enabled is false: the hub refuses its connection",
+    };
+  if (heartbeatAt === null)
+    return hubReachable
+      ? { status: "Unknown", reason: REASONS.NeverSeen, message: "the device has not reported yet" }
+      : UNREACHABLE;
+  const limit = durationText(timeout);
+  if (heartbeatAt > later(now, timeout))
+    return {
+      status: "Unknown",
+      reason: REASONS.ClockAhead,
+      message: `the device's clock is ahead of ours by more than ${limit}: nothing can be said about its silence; check its time source`,
+    };
+  if (elapsed(heartbeatAt, now) < timeout)
+    return { status: "True", reason: REASONS.Heartbeat, message: `reports at least every ${limit}` };
+  if (!hubReachable) return UNREACHABLE;
+  return {
+    status: "False",
+    reason: REASONS.HeartbeatMissing,
+    message: `silent since ${timestampOf(heartbeatAt)}, longer than ${limit}; look at its power, network and clock`,
+  };
+}
+
+const UNREACHABLE: Presence = {
+  status: "Unknown",
+  reason: REASONS.HubUnavailable,
+  message: "the hub cannot be read at the moment: silence says nothing",
+};

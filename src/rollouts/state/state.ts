@@ -1,0 +1,351 @@
+import {
+  type HistoryEntry,
+  type InferenceDeploymentStatus,
+  PHASES,
+  type Phase,
+  ROLLBACK_REASONS,
+  type RollbackReason,
+  type StratumExposure,
+} from "../../api/inference-deployment.ts";
+import { type Instant, parseTimestamp, timestampOf } from "../../base/time.ts";
+
+// A structural schema knows no unions, so `status` is flat. This is the union that it means, read and written here.
+//
+//   Pending ──▶ Progressing ◀──▶ Holding        every phase with a candidate ──▶ RollingBack ──▶ RolledBack
+//      ▲          │   ▲  ▲          ▲                                                │             (quarantined)
+//      │          │   │  └─ Frozen ─┘                                                └─ withdrawn ─▶ Completed
+//      │          ▼   │
+//      └─ Completed ◀─┴─ Baking
+
+export type ReleaseRef = { readonly release: string; readonly digests: readonly string[] };
+
+/** Why a candidate is taken back (or, where `rollback.mode` is Hold, would be). */
+export type Because = {
+  readonly reason: RollbackReason;
+  readonly message: string;
+  readonly release: string;
+  readonly at: Instant;
+};
+
+export type AtStep = {
+  readonly index: number;
+  readonly percent: number;
+  /** Moved on by the time that nothing was watched: a deadline does not count an outage. */
+  readonly startedAt: Instant;
+  /** From when the deadline counts: the beginning of the step, moved on by the time for which it was converged. */
+  readonly waitingFrom: Instant;
+  /** Since when every exposed device has run the candidate, or been excused; `null`: it does not hold now. */
+  readonly convergedAt: Instant | null;
+  /** From when the hold counts: moved on by the time without evidence, reset by evidence against the candidate. */
+  readonly passingSince: Instant | null;
+  /** Since when evidence has been missing while `passingSince` stands. */
+  readonly pausedAt: Instant | null;
+  /** When devices were last missing, to the minute, because the hub had not pointed them at the candidate; `null`: never. */
+  readonly unplacedAt: Instant | null;
+  /** When it was last looked at, to the minute. */
+  readonly watchedAt: Instant;
+  /** Devices that a person went on without, by promoting past them. */
+  readonly accepted: number;
+};
+
+/** A step that begins now, and about which nothing is known yet. */
+export function newStep(index: number, percent: number, now: Instant, accepted = 0): AtStep {
+  return {
+    index,
+    percent,
+    startedAt: now,
+    waitingFrom: now,
+    convergedAt: null,
+    passingSince: null,
+    pausedAt: null,
+    unplacedAt: null,
+    watchedAt: now,
+    accepted,
+  };
+}
+
+export type Quarantined = { readonly release: string; readonly reason: string; readonly at: Instant };
+export type Handled = {
+  readonly abort: string | null;
+  readonly promote: string | null;
+  readonly retry: string | null;
+};
+
+type Kept = {
+  readonly quarantined: readonly Quarantined[];
+  readonly handled: Handled;
+  readonly history: readonly HistoryEntry[];
+};
+
+/** What every phase with exposed devices has. */
+export type Exposed = Kept & {
+  /** `null`: a first installation, which rolls back to nothing. */
+  readonly stable: ReleaseRef | null;
+  readonly candidate: ReleaseRef;
+  /** When the first step began. */
+  readonly begunAt: Instant;
+  readonly step: AtStep;
+  readonly exposure: readonly StratumExposure[];
+  /** The exposure of the step before. */
+  readonly previousExposure: readonly StratumExposure[];
+  /** When the hub was first seen to have a configuration of the candidate; `null`: not yet. */
+  readonly givenAt: Instant | null;
+};
+
+export type Pending = Kept & {
+  readonly phase: "Pending";
+  readonly stable: ReleaseRef | null;
+  readonly candidate: ReleaseRef | null;
+};
+export type Progressing = Exposed & { readonly phase: "Progressing" };
+export type Holding = Exposed & {
+  readonly phase: "Holding";
+  readonly heldBecause: string;
+  readonly bakingSince: Instant | null;
+  /** A breach that waits for a person, because `rollback.mode` is Hold. */
+  readonly breach: Because | null;
+};
+export type Frozen = Exposed & {
+  readonly phase: "Frozen";
+  readonly frozenSince: Instant;
+  readonly bakingSince: Instant | null;
+  readonly breach: Because | null;
+};
+export type Baking = Exposed & { readonly phase: "Baking"; readonly bakingSince: Instant };
+export type Completed = Kept & { readonly phase: "Completed"; readonly stable: ReleaseRef };
+export type RollingBack = Kept & {
+  readonly phase: "RollingBack";
+  readonly stable: ReleaseRef | null;
+  readonly candidate: ReleaseRef;
+  /** Who was exposed: their twins are looked at one by one. */
+  readonly exposure: readonly StratumExposure[];
+  readonly because: Because;
+};
+export type RolledBack = Kept & {
+  readonly phase: "RolledBack";
+  readonly stable: ReleaseRef | null;
+  readonly because: Because;
+};
+
+export type UnderWay = Progressing | Holding | Frozen | Baking;
+export type RolloutState = Pending | UnderWay | Completed | RollingBack | RolledBack;
+
+export type StateFields = Pick<
+  InferenceDeploymentStatus,
+  | "phase"
+  | "stable"
+  | "candidate"
+  | "step"
+  | "frozenSince"
+  | "heldBecause"
+  | "bakingSince"
+  | "exposure"
+  | "previousExposure"
+  | "begunAt"
+  | "givenAt"
+  | "rollback"
+  | "quarantinedReleases"
+  | "history"
+  | "lastHandled"
+>;
+
+export function isUnderWay(state: RolloutState): state is UnderWay {
+  return (
+    state.phase === "Progressing" ||
+    state.phase === "Holding" ||
+    state.phase === "Frozen" ||
+    state.phase === "Baking"
+  );
+}
+
+/** The exposure that devices are under; empty where nothing is exposed (any more). */
+export function exposureOf(state: RolloutState): readonly StratumExposure[] {
+  return "exposure" in state ? state.exposure : [];
+}
+
+/**
+ * The state that a status means. `null`: it means none, because it is empty or lost what its phase needs; then it is
+ * recovered from the hub. A point in time that cannot be read counts as `now`: waiting starts anew, nothing is skipped.
+ */
+export function stateOf(status: InferenceDeploymentStatus | null, now: Instant): RolloutState | null {
+  const phase = status?.phase;
+  if (status === null || phase === undefined || !PHASES.includes(phase)) return null;
+  const at = (written: string | undefined): Instant | null =>
+    written === undefined ? null : (parseTimestamp(written) ?? now);
+  const kept: Kept = {
+    quarantined: (status.quarantinedReleases ?? []).map((entry) => ({ ...entry, at: at(entry.at) ?? now })),
+    handled: {
+      abort: status.lastHandled?.abort ?? null,
+      promote: status.lastHandled?.promote ?? null,
+      retry: status.lastHandled?.retry ?? null,
+    },
+    history: status.history ?? [],
+  };
+  const stable = status.stable ?? null;
+  const candidate = status.candidate ?? null;
+  const because = becauseOf(status.rollback, at);
+  switch (phase) {
+    case "Pending":
+      return { ...kept, phase, stable, candidate };
+    case "Completed":
+      return stable === null ? null : { ...kept, phase, stable };
+    case "RolledBack":
+      return because === null ? null : { ...kept, phase, stable, because };
+    case "RollingBack": {
+      if (candidate === null) return null;
+      // Somebody took the reason away; going on with the rollback is the safe reading.
+      const reason = because ?? {
+        reason: "Aborted",
+        message: "the reason was lost",
+        release: candidate.release,
+        at: now,
+      };
+      return { ...kept, phase, stable, candidate, exposure: status.exposure ?? [], because: reason };
+    }
+    case "Progressing":
+    case "Holding":
+    case "Frozen":
+    case "Baking": {
+      if (candidate === null) return null;
+      if (status.step === undefined) return { ...kept, phase: "Pending", stable, candidate };
+      const startedAt = at(status.step.startedAt) ?? now;
+      const exposed: Exposed = {
+        ...kept,
+        stable,
+        candidate,
+        begunAt: at(status.begunAt) ?? startedAt,
+        step: {
+          index: status.step.index,
+          percent: status.step.percent,
+          startedAt,
+          waitingFrom: at(status.step.waitingFrom) ?? startedAt,
+          convergedAt: at(status.step.convergedAt),
+          passingSince: at(status.step.passingSince),
+          pausedAt: at(status.step.pausedAt),
+          unplacedAt: at(status.step.unplacedAt),
+          watchedAt: at(status.step.watchedAt) ?? now,
+          accepted: status.step.accepted ?? 0,
+        },
+        exposure: status.exposure ?? [],
+        previousExposure: status.previousExposure ?? [],
+        givenAt: at(status.givenAt),
+      };
+      const bakingSince = at(status.bakingSince);
+      if (phase === "Progressing") return { ...exposed, phase };
+      if (phase === "Baking") return { ...exposed, phase, bakingSince: bakingSince ?? now };
+      if (phase === "Holding") {
+        return { ...exposed, phase, heldBecause: status.heldBecause ?? "", bakingSince, breach: because };
+      }
+      return { ...exposed, phase, frozenSince: at(status.frozenSince) ?? now, bakingSince, breach: because };
+    }
+    default:
+      return null;
+  }
+}
+
+/** The flat fields that a state is kept in. */
+export function fieldsOf(state: RolloutState): StateFields {
+  const { quarantined, handled, history } = state;
+  const common: StateFields = {
+    phase: state.phase,
+    ...(state.stable === null ? {} : { stable: state.stable }),
+    ...(quarantined.length === 0
+      ? {}
+      : { quarantinedReleases: quarantined.map((entry) => ({ ...entry, at: timestampOf(entry.at) })) }),
+    ...(history.length === 0 ? {} : { history }),
+    ...(handled.abort === null && handled.promote === null && handled.retry === null
+      ? {}
+      : {
+          lastHandled: {
+            ...(handled.abort === null ? {} : { abort: handled.abort }),
+            ...(handled.promote === null ? {} : { promote: handled.promote }),
+            ...(handled.retry === null ? {} : { retry: handled.retry }),
+          },
+        }),
+  };
+  switch (state.phase) {
+    case "Pending":
+      return { ...common, ...(state.candidate === null ? {} : { candidate: state.candidate }) };
+    case "Completed":
+      return common;
+    case "RolledBack":
+      return { ...common, rollback: rollbackField(state.because) };
+    case "RollingBack":
+      return {
+        ...common,
+        candidate: state.candidate,
+        exposure: state.exposure,
+        rollback: rollbackField(state.because),
+      };
+    case "Progressing":
+      return { ...common, ...exposedFields(state) };
+    case "Baking":
+      return { ...common, ...exposedFields(state), bakingSince: timestampOf(state.bakingSince) };
+    case "Holding":
+    case "Frozen":
+      return {
+        ...common,
+        ...exposedFields(state),
+        ...(state.phase === "Holding"
+          ? { heldBecause: state.heldBecause }
+          : { frozenSince: timestampOf(state.frozenSince) }),
+        ...(state.bakingSince === null ? {} : { bakingSince: timestampOf(state.bakingSince) }),
+        ...(state.breach === null ? {} : { rollback: rollbackField(state.breach) }),
+      };
+    default:
+      return unreachableState(state);
+  }
+}
+
+function exposedFields(state: Exposed): StateFields {
+  const {
+    index,
+    percent,
+    startedAt,
+    waitingFrom,
+    convergedAt,
+    passingSince,
+    pausedAt,
+    unplacedAt,
+    watchedAt,
+    accepted,
+  } = state.step;
+  return {
+    candidate: state.candidate,
+    begunAt: timestampOf(state.begunAt),
+    step: {
+      index,
+      percent,
+      startedAt: timestampOf(startedAt),
+      ...(waitingFrom === startedAt ? {} : { waitingFrom: timestampOf(waitingFrom) }),
+      ...(convergedAt === null ? {} : { convergedAt: timestampOf(convergedAt) }),
+      ...(passingSince === null ? {} : { passingSince: timestampOf(passingSince) }),
+      ...(pausedAt === null ? {} : { pausedAt: timestampOf(pausedAt) }),
+      ...(unplacedAt === null ? {} : { unplacedAt: timestampOf(unplacedAt) }),
+      watchedAt: timestampOf(watchedAt),
+      ...(accepted === 0 ? {} : { accepted }),
+    },
+    exposure: state.exposure,
+    ...(state.previousExposure.length === 0 ? {} : { previousExposure: state.previousExposure }),
+    ...(state.givenAt === null ? {} : { givenAt: timestampOf(state.givenAt) }),
+  };
+}
+
+function rollbackField(because: Because): NonNullable<StateFields["rollback"]> {
+  return { ...because, at: timestampOf(because.at) };
+}
+
+function becauseOf(
+  rollback: InferenceDeploymentStatus["rollback"],
+  at: (written: string | undefined) => Instant | null,
+): Because | null {
+  if (rollback === undefined || !ROLLBACK_REASONS.includes(rollback.reason)) return null;
+  const when = at(rollback.at);
+  return when === null
+    ? null
+    : { reason: rollback.reason, message: rollback.message, release: rollback.release, at: when };
+}
+
+function unreachableState(state: never): never {
+  throw new Error(`unreachable: ${(state as { phase: Phase }).phase}`);
+}
