@@ -4,11 +4,10 @@ import { variantFor } from "../src/api/model-release.ts";
 import { ownerOf } from "../src/api/ownership.ts";
 import { OPEN_GRANT } from "../src/api/tenancy.ts";
 import { dictionary, own, setOwn } from "../src/base/lookup.ts";
-import { ok } from "../src/base/result.ts";
 import { instant } from "../src/base/time.ts";
 import { decideDevice } from "../src/devices/decide.ts";
 import { reportDevice } from "../src/devices/report/report.ts";
-import { type DeviceSeen, NOTHING_LEARNED } from "../src/devices/seen.ts";
+import { type DeviceSeen, NOT_ACTED } from "../src/devices/seen.ts";
 import { tagsPatch } from "../src/devices/tags.ts";
 import { fleetTagsOf, pointerOf, reportOf } from "../src/hub/reports.ts";
 import { decideRelease } from "../src/releases/decide.ts";
@@ -142,7 +141,7 @@ describe.each(NAMES)("%s", (name) => {
       expect(ownerOf(tags)).toEqual({ cluster: name, namespace: "plant-a", device: name });
       expect(own(fleetTagsOf(tags)?.deployments, name)).toBe(qualifiedName(deployment));
       const after = lookedAt(tags);
-      const report = reportDevice(after, decideDevice(after), ok(undefined), NOTHING_LEARNED);
+      const report = reportDevice(after, decideDevice(after), NOT_ACTED, null);
       expect(report?.status.placement).toMatchObject({ deployment: name, module: name, release: name });
       expect(report?.status.model).toBeUndefined();
     },

@@ -6,13 +6,14 @@ import type { Fault } from "../base/result.ts";
 import { type Attempt, err, ok, type Result, unreachable } from "../base/result.ts";
 import type { DeviceHub, FleetView, Twin, TwinPatch, TwinRef } from "../hub/hub.ts";
 import type { Resources, Secrets } from "../kube/kube.ts";
+import type { Done } from "../runtime/cycle.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import { connectionData } from "./connection.ts";
 import type { DevicePlan, KeepAction, Life, UndoAction } from "./decide.ts";
 import type { Departures } from "./departures.ts";
 import { isProven } from "./permitted.ts";
 import { holdsPointerOf } from "./pointer.ts";
-import type { DeviceSeen, Learned, SecretOutcome } from "./seen.ts";
+import { type DeviceActed, type DeviceSeen, NOT_ACTED, type SecretOutcome } from "./seen.ts";
 import { bareTagsPatch, deselectedPatch, tagsPatch, type WantedTags } from "./tags.ts";
 
 export type ActDeps = {
@@ -34,18 +35,18 @@ export type ActDeps = {
   readonly log: Log;
 };
 
-type Learn = (more: Partial<Learned>) => void;
+type DeviceDone = Done<DeviceActed>;
 
-/** Carries a plan out in order and stops at the first fault; what was found out on the way goes to `learn`. */
-export function actOnDevice(deps: ActDeps, learn: Learn) {
-  return async (seen: DeviceSeen, plan: DevicePlan, signal: AbortSignal): Attempt<void> => {
+/** Carries a plan out in order and stops at the first fault. */
+export function actOnDevice(deps: ActDeps) {
+  return async (seen: DeviceSeen, plan: DevicePlan, signal: AbortSignal): Promise<DeviceDone> => {
     switch (plan.kind) {
       case "blocked":
-        return ok(undefined);
+        return { acted: NOT_ACTED, fault: null };
       case "keep":
-        return keepDevice(deps, learn, seen, plan.actions, signal);
+        return keepDevice(deps, seen, plan.actions, signal);
       case "undo":
-        return undoDevice(deps, learn, seen, plan.actions, signal);
+        return undoDevice(deps, seen, plan.actions, signal);
       default:
         return unreachable(plan);
     }
@@ -54,43 +55,43 @@ export function actOnDevice(deps: ActDeps, learn: Learn) {
 
 async function keepDevice(
   deps: ActDeps,
-  learn: Learn,
   seen: DeviceSeen,
   actions: readonly KeepAction[],
   signal: AbortSignal,
-): Attempt<void> {
+): Promise<DeviceDone> {
+  let acted = NOT_ACTED;
   let life: Life | null = null;
   for (const action of actions) {
     switch (action.kind) {
       case "createIdentity": {
         const created = await createIdentity(deps, seen, signal);
-        if (!created.ok) return created;
+        if (!created.ok) return { acted, fault: created.error };
         life = created.value;
-        learn({ created: life.generationId });
+        acted = { ...acted, created: life.generationId };
         break;
       }
       case "setEnabled": {
         const set = await setEnabled(deps, seen, action.enabled, signal);
-        if (!set.ok) return set;
+        if (!set.ok) return { acted, fault: set.error };
         break;
       }
       case "patchTags": {
         const patched = await patchTags(deps, seen, action, signal);
-        if (!patched.ok) return patched;
+        if (!patched.ok) return { acted, fault: patched.error };
         break;
       }
       case "writeSecret": {
         const identity = action.identity ?? life ?? { generationId: "", etag: null };
         const secret = await writeSecret(deps, seen, action.name, identity, signal);
-        learn({ secret });
-        if (secret.kind === "failed") return err(secret.fault);
+        acted = { ...acted, secret };
+        if (secret.kind === "failed") return { acted, fault: secret.fault };
         break;
       }
       default:
         return unreachable(action);
     }
   }
-  return ok(undefined);
+  return { acted, fault: null };
 }
 
 async function createIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSignal): Attempt<Life> {
@@ -228,18 +229,17 @@ function sameData(a: Readonly<Record<string, string>>, b: Readonly<Record<string
 
 async function undoDevice(
   deps: ActDeps,
-  learn: Learn,
   seen: DeviceSeen,
   actions: readonly UndoAction[],
   signal: AbortSignal,
-): Attempt<void> {
+): Promise<DeviceDone> {
   for (const action of actions) {
     const done = await undoOne(deps, seen, action, signal);
     if (done.ok) continue;
-    if (action.kind === "letGo") learn({ failedAt: "kube" });
-    return done;
+    const failedAt = action.kind === "letGo" ? "kube" : "hub";
+    return { acted: { ...NOT_ACTED, failedAt }, fault: done.error };
   }
-  return ok(undefined);
+  return { acted: NOT_ACTED, fault: null };
 }
 
 async function undoOne(

@@ -1,17 +1,17 @@
 import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import { type Attempt, ok, unreachable } from "../base/result.ts";
 import { seconds } from "../base/time.ts";
 import type { Announcer, Resources } from "../kube/kube.ts";
-import { cycle } from "../runtime/cycle.ts";
+import { cycle, type Done } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import { type ActDeps, actOnDevice } from "./act.ts";
 import { type DevicePlan, decideDevice } from "./decide.ts";
 import { type ObserveDeps, observeDevice } from "./observe.ts";
 import { reportDevice } from "./report/report.ts";
 import { wakeOf } from "./rest.ts";
-import { type DeviceSeen, type Learned, NOTHING_LEARNED } from "./seen.ts";
+import type { DeviceActed, DeviceSeen } from "./seen.ts";
 
 export type DeviceDeps = ObserveDeps &
   ActDeps & {
@@ -21,21 +21,14 @@ export type DeviceDeps = ObserveDeps &
 
 /** Keeps the identity, the tags and the status of one EdgeDevice; the sole writer of `tags.edgefleet`. */
 export function reconcileDevice(deps: DeviceDeps): Reconcile<ObjectKey> {
-  const observe = observeDevice(deps);
-  return (key, signal) => {
-    let learned: Learned = NOTHING_LEARNED;
-    const learn = (more: Partial<Learned>) => {
-      learned = { ...learned, ...more };
-    };
-    return cycle<ObjectKey, DeviceSeen, DevicePlan>({
-      observe,
-      decide: decideDevice,
-      commit: (seen, plan, during) => commit(deps, seen, plan, during),
-      act: actOnDevice(deps, learn),
-      report: (seen, plan, acted, during) => publish(deps, seen, plan, { acted, learned }, during),
-      rest,
-    })(key, signal);
-  };
+  return cycle<ObjectKey, DeviceSeen, DevicePlan, DeviceActed>({
+    observe: observeDevice(deps),
+    decide: decideDevice,
+    commit: (seen, plan, signal) => commit(deps, seen, plan, signal),
+    act: actOnDevice(deps),
+    report: (seen, plan, done, signal) => publish(deps, seen, plan, done, signal),
+    rest,
+  });
 }
 
 /** The finalizer before anything of ours is on the hub; and before it, that an identity was there without us. */
@@ -65,11 +58,11 @@ async function publish(
   deps: Pick<DeviceDeps, "devices" | "announcer">,
   seen: DeviceSeen,
   plan: DevicePlan,
-  { acted, learned }: { readonly acted: Result<void, Fault>; readonly learned: Learned },
+  { acted, fault }: Done<DeviceActed>,
   signal: AbortSignal,
 ): Attempt<void> {
   const { device } = seen;
-  const report = reportDevice(seen, plan, acted, learned);
+  const report = reportDevice(seen, plan, acted, fault);
   if (report === null || canonicalJson(report.status) === canonicalJson(device.status)) return ok(undefined);
   const written = await deps.devices.writeStatus(device, report.status, signal);
   if (!written.ok) return written;
@@ -79,7 +72,8 @@ async function publish(
   return ok(undefined);
 }
 
-function rest(seen: DeviceSeen, plan: DevicePlan): Outcome {
+function rest(seen: DeviceSeen, plan: DevicePlan, { fault }: Done<DeviceActed>): Outcome {
+  if (fault !== null) return outcomeOfFault(fault);
   if (plan.kind === "blocked") {
     const { obstacle } = plan;
     switch (obstacle.kind) {

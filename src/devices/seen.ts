@@ -74,7 +74,7 @@ export type SecretOutcome =
   | { readonly kind: "failed"; readonly source: "kube" | "hub"; readonly fault: Fault };
 
 /** What acting found out and the report needs; it counts even where a later action failed. */
-export type Learned = {
+export type DeviceActed = {
   /** The generation of the identity that was created in this pass. */
   readonly created: string | null;
   readonly secret: SecretOutcome | null;
@@ -82,4 +82,4 @@ export type Learned = {
   readonly failedAt: "hub" | "kube";
 };
 
-export const NOTHING_LEARNED: Learned = { created: null, secret: null, failedAt: "hub" };
+export const NOT_ACTED: DeviceActed = { created: null, secret: null, failedAt: "hub" };

@@ -12,6 +12,7 @@ import { setOwn } from "../base/lookup.ts";
 import { redacted } from "../base/redact.ts";
 import { type Attempt, type Fault, ok } from "../base/result.ts";
 import { type Instant, later, timestampOf } from "../base/time.ts";
+import type { Done } from "../runtime/cycle.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { Download, Reference, VerificationKey, Verifier } from "../verification/verification.ts";
 import {
@@ -22,7 +23,7 @@ import {
   shown,
   URL_LIFETIME,
 } from "./decide.ts";
-import type { Learned, ReleaseSeen, Saved } from "./seen.ts";
+import { NOT_ACTED, type ReleaseActed, type ReleaseSeen, type Saved } from "./seen.ts";
 import { checksOf } from "./verdict-match.ts";
 
 /** What a page says above a report. */
@@ -44,14 +45,11 @@ export type ActDeps = {
   readonly pageOf: (report: FullReport, subject: ReportSubject) => string;
 };
 
-type Learn = (more: Partial<Learned>) => void;
-
 /** Starts what is to be started and stops at the first fault; starting twice is starting once. Then keeps reports. */
-export function actOnRelease(deps: ActDeps, learn: Learn) {
-  return async (seen: ReleaseSeen, plan: ReleasePlan, signal: AbortSignal): Attempt<void> => {
-    const begun = await startAll(deps, seen, plan, learn, signal);
-    await saveAll(deps, seen, plan, learn, signal);
-    return begun;
+export function actOnRelease(deps: ActDeps) {
+  return async (seen: ReleaseSeen, plan: ReleasePlan, signal: AbortSignal): Promise<Done<ReleaseActed>> => {
+    const { acted, fault } = await startAll(deps, seen, plan, signal);
+    return { acted: { ...acted, saved: await saveAll(deps, seen, plan, signal) }, fault };
   };
 }
 
@@ -59,17 +57,13 @@ async function startAll(
   deps: ActDeps,
   seen: ReleaseSeen,
   plan: ReleasePlan,
-  learn: Learn,
   signal: AbortSignal,
-): Attempt<void> {
+): Promise<Done<ReleaseActed>> {
   const started: string[] = [];
   for (const { start } of plan.variants) {
     if (start === null) continue;
     const urls = await downloads(deps, seen, start, signal);
-    if (!urls.ok) {
-      learn({ failedAt: "store" });
-      return urls;
-    }
+    if (!urls.ok) return { acted: { ...NOT_ACTED, started, failedAt: "store" }, fault: urls.error };
     const request = {
       tenant: seen.release.namespace,
       urgency: start.urgency,
@@ -77,11 +71,10 @@ async function startAll(
       checks: checksOf(seen.release),
     };
     const begun = await deps.verifier.start(start.key as VerificationKey, request, signal);
-    if (!begun.ok) return begun;
+    if (!begun.ok) return { acted: { ...NOT_ACTED, started }, fault: begun.error };
     started.push(start.variant.name);
-    learn({ started: [...started] });
   }
-  return ok(undefined);
+  return { acted: { ...NOT_ACTED, started }, fault: null };
 }
 
 type Downloads = {
@@ -129,20 +122,19 @@ async function downloads(
   });
 }
 
-/** A report that cannot be kept undoes no verdict: what is in the way is learned, and the pass goes on. */
+/** A report that cannot be kept undoes no verdict: what is in the way is reported, and the pass goes on. */
 async function saveAll(
   deps: ActDeps,
   seen: ReleaseSeen,
   plan: ReleasePlan,
-  learn: Learn,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<ReleaseActed["saved"]> {
   const saved: Record<string, Saved> = {};
   for (const { save, next } of plan.variants) {
     if (!save || signal.aborted) continue;
     setOwn(saved, next.name, await saveOne(deps, seen, next, signal));
-    learn({ saved: { ...saved } });
   }
+  return saved;
 }
 
 async function saveOne(

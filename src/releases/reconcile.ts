@@ -6,10 +6,10 @@ import type {
 } from "../api/model-release.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, type Fault, ok, type Result } from "../base/result.ts";
+import { type Attempt, ok } from "../base/result.ts";
 import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import type { Announcer, Resources } from "../kube/kube.ts";
-import { cycle } from "../runtime/cycle.ts";
+import { cycle, type Done } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import type { Meter } from "../telemetry/telemetry.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
@@ -18,7 +18,7 @@ import { type Asked, createAsked } from "./active-verifications.ts";
 import { decideRelease, type ReleasePlan, type Waiting } from "./decide.ts";
 import { type ObserveDeps, observeRelease } from "./observe.ts";
 import { reportRelease } from "./report.ts";
-import { type Learned, NOTHING_LEARNED, type ReleaseSeen } from "./seen.ts";
+import { NOT_ACTED, type ReleaseActed, type ReleaseSeen } from "./seen.ts";
 
 export type ReleaseDeps = ObserveDeps &
   ActDeps & {
@@ -37,38 +37,31 @@ export type ReleaseDeps = ObserveDeps &
  * asked for an object that is gone is cancelled from memory, and would end by itself.
  */
 export function reconcileRelease(deps: ReleaseDeps): Reconcile<ObjectKey> {
-  const observe = observeRelease(deps);
   const measure = createMeasure(deps);
   const asked = createAsked<VerificationKey>();
+  const reconcile = cycle<ObjectKey, ReleaseSeen, ReleasePlan, ReleaseActed>({
+    observe: observeRelease(deps),
+    decide: decideRelease,
+    commit: async (seen, plan, signal) => {
+      await cancelAll(deps, noteAsked(asked, seen, plan), signal);
+      if (!isToRemember(seen, plan)) return ok(seen);
+      const published = await publish(deps, seen, plan, { acted: NOT_ACTED, fault: null }, signal);
+      return published.ok ? ok({ ...seen, release: published.value }) : published;
+    },
+    act: actOnRelease(deps),
+    report: async (seen, plan, done, signal) => {
+      const published = await publish(deps, seen, plan, done, signal);
+      if (!published.ok) return published;
+      measure(seen.release, done.acted, published.value.status ?? {});
+      return ok(undefined);
+    },
+    rest: (seen, plan, { fault }) => (fault === null ? rest(seen, plan, deps.random) : outcomeOfFault(fault)),
+  });
   return async (key, signal) => {
     const release = deps.releases.get(key);
-    if (release === undefined || release.deleting) {
-      deps.turns.leave(key);
-      return await cancelAll(deps, asked.gone(key), signal);
-    }
-    let learned: Learned = NOTHING_LEARNED;
-    const learn = (more: Partial<Learned>) => {
-      learned = { ...learned, ...more };
-    };
-    return await cycle<ObjectKey, ReleaseSeen, ReleasePlan>({
-      observe,
-      decide: decideRelease,
-      commit: async (seen, plan, during) => {
-        await cancelAll(deps, noteAsked(asked, seen, plan), during);
-        if (!isToRemember(seen, plan)) return ok(seen);
-        const outcome = { acted: ok(undefined), learned };
-        const published = await publish(deps, seen, plan, outcome, during);
-        return published.ok ? ok({ ...seen, release: published.value }) : published;
-      },
-      act: actOnRelease(deps, learn),
-      report: async (seen, plan, acted, during) => {
-        const published = await publish(deps, seen, plan, { acted, learned }, during);
-        if (!published.ok) return published;
-        measure(seen.release, learned, published.value.status ?? {});
-        return ok(undefined);
-      },
-      rest: (seen, plan) => rest(seen, plan, deps.random),
-    })(key, signal);
+    if (release !== undefined && !release.deleting) return await reconcile(key, signal);
+    deps.turns.leave(key);
+    return await cancelAll(deps, asked.gone(key), signal);
   };
 }
 
@@ -76,11 +69,11 @@ async function publish(
   deps: Pick<ReleaseDeps, "releases" | "announcer">,
   seen: ReleaseSeen,
   plan: ReleasePlan,
-  { acted, learned }: { readonly acted: Result<void, Fault>; readonly learned: Learned },
+  { acted, fault }: Done<ReleaseActed>,
   signal: AbortSignal,
 ): Attempt<ModelRelease> {
   const { release } = seen;
-  const report = reportRelease(seen, plan, acted, learned);
+  const report = reportRelease(seen, plan, acted, fault);
   if (canonicalJson(report.status) === canonicalJson(release.status)) return ok(release);
   const written = await deps.releases.writeStatus(release, report.status, signal);
   if (!written.ok) return written;
@@ -133,10 +126,10 @@ async function cancelAll(
 /** Counts verifications as they end, and times those whose start this process has seen. */
 function createMeasure({ clock, meter }: Pick<ReleaseDeps, "clock" | "meter">) {
   const begun = new Map<string, Instant>();
-  return (before: ModelRelease, learned: Learned, after: ModelReleaseStatus): void => {
-    for (const saved of Object.values(learned.saved))
+  return (before: ModelRelease, acted: ReleaseActed, after: ModelReleaseStatus): void => {
+    for (const saved of Object.values(acted.saved))
       meter.count("edgefleet_verification_reports_total", { result: saved.kind });
-    for (const variant of learned.started) begun.set(`${before.uid}/${variant}`, clock.now());
+    for (const variant of acted.started) begun.set(`${before.uid}/${variant}`, clock.now());
     for (const variant of after.variants ?? []) {
       const had = before.status?.variants?.find(({ name }) => name === variant.name);
       const end = endOf(variant);

@@ -3,11 +3,11 @@ import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts"
 import { REASONS } from "../api/reasons.ts";
 import type { Note } from "../api/resource.ts";
 import { own } from "../base/lookup.ts";
-import type { Fault, Result } from "../base/result.ts";
+import type { Fault } from "../base/result.ts";
 import { cut } from "../base/text.ts";
 import { type ReleasePlan, startFailed } from "./decide.ts";
 import { requestOf, scheduleProblemOf } from "./due.ts";
-import type { Learned, ReleaseSeen } from "./seen.ts";
+import type { ReleaseActed, ReleaseSeen } from "./seen.ts";
 import { trimmed } from "./trim.ts";
 
 export type ReleaseReport = { readonly status: ModelReleaseStatus; readonly notes: readonly Note[] };
@@ -28,11 +28,11 @@ const LONGEST_MESSAGE = 2000;
 export function reportRelease(
   seen: ReleaseSeen,
   plan: ReleasePlan,
-  acted: Result<void, Fault>,
-  learned: Learned,
+  acted: ReleaseActed,
+  fault: Fault | null,
 ): ReleaseReport {
   const { release } = seen;
-  const variants = trimmed(variantsAfter(seen, plan, acted, learned));
+  const variants = trimmed(variantsAfter(seen, plan, acted, fault));
   const available = refusal(seen) ?? availability(variants);
   const verified = verification(variants);
   const ready = available.status === "True" || verified.status === "False" ? verified : available;
@@ -67,11 +67,11 @@ export function reportRelease(
 function variantsAfter(
   seen: ReleaseSeen,
   plan: ReleasePlan,
-  acted: Result<void, Fault>,
-  learned: Learned,
+  acted: ReleaseActed,
+  fault: Fault | null,
 ): readonly VariantStatus[] {
   return plan.variants.map(({ next, start }, index) => {
-    const saved = own(learned.saved, next.name);
+    const saved = own(acted.saved, next.name);
     if (saved !== undefined) {
       const { report: _report, reportTrouble: _trouble, ...rest } = next;
       return saved.kind === "stored"
@@ -79,8 +79,9 @@ function variantsAfter(
         : { ...rest, reportTrouble: saved.trouble };
     }
     const one = seen.variants[index];
-    if (acted.ok || start === null || one === undefined || learned.started.includes(next.name)) return next;
-    return startFailed(seen, one, learned.failedAt, acted.error) ?? next;
+    if (fault === null || start === null || one === undefined || acted.started.includes(next.name))
+      return next;
+    return startFailed(seen, one, acted.failedAt, fault) ?? next;
   });
 }
 

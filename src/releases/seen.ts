@@ -95,7 +95,7 @@ export type ReleaseSeen = {
 };
 
 /** What acting came to; it counts even where a later action failed. */
-export type Learned = {
+export type ReleaseActed = {
   /** Variants whose verification was started. */
   readonly started: readonly string[];
   /** Which system a fault came from. */
@@ -108,4 +108,4 @@ export type Saved =
   | { readonly kind: "stored"; readonly report: NonNullable<VariantStatus["report"]> }
   | { readonly kind: "failed"; readonly trouble: ReportTrouble };
 
-export const NOTHING_LEARNED: Learned = { started: [], failedAt: "verifier", saved: {} };
+export const NOT_ACTED: ReleaseActed = { started: [], failedAt: "verifier", saved: {} };

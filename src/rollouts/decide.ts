@@ -9,7 +9,7 @@ import { type Takeover, takeoverOf } from "./configurations/takeover.ts";
 import { confirmationDue } from "./evidence/judge.ts";
 import { type Facts, factsOf } from "./facts.ts";
 import type { Problem } from "./preconditions.ts";
-import { NOT_ACTED, narrate, reportCleanup, reportOf, reportUnknown } from "./report/report.ts";
+import { narrate, reportCleanup, reportOf, reportUnknown } from "./report/report.ts";
 import type { Seen } from "./seen.ts";
 import { advance } from "./state/advance.ts";
 import { contradiction, decided, recover } from "./state/recover.ts";
@@ -81,7 +81,7 @@ function decideCleanup(seen: Seen): Chosen {
     kind: "cleanup",
     actions: readable ? cleanupActions(seen) : [],
     done: readable && isCleanedUp(remainsOf(seen)),
-    status: reportCleanup(seen, NOT_ACTED),
+    status: reportCleanup(seen, null),
     wake: after(seconds(10), "deletion"),
   };
 }
@@ -134,7 +134,7 @@ function decideLive(seen: Seen): Chosen {
     facts,
     actions,
     problem,
-    status: reportOf(state, facts, { problem, fault: null }),
+    status: reportOf(state, facts, { problem }, null),
     notes: narrate(before, state),
     wake: changed ? after(millis(0), "the next step") : wakeOf(state, facts, actions),
   };
@@ -155,7 +155,7 @@ function prepareTakeover(
     facts,
     actions,
     problem,
-    status: reportOf(state, facts, { problem, fault: null }),
+    status: reportOf(state, facts, { problem }, null),
     notes: [],
     wake:
       actions.length > 0

@@ -6,11 +6,11 @@ import {
 import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import { type Attempt, type Fault, ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, durationText, elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetView } from "../hub/hub.ts";
 import type { Announcer } from "../kube/kube.ts";
-import { cycle } from "../runtime/cycle.ts";
+import { cycle, type Done } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
@@ -18,7 +18,7 @@ import { actOnRollout } from "./act.ts";
 import { type Chosen, decideRollout, type Wake } from "./decide.ts";
 import { createMemories, type ObserveDeps, observeRollout } from "./observe.ts";
 import { ownConfigurations, type Problem } from "./preconditions.ts";
-import { type Acted, isNews, NOT_ACTED, reportCleanup, reportOf } from "./report/report.ts";
+import { type Acted, isNews, reportCleanup, reportOf } from "./report/report.ts";
 import type { Seen, Settings } from "./seen.ts";
 import { isUnderWay } from "./state/state.ts";
 
@@ -60,10 +60,8 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
   const settings = settingsOf(deps.options);
   const memories = createMemories();
   const act = actOnRollout(deps, memories);
-  // What the last act of a key came to: its report and its rest need it.
-  const acted = new Map<ObjectKey, Acted>();
 
-  return cycle<ObjectKey, Seen, Chosen>({
+  return cycle<ObjectKey, Seen, Chosen, Acted>({
     observe: observeRollout(
       { ...deps, salt: deps.options.salt, settings, namespaces: deps.options.namespaces ?? null },
       memories,
@@ -81,34 +79,29 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
     },
 
     act: async (seen, chosen, signal) => {
-      const { key } = seen.deployment;
-      acted.set(key, NOT_ACTED);
       switch (chosen.kind) {
         case "gone":
         case "unknown":
-          return ok(undefined);
+          return done(ok(null));
         case "ownerless":
-          return await actOnOwnerless(seen, chosen, signal);
+          return done(await actOnOwnerless(seen, chosen, signal));
         case "adopt":
-          return nothing(await deps.deployments.setFinalizer(seen.deployment, "add", signal));
+          return done(nothing(await deps.deployments.setFinalizer(seen.deployment, "add", signal)));
         case "cleanup":
           if (chosen.done) {
-            memories.forget(key);
-            return nothing(await deps.deployments.setFinalizer(seen.deployment, "remove", signal));
+            memories.forget(seen.deployment.key);
+            return done(nothing(await deps.deployments.setFinalizer(seen.deployment, "remove", signal)));
           }
-          return remember(key, null, await act(seen, chosen.actions, null, signal));
-        case "live": {
-          const result = remember(key, chosen.problem, await act(seen, chosen.actions, chosen.state, signal));
-          // Back-off would make a rollout that is under way blind for a while; it comes back at its own pace.
-          return isUnderWay(chosen.state) ? ok(undefined) : result;
-        }
+          return done(await act(seen, chosen.actions, null, signal));
+        case "live":
+          return done(await act(seen, chosen.actions, chosen.state, signal), chosen.problem);
         default:
           return unreachable(chosen);
       }
     },
 
-    report: async (seen, chosen, _acted, signal) => {
-      const status = reportAfter(chosen, seen, acted.get(seen.deployment.key) ?? NOT_ACTED);
+    report: async (seen, chosen, after, signal) => {
+      const status = reportAfter(chosen, seen, after);
       if (status === null || canonicalJson(status) === canonicalJson(seen.deployment.status))
         return ok(undefined);
       const memory = memories.of(seen.deployment.key);
@@ -123,34 +116,18 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       memory.reportedAt = seen.now;
       const written = await deps.deployments.writeStatus(seen.deployment, status, signal);
       if (written.ok) gauge();
-      return nothing(written);
+      return written.ok ? ok(undefined) : written;
     },
 
-    rest: (seen, chosen) => {
-      const after = acted.get(seen.deployment.key) ?? NOT_ACTED;
-      acted.delete(seen.deployment.key);
-      return restOf(seen.deployment.key, chosen, after);
-    },
+    rest: (seen, chosen, after) => restOf(seen.deployment.key, chosen, after),
   });
-
-  function remember(
-    key: ObjectKey,
-    planned: Problem | null,
-    result: Result<Problem | null, Fault>,
-  ): Result<void, Fault> {
-    acted.set(key, {
-      problem: planned ?? (result.ok ? result.value : null),
-      fault: result.ok ? null : result.error,
-    });
-    return nothing(result);
-  }
 
   /** Names what was left behind, once, and once more when it is taken away. */
   async function actOnOwnerless(
     seen: Seen,
     { due, actions }: Extract<Chosen, { readonly kind: "ownerless" }>,
     signal: AbortSignal,
-  ): Attempt<void> {
+  ): Attempt<Problem | null> {
     const { key, namespace, name, uid } = seen.deployment;
     const memory = memories.of(key);
     const stage = due ? "removal" : "grace";
@@ -173,7 +150,7 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
         },
       );
     }
-    return actions.length === 0 ? ok(undefined) : remember(key, null, await act(seen, actions, null, signal));
+    return await act(seen, actions, null, signal);
   }
 
   /** What was seen, told to whoever listens: once for each transition. */
@@ -215,7 +192,13 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
     }
   }
 
-  function restOf(key: ObjectKey, chosen: Chosen, after: Acted): Outcome {
+  function restOf(key: ObjectKey, chosen: Chosen, { acted: { problem }, fault }: Done<Acted>): Outcome {
+    if (fault !== null) {
+      const outcome = outcomeOfFault(fault);
+      // Back-off would make a rollout that is under way blind for a while; it comes back at its own pace.
+      const isAtOwnPace = chosen.kind === "live" && isUnderWay(chosen.state);
+      return isAtOwnPace ? atOwnPace(outcome, settings.analysisInterval) : outcome;
+    }
     switch (chosen.kind) {
       case "gone":
         return SETTLED;
@@ -224,17 +207,14 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       case "cleanup":
         return chosen.done ? SETTLED : waken(chosen.wake);
       case "unknown":
-        return waken(chosen.wake);
       case "ownerless":
-        return after.fault === null ? waken(chosen.wake) : outcomeOfFault(after.fault);
+        return waken(chosen.wake);
       case "live": {
-        if (after.fault !== null) return atOwnPace(outcomeOfFault(after.fault), settings.analysisInterval);
         // What only a person can change is looked at again, but there is no hurry.
-        if (after.problem !== null && !isUnderWay(chosen.state)) {
-          return { kind: "wakeAfter", delay: minutes(1), why: after.problem.reason };
+        if (problem !== null && !isUnderWay(chosen.state)) {
+          return { kind: "wakeAfter", delay: minutes(1), why: problem.reason };
         }
-        if (after.problem !== null)
-          return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
+        if (problem !== null) return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
         return waken(memories.of(key).isOwed ? sooner(chosen.wake, settings.analysisInterval) : chosen.wake);
       }
       default:
@@ -262,7 +242,19 @@ function waken(wake: Wake): Outcome {
   return wake.kind === "onChange" ? SETTLED : { kind: "wakeAfter", delay: wake.delay, why: wake.why };
 }
 
-function reportAfter(chosen: Chosen, seen: Seen, acted: Acted): InferenceDeploymentStatus | null {
+/** What acting came to, where the plan named a problem already: that one comes first. */
+function done(result: Result<Problem | null, Fault>, planned: Problem | null = null): Done<Acted> {
+  return {
+    acted: { problem: planned ?? (result.ok ? result.value : null) },
+    fault: result.ok ? null : result.error,
+  };
+}
+
+function reportAfter(
+  chosen: Chosen,
+  seen: Seen,
+  { acted, fault }: Done<Acted>,
+): InferenceDeploymentStatus | null {
   switch (chosen.kind) {
     case "gone":
     case "adopt":
@@ -271,9 +263,9 @@ function reportAfter(chosen: Chosen, seen: Seen, acted: Acted): InferenceDeploym
     case "unknown":
       return chosen.status;
     case "cleanup":
-      return chosen.done ? null : reportCleanup(seen, acted);
+      return chosen.done ? null : reportCleanup(seen, fault);
     case "live":
-      return acted === NOT_ACTED ? chosen.status : reportOf(chosen.state, chosen.facts, acted);
+      return reportOf(chosen.state, chosen.facts, acted, fault);
     default:
       return unreachable(chosen);
   }
@@ -291,6 +283,6 @@ function settingsOf(options: RolloutOptions): Settings {
   };
 }
 
-function nothing(result: Result<unknown, Fault>): Result<void, Fault> {
-  return result.ok ? ok(undefined) : err(result.error);
+function nothing(result: Result<unknown, Fault>): Result<null, Fault> {
+  return result.ok ? ok(null) : result;
 }

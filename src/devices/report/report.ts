@@ -13,10 +13,10 @@ import { FINALIZER, type Note } from "../../api/resource.ts";
 import { ALLOW_DELETIONS_ANNOTATION } from "../../api/tenancy.ts";
 import { own } from "../../base/lookup.ts";
 import { redacted } from "../../base/redact.ts";
-import { type Fault, type Result, unreachable } from "../../base/result.ts";
+import { type Fault, unreachable } from "../../base/result.ts";
 import { millisOf } from "../../base/time.ts";
 import { bucketFor, type DevicePlan, type HubRecord, type Obstacle } from "../decide.ts";
-import type { DeviceSeen, Learned, SecretOutcome, Slot } from "../seen.ts";
+import type { DeviceActed, DeviceSeen, SecretOutcome, Slot } from "../seen.ts";
 import { deploymentsInTags } from "../tags.ts";
 import { modelOf, type Sync, slotFor, syncOf } from "./model.ts";
 import { type Placement, placementsOf } from "./placement.ts";
@@ -36,21 +36,21 @@ type Draft = Fact & { readonly type: string };
 export function reportDevice(
   seen: DeviceSeen,
   plan: DevicePlan,
-  acted: Result<void, Fault>,
-  learned: Learned,
+  acted: DeviceActed,
+  fault: Fault | null,
 ): DeviceReport | null {
   switch (plan.kind) {
     case "undo":
-      return acted.ok || acted.error.kind === "conflict" || learned.failedAt === "kube"
+      return fault === null || fault.kind === "conflict" || acted.failedAt === "kube"
         ? null
-        : leaving(seen, acted.error);
+        : leaving(seen, fault);
     case "blocked":
       if (plan.lifecycle === "cleanup" && plan.obstacle.kind === "fault")
         return leaving(seen, plan.obstacle.fault);
       if (plan.lifecycle === "cleanup") return waiting(seen, obstacleTrouble(seen, plan.obstacle).fact);
-      return staying(seen, plan, acted, learned);
+      return staying(seen, plan, acted, fault);
     case "keep":
-      return staying(seen, plan, acted, learned);
+      return staying(seen, plan, acted, fault);
     default:
       return unreachable(plan);
   }
@@ -59,15 +59,15 @@ export function reportDevice(
 function staying(
   seen: DeviceSeen,
   plan: Exclude<DevicePlan, { readonly kind: "undo" }>,
-  acted: Result<void, Fault>,
-  learned: Learned,
+  acted: DeviceActed,
+  fault: Fault | null,
 ): DeviceReport {
   const { device, hub } = seen;
   const { spec, namespace } = device;
-  const record = recordAfter(seen, plan, acted, learned);
-  const secret = secretAfter(seen, plan, record, learned);
-  const trouble = troubleOf(seen, plan, acted, learned);
-  const registered = registration(seen, record, trouble, learned);
+  const record = recordAfter(seen, plan, acted, fault);
+  const secret = secretAfter(seen, plan, record, acted);
+  const trouble = troubleOf(seen, plan, acted, fault);
+  const registered = registration(seen, record, trouble, acted);
   const bucket = bucketFor(seen);
   const owned = plan.kind === "keep" || plan.obstacle.kind !== "ownedByAnother";
   const base = {
@@ -115,7 +115,7 @@ function staying(
     now: seen.now,
   });
   const inSync = readable ? syncFact(device, placements, slots) : UNREADABLE;
-  const connection = secretFact(seen, learned, secret, trouble);
+  const connection = secretFact(seen, acted, secret, trouble);
   const conflict = conflictFact(plan.memberships, spec.iotEdge);
   const ready = summary([
     registered,
@@ -142,7 +142,7 @@ function staying(
       ...(model === null ? {} : { model }),
       conditions,
     },
-    notes: [...recreated(seen, learned), ...notesOf(before, conditions)],
+    notes: [...recreated(seen, acted), ...notesOf(before, conditions)],
   };
 }
 
@@ -151,7 +151,7 @@ function bucketBefore(status: EdgeDeviceStatus | null): Pick<EdgeDeviceStatus, "
 }
 
 /** Somebody removed the identity behind our back: the new one has other keys, and the device does not know them. */
-function recreated({ device, deviceId, host }: DeviceSeen, { created }: Learned): readonly Note[] {
+function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceActed): readonly Note[] {
   const had = device.status?.hub?.generationId ?? "";
   if (created === null || had === "" || had === created) return [];
   const secret = device.spec.connectionSecret;
@@ -209,16 +209,15 @@ function waiting(seen: DeviceSeen, { reason, message }: Fact): DeviceReport {
 function recordAfter(
   seen: DeviceSeen,
   plan: Exclude<DevicePlan, { readonly kind: "undo" }>,
-  acted: Result<void, Fault>,
-  learned: Learned,
+  acted: DeviceActed,
+  fault: Fault | null,
 ): HubRecord | null {
   if (plan.kind === "blocked") return seen.device.status?.hub ?? null;
   if (plan.record !== null) return plan.record;
   const { host, deviceId } = seen;
-  if (learned.created !== null) return { host, deviceId, generationId: learned.created, adopted: false };
+  if (acted.created !== null) return { host, deviceId, generationId: acted.created, adopted: false };
   // Nobody knows whether an unanswered creation happened: should the identity be there next time, it is ours.
-  if (!acted.ok && acted.error.kind === "unavailable")
-    return { host, deviceId, generationId: "", adopted: false };
+  if (fault?.kind === "unavailable") return { host, deviceId, generationId: "", adopted: false };
   return null;
 }
 
@@ -228,13 +227,13 @@ type Trouble = { readonly fault: Fault | null; readonly fact: Fact };
 function troubleOf(
   seen: DeviceSeen,
   plan: DevicePlan,
-  acted: Result<void, Fault>,
-  learned: Learned,
+  acted: DeviceActed,
+  fault: Fault | null,
 ): Trouble | null {
   if (plan.kind === "blocked") return obstacleTrouble(seen, plan.obstacle);
-  const { secret } = learned;
+  const { secret } = acted;
   if (secret?.kind === "failed") return { fault: secret.fault, fact: secretFailure(secret) };
-  return acted.ok || acted.error.kind === "conflict" ? null : faultTrouble(acted.error);
+  return fault === null || fault.kind === "conflict" ? null : faultTrouble(fault);
 }
 
 /** What other tenants call their objects is theirs. */
@@ -333,9 +332,9 @@ function registration(
   seen: DeviceSeen,
   record: HubRecord | null,
   trouble: Trouble | null,
-  learned: Learned,
+  acted: DeviceActed,
 ): Fact {
-  const failedSecret = learned.secret?.kind === "failed";
+  const failedSecret = acted.secret?.kind === "failed";
   const registered = record !== null && record.generationId !== "";
   if (trouble !== null && !failedSecret) {
     // An identity that is there stays registered while the hub is busy or away.
@@ -367,14 +366,14 @@ function secretAfter(
   seen: DeviceSeen,
   plan: DevicePlan,
   record: HubRecord | null,
-  learned: Learned,
+  acted: DeviceActed,
 ): SecretStatus | null {
   const { spec, status } = seen.device;
   if (spec.connectionSecret === undefined) return null;
   const { name } = spec.connectionSecret;
-  if (learned.secret !== null) {
-    if (learned.secret.kind !== "written") return null;
-    const { generationId, identityEtag } = learned.secret;
+  if (acted.secret !== null) {
+    if (acted.secret.kind !== "written") return null;
+    const { generationId, identityEtag } = acted.secret;
     return { name, generationId, ...(identityEtag === null ? {} : { identityEtag }) };
   }
   const had = status?.connectionSecret;
@@ -386,7 +385,7 @@ function secretAfter(
 
 function secretFact(
   seen: DeviceSeen,
-  learned: Learned,
+  acted: DeviceActed,
   secret: SecretStatus | null,
   trouble: Trouble | null,
 ): Fact | null {
@@ -398,7 +397,7 @@ function secretFact(
       reason: REASONS.SecretWritten,
       message: `Secret ${wanted.name} holds the keys of this life of the identity`,
     };
-  const outcome = learned.secret;
+  const outcome = acted.secret;
   switch (outcome?.kind) {
     case "foreign":
       return {

@@ -32,12 +32,10 @@ import { currentStep, holdOf } from "../state/strategy.ts";
 
 type Status = InferenceDeploymentStatus;
 
-/** What acting came to: the hub may have had something to say. */
-export type Acted = { readonly problem: Problem | null; readonly fault: Fault | null };
+/** What acting found out that only a person can change. */
+export type Acted = { readonly problem: Problem | null };
 
-export const NOT_ACTED: Acted = { problem: null, fault: null };
-
-export function reportOf(state: RolloutState, facts: Facts, acted: Acted): Status {
+export function reportOf(state: RolloutState, facts: Facts, acted: Acted, fault: Fault | null): Status {
   const { seen } = facts;
   const problem = acted.problem ?? standingProblem(state, facts);
   const { trial } = facts;
@@ -56,7 +54,7 @@ export function reportOf(state: RolloutState, facts: Facts, acted: Acted): Statu
     },
     ...(examples.length === 0 ? {} : { failedDevices: examples }),
     ...(analysis.length === 0 ? {} : { analysis }),
-    conditions: stamped(seen, conditionsOf(state, facts, problem, acted, arrival)),
+    conditions: stamped(seen, conditionsOf(state, facts, problem, fault, arrival)),
   };
 }
 
@@ -103,7 +101,7 @@ export function reportUnknown(seen: Seen): Status {
 }
 
 /** A deletion that waits says for what. */
-export function reportCleanup(seen: Seen, acted: Acted): Status {
+export function reportCleanup(seen: Seen, fault: Fault | null): Status {
   const remains = remainsOf(seen);
   const reachable = seen.hub.reachable && seen.configurations !== null;
   const handovers = [...remains.handovers]
@@ -123,7 +121,7 @@ export function reportCleanup(seen: Seen, acted: Acted): Status {
     observedGeneration: seen.deployment.generation,
     conditions: stamped(seen, [
       draft("Ready", "False", REASONS.Deleting, message),
-      hubCondition(seen, acted),
+      hubCondition(seen, fault),
       draft("Reconciling", "True", REASONS.Deleting, message),
     ]),
   };
@@ -205,7 +203,7 @@ function conditionsOf(
   state: RolloutState,
   facts: Facts,
   problem: Problem | null,
-  acted: Acted,
+  fault: Fault | null,
   arrival: Arrival,
 ): readonly Bare[] {
   const { seen } = facts;
@@ -216,7 +214,7 @@ function conditionsOf(
     draft("Progressing", told.moving ? "True" : "False", told.reason, told.message),
     degraded(state, facts, told),
     releaseVerified(state, facts),
-    hubCondition(seen, acted),
+    hubCondition(seen, fault),
     ...conflict(seen),
     ...(isReady ? [] : [draft(told.stalled ? "Stalled" : "Reconciling", "True", told.reason, told.message)]),
   ];
@@ -464,12 +462,11 @@ function releaseVerified(state: RolloutState, facts: Facts): Bare {
   }
 }
 
-function hubCondition(seen: Seen, acted: Acted): Bare {
+function hubCondition(seen: Seen, fault: Fault | null): Bare {
   if (!seen.hub.reachable) return draft("HubReachable", "False", hubReason(seen), hubText(seen));
   if (seen.configurations === null) {
     return draft("HubReachable", "Unknown", REASONS.HubUnavailable, hubText(seen));
   }
-  const fault = acted.fault;
   if (fault?.kind === "denied")
     return draft("HubReachable", "False", REASONS.HubDenied, redacted(fault.message));
   if (fault?.kind === "rejected")
