@@ -4,13 +4,14 @@ import { createFleetWorld } from "../../test/fakes/fleet-world.ts";
 import { look, NOW, releaseNamed } from "../../test/stories/seen.ts";
 import { type Grant, grantOf, OPEN_GRANT } from "../api/tenancy.ts";
 import { actOnRollout } from "./act.ts";
-import type { Action } from "./configurations/actions.ts";
+import type { Action } from "./configurations/action.ts";
 import { BASE_ID, LABEL } from "./configurations/content.ts";
 import { NOBODY } from "./configurations/target.ts";
-import { clearedIn, createMemories } from "./observe.ts";
-import { fullProblem, referenceOf } from "./preconditions.ts";
+import { clearedIn, createMemories } from "./memory.ts";
+import { fullProblem } from "./preconditions.ts";
 import { everybody } from "./state/exposure.ts";
 import type { RolloutState } from "./state/state.ts";
+import { referenceOf } from "./verification.ts";
 
 const signal = new AbortController().signal;
 type Create = Extract<Action, { readonly kind: "create" }>;

@@ -8,7 +8,7 @@ import type { ConfigurationView, DeviceHub, FleetView, NewConfiguration, Twin } 
 import { eachLimited } from "../runtime/each-limited.ts";
 import type { BlobFacts, ModelStore } from "../store/store.ts";
 import type { Log } from "../telemetry/telemetry.ts";
-import type { Action } from "./configurations/actions.ts";
+import type { Action } from "./configurations/action.ts";
 import {
   BASE_CONDITION,
   BASE_CONTENT,
@@ -20,7 +20,7 @@ import {
   recognized,
 } from "./configurations/content.ts";
 import { BANDS, priorityFor } from "./configurations/priority.ts";
-import { clearedIn, type Memories, testCondition } from "./observe.ts";
+import { clearedIn, type Memories, testCondition } from "./memory.ts";
 import { notPermitted, type Problem } from "./preconditions.ts";
 import type { Seen } from "./seen.ts";
 import type { RolloutState } from "./state/state.ts";

@@ -5,38 +5,26 @@ import { numberOf } from "../base/decimal.ts";
 import { clip } from "../base/text.ts";
 import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
 import { LABEL } from "./configurations/content.ts";
+import { ownConfigurations } from "./configurations/own.ts";
+import { conditionsToTest, stratifyFor } from "./configurations/slots.ts";
 import { NOBODY } from "./configurations/target.ts";
-import {
-  type Budget,
-  type Cohort,
-  type CohortRules,
-  type Coverage,
-  cohortOf,
-  coverageOf,
-  failureBudget,
-  hasArrived,
-  runs,
-} from "./evidence/cohort.ts";
+import { type Budget, type Coverage, coverageOf, failureBudget, hasArrived } from "./evidence/budget.ts";
+import { type Cohort, cohortOf } from "./evidence/cohort.ts";
 import { evidenceOf } from "./evidence/evidence.ts";
 import { type Judgement, judge } from "./evidence/judge.ts";
+import { type CohortRules, runs } from "./evidence/standing.ts";
 import {
-  conditionsToTest,
   hubProblem,
   membershipProblem,
-  ownConfigurations,
   type Problem,
   permissionProblem,
-  referenceOf,
   releaseProblem,
-  stratifyFor,
-  type Verification,
-  verificationOf,
-  verificationOfCandidate,
 } from "./preconditions.ts";
 import type { Member, Pointed, Seen } from "./seen.ts";
 import { exposureIndex, type StratifyBy, stratumKey } from "./state/exposure.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state/state.ts";
 import { deadlineOf } from "./state/strategy.ts";
+import { referenceOf, type Verification, verificationOf, verificationOfCandidate } from "./verification.ts";
 
 // What was seen, in the words of the state machine.
 

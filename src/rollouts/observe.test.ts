@@ -7,7 +7,8 @@ import { bucketOf } from "../api/membership.ts";
 import { FINALIZER, objectKey } from "../api/resource.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";
 import { seconds } from "../base/time.ts";
-import { createMemories, observeRollout } from "./observe.ts";
+import { createMemories } from "./memory.ts";
+import { observeRollout } from "./observe.ts";
 import type { Member, Seen } from "./seen.ts";
 
 const KEY = objectKey(NAMESPACE, "resnet");

@@ -9,7 +9,7 @@ import type {
   InferenceDeploymentSpec,
   InferenceDeploymentStatus,
 } from "../api/inference-deployment.ts";
-import { bucketOf, contend, matches, membershipsOf, qualifiedName, selects } from "../api/membership.ts";
+import { contend, matches, membershipsOf, qualifiedName, selects } from "../api/membership.ts";
 import type { ModelRelease, ModelReleaseSpec, ModelReleaseStatus } from "../api/model-release.ts";
 import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import { type ObjectKey, objectKey } from "../api/resource.ts";
@@ -21,21 +21,19 @@ import type { ConfigurationView, DeviceHub, FleetDevice, FleetView, TwinRef } fr
 import type { Resources } from "../kube/kube.ts";
 import type { Log } from "../telemetry/telemetry.ts";
 import { LABEL, recognized } from "./configurations/content.ts";
+import { ownConfigurations } from "./configurations/own.ts";
 import { ownerlessDeployment } from "./configurations/ownerless.ts";
+import { conditionsToTest } from "./configurations/slots.ts";
 import { pointedReleases } from "./configurations/takeover.ts";
 import { NOBODY } from "./configurations/target.ts";
 import { type Heard, hear } from "./evidence/plausible.ts";
-import {
-  conditionsToTest,
-  membershipProblem,
-  ownConfigurations,
-  releaseProblem,
-  verificationOf,
-} from "./preconditions.ts";
+import { bucketCache, clearedIn, type Memories, type Memory, testCondition } from "./memory.ts";
+import { membershipProblem, releaseProblem } from "./preconditions.ts";
 import type { Contested, Leftover, Member, Predecessor, Seen, Settings } from "./seen.ts";
 import { exposureIndex } from "./state/exposure.ts";
 import { recover } from "./state/recover.ts";
-import { type Because, isUnderWay, type RolloutState, stateOf } from "./state/state.ts";
+import { isUnderWay, type RolloutState, stateOf } from "./state/state.ts";
+import { verificationOf } from "./verification.ts";
 
 export type ObserveDeps = {
   readonly deployments: Resources<InferenceDeploymentSpec, InferenceDeploymentStatus>;
@@ -53,75 +51,8 @@ export type ObserveDeps = {
   readonly namespaces: readonly string[] | null;
 };
 
-/**
- * What is worth remembering between two looks, and may be forgotten at any time: without it some twins are read again,
- * some conditions tested again, and a report is written sooner.
- */
-export type Memory = {
-  /** The rollback that `cleared` is about. */
-  rollback: string;
-  readonly cleared: Set<string>;
-  refreshedAt: Instant | null;
-  /** Where the fast lane goes on. */
-  cursor: number;
-  reportedAt: Instant | null;
-  /** Whether the last report was put off. */
-  isOwed: boolean;
-  /** What devices reported last, by device; empty unless a candidate is under way. */
-  readonly heard: Map<string, Heard>;
-  /** Since when none of the configurations targets any device, while their deployment is taken away. */
-  emptiedAt: Instant | null;
-  /** Since when configurations have been seen whose deployment does not exist. */
-  ownerlessSince: Instant | null;
-  /** What was last said about them. */
-  ownerlessSaid: "grace" | "removal" | null;
-};
-
-export type Memories = {
-  readonly of: (key: ObjectKey) => Memory;
-  readonly forget: (key: ObjectKey) => void;
-  /** What the hub said to target conditions, for all rollouts. */
-  readonly tested: Map<string, string | null>;
-};
-
 /** Twins that one look reads ahead of the sweeps. */
 const FAST_LANE = 500;
-const TESTED_LIMIT = 5000;
-const BUCKETS_LIMIT = 500_000;
-
-export function createMemories(): Memories {
-  const memories = new Map<ObjectKey, Memory>();
-  return {
-    of: (key) => {
-      const memory = memories.get(key) ?? {
-        rollback: "",
-        cleared: new Set<string>(),
-        refreshedAt: null,
-        cursor: 0,
-        reportedAt: null,
-        isOwed: false,
-        heard: new Map<string, Heard>(),
-        emptiedAt: null,
-        ownerlessSince: null,
-        ownerlessSaid: null,
-      };
-      memories.set(key, memory);
-      return memory;
-    },
-    forget: (key) => void memories.delete(key),
-    tested: new Map(),
-  };
-}
-
-/** Devices cleared in one rollback say nothing about the next. */
-export function clearedIn(memory: Memory, because: Because): Set<string> {
-  const rollback = `${because.release} at ${because.at}`;
-  if (memory.rollback !== rollback) {
-    memory.rollback = rollback;
-    memory.cleared.clear();
-  }
-  return memory.cleared;
-}
 
 /** Looks at everything a decision may depend on, and reads the clock once. */
 export function observeRollout(
@@ -413,22 +344,6 @@ function checked(members: readonly Member[], heard: Map<string, Heard>, now: Ins
   return looked;
 }
 
-/** Asks the hub once for each condition: `null`, or its words against it. */
-export async function testCondition(
-  hub: Pick<DeviceHub, "testCondition">,
-  memories: Memories,
-  condition: string,
-  signal: AbortSignal,
-): Attempt<string | null> {
-  const known = memories.tested.get(condition);
-  if (known !== undefined && known === null) return ok(known);
-  const words = await hub.testCondition(condition, signal);
-  if (!words.ok) return words;
-  if (memories.tested.size >= TESTED_LIMIT) memories.tested.clear();
-  memories.tested.set(condition, words.value);
-  return words;
-}
-
 function contestedOf(
   { device, deviceClass, iotEdge, tagged, namesCluster, pointer }: Member,
   isKnown: boolean,
@@ -441,17 +356,4 @@ function isTagged(row: FleetDevice | undefined, module: string, own: string): bo
   const deployments = row?.fleetTags?.deployments ?? {};
   // Of what is ownerless the module is not always known.
   return module === "" ? Object.values(deployments).includes(own) : ownValue(deployments, module) === own;
-}
-
-/** Of devices without a tag. It depends on the id alone, and a hash for each device and look adds up. */
-function bucketCache(salt: string): (device: string) => number {
-  const known = new Map<string, number>();
-  return (device) => {
-    const had = known.get(device);
-    if (had !== undefined) return had;
-    if (known.size >= BUCKETS_LIMIT) known.clear();
-    const bucket = bucketOf(salt, device);
-    known.set(device, bucket);
-    return bucket;
-  };
 }

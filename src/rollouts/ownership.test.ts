@@ -12,9 +12,10 @@ import { FINALIZER, objectKey } from "../api/resource.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";
 import { ok } from "../base/result.ts";
 import { minutes, seconds } from "../base/time.ts";
+import { slotsOf } from "./configurations/slots.ts";
 import { candidateCondition, NOBODY, stableCondition } from "./configurations/target.ts";
-import { createMemories, observeRollout } from "./observe.ts";
-import { slotsOf } from "./preconditions.ts";
+import { createMemories } from "./memory.ts";
+import { observeRollout } from "./observe.ts";
 import type { Seen } from "./seen.ts";
 
 // Whose devices a rollout may move: what the tags say, whatever objects say.

@@ -15,10 +15,13 @@ import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtim
 import type { ModelStore } from "../store/store.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { actOnRollout } from "./act.ts";
+import { ownConfigurations } from "./configurations/own.ts";
 import { type Chosen, decideRollout, type Wake } from "./decide.ts";
-import { createMemories, type ObserveDeps, observeRollout } from "./observe.ts";
-import { ownConfigurations, type Problem } from "./preconditions.ts";
-import { type Acted, isNews, reportCleanup, reportOf } from "./report/report.ts";
+import { createMemories } from "./memory.ts";
+import { type ObserveDeps, observeRollout } from "./observe.ts";
+import type { Problem } from "./preconditions.ts";
+import { type Acted, reportCleanup, reportOf } from "./report/report.ts";
+import { isNews } from "./report/significance.ts";
 import type { Seen, Settings } from "./seen.ts";
 import { isUnderWay } from "./state/state.ts";
 

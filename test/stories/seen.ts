@@ -5,7 +5,7 @@ import { FINALIZER, objectKey } from "../../src/api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { dictionary } from "../../src/base/lookup.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
-import { conditionsToTest } from "../../src/rollouts/preconditions.ts";
+import { conditionsToTest } from "../../src/rollouts/configurations/slots.ts";
 import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
 import { type AtStep, newStep } from "../../src/rollouts/state/state.ts";
 import { CLUSTER, NAMESPACE } from "../fakes/fleet-world.ts";

@@ -4,11 +4,12 @@ import { releaseSpec } from "../../../test/stories/story.ts";
 import type { ModelPointer } from "../../api/device-contract.ts";
 import { instant, minutes } from "../../base/time.ts";
 import { factsOf } from "../facts.ts";
-import { referenceOf } from "../preconditions.ts";
 import type { HubConfiguration, Member, Seen, Track } from "../seen.ts";
 import { everybody } from "../state/exposure.ts";
 import type { RolloutState } from "../state/state.ts";
-import { type Action, actionsFor } from "./actions.ts";
+import { referenceOf } from "../verification.ts";
+import type { Action } from "./action.ts";
+import { actionsFor } from "./actions.ts";
 import {
   BASE_CONDITION,
   BASE_CONTENT,

@@ -4,7 +4,7 @@ import { look, NOW } from "../../../test/stories/seen.ts";
 import { releaseSpec } from "../../../test/stories/story.ts";
 import { later, minutes } from "../../base/time.ts";
 import type { HubConfiguration, Leftover, Seen, Track } from "../seen.ts";
-import type { Action } from "./actions.ts";
+import type { Action } from "./action.ts";
 import { cleanupActions, EVALUATED_AFTER, isCleanedUp, remainsOf } from "./cleanup.ts";
 import { BASE_ID, LABEL } from "./content.ts";
 import { NOBODY } from "./target.ts";

@@ -1,10 +1,11 @@
 import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { elapsed, type Millis, minutes } from "../../base/time.ts";
-import { ownConfigurations } from "../preconditions.ts";
 import type { HubConfiguration, Leftover, Seen } from "../seen.ts";
-import { type Action, ownOn, restore, stablePointer } from "./actions.ts";
+import type { Action } from "./action.ts";
 import { LABEL } from "./content.ts";
+import { ownConfigurations, ownOn } from "./own.ts";
+import { restore, stablePointer } from "./pointers.ts";
 import { NOBODY } from "./target.ts";
 
 // What becomes of devices and configurations when a deployment goes. Devices that another deployment selects are handed

@@ -2,11 +2,14 @@ import { qualifiedName } from "../../api/membership.ts";
 import { type ModelRelease, variantFor } from "../../api/model-release.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { type Instant, timestampOf } from "../../base/time.ts";
-import { devices } from "../evidence/cohort.ts";
-import { fullProblem, type Problem, referenceOf, verificationOf } from "../preconditions.ts";
+import { fullProblem, type Problem } from "../preconditions.ts";
 import type { Member, Seen } from "../seen.ts";
 import type { Pending, ReleaseRef, RolledBack, RolloutState } from "../state/state.ts";
-import { type Action, baseActions, stableActions } from "./actions.ts";
+import { devices } from "../text.ts";
+import { referenceOf, verificationOf } from "../verification.ts";
+import type { Action } from "./action.ts";
+import { baseActions } from "./actions.ts";
+import { stableActions } from "./stable.ts";
 
 // A deployment that has no stable release yet takes over the one that its devices run already: after a rename, a merge
 // of two deployments, or a deletion that retained the models. The stable configurations stand before the state says so,

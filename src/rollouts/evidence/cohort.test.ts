@@ -4,7 +4,9 @@ import type { InferenceReport } from "../../api/device-contract.ts";
 import { type Instant, instant, minutes, timestampOf } from "../../base/time.ts";
 import type { Member } from "../seen.ts";
 import { everybody } from "../state/exposure.ts";
-import { type Cohort, type CohortRules, cohortOf, coverageOf, failureBudget, hasArrived } from "./cohort.ts";
+import { coverageOf, failureBudget, hasArrived } from "./budget.ts";
+import { type Cohort, cohortOf } from "./cohort.ts";
+import type { CohortRules } from "./standing.ts";
 
 const NOW = instant(Date.UTC(2026, 0, 10));
 const STEP = instant(NOW - minutes(60));

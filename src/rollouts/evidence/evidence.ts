@@ -16,7 +16,7 @@ import {
 import type { Member } from "../seen.ts";
 import { exposureIndex, type StratifyBy, stratumKey } from "../state/exposure.ts";
 import type { ReleaseRef } from "../state/state.ts";
-import { isHeard, runs } from "./cohort.ts";
+import { isHeard, runs } from "./standing.ts";
 
 // Which windows are evidence about the candidate, and about stable beside it. Silence is a value: a device that lives, says
 // that it runs a release, and has no window of it infers nothing.

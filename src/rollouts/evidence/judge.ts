@@ -17,7 +17,7 @@ import {
   parseTimestamp,
   timestampOf,
 } from "../../base/time.ts";
-import { devices } from "./cohort.ts";
+import { devices } from "../text.ts";
 import { type Collected, lengthOf, type Sample } from "./evidence.ts";
 
 // From what devices measured to a verdict. No evidence is Inconclusive: never Pass and never Fail.

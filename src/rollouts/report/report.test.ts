@@ -5,10 +5,10 @@ import type { InferenceDeploymentSpec } from "../../api/inference-deployment.ts"
 import { instant, minutes } from "../../base/time.ts";
 import { LABEL } from "../configurations/content.ts";
 import { decideRollout } from "../decide.ts";
-import { referenceOf } from "../preconditions.ts";
 import type { HubConfiguration, Member, Seen } from "../seen.ts";
 import { everybody } from "../state/exposure.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
+import { referenceOf } from "../verification.ts";
 
 // What a person reads in the conditions: only what devices show.
 

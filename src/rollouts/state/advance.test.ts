@@ -15,8 +15,8 @@ import { type Instant, instant, minutes } from "../../base/time.ts";
 import { LABEL } from "../configurations/content.ts";
 import { decideRollout } from "../decide.ts";
 import { factsOf } from "../facts.ts";
-import { referenceOf } from "../preconditions.ts";
 import type { HubConfiguration, Seen } from "../seen.ts";
+import { referenceOf } from "../verification.ts";
 import { advance } from "./advance.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
 import {

@@ -1,0 +1,209 @@
+import { type Condition, type ConditionDraft, keepWords, stampConditions } from "../../api/condition.ts";
+import type { EdgeDevice } from "../../api/edge-device.ts";
+import type { Membership } from "../../api/membership.ts";
+import { REASONS } from "../../api/reasons.ts";
+import { unreachable } from "../../base/result.ts";
+import type { HubRecord } from "../decide.ts";
+import type { DeviceActed, DeviceSeen, Slot } from "../seen.ts";
+import { type Sync, slotFor, syncOf } from "./model.ts";
+import type { Placement } from "./placement.ts";
+import { secretFailure, type Trouble } from "./problem.ts";
+import type { SecretStatus } from "./report.ts";
+
+/** One observed fact, without the fields that are the same for all. */
+export type Fact = Pick<ConditionDraft, "status" | "reason" | "message">;
+
+export type Draft = Fact & { readonly type: string };
+
+export const UNREADABLE: Fact = {
+  status: "Unknown",
+  reason: REASONS.HubUnavailable,
+  message: "the hub cannot be read at the moment",
+};
+
+export function registration(
+  seen: DeviceSeen,
+  record: HubRecord | null,
+  trouble: Trouble | null,
+  acted: DeviceActed,
+): Fact {
+  const failedSecret = acted.secret?.kind === "failed";
+  const registered = record !== null && record.generationId !== "";
+  if (trouble !== null && !failedSecret) {
+    // An identity that is there stays registered while the hub is busy or away.
+    const passing = trouble.fault?.kind === "throttled" || trouble.fault?.kind === "unavailable";
+    if (!registered || !passing) return trouble.fact;
+  }
+  if (!registered)
+    return {
+      status: "False",
+      reason: REASONS.HubConflict,
+      message: "the identity appeared meanwhile; read again by itself",
+    };
+  return record.adopted
+    ? {
+        status: "True",
+        reason: REASONS.Adopted,
+        message: `${record.deviceId} on ${record.host} existed before; ${seen.device.spec.deletionPolicy === "Delete" ? "it is deleted with this object" : "it is retained when this object is deleted"}`,
+      }
+    : {
+        status: "True",
+        reason: REASONS.Registered,
+        message: `${record.deviceId} on ${record.host}`,
+      };
+}
+
+export function secretFact(
+  seen: DeviceSeen,
+  acted: DeviceActed,
+  secret: SecretStatus | null,
+  trouble: Trouble | null,
+): Fact | null {
+  const wanted = seen.device.spec.connectionSecret;
+  if (wanted === undefined) return null;
+  if (secret !== null)
+    return {
+      status: "True",
+      reason: REASONS.SecretWritten,
+      message: `Secret ${wanted.name} holds the keys of this life of the identity`,
+    };
+  const outcome = acted.secret;
+  switch (outcome?.kind) {
+    case "foreign":
+      return {
+        status: "False",
+        reason: REASONS.SecretConflict,
+        message: `Secret ${wanted.name} is not owned by this EdgeDevice and is left alone; delete it or choose another name`,
+      };
+    case "keyless":
+      return {
+        status: "False",
+        reason: REASONS.HubRejected,
+        message: "the identity has no symmetric keys; take connectionSecret out of the spec",
+      };
+    case "failed":
+      return secretFailure(outcome);
+    case "written":
+    case undefined:
+      return {
+        status: "Unknown",
+        reason: trouble?.fact.reason ?? REASONS.HubConflict,
+        message: `Secret ${wanted.name} is written once the identity is as it should be`,
+      };
+    default:
+      return unreachable(outcome);
+  }
+}
+
+/** A device that the hub shuts out cannot say what it runs: that is no update under way, however long it lasts. */
+export function syncFact(
+  { spec, namespace }: EdgeDevice,
+  placements: readonly Placement[],
+  slots: Readonly<Record<string, Slot>>,
+): Fact {
+  const worst = worstSync(placements, slots, spec.iotEdge, namespace);
+  if (spec.enabled || worst.status === "True") return worst;
+  return {
+    status: "Unknown",
+    reason: REASONS.Disabled,
+    message: `spec.enabled is false, so the device cannot be updated; when it last reported: ${worst.message}`,
+  };
+}
+
+function worstSync(
+  placements: readonly Placement[],
+  slots: Readonly<Record<string, Slot>>,
+  iotEdge: boolean,
+  namespace: string,
+): Sync {
+  const syncs = placements.map((placement) =>
+    syncOf(slotFor(slots, iotEdge, placement.module)?.report ?? null, placement, namespace),
+  );
+  return (
+    syncs.find(({ reason }) => reason === REASONS.UpdateFailed) ??
+    syncs.find(({ status }) => status === "False") ??
+    syncs.find(({ status }) => status === "Unknown") ??
+    syncs.find(({ reason }) => reason === REASONS.InSync) ??
+    syncs[0] ?? {
+      status: "True",
+      reason: REASONS.NothingPlaced,
+      message: "no InferenceDeployment selects this device",
+    }
+  );
+}
+
+export function conflictFact(memberships: readonly Membership[], iotEdge: boolean): Fact | null {
+  const conflicts = memberships.flatMap((membership) => (membership.kind === "conflict" ? [membership] : []));
+  if (conflicts.length === 0) return null;
+  const named = (deployments: readonly { readonly name: string }[]) =>
+    deployments.map(({ name }) => name).join(" and ");
+  const each = iotEdge
+    ? conflicts.map(({ module, deployments }) => `${named(deployments)} both want module ${module}`)
+    : // Each of them names all who contend.
+      conflicts
+        .slice(0, 1)
+        .map(
+          ({ deployments }) =>
+            `${named(deployments)} both want the one model that a device without IoT Edge can run`,
+        );
+  return {
+    status: "True",
+    reason: REASONS.SelectedTwice,
+    message: `${each.join("; ")}: what runs there stays; change one of the selectors`,
+  };
+}
+
+export function summary(facts: readonly Fact[]): Fact {
+  const against =
+    facts.find(({ status }) => status === "False") ?? facts.find(({ status }) => status === "Unknown");
+  if (against !== undefined) return against;
+  return {
+    status: "True",
+    reason: REASONS.DeviceReady,
+    message: "registered, online, and running what it is meant to run",
+  };
+}
+
+/** kstatus: Stalled is what only a person mends, Reconciling what goes on by itself. */
+export function progressFact(
+  ready: Fact,
+  trouble: Trouble | null,
+  connection: Fact | null,
+  conflict: Fact | null,
+  inSync: Fact,
+): Draft | null {
+  const passing =
+    trouble !== null && (trouble.fault?.kind === "throttled" || trouble.fault?.kind === "unavailable");
+  if (trouble !== null) return { type: passing ? "Reconciling" : "Stalled", ...trouble.fact, status: "True" };
+  const stuck = [connection, conflict].find(
+    (fact) => fact?.reason === REASONS.SecretConflict || fact?.reason === REASONS.SelectedTwice,
+  );
+  if (stuck !== undefined && stuck !== null) return { type: "Stalled", ...stuck, status: "True" };
+  if (ready.status !== "True" && inSync.reason === REASONS.Updating)
+    return { type: "Reconciling", ...inSync, status: "True" };
+  return null;
+}
+
+export function conditionsOf(seen: DeviceSeen, drafts: readonly Draft[]): readonly Condition[] {
+  const had = seen.device.status?.conditions ?? [];
+  const { generation } = seen.device;
+  const judged = drafts.map(
+    ({ type, status, reason, message }): ConditionDraft => ({
+      type,
+      status,
+      reason,
+      message,
+      observedGeneration: generation,
+    }),
+  );
+  return stampConditions(had, keepWords(had, judged, PASSING), seen.now);
+}
+
+const PASSING: ReadonlySet<string> = new Set([
+  REASONS.HubThrottled,
+  REASONS.HubUnavailable,
+  REASONS.HubDenied,
+  REASONS.HubRejected,
+  REASONS.KubeUnavailable,
+  REASONS.Deleting,
+]);

@@ -1,0 +1,65 @@
+import { type Condition, findCondition } from "../../api/condition.ts";
+import { REASONS } from "../../api/reasons.ts";
+import type { Note } from "../../api/resource.ts";
+import type { DeviceActed, DeviceSeen } from "../seen.ts";
+
+/** Somebody removed the identity behind our back: the new one has other keys, and the device does not know them. */
+export function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceActed): readonly Note[] {
+  const had = device.status?.hub?.generationId ?? "";
+  if (created === null || had === "" || had === created) return [];
+  const secret = device.spec.connectionSecret;
+  const keys = secret === undefined ? "" : `, Secret ${secret.name} holds them`;
+  return [
+    {
+      type: "Warning",
+      reason: REASONS.IdentityRecreated,
+      message: `${deviceId} was gone from ${host} and has been created anew, with new keys${keys}: the device cannot connect until it is given them`,
+    },
+  ];
+}
+
+/**
+ * Events tell of trouble, of its end, and of an adoption. What goes well from the start is told by the status alone: ten
+ * thousand new devices are not ten thousand events.
+ */
+export function notesOf(before: readonly Condition[], after: readonly Condition[]): readonly Note[] {
+  return ["Registered", "Online", "ModelInSync", "ConnectionSecret", "Conflict"].flatMap(
+    (type): readonly Note[] => {
+      const had = findCondition(before, type);
+      const has = findCondition(after, type);
+      if (has === undefined)
+        return type === "Conflict" && had !== undefined
+          ? [
+              {
+                type: "Normal",
+                reason: REASONS.NoConflict,
+                message: "no two InferenceDeployments want the same module any more",
+              },
+            ]
+          : [];
+      if (had?.reason === has.reason) return [];
+      const { reason, message } = has;
+      if (TROUBLE.has(reason)) return [{ type: "Warning", reason, message }];
+      if (
+        reason === REASONS.Adopted ||
+        (had !== undefined && TROUBLE.has(had.reason) && has.status === "True")
+      )
+        return [{ type: "Normal", reason, message }];
+      return [];
+    },
+  );
+}
+
+const TROUBLE: ReadonlySet<string> = new Set([
+  REASONS.NotPermitted,
+  REASONS.OwnedByAnother,
+  REASONS.HubRejected,
+  REASONS.HubDenied,
+  REASONS.HubUnavailable,
+  REASONS.HeartbeatMissing,
+  REASONS.ClockAhead,
+  REASONS.UpdateFailed,
+  REASONS.SecretConflict,
+  REASONS.KubeUnavailable,
+  REASONS.SelectedTwice,
+]);

@@ -1,0 +1,127 @@
+import { isForeign, type Owner } from "../../api/ownership.ts";
+import { REASONS, type Reason } from "../../api/reasons.ts";
+import { ALLOW_DELETIONS_ANNOTATION } from "../../api/tenancy.ts";
+import { redacted } from "../../base/redact.ts";
+import { type Fault, unreachable } from "../../base/result.ts";
+import type { DevicePlan, Obstacle } from "../decide.ts";
+import type { DeviceActed, DeviceSeen, SecretOutcome } from "../seen.ts";
+import type { Fact } from "./conditions.ts";
+
+// What keeps the hub from being as it ought to be, in words.
+
+export type Trouble = { readonly fault: Fault | null; readonly fact: Fact };
+
+/** What kept the hub from being as it ought to be. A conflict is no news: the next pass reads again and decides anew. */
+export function troubleOf(
+  seen: DeviceSeen,
+  plan: DevicePlan,
+  acted: DeviceActed,
+  fault: Fault | null,
+): Trouble | null {
+  if (plan.kind === "blocked") return obstacleTrouble(seen, plan.obstacle);
+  const { secret } = acted;
+  if (secret?.kind === "failed") return { fault: secret.fault, fact: secretFailure(secret) };
+  return fault === null || fault.kind === "conflict" ? null : faultTrouble(fault);
+}
+
+/** What other tenants call their objects is theirs. */
+function ownedText({ device, grant, clusterId }: DeviceSeen, owner: Owner): string {
+  const named = `EdgeDevice ${redacted(owner.namespace, 253)}/${redacted(owner.device, 253)}`;
+  if (isForeign(owner, clusterId)) {
+    const whose = grant.isOpen ? named : "an EdgeDevice";
+    const other = redacted(owner.cluster ?? "", 128);
+    return `the identity belongs to ${whose} of cluster ${other} and is left alone (this cluster is ${clusterId}); delete one of the two. If this cluster replaces that one, start its operator with --cluster-id ${other}`;
+  }
+  const whose =
+    grant.isOpen || owner.namespace === device.namespace ? named : "an EdgeDevice of another namespace";
+  return `the identity belongs to ${whose} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`;
+}
+
+export function obstacleTrouble(seen: DeviceSeen, obstacle: Obstacle): Trouble {
+  switch (obstacle.kind) {
+    case "fault":
+      return faultTrouble(obstacle.fault);
+    case "ownedByAnother": {
+      return {
+        fault: null,
+        fact: { status: "False", reason: REASONS.OwnedByAnother, message: ownedText(seen, obstacle.owner) },
+      };
+    }
+    case "edgeMismatch":
+      return {
+        fault: null,
+        fact: {
+          status: "False",
+          reason: REASONS.HubRejected,
+          message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or create this EdgeDevice anew with iotEdge: ${obstacle.iotEdge}`,
+        },
+      };
+    case "notPermitted":
+      return {
+        fault: null,
+        fact: { status: "False", reason: REASONS.NotPermitted, message: obstacle.message },
+      };
+    case "deletionsPaused":
+      return {
+        fault: null,
+        fact: { status: "False", reason: REASONS.DeletionsPaused, message: pausedText(seen) },
+      };
+    default:
+      return unreachable(obstacle);
+  }
+}
+
+/** Without tenants the operator does not read Namespaces. */
+function pausedText({ grant }: DeviceSeen): string {
+  const where = grant.isOpen ? "of this EdgeDevice" : "of the Namespace (or of this EdgeDevice)";
+  return `too many identities would be removed at once, so this one waits for a person: to remove them, set the annotation ${ALLOW_DELETIONS_ANNOTATION} ${where} to a time in the near future, such as 2026-12-01T10:00:00Z; to keep them on the hub, set spec.deletionPolicy to Retain`;
+}
+
+function faultTrouble(fault: Fault): Trouble {
+  return { fault, fact: { status: "False", reason: reasonOf(fault), message: wordsOf(fault) } };
+}
+
+export function reasonOf(fault: Fault): Reason {
+  switch (fault.kind) {
+    case "throttled":
+      return REASONS.HubThrottled;
+    case "unavailable":
+      return REASONS.HubUnavailable;
+    case "denied":
+      return REASONS.HubDenied;
+    case "rejected":
+      return REASONS.HubRejected;
+    case "conflict":
+      return REASONS.HubConflict;
+    default:
+      return unreachable(fault);
+  }
+}
+
+export function wordsOf(fault: Fault): string {
+  const words = redacted(fault.message);
+  switch (fault.kind) {
+    case "throttled":
+      return "the hub has no budget left for this at the moment; tried again by itself";
+    case "unavailable":
+      return `the hub cannot be reached (${words}); tried again by itself`;
+    case "denied":
+      return `the hub refuses the operator (${words}); give its credential the right to manage identities and twins`;
+    case "rejected":
+      return `the hub refuses: ${words}; change the spec or the identity`;
+    case "conflict":
+      return "it was changed meanwhile; read again by itself";
+    default:
+      return unreachable(fault);
+  }
+}
+
+export function secretFailure({ source, fault }: Extract<SecretOutcome, { readonly kind: "failed" }>): Fact {
+  return source === "hub"
+    ? { status: "False", reason: reasonOf(fault), message: wordsOf(fault) }
+    : {
+        status: "False",
+        reason: REASONS.KubeUnavailable,
+        message: `the connection Secret cannot be written: ${redacted(fault.message)}`,
+      };
+}

@@ -1,0 +1,119 @@
+import { qualifiedName } from "../../api/membership.ts";
+import { type ModelRelease, type Variant, variantFor } from "../../api/model-release.ts";
+import type { Kind, Member, Seen } from "../seen.ts";
+import { boundOf, expose, type StratifyBy } from "../state/exposure.ts";
+import { stepsOf } from "../state/strategy.ts";
+import { contentHash, pointerDraft } from "./content.ts";
+import {
+  candidateCondition,
+  EXCEPTIONS_LIMIT,
+  NOBODY,
+  stableCondition,
+  stratification,
+  type Target,
+} from "./target.ts";
+
+// Which configurations a release needs for the devices that there are, and which devices each of them targets.
+
+/** One configuration that devices of a variant need: the deployment's own, whatever track it is on. */
+export type Slot = {
+  readonly kind: Kind;
+  readonly variant: Variant;
+  readonly release: ModelRelease;
+  readonly hash: string;
+  readonly target: Target;
+};
+
+/**
+ * One slot for each combination of variant and kind that members need, in a stable order. Contested devices are left
+ * out, except those that are desired on one of `including`.
+ */
+export function slotsOf(
+  seen: Seen,
+  release: ModelRelease,
+  including: readonly string[] = [],
+): readonly Slot[] {
+  const { deployment } = seen;
+  const except = exceptionsOf(seen, including);
+  const clusterId = clusterOf(seen);
+  const needed = new Set(
+    seen.members.map(
+      (member) => `${variantFor(release.spec.variants, member.deviceClass)?.name}/${kindOf(member)}`,
+    ),
+  );
+  return release.spec.variants.flatMap((variant) =>
+    (["edge", "device"] as const)
+      .filter((kind) => needed.has(`${variant.name}/${kind}`))
+      .map((kind) => ({
+        kind,
+        variant,
+        release,
+        hash: contentHash(kind, deployment.spec.module, pointerDraft(deployment, release, variant)),
+        target: {
+          deployment: qualifiedName(deployment),
+          module: deployment.spec.module.name,
+          clusterId,
+          kind,
+          variant,
+          variants: release.spec.variants,
+          except,
+        },
+      })),
+  );
+}
+
+/** Devices that carry our tag and are wanted by another deployment. */
+export function wantedElsewhere(seen: Seen) {
+  const moving = seen.leftovers.filter(({ heirs }) => heirs.length > 0);
+  return [...seen.contested, ...moving].filter(({ tagged }) => tagged);
+}
+
+/**
+ * As soon as all that carry our tag, and are to keep what they run, name the cluster in their tags too; a tag that an
+ * older version wrote does not.
+ */
+export function clusterOf(seen: Seen): string | null {
+  const served = [...seen.members.filter(({ tagged }) => tagged), ...wantedElsewhere(seen)];
+  return served.every(({ namesCluster }) => namesCluster) ? seen.settings.clusterId : null;
+}
+
+/** Devices wanted elsewhere that are desired on none of these releases: a condition that does not name them would move them. */
+function exceptionsOf(seen: Seen, releases: readonly string[]): readonly string[] {
+  const { namespace } = seen.deployment;
+  const deployment = qualifiedName(seen.deployment);
+  const running = new Set(releases.map((name) => qualifiedName({ namespace, name })));
+  return wantedElsewhere(seen)
+    .filter(({ pointer }) => !(pointer?.deployment === deployment && running.has(pointer.release)))
+    .map(({ device }) => device)
+    .sort()
+    .slice(0, EXCEPTIONS_LIMIT);
+}
+
+export function kindOf(member: Pick<Member, "iotEdge">): Kind {
+  return member.iotEdge ? "edge" : "device";
+}
+
+/** How finely a canary of this release can be divided: as asked for, or as finely as the hub's conditions allow. */
+export function stratifyFor(seen: Seen, release: ModelRelease): StratifyBy {
+  const wanted = seen.deployment.spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  return stratification(seen.members, wanted, {
+    deployment: qualifiedName(seen.deployment),
+    module: seen.deployment.spec.module.name,
+    clusterId: seen.settings.clusterId,
+    kind: "device",
+    variants: release.spec.variants,
+    except: exceptionsOf(seen, []),
+  });
+}
+
+/** The target conditions that a rollout of this release relies on: the hub is asked about them before it begins. */
+export function conditionsToTest(seen: Seen, release: ModelRelease): readonly string[] {
+  const step = stepsOf(seen)[0];
+  if (step === undefined || seen.members.length === 0) return [];
+  const exposure = expose(seen.members, stratifyFor(seen, release), boundOf(step, seen.members.length), []);
+  const conditions = slotsOf(seen, release).flatMap(({ target }) => [
+    stableCondition(target),
+    candidateCondition(target, exposure),
+  ]);
+  return [...new Set([NOBODY, ...conditions])];
+}

@@ -1,0 +1,99 @@
+import { REASONS } from "../../api/reasons.ts";
+import { type Fault, unreachable } from "../../base/result.ts";
+import type { Arrival, Facts } from "../facts.ts";
+import type { Problem } from "../preconditions.ts";
+import type { Seen } from "../seen.ts";
+import { breachOf } from "../state/holds.ts";
+import { isUnderWay, type RolloutState } from "../state/state.ts";
+import { devices } from "../text.ts";
+import { type Verification, verificationOf } from "../verification.ts";
+import { type Bare, draft } from "./draft.ts";
+import { hubCondition } from "./hub-condition.ts";
+import { type Told, tell } from "./message.ts";
+
+export function conditionsOf(
+  state: RolloutState,
+  facts: Facts,
+  problem: Problem | null,
+  fault: Fault | null,
+  arrival: Arrival,
+): readonly Bare[] {
+  const { seen } = facts;
+  const told = tell(state, facts, problem, arrival);
+  const isReady = state.phase === "Completed" && problem === null && arrival.complete;
+  return [
+    draft("Ready", isReady ? "True" : "False", told.reason, told.message),
+    draft("Progressing", told.moving ? "True" : "False", told.reason, told.message),
+    degraded(state, facts, told),
+    releaseVerified(state, facts),
+    hubCondition(seen, fault),
+    ...conflict(seen),
+    ...(isReady ? [] : [draft(told.stalled ? "Stalled" : "Reconciling", "True", told.reason, told.message)]),
+  ];
+}
+
+function degraded(state: RolloutState, facts: Facts, told: Told): Bare {
+  if (
+    state.phase === "RolledBack" ||
+    (state.phase === "RollingBack" && state.because.reason !== "Withdrawn")
+  ) {
+    return draft("Degraded", "True", state.because.reason, told.message);
+  }
+  if (isUnderWay(state) && breachOf(state) !== null)
+    return draft("Degraded", "True", breachOf(state)?.reason ?? REASONS.ObjectiveBreached, told.message);
+  const stable = state.stable === null ? undefined : facts.seen.releases[state.stable.release];
+  const verdict = verificationOf(stable);
+  if (verdict.kind === "failed" && state.phase === "Completed") {
+    return draft(
+      "Degraded",
+      "True",
+      REASONS.VerificationFailed,
+      `devices run ${state.stable?.release}, which does not pass verification any more: ${verdict.message}; roll another release out`,
+    );
+  }
+  return draft("Degraded", "False", REASONS.Healthy, "nothing was taken back");
+}
+
+/** About the release in spec, or, while another one is out, about that one. */
+function releaseVerified(state: RolloutState, facts: Facts): Bare {
+  const out = isUnderWay(state) ? state.candidate.release : facts.wanted.reference.release;
+  const verification: Verification =
+    facts.trial === null ? facts.wanted.verification : facts.trial.verification;
+  switch (verification.kind) {
+    case "missing":
+      return draft("ReleaseVerified", "Unknown", REASONS.ReleaseMissing, `there is no ModelRelease ${out}`);
+    case "unverified":
+      return draft("ReleaseVerified", "False", REASONS.ReleaseUnverified, `${out}: ${verification.message}`);
+    case "failed":
+      return draft("ReleaseVerified", "False", REASONS.ReleaseRejected, `${out}: ${verification.message}`);
+    case "verified":
+      return draft(
+        "ReleaseVerified",
+        "True",
+        REASONS.ReleaseVerified,
+        `every variant of ${out} has passed verification`,
+      );
+    default:
+      return unreachable(verification);
+  }
+}
+
+/** Present only while it is true. */
+function conflict(seen: Seen): readonly Bare[] {
+  if (seen.contested.length === 0) return [];
+  const rivals = new Map<string, number>();
+  for (const { rivals: names } of seen.contested) {
+    for (const name of names) rivals.set(name, (rivals.get(name) ?? 0) + 1);
+  }
+  const named = [...rivals]
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .map(([name, count]) => `${name} (${devices(count)})`);
+  return [
+    draft(
+      "Conflict",
+      "True",
+      REASONS.Conflict,
+      `module ${seen.deployment.spec.module.name} is wanted by another deployment as well: ${named.slice(0, 10).join(", ")}; new releases go to neither's devices until one selector lets go of them`,
+    ),
+  ];
+}

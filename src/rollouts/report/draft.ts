@@ -1,0 +1,20 @@
+import { type ConditionDraft, stampConditions } from "../../api/condition.ts";
+import type { Reason } from "../../api/reasons.ts";
+import type { Seen } from "../seen.ts";
+import type { Status } from "./report.ts";
+
+/** A condition that has yet to be told its generation and its time. */
+export type Bare = Omit<ConditionDraft, "observedGeneration">;
+
+export function draft(type: string, status: Bare["status"], reason: Reason, message: string): Bare {
+  return { type, status, reason, message };
+}
+
+export function stamped(seen: Seen, drafts: readonly Bare[]): NonNullable<Status["conditions"]> {
+  const { generation, status } = seen.deployment;
+  return stampConditions(
+    status?.conditions ?? [],
+    drafts.map((one) => ({ ...one, observedGeneration: generation })),
+    seen.now,
+  );
+}

@@ -1,0 +1,218 @@
+import { type InferenceDeployment, type Request, requestAnnotation } from "../../api/inference-deployment.ts";
+import { REASONS, type Reason } from "../../api/reasons.ts";
+import { unreachable } from "../../base/result.ts";
+import { durationText } from "../../base/time.ts";
+import { bringsModule } from "../configurations/content.ts";
+import type { Arrival, Facts, Trial } from "../facts.ts";
+import type { Problem } from "../preconditions.ts";
+import { breachNow, breachOf, type Held, heldNow } from "../state/holds.ts";
+import type { RolloutState, UnderWay } from "../state/state.ts";
+import { currentStep, holdOf } from "../state/strategy.ts";
+import { devices } from "../text.ts";
+import { hubText } from "./hub-condition.ts";
+
+// The one sentence of a rollout: what Ready, Progressing, and Stalled or Reconciling say.
+
+export type Told = {
+  readonly reason: Reason;
+  readonly message: string;
+  readonly moving: boolean;
+  readonly stalled: boolean;
+};
+
+/** The one sentence that somebody reads at three in the morning. */
+export function tell(state: RolloutState, facts: Facts, problem: Problem | null, arrival: Arrival): Told {
+  const { seen, wanted, trial } = facts;
+  const moving = (reason: Reason, message: string): Told => ({
+    reason,
+    message,
+    moving: true,
+    stalled: false,
+  });
+  const standing = (reason: Reason, message: string): Told => ({
+    reason,
+    message,
+    moving: false,
+    stalled: false,
+  });
+  const stuck = (reason: Reason, message: string): Told => ({
+    reason,
+    message,
+    moving: false,
+    stalled: true,
+  });
+  const matched = seen.members.length;
+  if (problem?.reason === REASONS.StateContradicted) return stuck(problem.reason, problem.message);
+  switch (state.phase) {
+    case "Pending": {
+      const { release } = wanted.reference;
+      if (problem !== null) return stuck(problem.reason, problem.message);
+      const { verification } = wanted;
+      if (verification.kind === "missing") {
+        return standing(
+          REASONS.ReleaseMissing,
+          `there is no ModelRelease ${release} in namespace ${seen.deployment.namespace}`,
+        );
+      }
+      if (verification.kind === "failed") {
+        return stuck(REASONS.ReleaseRejected, `${release}: ${verification.message}; nothing is exposed`);
+      }
+      if (verification.kind === "unverified") {
+        return standing(
+          REASONS.ReleaseUnverified,
+          `${release} is not verified yet (${verification.message}); nothing is exposed`,
+        );
+      }
+      if (!facts.hubReadable)
+        return standing(REASONS.Frozen, `${release} waits for the hub: ${hubText(seen)}`);
+      if (seen.deployment.spec.paused === true)
+        return standing(REASONS.Paused, `${release} waits because spec.paused is true`);
+      return moving(REASONS.StepInProgress, `${release} is about to go out to ${devices(matched)}`);
+    }
+    case "Progressing":
+    case "Baking":
+    case "Holding":
+      return trial === null
+        ? moving(REASONS.StepInProgress, state.candidate.release)
+        : tellTrial(state, facts, trial, problem);
+    case "Frozen":
+      return standing(
+        REASONS.Frozen,
+        `${widthText(state, facts)}; nothing is widened until the hub can be read again, then it continues automatically: ${hubText(seen)}`,
+      );
+    case "Completed": {
+      if (problem !== null) return stuck(problem.reason, problem.message);
+      const { running, missing, complete } = arrival;
+      const silent = matched - running - missing.length;
+      const rest = [
+        ...(missing.length === 0 ? [] : [`${devices(missing.length)} not yet (${namesOf(missing)})`]),
+        ...(silent === 0 ? [] : [`${devices(silent)} disabled or not heard from`]),
+      ];
+      const text = [`${running} of ${devices(matched)} report ${state.stable.release}`, ...rest].join("; ");
+      return complete ? standing(REASONS.Completed, text) : moving(REASONS.Updating, text);
+    }
+    case "RollingBack": {
+      const left = facts.rollback.devices.length;
+      return moving(
+        REASONS.RollingBack,
+        `${state.candidate.release} is taken back to ${targetText(state)}: ${state.because.message}; ${devices(left)} still to be looked at or brought back`,
+      );
+    }
+    case "RolledBack": {
+      const back =
+        state.stable === null
+          ? ""
+          : ` ${arrival.running} of ${devices(matched)} report ${state.stable.release}.`;
+      return stuck(
+        REASONS.RolledBack,
+        `${state.because.release} is quarantined, and devices are desired on ${targetText(state)}: ${state.because.message}.${back} It goes out again when you type: ${annotate(seen.deployment, "retry")}`,
+      );
+    }
+    default:
+      return unreachable(state);
+  }
+}
+
+function tellTrial(
+  state: Exclude<UnderWay, { readonly phase: "Frozen" }>,
+  facts: Facts,
+  trial: Trial,
+  problem: Problem | null,
+): Told {
+  const { seen } = facts;
+  const width = widthText(state, facts);
+  const breach = breachOf(state);
+  if (breach !== null) {
+    const now = breachNow(state, facts, trial) === null ? "; it is within its bounds again" : "";
+    return {
+      reason: breach.reason,
+      message: `${width}; held for a person because rollback.mode is Hold: ${breach.message}${now}. Take it back: ${annotate(seen.deployment, "abort")}. Go on, once nothing is breached: ${annotate(seen.deployment, "promote")}`,
+      moving: false,
+      stalled: true,
+    };
+  }
+  const held: Held | null = problem ?? heldNow(state, facts, trial);
+  if (held !== null) {
+    const stalled = problem !== null && held.reason !== REASONS.Paused;
+    const hint =
+      held.reason === REASONS.ObjectiveWarning ||
+      held.reason === REASONS.Inconclusive ||
+      held.reason === REASONS.DeadlineExceeded
+        ? `. Go on all the same: ${annotate(seen.deployment, "promote")}. Take it back: ${annotate(seen.deployment, "abort")}`
+        : "";
+    return { reason: held.reason, message: `${width}; ${held.message}${hint}`, moving: false, stalled };
+  }
+  const { cohort } = trial;
+  const missing = cohort.waiting + cohort.stragglers;
+  const parts = [
+    `${cohort.running} run it`,
+    ...(missing === 0 ? [] : [`${missing} on the way${providedText(facts, trial)}`]),
+    ...(cohort.failed === 0 ? [] : [`${cohort.failed} failed`]),
+    ...(cohort.offline === 0 ? [] : [`${cohort.offline} offline`]),
+  ];
+  const evidence = evidenceText(state, facts, trial);
+  const waits = trial.converged ? evidence : "";
+  const reason = state.phase === "Baking" ? REASONS.Baking : REASONS.StepInProgress;
+  return {
+    reason,
+    message: `${width}; ${parts.join(", ")}${waits === "" ? "" : `; ${waits}`}`,
+    moving: true,
+    stalled: false,
+  };
+}
+
+/** What a converged step still waits for. */
+function evidenceText(state: UnderWay, facts: Facts, { analysis, coverage }: Trial): string {
+  if (!coverage.enough) return coverage.message;
+  return analysis.overall === "Pass" ? holdText(state, facts) : analysis.message;
+}
+
+/** A module that neither this deployment nor another one brings to the devices will never report. */
+function providedText({ seen }: Facts, { cohort }: Trial): string {
+  const { name, image } = seen.deployment.spec.module;
+  const isAwaited =
+    image === undefined && seen.configurations !== null && cohort.exposed.some(({ iotEdge }) => iotEdge);
+  if (!isAwaited || seen.members.some(({ report }) => report !== null)) return "";
+  if ((seen.configurations ?? []).some((configuration) => bringsModule(configuration, name))) return "";
+  return `: no device has reported from module ${name}, and no deployment on the hub brings it; set spec.module.image, or deploy the module`;
+}
+
+function namesOf(names: readonly string[]): string {
+  const shown = names.slice(0, 3).join(", ");
+  return names.length > 3 ? `${shown} and ${names.length - 3} more` : shown;
+}
+
+function holdText(state: UnderWay, facts: Facts): string {
+  const hold = holdOf(currentStep(state.step, facts.seen));
+  // No countdown: a message that ticks would be written again and again.
+  return hold === 0 || state.phase === "Baking"
+    ? "analysis passes"
+    : `analysis passes, held for ${durationText(hold)}`;
+}
+
+function widthText(state: UnderWay, facts: Facts): string {
+  const { members } = facts.seen;
+  const exposed = facts.trial?.cohort.exposed.length ?? 0;
+  const merged = mergedText(state, facts);
+  return `${state.candidate.release} at ${state.step.percent} %: ${exposed} of ${devices(members.length)} exposed${merged}`;
+}
+
+/** Strata that make a condition longer than the hub accepts are merged, and that is said. */
+function mergedText(state: UnderWay, facts: Facts): string {
+  if (state.step.percent >= 100) return "";
+  const wanted = facts.seen.deployment.spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  const first = state.exposure[0];
+  const lost = wanted.filter((by) =>
+    by === "Site" ? first?.site === undefined : first?.deviceClass === undefined,
+  );
+  if (first === undefined || lost.length === 0) return "";
+  return ` (not shared out by ${lost.join(" and ")}: the target condition would be too long for the hub)`;
+}
+
+function targetText(state: RolloutState): string {
+  return state.stable === null ? "no release (nothing ran here before)" : state.stable.release;
+}
+
+function annotate(deployment: InferenceDeployment, request: Request): string {
+  return `kubectl -n ${deployment.namespace} annotate idep ${deployment.name} ${requestAnnotation(request)}=$(date +%s) --overwrite`;
+}

@@ -1,0 +1,22 @@
+import { canonicalJson } from "../../base/digest.ts";
+import type { Status } from "./report.ts";
+
+/** Whether a report says something new, beyond numbers that move by themselves. */
+export function isNews(before: Status | null, after: Status): boolean {
+  return canonicalJson(essence(before)) !== canonicalJson(essence(after));
+}
+
+function essence(status: Status | null): unknown {
+  if (status === null) return null;
+  const { devices: _counts, analysis = [], conditions = [], failedDevices: _examples, ...state } = status;
+  return {
+    ...state,
+    analysis: analysis.map(({ metric, verdict, breachedSince }) => ({ metric, verdict, breachedSince })),
+    conditions: conditions.map(({ type, status: is, reason, observedGeneration }) => ({
+      type,
+      is,
+      reason,
+      observedGeneration,
+    })),
+  };
+}

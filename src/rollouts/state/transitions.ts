@@ -1,0 +1,193 @@
+import {
+  type HistoryEntry,
+  type Request,
+  type RollbackReason,
+  requestAnnotation,
+  type Step,
+} from "../../api/inference-deployment.ts";
+import { cut } from "../../base/text.ts";
+import { timestampOf } from "../../base/time.ts";
+import type { Facts, Trial } from "../facts.ts";
+import { devices } from "../text.ts";
+import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
+import {
+  type Because,
+  type Completed,
+  type Exposed,
+  exposureOf,
+  newStep,
+  type Pending,
+  type Quarantined,
+  type ReleaseRef,
+  type RolledBack,
+  type RollingBack,
+  type RolloutState,
+  type UnderWay,
+} from "./state.ts";
+
+// How one state becomes another. Each says in its history what happened.
+
+const HISTORY = 10;
+
+export function atStep(
+  state: Exposed,
+  facts: Facts,
+  step: Step,
+  index: number,
+  why: string,
+  trial?: Trial,
+): RolloutState {
+  const { members } = facts.seen;
+  const next: UnderWay = {
+    ...state,
+    phase: "Progressing",
+    step: newStep(index, step.percent, facts.now, state.step.accepted),
+    previousExposure: state.exposure,
+    exposure:
+      step.percent >= 100
+        ? everybody(members.length)
+        : expose(members, (trial ?? facts.wanted).stratifyBy, boundOf(step, members.length), state.exposure),
+  };
+  const exposed = countExposed(next.exposure, members);
+  return withHistory(next, facts, `${why}; ${exposed} of ${devices(members.length)} exposed`);
+}
+
+export function start(state: RolloutState, facts: Facts, message?: string): RolloutState {
+  const { reference } = facts.wanted;
+  const quarantined = state.quarantined.find(({ release }) => release === reference.release);
+  if (quarantined !== undefined) return rest(state, quarantined, facts);
+  const { handled, history, stable } = state;
+  const next: Pending = {
+    phase: "Pending",
+    quarantined: state.quarantined,
+    handled,
+    history,
+    stable,
+    candidate: reference,
+  };
+  return withHistory(next, facts, message ?? `${reference.release} is to go out`);
+}
+
+/** Spec names a release that failed here before: that is the end of it until a person retries it. */
+export function rest(state: RolloutState, entry: Quarantined, facts: Facts): RolledBack {
+  const because: Because = {
+    reason: rollbackReasonOf(entry.reason),
+    message: `${entry.release} failed here before (${entry.reason})`,
+    release: entry.release,
+    at: entry.at,
+  };
+  const { quarantined, handled, history, stable } = state;
+  return withHistory(
+    { phase: "RolledBack", quarantined, handled, history, stable, because },
+    facts,
+    because.message,
+  );
+}
+
+function rollbackReasonOf(reason: string): RollbackReason {
+  const known: readonly RollbackReason[] = [
+    "ObjectiveBreached",
+    "FailureBudgetSpent",
+    "DeadlineExceeded",
+    "VerificationFailed",
+  ];
+  return known.find((one) => one === reason) ?? "Aborted";
+}
+
+export function complete(state: RolloutState, stable: ReleaseRef, facts: Facts, message: string): Completed {
+  const { quarantined, handled, history } = state;
+  const text = message.startsWith(stable.release) ? message : `${stable.release} is stable: ${message}`;
+  return withHistory({ phase: "Completed", quarantined, handled, history, stable }, facts, text);
+}
+
+export function abort(
+  state: UnderWay | (Pending & { readonly candidate: ReleaseRef }),
+  facts: Facts,
+  token: string,
+): RollingBack {
+  const handled = { ...state.handled, abort: token };
+  return rollBack({ ...state, handled }, facts, "Aborted", "aborted by request");
+}
+
+export function rollBack(
+  state: UnderWay | (Pending & { readonly candidate: ReleaseRef }),
+  facts: Facts,
+  reason: RollbackReason,
+  message: string,
+): RollingBack {
+  const { quarantined, handled, history, stable, candidate } = state;
+  const text = cut(message, 1000);
+  const because: Because = { reason, message: text, release: candidate.release, at: facts.now };
+  const next: RollingBack = {
+    phase: "RollingBack",
+    quarantined,
+    handled,
+    history,
+    stable,
+    candidate,
+    exposure: exposureOf(state),
+    because,
+  };
+  return withHistory(next, facts, `back to ${stable === null ? "no release" : stable.release}: ${text}`);
+}
+
+/** Requests that have nothing to act on are served too, or they would strike a later rollout. */
+export function ignoreRequests<S extends RolloutState>(
+  state: S,
+  facts: Facts,
+  requests: readonly Request[],
+  why: string,
+): S | null {
+  for (const request of requests) {
+    const token = facts.requests[request];
+    if (token === null) continue;
+    const handled = { ...state.handled, [request]: token };
+    return withHistory({ ...state, handled }, facts, `${requestAnnotation(request)} had no effect: ${why}`);
+  }
+  return null;
+}
+
+export function withHistory<S extends RolloutState>(state: S, facts: Facts, message: string): S {
+  const entry: HistoryEntry = {
+    at: timestampOf(facts.now),
+    phase: state.phase,
+    ...("candidate" in state && state.candidate !== null ? { release: state.candidate.release } : {}),
+    ...("step" in state ? { step: state.step.index } : {}),
+    message: cut(message, 1024),
+  };
+  return { ...state, history: [...withoutRepeats(state.history, entry), entry].slice(-HISTORY) };
+}
+
+/** A hub that comes and goes is one story: its latest outage is kept, and does not push out what happened before. */
+function withoutRepeats(history: readonly HistoryEntry[], entry: HistoryEntry): readonly HistoryEntry[] {
+  const [before, last] = history.slice(-2);
+  const isRepeat = before?.phase === "Frozen" && last?.phase !== "Frozen" && before.release === entry.release;
+  return entry.phase === "Frozen" && isRepeat ? history.slice(0, -2) : history;
+}
+
+export function exposedOf(state: Exposed): Exposed {
+  const {
+    quarantined,
+    handled,
+    history,
+    stable,
+    candidate,
+    begunAt,
+    step,
+    exposure,
+    previousExposure,
+    givenAt,
+  } = state;
+  return {
+    quarantined,
+    handled,
+    history,
+    stable,
+    candidate,
+    begunAt,
+    step,
+    exposure,
+    previousExposure,
+    givenAt,
+  };
+}

@@ -1,0 +1,313 @@
+import type { Step, StratumExposure } from "../../api/inference-deployment.ts";
+import { durationText, elapsed, type Instant, later, type Millis, minutes } from "../../base/time.ts";
+import type { Facts, Trial } from "../facts.ts";
+import { boundOf, everybody, expose } from "./exposure.ts";
+import { breachNow, breachOf, heldNow } from "./holds.ts";
+import { hasCandidate } from "./recover.ts";
+import type { AtStep, Because, Frozen, RolloutState, UnderWay } from "./state.ts";
+import { bakeOf, currentStep, holdOf, indexOfStep, stepAfter } from "./strategy.ts";
+import {
+  abort,
+  atStep,
+  complete,
+  exposedOf,
+  ignoreRequests,
+  rollBack,
+  start,
+  withHistory,
+} from "./transitions.ts";
+
+// A candidate is out. Rules are tried in order, and the first that has something to say decides: requests of a person come
+// first, then what takes a candidate back, then what stops it, then what lets it go on.
+
+export function whileUnderWay(before: UnderWay, facts: Facts, trial: Trial): RolloutState {
+  const aborted = abortRequested(before, facts);
+  if (aborted !== null) return aborted;
+  const state = watched(before, facts);
+  // The clocks were moved on by an absence: that is remembered first, and judged by the next look, right away.
+  if (state.step.startedAt !== before.step.startedAt) return state;
+  return (
+    releaseChanged(state, facts) ??
+    rollBackOnBreach(state, facts, trial) ??
+    frozen(state, facts, trial) ??
+    promoteRequested(state, facts, trial) ??
+    continueStep(state, facts, trial)
+  );
+}
+
+/** Longer than this without a look is an absence; a rollout under way is looked at every analysis interval. */
+const ABSENCE = minutes(5);
+
+/** `watchedAt` is written once in this time: it is not worth a write for every look. */
+const WATCH_GRAIN = minutes(1);
+
+/** The operator's own absence is no watching: holds, deadlines and bakes count only time in which it looked. */
+function watched(state: UnderWay, facts: Facts): UnderWay {
+  const absence = elapsed(state.step.watchedAt, facts.now);
+  if (absence < WATCH_GRAIN) return state;
+  const seenNow = { ...state, step: { ...state.step, watchedAt: facts.now } };
+  const longest = Math.max(ABSENCE, 4 * facts.seen.settings.analysisInterval);
+  // Frozen stands still anyway, and is moved on when it ends.
+  if (absence < longest || state.phase === "Frozen") return seenNow;
+  return withHistory(
+    movedOn(seenNow, absence),
+    facts,
+    `not watched for ${durationText(absence)}: that time does not count`,
+  );
+}
+
+/** The same state, as if the time of `by` had not passed. */
+function movedOn<S extends UnderWay>(state: S, by: Millis): S {
+  const { startedAt, waitingFrom, convergedAt, passingSince, pausedAt, unplacedAt } = state.step;
+  const move = (at: Instant | null) => (at === null ? null : later(at, by));
+  const step = {
+    ...state.step,
+    startedAt: later(startedAt, by),
+    waitingFrom: later(waitingFrom, by),
+    convergedAt: move(convergedAt),
+    passingSince: move(passingSince),
+    pausedAt: move(pausedAt),
+    unplacedAt: move(unplacedAt),
+  };
+  return "bakingSince" in state
+    ? { ...state, step, bakingSince: move(state.bakingSince) }
+    : { ...state, step };
+}
+
+/** Abort wins from every state. */
+function abortRequested(state: UnderWay, facts: Facts): RolloutState | null {
+  if (facts.requests.abort !== null) return abort(state, facts, facts.requests.abort);
+  const served = ignoreRequests(state, facts, ["retry"], "the release is going out already");
+  if (served !== null) return served;
+  if (state.quarantined.some(({ release }) => release === state.candidate.release)) {
+    return rollBack(state, facts, "Aborted", `${state.candidate.release} is quarantined here`);
+  }
+  return null;
+}
+
+/** Another release in spec: back to stable withdraws, a third one starts over. */
+function releaseChanged(state: UnderWay, facts: Facts): RolloutState | null {
+  const { release } = facts.wanted.reference;
+  if (release === state.candidate.release) return null;
+  const quarantined = state.quarantined.some((entry) => entry.release === release);
+  if (release === state.stable?.release || quarantined) {
+    return rollBack(state, facts, "Withdrawn", `spec names ${release} again`);
+  }
+  // Nothing new is exposed while nothing can be seen.
+  if (!facts.hubReadable || state.phase === "Frozen") return null;
+  return start(state, facts, `${release} replaces ${state.candidate.release}`);
+}
+
+/** Without the whole hub nothing is widened, and time stands still. What lowers exposure goes on. */
+function frozen(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+  if (facts.hubReadable) return state.phase === "Frozen" ? unfreeze(state, facts) : null;
+  if (state.phase === "Frozen") return narrowed(state, facts, trial);
+  const next: Frozen = {
+    ...exposedOf(state),
+    phase: "Frozen",
+    frozenSince: facts.now,
+    bakingSince: state.phase === "Progressing" ? null : state.bakingSince,
+    breach: state.phase === "Holding" ? state.breach : null,
+  };
+  return narrowed(
+    withHistory(next, facts, "the hub cannot be read: nothing is widened until it can"),
+    facts,
+    trial,
+  );
+}
+
+/** Devices that join fall under conditions that the hub has: while it is frozen they widen nothing. */
+function narrowed<S extends UnderWay>(state: S, facts: Facts, trial: Trial): S {
+  const { members } = facts.seen;
+  const step = currentStep(state.step, facts.seen);
+  if (members.length === 0 || step.percent >= 100) return state;
+  const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
+  const most = Math.min(boundOf(step, members.length), intended);
+  if (trial.cohort.exposed.length <= most) return state;
+  return { ...state, exposure: expose(members, trial.stratifyBy, most, state.exposure) };
+}
+
+function unfreeze(state: Frozen, facts: Facts): RolloutState {
+  const message = "the hub can be read again";
+  const moved = movedOn(state, elapsed(state.frozenSince, facts.now));
+  const exposed = exposedOf(moved);
+  const { bakingSince } = moved;
+  if (state.breach !== null) {
+    const heldBecause = state.breach.reason;
+    return withHistory(
+      { ...exposed, phase: "Holding", heldBecause, bakingSince, breach: state.breach },
+      facts,
+      message,
+    );
+  }
+  if (bakingSince !== null) return withHistory({ ...exposed, phase: "Baking", bakingSince }, facts, message);
+  return withHistory({ ...exposed, phase: "Progressing" }, facts, message);
+}
+
+/** Protection: it runs while paused, held, frozen and baking. */
+function rollBackOnBreach(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+  const mode = facts.seen.deployment.spec.rollback?.mode ?? "Automatic";
+  const kept = breachOf(state);
+  const found = breachNow(state, facts, trial);
+  if (mode === "Automatic") {
+    const because = found ?? kept;
+    return because === null ? null : rollBack(state, facts, because.reason, because.message);
+  }
+  if (found === null || kept !== null) return null;
+  const breach: Because = { ...found, release: state.candidate.release, at: facts.now };
+  const bakingSince = state.phase === "Progressing" ? null : state.bakingSince;
+  if (state.phase === "Frozen")
+    return withHistory({ ...state, breach }, facts, `held once the hub can be read: ${breach.message}`);
+  const next: UnderWay = {
+    ...exposedOf(state),
+    phase: "Holding",
+    heldBecause: breach.reason,
+    bakingSince,
+    breach,
+    step: { ...state.step, passingSince: null, pausedAt: null },
+  };
+  return withHistory(next, facts, `held instead of rolled back (rollback.mode: Hold): ${breach.message}`);
+}
+
+/** A person says: go on from here. Past a hold, a warning, missing evidence; never past a breach. */
+function promoteRequested(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+  const token = facts.requests.promote;
+  if (token === null) return null;
+  const served = { ...state, handled: { ...state.handled, promote: token } };
+  const refusal = refusalOf(state, facts, trial);
+  if (refusal !== null) return withHistory(served, facts, `promote refused: ${refusal}`);
+  const { cohort } = trial;
+  // Devices that are missing are not asked for again; at the last width, evidence is not either.
+  const isLast = stepAfter(state.step, facts.seen) === null;
+  const uncovered = Math.max(0, cohort.reachable - cohort.discounted - trial.evidence);
+  const accepted = isLast ? uncovered : cohort.waiting + cohort.stragglers;
+  return nextStep({ ...served, step: { ...served.step, accepted } }, facts, trial, "promoted by request");
+}
+
+function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
+  const breach = breachNow(state, facts, trial);
+  if (breach !== null) return breach.message;
+  if (trial.verification.kind !== "verified") return `${state.candidate.release} is not verified`;
+  if (trial.problem !== null) return trial.problem.message;
+  if (facts.seen.deployment.spec.paused === true) return "spec.paused is true";
+  if (!hasCandidate(state.candidate, facts.seen))
+    return `the hub has not been given ${state.candidate.release} yet, so there is nothing to go on from`;
+  return null;
+}
+
+/** The width stays, or it becomes the next one. */
+function continueStep(state: UnderWay, facts: Facts, trial: Trial): RolloutState {
+  const step = currentStep(state.step, facts.seen);
+  const width = widthAt(state, facts, trial, step);
+  const next: UnderWay = {
+    ...state,
+    step: {
+      ...clocked(state.step, facts, trial),
+      index: indexOfStep(state.step, facts.seen),
+      percent: width.percent,
+    },
+    exposure: width.exposure,
+    givenAt: state.givenAt ?? (hasCandidate(state.candidate, facts.seen) ? facts.now : null),
+  };
+  const held = heldNow(next, facts, trial);
+  if (next.phase === "Baking") {
+    const bake = bakeOf(facts.seen);
+    const isOver = elapsed(next.bakingSince, facts.now) >= bake;
+    if (!isOver || held !== null || !isPassing(trial)) return next;
+    return complete(next, next.candidate, facts, `watched for ${durationText(bake)} at 100 %`);
+  }
+  if (held !== null) {
+    const heldBecause = held.reason;
+    if (next.phase === "Holding" && next.heldBecause === heldBecause) return next;
+    const bakingSince = next.phase === "Holding" ? next.bakingSince : null;
+    const breach = next.phase === "Holding" ? next.breach : null;
+    return withHistory(
+      { ...exposedOf(next), phase: "Holding", heldBecause, bakingSince, breach },
+      facts,
+      `held: ${held.message}`,
+    );
+  }
+  const { passingSince } = next.step;
+  const isHeldLongEnough = passingSince !== null && elapsed(passingSince, facts.now) >= holdOf(step);
+  if (isPassing(trial) && isHeldLongEnough)
+    return nextStep(next, facts, trial, "converged, held and passing");
+  if (next.phase !== "Holding") return next;
+  if (next.bakingSince !== null) {
+    const { bakingSince } = next;
+    return withHistory({ ...exposedOf(next), phase: "Baking", bakingSince }, facts, "continues");
+  }
+  return withHistory({ ...exposedOf(next), phase: "Progressing" }, facts, "continues");
+}
+
+function lastUnplaced({ unplacedAt: had }: AtStep, now: Instant, { converged, cohort, budget }: Trial) {
+  const isUnplaced = !converged && cohort.unplaced > 0 && !budget.missed;
+  return isUnplaced && (had === null || elapsed(had, now) >= WATCH_GRAIN) ? now : had;
+}
+
+/** Converged, with enough devices heard, failures within the budget, and every objective passing. */
+function isPassing(trial: Trial): boolean {
+  return trial.converged && trial.coverage.enough && trial.analysis.overall === "Pass";
+}
+
+/** What speaks against the candidate, as opposed to what is only missing. */
+function isAgainst(trial: Trial): boolean {
+  return trial.analysis.overall === "Warn" || trial.analysis.overall === "Fail" || trial.budget.spent;
+}
+
+/** The clocks of the step: convergence is no memory, and the hold counts the time in which there was evidence. */
+function clocked(step: AtStep, { now }: Facts, trial: Trial): AtStep {
+  const convergedAt = trial.converged ? (step.convergedAt ?? now) : null;
+  const wasConverged = step.convergedAt !== null && convergedAt === null;
+  const waitingFrom =
+    wasConverged && step.convergedAt !== null
+      ? later(step.waitingFrom, elapsed(step.convergedAt, now))
+      : step.waitingFrom;
+  const clocks = { ...step, convergedAt, waitingFrom, unplacedAt: lastUnplaced(step, now, trial) };
+  if (isAgainst(trial)) return { ...clocks, passingSince: null, pausedAt: null };
+  if (step.passingSince === null)
+    return { ...clocks, passingSince: isPassing(trial) ? now : null, pausedAt: null };
+  if (!isPassing(trial)) return { ...clocks, pausedAt: step.pausedAt ?? now };
+  if (step.pausedAt === null) return clocks;
+  return {
+    ...clocks,
+    passingSince: later(step.passingSince, elapsed(step.pausedAt, now)),
+    pausedAt: null,
+  };
+}
+
+/** Takes the candidate one width further, or ends the rollout. */
+function nextStep(state: UnderWay, facts: Facts, trial: Trial, why: string): RolloutState {
+  const { seen } = facts;
+  const next = stepAfter(state.step, seen);
+  const isBaking = state.phase === "Baking" || (state.phase === "Holding" && state.bakingSince !== null);
+  if (next !== null && !isBaking) return atStep(exposedOf(state), facts, next.step, next.index, why, trial);
+  if (!isBaking && bakeOf(seen) > 0) {
+    const baking: UnderWay = { ...exposedOf(state), phase: "Baking", bakingSince: facts.now };
+    return withHistory(baking, facts, `${why}; watched for ${durationText(bakeOf(seen))}`);
+  }
+  return complete(state, state.candidate, facts, why);
+}
+
+/**
+ * The width of the step that is under way. It changes only when it must: when devices have joined or left so that more
+ * are exposed than the step allows; when exposed ones have vanished; when the step itself has been rewritten.
+ */
+function widthAt(state: UnderWay, facts: Facts, trial: Trial, step: Step): Width {
+  const { members } = facts.seen;
+  const same: Width = { percent: state.step.percent, exposure: state.exposure };
+  if (members.length === 0 || (step.percent >= 100 && same.percent >= 100)) return same;
+  const bound = boundOf(step, members.length);
+  const exposed = trial.cohort.exposed.length;
+  if (exposed > bound) {
+    return { percent: step.percent, exposure: expose(members, trial.stratifyBy, bound, state.exposure) };
+  }
+  // Whoever replaces a device that vanished is newly exposed: only while the candidate is in good standing.
+  if (heldNow(state, facts, trial) !== null) return same;
+  if (step.percent >= 100) return { percent: step.percent, exposure: everybody(members.length) };
+  const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
+  const target = same.percent === step.percent ? Math.min(bound, intended) : bound;
+  if (exposed >= target) return { percent: step.percent, exposure: state.exposure };
+  return { percent: step.percent, exposure: expose(members, trial.stratifyBy, target, state.exposure) };
+}
+
+type Width = { readonly percent: number; readonly exposure: readonly StratumExposure[] };

@@ -1,0 +1,3 @@
+export function devices(count: number): string {
+  return count === 1 ? "1 device" : `${count} devices`;
+}
