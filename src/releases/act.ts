@@ -15,15 +15,10 @@ import { type Instant, later, timestampOf } from "../base/time.ts";
 import type { Done } from "../runtime/cycle.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { Download, Reference, VerificationKey, Verifier } from "../verification/verification.ts";
-import {
-  type ReleasePlan,
-  retryDelay,
-  type SizedReference,
-  type Start,
-  shown,
-  URL_LIFETIME,
-} from "./decide.ts";
+import type { ReleasePlan, SizedReference, Start } from "./plan.ts";
+import { retryDelay } from "./retry-delay.ts";
 import { NOT_ACTED, type ReleaseActed, type ReleaseSeen, type Saved } from "./seen.ts";
+import { shown, URL_LIFETIME } from "./start.ts";
 import { checksOf } from "./verdict-match.ts";
 
 /** What a page says above a report. */

@@ -4,7 +4,8 @@ import type { ModelRelease, VariantStatus } from "../api/model-release.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";
 import { digestOf } from "../base/digest.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
-import { decideRelease, retryDelay } from "./decide.ts";
+import { decideRelease } from "./decide.ts";
+import { retryDelay } from "./retry-delay.ts";
 import type { BlobSeen, ReportSeen, VariantSeen } from "./seen.ts";
 import { stands, statusOf } from "./verdict-match.ts";
 

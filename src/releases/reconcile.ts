@@ -15,8 +15,9 @@ import type { Meter } from "../telemetry/telemetry.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
 import { type ActDeps, actOnRelease } from "./act.ts";
 import { type Asked, createAsked } from "./active-verifications.ts";
-import { decideRelease, type ReleasePlan, type Waiting } from "./decide.ts";
+import { decideRelease } from "./decide.ts";
 import { type ObserveDeps, observeRelease } from "./observe.ts";
+import type { ReleasePlan, Waiting } from "./plan.ts";
 import { reportRelease } from "./report.ts";
 import { NOT_ACTED, type ReleaseActed, type ReleaseSeen } from "./seen.ts";
 

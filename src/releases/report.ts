@@ -5,9 +5,10 @@ import type { Note } from "../api/resource.ts";
 import { own } from "../base/lookup.ts";
 import type { Fault } from "../base/result.ts";
 import { cut } from "../base/text.ts";
-import { type ReleasePlan, startFailed } from "./decide.ts";
 import { requestOf, scheduleProblemOf } from "./due.ts";
+import type { ReleasePlan } from "./plan.ts";
 import type { ReleaseActed, ReleaseSeen } from "./seen.ts";
+import { startFailed } from "./start.ts";
 import { trimmed } from "./trim.ts";
 
 export type ReleaseReport = { readonly status: ModelReleaseStatus; readonly notes: readonly Note[] };
