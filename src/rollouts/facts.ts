@@ -5,7 +5,6 @@ import { numberOf } from "../base/decimal.ts";
 import { clip } from "../base/text.ts";
 import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
 import { LABEL } from "./configurations/content.ts";
-import { ownConfigurations } from "./configurations/own.ts";
 import { conditionsToTest, stratifyFor } from "./configurations/slots.ts";
 import { NOBODY } from "./configurations/target.ts";
 import { type Budget, type Coverage, coverageOf, failureBudget, hasArrived } from "./evidence/budget.ts";
@@ -211,7 +210,7 @@ function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefi
  */
 function rollbackProgress(seen: Seen, state: RolloutState): RollbackProgress {
   if (state.phase !== "RollingBack") return { targeting: 0, devices: [], done: false };
-  const own = ownConfigurations(seen);
+  const own = seen.own;
   const targeting = own.filter(
     ({ labels, targetCondition }) => labels[LABEL.track] === "candidate" && targetCondition !== NOBODY,
   ).length;

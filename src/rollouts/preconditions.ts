@@ -4,7 +4,7 @@ import { REASONS, type Reason } from "../api/reasons.ts";
 import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { isForeign, LABEL } from "./configurations/content.ts";
-import { namesakes, ownConfigurations } from "./configurations/own.ts";
+import { namesakes } from "./configurations/own.ts";
 import { clusterOf, conditionsToTest, slotsOf, wantedElsewhere } from "./configurations/slots.ts";
 import { EXCEPTIONS_LIMIT, targetsCluster } from "./configurations/target.ts";
 import type { HubConfiguration, Seen } from "./seen.ts";
@@ -79,7 +79,7 @@ export function classesWithoutVariant(
 /** What the hub says against a rollout of this release: a full hub, or a condition that it refuses. */
 export function hubProblem(seen: Seen, release: ModelRelease): Problem | null {
   // On the way through, the candidate stands beside the old stable, and then the new stable beside both.
-  const own = ownConfigurations(seen);
+  const own = seen.own;
   const needed = slotsOf(seen, release)
     .flatMap(({ hash }) => (["candidate", "stable"] as const).map((track) => ({ hash, track })))
     .filter(

@@ -15,7 +15,6 @@ import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtim
 import type { ModelStore } from "../store/store.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { actOnRollout } from "./act.ts";
-import { ownConfigurations } from "./configurations/own.ts";
 import { type Chosen, decideRollout, type Wake } from "./decide.ts";
 import { createMemories } from "./memory.ts";
 import { type ObserveDeps, observeRollout } from "./observe.ts";
@@ -136,7 +135,7 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
     const stage = due ? "removal" : "grace";
     if (memory.ownerlessSaid !== stage) {
       memory.ownerlessSaid = stage;
-      const ids = ownConfigurations(seen).map(({ id }) => id);
+      const ids = seen.own.map(({ id }) => id);
       deps.log.warn(
         due ? "ownerless configurations are removed from the hub" : "the hub has ownerless configurations",
         { deployment: key, configurations: ids.slice(0, 20).join(", "), count: ids.length },

@@ -115,6 +115,8 @@ export type Seen = {
   };
   /** All configurations of the hub; `null`: not listed yet. */
   readonly configurations: readonly HubConfiguration[] | null;
+  /** Those of them that are this deployment's; none before they are listed. */
+  readonly own: readonly HubConfiguration[];
   /** Target conditions that the hub was asked about: `null` where it took them, its words where it did not. */
   readonly tested: Dictionary<string | null>;
   /** Devices whose twin was read after the rollback in flight began, and was not (or no longer) on the candidate. */

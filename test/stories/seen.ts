@@ -5,6 +5,7 @@ import { FINALIZER, objectKey } from "../../src/api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { dictionary } from "../../src/base/lookup.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
+import { ownConfigurations } from "../../src/rollouts/configurations/own.ts";
 import { conditionsToTest } from "../../src/rollouts/configurations/slots.ts";
 import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
 import { type AtStep, newStep } from "../../src/rollouts/state/state.ts";
@@ -110,7 +111,8 @@ export function look(given: Given = {}): Seen {
       sweepTime: minutes(1),
       message: reachable ? "" : "503",
     },
-    configurations: given.configurations ?? [],
+    configurations: [],
+    own: [],
     tested: dictionary([]),
     cleared: new Set(),
     others: 0,
@@ -131,7 +133,15 @@ export function look(given: Given = {}): Seen {
   };
   const wanted = seen.releases[release];
   const tested = wanted === undefined ? [] : conditionsToTest(seen, wanted);
-  return { ...seen, tested: dictionary(tested.map((condition) => [condition, null])) };
+  return withConfigurations(
+    { ...seen, tested: dictionary(tested.map((condition) => [condition, null])) },
+    given.configurations ?? [],
+  );
+}
+
+/** The same look at a hub that has other configurations. */
+export function withConfigurations(seen: Seen, configurations: readonly HubConfiguration[]): Seen {
+  return { ...seen, configurations, own: ownConfigurations({ ...seen, configurations }) };
 }
 
 /** A step that began now, and about which nothing is known yet. */

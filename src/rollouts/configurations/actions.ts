@@ -7,7 +7,7 @@ import type { RolloutState } from "../state/state.ts";
 import type { Action, Actions } from "./action.ts";
 import { candidateActions, narrowingActions, withdrawals } from "./candidate.ts";
 import { BASE_ID } from "./content.ts";
-import { expiryOf, ownBases, ownConfigurations } from "./own.ts";
+import { expiryOf, ownBases } from "./own.ts";
 import { restoreActions } from "./pointers.ts";
 import { fallbackProblem, stableActions } from "./stable.ts";
 
@@ -96,7 +96,7 @@ export function isSettled(state: RolloutState, seen: Seen): boolean {
  * renewed is one that no device waits for: it must not keep anybody awake.
  */
 export function renewalDue(state: RolloutState, seen: Seen): Instant | null {
-  const times = (seen.configurations === null ? [] : ownConfigurations(seen))
+  const times = seen.own
     .map((configuration) => expiryOf(configuration) - seen.settings.sasLifetime / 4)
     .filter((time) => time >= seen.now);
   if (times.length === 0 || isSettled(state, seen)) return null;

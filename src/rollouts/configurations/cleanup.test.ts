@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { CLUSTER } from "../../../test/fakes/fleet-world.ts";
-import { look, NOW } from "../../../test/stories/seen.ts";
+import { look, NOW, withConfigurations } from "../../../test/stories/seen.ts";
 import { releaseSpec } from "../../../test/stories/story.ts";
 import { later, minutes } from "../../base/time.ts";
 import type { HubConfiguration, Leftover, Seen, Track } from "../seen.ts";
@@ -71,7 +71,10 @@ function deleted(more: Partial<Seen>, policy: "Retain" | "Remove" = "Retain"): S
   const seen = look({ members: [], spec: { deletionPolicy: policy } });
   const { digest } = releaseSpec("v1").variants[0]!;
   const status = { phase: "Completed", stable: { release: "v1", digests: [digest] } } as const;
-  return { ...seen, deployment: { ...seen.deployment, deleting: true, status }, ...more };
+  return withConfigurations(
+    { ...seen, deployment: { ...seen.deployment, deleting: true, status }, ...more },
+    more.configurations ?? [],
+  );
 }
 
 function said(action: Action): string {
@@ -121,10 +124,10 @@ test("nothing of stable is withdrawn while a device is on its way to another dep
     const seen = deleted({ configurations: both, leftovers: waiting }, policy);
     expect(todo(seen)).toEqual(["remove c2"]);
     expect([...remainsOf(seen).handovers]).toEqual([["other", 1]]);
-    expect(isCleanedUp(remainsOf({ ...seen, configurations: [] }))).toBe(false);
+    expect(isCleanedUp(remainsOf(withConfigurations(seen, [])))).toBe(false);
     // A candidate without stable beside it is all that the device has.
     const first = [base, layer("c2", "v2", "candidate")];
-    expect(todo({ ...seen, configurations: first })).toEqual([]);
+    expect(todo(withConfigurations(seen, first))).toEqual([]);
   }
 });
 
@@ -133,7 +136,10 @@ test("a deletion that retains first returns a canary, then empties, then waits, 
   expect(todo(seen)).toEqual(["remove c2", "restore cam-9 to plant-a.v1"]);
   const back = { ...seen, leftovers: [leftover()] };
   expect(todo(back)).toEqual(["remove c2", "retarget s1 to nobody"]);
-  const emptied = { ...back, configurations: [base, layer("s1", "v1", "stable", NOBODY)], emptiedAt: NOW };
+  const emptied = {
+    ...withConfigurations(back, [base, layer("s1", "v1", "stable", NOBODY)]),
+    emptiedAt: NOW,
+  };
   expect(todo(emptied)).toEqual([]);
   expect(todo({ ...emptied, leftovers: [leftover({ release: null })] })).toEqual([
     "retain cam-9 on plant-a.v1",
@@ -141,7 +147,7 @@ test("a deletion that retains first returns a canary, then empties, then waits, 
   expect(todo({ ...emptied, now: later(NOW, minutes(5)) })).toEqual([]);
   const done = { ...emptied, now: later(NOW, EVALUATED_AFTER) };
   expect(todo(done)).toEqual(["remove s1"]);
-  expect(isCleanedUp(remainsOf({ ...done, configurations: [base] }))).toBe(true);
+  expect(isCleanedUp(remainsOf(withConfigurations(done, [base])))).toBe(true);
 });
 
 test("the last base goes before the layers that stand on it, so that the hub leaves edge devices as they are", () => {

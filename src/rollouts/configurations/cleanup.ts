@@ -4,7 +4,7 @@ import { elapsed, type Millis, minutes } from "../../base/time.ts";
 import type { HubConfiguration, Leftover, Seen } from "../seen.ts";
 import type { Action } from "./action.ts";
 import { LABEL } from "./content.ts";
-import { ownConfigurations, ownOn } from "./own.ts";
+import { ownOn } from "./own.ts";
 import { restore, stablePointer } from "./pointers.ts";
 import { NOBODY } from "./target.ts";
 
@@ -75,7 +75,7 @@ export function remainsOf(seen: Seen): Remains {
   }
   return {
     handovers: byHeirs,
-    configurations: ownConfigurations(seen).length + lastBases(seen).length,
+    configurations: seen.own.length + lastBases(seen).length,
     pointers: policyNow(seen) === "Remove" ? pointedHere(seen).length : lostPointers(seen).length,
     tags: seen.leftovers.filter(({ tagged, heirs }) => tagged && heirs.length === 0).length,
   };
@@ -146,7 +146,7 @@ function stableRelease(seen: Seen): string | null {
 function lastBases(seen: Seen): readonly HubConfiguration[] {
   if (seen.others > 0 || seen.settings.baseDeployment !== "managed") return [];
   const configurations = seen.configurations ?? [];
-  const own = new Set(ownConfigurations(seen));
+  const own = new Set(seen.own);
   const isShared = configurations.some((one) => one.labels[LABEL.name] !== undefined && !own.has(one));
   return isShared ? [] : configurations.filter(({ labels }) => labels[LABEL.base] !== undefined);
 }

@@ -31,6 +31,6 @@ export function expiryOf(configuration: HubConfiguration): number {
   return Number.isFinite(written) ? written * 1000 : 0;
 }
 
-export function ownOn(seen: Seen, track: Track): readonly HubConfiguration[] {
-  return ownConfigurations(seen).filter(({ labels }) => labels[LABEL.track] === track);
+export function ownOn(seen: Pick<Seen, "own">, track: Track): readonly HubConfiguration[] {
+  return seen.own.filter(({ labels }) => labels[LABEL.track] === track);
 }

@@ -8,7 +8,7 @@ import type { ReleaseRef, RolloutState } from "../state/state.ts";
 import { isSame, verificationOf } from "../verification.ts";
 import type { Retarget } from "./action.ts";
 import { LABEL, pointerIn } from "./content.ts";
-import { expiryOf, ownConfigurations, ownOn } from "./own.ts";
+import { expiryOf, ownOn } from "./own.ts";
 import { type Changes, idleOn, isWaitedFor, NO_CHANGES, retargetOf, slotChanges } from "./slot-changes.ts";
 import { kindOf, type Slot, slotsOf } from "./slots.ts";
 import { keptCondition, stableCondition } from "./target.ts";
@@ -62,7 +62,7 @@ function outWith(state: RolloutState): readonly string[] {
 function isGivable(seen: Seen, stable: ReleaseRef, { release, variant, kind }: Slot): boolean {
   if (verificationOf(release).kind === "verified") return true;
   // A release becomes stable only after it was given: where no configuration of it is left, it was lost.
-  if (!ownConfigurations(seen).some(({ labels }) => labels[LABEL.release] === stable.release)) return true;
+  if (!seen.own.some(({ labels }) => labels[LABEL.release] === stable.release)) return true;
   return seen.members.some(
     (member) =>
       kindOf(member) === kind &&

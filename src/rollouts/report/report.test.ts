@@ -75,7 +75,8 @@ test("a completed deployment whose ModelRelease is gone says so", () => {
     content: {},
     etag: "1",
   };
-  const gone = { releases: look({ releases: [] }).releases, configurations: [stable] };
+  const { releases, configurations, own } = look({ releases: [], configurations: [stable] });
+  const gone = { releases, configurations, own };
   expect(ready(fleet(2, "v1"), gone)).toMatch(
     /^False ReleaseMissing: devices run v1, but ModelRelease v1 is gone/,
   );

@@ -11,7 +11,6 @@ import { clip } from "../../base/text.ts";
 import { type Instant, instant, parseTimestamp, timestampOf } from "../../base/time.ts";
 import { exposureIn } from "../configurations/condition.ts";
 import { LABEL, pointerIn } from "../configurations/content.ts";
-import { ownConfigurations } from "../configurations/own.ts";
 import { isKept, NOBODY } from "../configurations/target.ts";
 import type { Facts } from "../facts.ts";
 import type { Problem } from "../preconditions.ts";
@@ -65,7 +64,7 @@ export function recover(seen: Seen): RolloutState | null {
   if (stable !== null && stable.release === wanted) {
     return { ...kept, phase: "Completed", stable, history: entry("Completed", wanted) };
   }
-  const isNew = ownConfigurations(seen).length === 0;
+  const isNew = seen.own.length === 0;
   return {
     ...kept,
     phase: "Pending",
@@ -146,7 +145,7 @@ function candidateGone(state: RolloutState, seen: Seen): string | null {
 
 /** Whether the hub has a configuration for the candidate. */
 export function hasCandidate(candidate: ReleaseRef, seen: Seen): boolean {
-  return ownConfigurations(seen).some(
+  return seen.own.some(
     ({ labels }) => labels[LABEL.track] === "candidate" && labels[LABEL.release] === candidate.release,
   );
 }
@@ -171,7 +170,7 @@ function onHub(seen: Seen): string {
 type Stamp = { readonly at: Instant; readonly configuration: HubConfiguration };
 
 function newestStamp(seen: Seen): Stamp | null {
-  const stamps = ownConfigurations(seen).map((configuration) => ({
+  const stamps = seen.own.map((configuration) => ({
     at: stampOf(configuration),
     configuration,
   }));
@@ -192,7 +191,7 @@ function newestFirst(own: readonly HubConfiguration[], track: Track): readonly H
 }
 
 function stableOnHub(seen: Seen): ReleaseRef | null {
-  const own = ownConfigurations(seen).filter(({ targetCondition }) => !isKept(targetCondition));
+  const own = seen.own.filter(({ targetCondition }) => !isKept(targetCondition));
   const name = newestFirst(own, "stable")[0]?.labels[LABEL.release];
   return name === undefined ? null : referenceNamed(name, own, seen);
 }
@@ -207,7 +206,7 @@ function referenceNamed(name: string, own: readonly HubConfiguration[], seen: Se
 }
 
 function targeting(seen: Seen): readonly HubConfiguration[] {
-  return ownConfigurations(seen).filter(({ targetCondition }) => targetCondition !== NOBODY);
+  return seen.own.filter(({ targetCondition }) => targetCondition !== NOBODY);
 }
 
 /** The candidate that devices are exposed to, at the width that its conditions have. */
