@@ -3,7 +3,7 @@ import type { InferenceDeploymentStatus } from "../src/api/inference-deployment.
 import { bucketOf } from "../src/api/membership.ts";
 import { timestampOf } from "../src/base/time.ts";
 import { decideRollout } from "../src/rollouts/decide.ts";
-import type { Member, Seen } from "../src/rollouts/seen.ts";
+import type { Member, RolloutSeen } from "../src/rollouts/seen.ts";
 import { look, memberAt, NOW, running } from "../test/stories/seen.ts";
 import { deploymentSpec, releaseSpec } from "../test/stories/story.ts";
 import { devicesAsked } from "./shared/command.ts";
@@ -24,7 +24,7 @@ if (count !== null) {
     const site = SITES[index % SITES.length];
     return running(memberAt(index, { device, site, bucket: bucketOf("bench", device) }), "v1", 40);
   });
-  const phases: readonly (readonly [string, Seen])[] = [
+  const phases: readonly (readonly [string, RolloutSeen])[] = [
     ["the plan of a new release", given(members, "v2", { phase: "Completed", stable: reference("v1") })],
     ["its first step begins", given(members, "v2", pending())],
     ["a look at 25 %, everybody reports", given(mixed(members), "v2", atStep(1, 25))],
@@ -50,7 +50,7 @@ function timed(work: () => unknown): number {
   return performance.now() - started;
 }
 
-function given(members: readonly Member[], release: string, status: InferenceDeploymentStatus): Seen {
+function given(members: readonly Member[], release: string, status: InferenceDeploymentStatus): RolloutSeen {
   const { strategy } = deploymentSpec(release);
   if (strategy === undefined) throw new Error("the deployments of the stories have a strategy");
   const steps = [{ percent: 5 }, { percent: 25 }, { percent: 100 }];

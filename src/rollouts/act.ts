@@ -22,7 +22,7 @@ import {
 import { BANDS, priorityFor } from "./configurations/priority.ts";
 import { clearedIn, type Memories, testCondition } from "./memory.ts";
 import { notPermitted, type Problem } from "./preconditions.ts";
-import type { Seen } from "./seen.ts";
+import type { RolloutSeen } from "./seen.ts";
 import type { RolloutState } from "./state/state.ts";
 
 export type ActDeps = {
@@ -37,7 +37,7 @@ export type ActDeps = {
 const PARALLEL = 8;
 
 export type Act = (
-  seen: Seen,
+  seen: RolloutSeen,
   actions: readonly Action[],
   state: RolloutState | null,
   signal: AbortSignal,
@@ -68,7 +68,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
 
   async function carryOut(
     action: Exclude<Action, TwinAction>,
-    seen: Seen,
+    seen: RolloutSeen,
     state: RolloutState | null,
     signal: AbortSignal,
   ): Attempt<Problem | null> {
@@ -102,7 +102,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     }
   }
 
-  async function create(action: Create, seen: Seen, signal: AbortSignal): Attempt<Problem | null> {
+  async function create(action: Create, seen: RolloutSeen, signal: AbortSignal): Attempt<Problem | null> {
     // A URL is the right to read: none is made, and nothing is looked at, outside of what the namespace may use.
     if (!mayUseBlob(seen.grant, action.blob)) return ok(notPermitted(seen, action.blob));
     const refused = await refusal(action.condition, signal);
@@ -131,7 +131,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     );
   }
 
-  async function createBase(seen: Seen, signal: AbortSignal): Attempt<Problem | null> {
+  async function createBase(seen: RolloutSeen, signal: AbortSignal): Attempt<Problem | null> {
     const others = (deps.configurations.list() ?? []).filter(
       (configuration) => recognized(configuration).labels[LABEL.base] !== undefined,
     );
@@ -190,7 +190,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   /** The fast path: twins are independent of each other, so one that changed meanwhile does not stop the rest. */
   async function patchAll(
     actions: readonly TwinAction[],
-    seen: Seen,
+    seen: RolloutSeen,
     state: RolloutState | null,
     signal: AbortSignal,
   ): Attempt<Problem | null> {
@@ -216,7 +216,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     return worst === undefined ? ok(null) : err(worst);
   }
 
-  async function patchOne(action: TwinAction, seen: Seen, signal: AbortSignal): Attempt<void> {
+  async function patchOne(action: TwinAction, seen: RolloutSeen, signal: AbortSignal): Attempt<void> {
     const module = action.iotEdge ? seen.deployment.spec.module.name : null;
     const ref = { device: action.device, module };
     const twin = await deps.hub.getTwin(ref, action.lane, signal);
@@ -237,7 +237,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     return ok(undefined);
   }
 
-  function isDue(action: TwinAction, desired: Twin["desired"], seen: Seen): boolean {
+  function isDue(action: TwinAction, desired: Twin["desired"], seen: RolloutSeen): boolean {
     if (action.kind === "retain") return desired["model"] === undefined || desired["model"] === null;
     const pointer = pointedIn(desired);
     if (pointer === null || pointer.deployment !== qualifiedName(seen.deployment)) return false;

@@ -5,7 +5,7 @@ import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { own as ownValue } from "../base/lookup.ts";
 import type { FleetDevice, FleetView } from "../hub/hub.ts";
-import type { Contested, Leftover, Member, Seen, Settings } from "./seen.ts";
+import type { Contested, Leftover, Member, RolloutSeen, Settings } from "./seen.ts";
 
 /** The caches that say which devices there are, and what the hub knows of them. */
 export type DeviceViews = {
@@ -24,7 +24,7 @@ export type DeviceViews = {
 export function classifyDevices(
   views: DeviceViews,
   deployment: InferenceDeployment,
-): Pick<Seen, "members" | "contested" | "leftovers"> {
+): Pick<RolloutSeen, "members" | "contested" | "leftovers"> {
   const rivals = views.deployments
     .list(deployment.namespace)
     .filter((other) => other.key !== deployment.key && !other.deleting);

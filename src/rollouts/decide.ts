@@ -12,7 +12,7 @@ import { type Facts, factsOf } from "./facts.ts";
 import type { Problem } from "./preconditions.ts";
 import { narrate } from "./report/events.ts";
 import { reportCleanup, reportOf, reportUnknown } from "./report/report.ts";
-import type { Seen } from "./seen.ts";
+import type { RolloutSeen } from "./seen.ts";
 import { advance } from "./state/advance.ts";
 import { contradiction, decided, recover } from "./state/recover.ts";
 import { fieldsOf, type RolloutState, stateOf } from "./state/state.ts";
@@ -24,7 +24,7 @@ export type Wake =
   | { readonly kind: "onChange" }
   | { readonly kind: "after"; readonly delay: Millis; readonly why: string };
 
-export type Chosen =
+export type RolloutPlan =
   | { readonly kind: "adopt" }
   /** Being deleted, and not held by us (any more). */
   | { readonly kind: "gone" }
@@ -60,7 +60,7 @@ export type Chosen =
       readonly wake: Wake;
     };
 
-export function decideRollout(seen: Seen): Chosen {
+export function decideRollout(seen: RolloutSeen): RolloutPlan {
   const { deployment } = seen;
   if (seen.ownerlessSince !== null) return decideOwnerless(seen, seen.ownerlessSince);
   const lifecycle = lifecycleOf(deployment);
@@ -77,7 +77,7 @@ export function decideRollout(seen: Seen): Chosen {
   }
 }
 
-function decideCleanup(seen: Seen): Chosen {
+function decideCleanup(seen: RolloutSeen): RolloutPlan {
   const readable = seen.hub.reachable && seen.configurations !== null;
   return {
     kind: "cleanup",
@@ -89,7 +89,7 @@ function decideCleanup(seen: Seen): Chosen {
 }
 
 /** What a deployment left behind that went without its finalizer: it may come back, from a backup for one. */
-function decideOwnerless(seen: Seen, since: Instant): Chosen {
+function decideOwnerless(seen: RolloutSeen, since: Instant): RolloutPlan {
   const left = seen.settings.ownerlessAfter - elapsed(since, seen.now);
   if (left > 0) {
     return {
@@ -108,7 +108,7 @@ function decideOwnerless(seen: Seen, since: Instant): Chosen {
   };
 }
 
-function decideLive(seen: Seen): Chosen {
+function decideLive(seen: RolloutSeen): RolloutPlan {
   const before = stateOf(seen.deployment.status, seen.now) ?? recover(seen);
   if (before === null) {
     return {
@@ -144,10 +144,10 @@ function decideLive(seen: Seen): Chosen {
 
 /** Nothing but the configurations is made, and nothing is remembered that cannot be seen again. */
 function prepareTakeover(
-  seen: Seen,
+  seen: RolloutSeen,
   state: RolloutState,
   { actions, problem }: Extract<Takeover, { readonly kind: "preparing" }>,
-): Chosen {
+): RolloutPlan {
   const facts = factsOf(seen, state);
   return {
     kind: "live",

@@ -19,7 +19,7 @@ import {
   permissionProblem,
   releaseProblem,
 } from "./preconditions.ts";
-import type { Member, Pointed, Seen } from "./seen.ts";
+import type { Member, Pointed, RolloutSeen } from "./seen.ts";
 import { exposureIndex, type StratifyBy, stratumKey } from "./state/exposure.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state/state.ts";
 import { deadlineOf } from "./state/strategy.ts";
@@ -29,7 +29,7 @@ import { referenceOf, type Verification, verificationOf, verificationOfCandidate
 
 export type Facts = {
   readonly now: Instant;
-  readonly seen: Seen;
+  readonly seen: RolloutSeen;
   /** The release in spec. */
   readonly wanted: {
     readonly reference: ReleaseRef;
@@ -88,7 +88,7 @@ export type Suspect = {
 /** After this the hub has evaluated a withdrawn condition everywhere, and a sweep of the fleet view has seen it. */
 export const SWEEP_SETTLE = 10 * 60_000;
 
-export function factsOf(seen: Seen, state: RolloutState): Facts {
+export function factsOf(seen: RolloutSeen, state: RolloutState): Facts {
   const name = seen.deployment.spec.release.name;
   const release = seen.releases[name];
   const hubReadable = seen.hub.reachable && seen.configurations !== null;
@@ -111,7 +111,7 @@ export function factsOf(seen: Seen, state: RolloutState): Facts {
 
 /** Only a rollout that has yet to begin needs a plan. */
 function planOf(
-  seen: Seen,
+  seen: RolloutSeen,
   state: RolloutState,
   release: ModelRelease | undefined,
 ): Pick<Facts["wanted"], "problem" | "tested" | "stratifyBy"> {
@@ -125,7 +125,7 @@ function planOf(
   };
 }
 
-function unserved(seen: Seen, state: RolloutState): Facts["requests"] {
+function unserved(seen: RolloutSeen, state: RolloutState): Facts["requests"] {
   const token = (request: Request): string | null => {
     const written = clip(seen.deployment.annotations[requestAnnotation(request)] ?? "", 256);
     return written === "" || written === state.handled[request] ? null : written;
@@ -134,7 +134,7 @@ function unserved(seen: Seen, state: RolloutState): Facts["requests"] {
   return { abort: token(abort), promote: token(promote), retry: token(retry) };
 }
 
-function trialOf(seen: Seen, state: UnderWay): Trial {
+function trialOf(seen: RolloutSeen, state: UnderWay): Trial {
   const { spec } = seen.deployment;
   const release = seen.releases[state.candidate.release];
   const cohort = cohortOf(seen.members, cohortRules(seen, state, release));
@@ -183,7 +183,7 @@ function trialOf(seen: Seen, state: UnderWay): Trial {
   };
 }
 
-function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefined): CohortRules {
+function cohortRules(seen: RolloutSeen, state: UnderWay, release: ModelRelease | undefined): CohortRules {
   const { namespace, spec } = seen.deployment;
   const stratifyBy = spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
   return {
@@ -208,7 +208,7 @@ function cohortRules(seen: Seen, state: UnderWay, release: ModelRelease | undefi
  * A rollback is over when no candidate configuration targets anybody and no device is desired on the candidate: read
  * again after the withdrawal, device by device, up to `fastPathLimit` of them; the rest is known from the sweeps.
  */
-function rollbackProgress(seen: Seen, state: RolloutState): RollbackProgress {
+function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgress {
   if (state.phase !== "RollingBack") return { targeting: 0, devices: [], done: false };
   const own = seen.own;
   const targeting = own.filter(
@@ -258,7 +258,7 @@ export type Arrival = {
 };
 
 /** What devices report about a release that all of them are meant to run. */
-export function arrivalOf(seen: Seen, reference: ReleaseRef | null): Arrival {
+export function arrivalOf(seen: RolloutSeen, reference: ReleaseRef | null): Arrival {
   const { spec } = seen.deployment;
   const after = spec.offline === undefined ? minutes(30) : millisOf(spec.offline.after);
   const release = reference === null ? undefined : seen.releases[reference.release];
@@ -273,7 +273,7 @@ export function arrivalOf(seen: Seen, reference: ReleaseRef | null): Arrival {
   };
 }
 
-export function countRunning(seen: Seen, reference: ReleaseRef | null): number {
+export function countRunning(seen: RolloutSeen, reference: ReleaseRef | null): number {
   if (reference === null) return 0;
   const release = seen.releases[reference.release];
   return seen.members.filter((member) => runs(member, reference, release)).length;

@@ -9,7 +9,7 @@ import { OPEN_GRANT } from "../api/tenancy.ts";
 import { seconds } from "../base/time.ts";
 import { createMemories } from "./memory.ts";
 import { observeRollout } from "./observe.ts";
-import type { Member, Seen } from "./seen.ts";
+import type { Member, RolloutSeen } from "./seen.ts";
 
 const KEY = objectKey(NAMESPACE, "resnet");
 
@@ -27,7 +27,7 @@ function setUp(salt = "another") {
     createMemories(),
   );
   world.deployments.create({ name: "resnet", finalizers: [FINALIZER], spec: deploymentSpec("v1") });
-  const seen = async (): Promise<Seen> => {
+  const seen = async (): Promise<RolloutSeen> => {
     const observed = await observe(KEY, new AbortController().signal);
     if (!observed.ok || observed.value === null) throw new Error("nothing was observed");
     return observed.value;

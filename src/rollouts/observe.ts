@@ -24,7 +24,7 @@ import { NOBODY } from "./configurations/target.ts";
 import { type Heard, hear } from "./evidence/plausible.ts";
 import { bucketCache, clearedIn, type Memories, type Memory, testCondition } from "./memory.ts";
 import { membershipProblem, releaseProblem } from "./preconditions.ts";
-import type { Member, Predecessor, Seen, Settings } from "./seen.ts";
+import type { Member, Predecessor, RolloutSeen, Settings } from "./seen.ts";
 import { exposureIndex } from "./state/exposure.ts";
 import { recover } from "./state/recover.ts";
 import { isUnderWay, type RolloutState, stateOf } from "./state/state.ts";
@@ -53,7 +53,7 @@ const FAST_LANE = 500;
 export function observeRollout(
   deps: ObserveDeps,
   memories: Memories,
-): (key: ObjectKey, signal: AbortSignal) => Attempt<Seen | null> {
+): (key: ObjectKey, signal: AbortSignal) => Attempt<RolloutSeen | null> {
   const bucketOf = bucketCache(deps.salt);
   return async (key, signal) => {
     const existing = deps.deployments.get(key);
@@ -79,12 +79,12 @@ export function observeRollout(
     return ok(isRefreshed || isTested ? look(deployment, now, memory) : first);
   };
 
-  function look(deployment: InferenceDeployment, now: Instant, memory: Memory): Seen {
+  function look(deployment: InferenceDeployment, now: Instant, memory: Memory): RolloutSeen {
     const configurations = deps.configurations.list()?.map(recognized) ?? null;
     const state = stateOf(deployment.status, now);
     const people = classifyDevices({ ...deps, bucketOf }, deployment);
     if (state === null || !isUnderWay(state)) memory.heard.clear();
-    const seen: Omit<Seen, "releases" | "emptiedAt"> = {
+    const seen: Omit<RolloutSeen, "releases" | "emptiedAt"> = {
       now,
       deployment,
       ...people,
@@ -105,7 +105,7 @@ export function observeRollout(
     return { ...seen, releases: releasesFor(seen), emptiedAt: emptiedAt(seen, memory) };
   }
 
-  function emptiedAt(seen: Omit<Seen, "releases" | "emptiedAt">, memory: Memory): Instant | null {
+  function emptiedAt(seen: Omit<RolloutSeen, "releases" | "emptiedAt">, memory: Memory): Instant | null {
     const isEmpty =
       seen.deployment.deleting &&
       seen.configurations !== null &&
@@ -131,7 +131,7 @@ export function observeRollout(
     );
   }
 
-  function releasesFor(seen: Omit<Seen, "releases" | "emptiedAt">): Dictionary<ModelRelease> {
+  function releasesFor(seen: Omit<RolloutSeen, "releases" | "emptiedAt">): Dictionary<ModelRelease> {
     const { deployment } = seen;
     const names = new Set([
       deployment.spec.release.name,
@@ -154,7 +154,7 @@ export function observeRollout(
    * goes on for as long as twins can be read, also where queries fail and the rollout is frozen.
    */
   async function refreshExposed(
-    seen: Seen,
+    seen: RolloutSeen,
     state: RolloutState,
     memory: Memory,
     signal: AbortSignal,
@@ -182,7 +182,11 @@ export function observeRollout(
   }
 
   /** Before a rollout begins, the hub is asked whether it understands what the rollout will rely on. */
-  async function testConditions(seen: Seen, state: RolloutState, signal: AbortSignal): Promise<boolean> {
+  async function testConditions(
+    seen: RolloutSeen,
+    state: RolloutState,
+    signal: AbortSignal,
+  ): Promise<boolean> {
     if (state.phase !== "Pending" || !seen.hub.reachable || seen.configurations === null) return false;
     const release = seen.releases[seen.deployment.spec.release.name];
     if (release === undefined || verificationOf(release).kind !== "verified") return false;

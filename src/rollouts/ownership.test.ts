@@ -16,7 +16,7 @@ import { slotsOf } from "./configurations/slots.ts";
 import { candidateCondition, NOBODY, stableCondition } from "./configurations/target.ts";
 import { createMemories } from "./memory.ts";
 import { observeRollout } from "./observe.ts";
-import type { Seen } from "./seen.ts";
+import type { RolloutSeen } from "./seen.ts";
 
 // Whose devices a rollout may move: what the tags say, whatever objects say.
 
@@ -51,7 +51,7 @@ function createWorld() {
     createMemories(),
   );
   deployments.create({ name: "resnet50", spec: deploymentSpec() });
-  async function seen(name = "resnet50", namespace = "plant-a"): Promise<Seen> {
+  async function seen(name = "resnet50", namespace = "plant-a"): Promise<RolloutSeen> {
     registry.sweep();
     const looked = await observe(objectKey(namespace, name), new AbortController().signal);
     if (!looked.ok || looked.value === null) throw new Error("nothing was seen");
@@ -180,7 +180,7 @@ test("conditions name no cluster while a device that is to keep its model has a 
   const staying = { device, deviceClass, iotEdge, pointer, tagged: true, namesCluster: false };
   const contested = [{ ...staying, isKnown: true, rivals: ["other"] }];
   const leftover = { ...staying, leaving: false, heirs: ["other"] };
-  const clusterIn = (more: Partial<Seen>) =>
+  const clusterIn = (more: Partial<RolloutSeen>) =>
     slotsOf({ ...look({ members }), ...more }, releaseNamed("v2"))[0]?.target.clusterId;
   expect(clusterIn({})).toBe("c1");
   expect(clusterIn({ contested })).toBeNull();

@@ -7,7 +7,7 @@ import { isForeign, LABEL } from "./configurations/content.ts";
 import { namesakes } from "./configurations/own.ts";
 import { clusterOf, conditionsToTest, slotsOf, wantedElsewhere } from "./configurations/slots.ts";
 import { EXCEPTIONS_LIMIT, targetsCluster } from "./configurations/target.ts";
-import type { HubConfiguration, Seen } from "./seen.ts";
+import type { HubConfiguration, RolloutSeen } from "./seen.ts";
 import { devices } from "./text.ts";
 
 // What must hold before a release may go out, and what stands in its way, found out before anything moves.
@@ -16,7 +16,7 @@ import { devices } from "./text.ts";
 export type Problem = { readonly reason: Reason; readonly message: string };
 
 /** Why devices cannot be moved at all; the most basic reason first. `null`: nothing is in the way. */
-export function membershipProblem(seen: Seen): Problem | null {
+export function membershipProblem(seen: RolloutSeen): Problem | null {
   if (isEmptySelector(seen.deployment.spec.selector)) {
     return {
       reason: REASONS.SelectorEmpty,
@@ -44,7 +44,7 @@ export function membershipProblem(seen: Seen): Problem | null {
 }
 
 /** Why this release cannot go to these devices; `null`: it can. */
-export function releaseProblem(seen: Seen, release: ModelRelease): Problem | null {
+export function releaseProblem(seen: RolloutSeen, release: ModelRelease): Problem | null {
   const missing = classesWithoutVariant(seen, release);
   if (missing.length === 0) return null;
   const counts = missing.map(([name, count]) => `${name} (${devices(count)})`).join(", ");
@@ -55,17 +55,17 @@ export function releaseProblem(seen: Seen, release: ModelRelease): Problem | nul
 }
 
 /** Why devices may not be given the files of this release; `null`: they may. */
-export function permissionProblem(seen: Seen, release: ModelRelease): Problem | null {
+export function permissionProblem(seen: RolloutSeen, release: ModelRelease): Problem | null {
   const refused = release.spec.variants.find(({ blob }) => !mayUseBlob(seen.grant, blob));
   return refused === undefined ? null : notPermitted(seen, refused.blob);
 }
 
-export function notPermitted({ deployment, grant }: Seen, blob: BlobReference): Problem {
+export function notPermitted({ deployment, grant }: RolloutSeen, blob: BlobReference): Problem {
   return { reason: REASONS.NotPermitted, message: blobRefusal(deployment.namespace, grant, blob) };
 }
 
 export function classesWithoutVariant(
-  seen: Seen,
+  seen: RolloutSeen,
   release: ModelRelease,
 ): readonly (readonly [string, number])[] {
   const missing = new Map<string, number>();
@@ -77,7 +77,7 @@ export function classesWithoutVariant(
 }
 
 /** What the hub says against a rollout of this release: a full hub, or a condition that it refuses. */
-export function hubProblem(seen: Seen, release: ModelRelease): Problem | null {
+export function hubProblem(seen: RolloutSeen, release: ModelRelease): Problem | null {
   // On the way through, the candidate stands beside the old stable, and then the new stable beside both.
   const own = seen.own;
   const needed = slotsOf(seen, release)
@@ -104,7 +104,7 @@ export function hubProblem(seen: Seen, release: ModelRelease): Problem | null {
  * Tags and pointers name a deployment without its cluster: two of one name would steer each other's devices, unless the
  * conditions of both name their clusters.
  */
-function namesakeProblem(seen: Seen): Problem | null {
+function namesakeProblem(seen: RolloutSeen): Problem | null {
   const { clusterId } = seen.settings;
   const isUnnamed = clusterOf(seen) === null;
   const other = namesakes(seen).find(
@@ -122,7 +122,7 @@ function namesakeProblem(seen: Seen): Problem | null {
 }
 
 /** `null`: the hub has room for so many more configurations (or is not listed yet). */
-export function fullProblem(seen: Seen, more: number): Problem | null {
+export function fullProblem(seen: RolloutSeen, more: number): Problem | null {
   const all = seen.configurations ?? [];
   const limit = seen.settings.hubConfigurationLimit;
   if (more === 0 || all.length + more <= limit) return null;
@@ -132,7 +132,7 @@ export function fullProblem(seen: Seen, more: number): Problem | null {
   };
 }
 
-function ownersText(seen: Seen, configurations: readonly HubConfiguration[]): string {
+function ownersText(seen: RolloutSeen, configurations: readonly HubConfiguration[]): string {
   const owners = new Map<string, number>();
   for (const { labels } of configurations) {
     const owner = ownerText(seen, labels);
@@ -143,7 +143,7 @@ function ownersText(seen: Seen, configurations: readonly HubConfiguration[]): st
   return [...shown, ...(sorted.length > 10 ? [`${sorted.length - 10} more owners`] : [])].join(", ");
 }
 
-function ownerText({ deployment, grant }: Seen, labels: HubConfiguration["labels"]): string {
+function ownerText({ deployment, grant }: RolloutSeen, labels: HubConfiguration["labels"]): string {
   if (labels[LABEL.base] !== undefined) return "the base deployment";
   const namespace = labels[LABEL.namespace];
   // What other tenants call their objects is theirs.

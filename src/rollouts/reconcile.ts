@@ -15,13 +15,13 @@ import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtim
 import type { ModelStore } from "../store/store.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { actOnRollout } from "./act.ts";
-import { type Chosen, decideRollout, type Wake } from "./decide.ts";
+import { decideRollout, type RolloutPlan, type Wake } from "./decide.ts";
 import { createMemories } from "./memory.ts";
 import { type ObserveDeps, observeRollout } from "./observe.ts";
 import type { Problem } from "./preconditions.ts";
-import { type Acted, reportCleanup, reportOf } from "./report/report.ts";
+import { type RolloutActed, reportCleanup, reportOf } from "./report/report.ts";
 import { isNews } from "./report/significance.ts";
-import type { Seen, Settings } from "./seen.ts";
+import type { RolloutSeen, Settings } from "./seen.ts";
 import { isUnderWay } from "./state/state.ts";
 
 export type RolloutOptions = {
@@ -63,7 +63,7 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
   const memories = createMemories();
   const act = actOnRollout(deps, memories);
 
-  return cycle<ObjectKey, Seen, Chosen, Acted>({
+  return cycle<ObjectKey, RolloutSeen, RolloutPlan, RolloutActed>({
     observe: observeRollout(
       { ...deps, salt: deps.options.salt, settings, namespaces: deps.options.namespaces ?? null },
       memories,
@@ -71,39 +71,39 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
 
     decide: decideRollout,
 
-    commit: async (seen, chosen, signal) => {
-      if (chosen.kind !== "live" || !chosen.changed) return ok(seen);
-      const written = await deps.deployments.writeStatus(seen.deployment, chosen.status, signal);
+    commit: async (seen, plan, signal) => {
+      if (plan.kind !== "live" || !plan.changed) return ok(seen);
+      const written = await deps.deployments.writeStatus(seen.deployment, plan.status, signal);
       if (!written.ok) return written;
       memories.of(seen.deployment.key).reportedAt = seen.now;
-      tell(seen.deployment, chosen);
+      tell(seen.deployment, plan);
       return ok({ ...seen, deployment: written.value });
     },
 
-    act: async (seen, chosen, signal) => {
-      switch (chosen.kind) {
+    act: async (seen, plan, signal) => {
+      switch (plan.kind) {
         case "gone":
         case "unknown":
           return done(ok(null));
         case "ownerless":
-          return done(await actOnOwnerless(seen, chosen, signal));
+          return done(await actOnOwnerless(seen, plan, signal));
         case "adopt":
           return done(nothing(await deps.deployments.setFinalizer(seen.deployment, "add", signal)));
         case "cleanup":
-          if (chosen.done) {
+          if (plan.done) {
             memories.forget(seen.deployment.key);
             return done(nothing(await deps.deployments.setFinalizer(seen.deployment, "remove", signal)));
           }
-          return done(await act(seen, chosen.actions, null, signal));
+          return done(await act(seen, plan.actions, null, signal));
         case "live":
-          return done(await act(seen, chosen.actions, chosen.state, signal), chosen.problem);
+          return done(await act(seen, plan.actions, plan.state, signal), plan.problem);
         default:
-          return unreachable(chosen);
+          return unreachable(plan);
       }
     },
 
-    report: async (seen, chosen, after, signal) => {
-      const status = reportAfter(chosen, seen, after);
+    report: async (seen, plan, after, signal) => {
+      const status = reportAfter(plan, seen, after);
       if (status === null || canonicalJson(status) === canonicalJson(seen.deployment.status))
         return ok(undefined);
       const memory = memories.of(seen.deployment.key);
@@ -121,13 +121,13 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       return written.ok ? ok(undefined) : written;
     },
 
-    rest: (seen, chosen, after) => restOf(seen.deployment.key, chosen, after),
+    rest: (seen, plan, after) => restOf(seen.deployment.key, plan, after),
   });
 
   /** Names what was left behind, once, and once more when it is taken away. */
   async function actOnOwnerless(
-    seen: Seen,
-    { due, actions }: Extract<Chosen, { readonly kind: "ownerless" }>,
+    seen: RolloutSeen,
+    { due, actions }: Extract<RolloutPlan, { readonly kind: "ownerless" }>,
     signal: AbortSignal,
   ): Attempt<Problem | null> {
     const { key, namespace, name, uid } = seen.deployment;
@@ -156,8 +156,11 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
   }
 
   /** What was seen, told to whoever listens: once for each transition. */
-  function tell(deployment: InferenceDeployment, chosen: Extract<Chosen, { readonly kind: "live" }>): void {
-    const { before, state, notes } = chosen;
+  function tell(
+    deployment: InferenceDeployment,
+    plan: Extract<RolloutPlan, { readonly kind: "live" }>,
+  ): void {
+    const { before, state, notes } = plan;
     const { namespace, name, uid } = deployment;
     for (const note of notes) {
       deps.announcer.announce({ kind: "InferenceDeployment", namespace, name, uid }, note);
@@ -194,33 +197,37 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
     }
   }
 
-  function restOf(key: ObjectKey, chosen: Chosen, { acted: { problem }, fault }: Done<Acted>): Outcome {
+  function restOf(
+    key: ObjectKey,
+    plan: RolloutPlan,
+    { acted: { problem }, fault }: Done<RolloutActed>,
+  ): Outcome {
     if (fault !== null) {
       const outcome = outcomeOfFault(fault);
       // Back-off would make a rollout that is under way blind for a while; it comes back at its own pace.
-      const isAtOwnPace = chosen.kind === "live" && isUnderWay(chosen.state);
+      const isAtOwnPace = plan.kind === "live" && isUnderWay(plan.state);
       return isAtOwnPace ? atOwnPace(outcome, settings.analysisInterval) : outcome;
     }
-    switch (chosen.kind) {
+    switch (plan.kind) {
       case "gone":
         return SETTLED;
       case "adopt":
         return { kind: "wakeAfter", delay: seconds(1), why: "adopted" };
       case "cleanup":
-        return chosen.done ? SETTLED : waken(chosen.wake);
+        return plan.done ? SETTLED : waken(plan.wake);
       case "unknown":
       case "ownerless":
-        return waken(chosen.wake);
+        return waken(plan.wake);
       case "live": {
         // What only a person can change is looked at again, but there is no hurry.
-        if (problem !== null && !isUnderWay(chosen.state)) {
+        if (problem !== null && !isUnderWay(plan.state)) {
           return { kind: "wakeAfter", delay: minutes(1), why: problem.reason };
         }
         if (problem !== null) return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
-        return waken(memories.of(key).isOwed ? sooner(chosen.wake, settings.analysisInterval) : chosen.wake);
+        return waken(memories.of(key).isOwed ? sooner(plan.wake, settings.analysisInterval) : plan.wake);
       }
       default:
-        return unreachable(chosen);
+        return unreachable(plan);
     }
   }
 }
@@ -245,7 +252,7 @@ function waken(wake: Wake): Outcome {
 }
 
 /** What acting came to, where the plan named a problem already: that one comes first. */
-function done(result: Result<Problem | null, Fault>, planned: Problem | null = null): Done<Acted> {
+function done(result: Result<Problem | null, Fault>, planned: Problem | null = null): Done<RolloutActed> {
   return {
     acted: { problem: planned ?? (result.ok ? result.value : null) },
     fault: result.ok ? null : result.error,
@@ -253,23 +260,23 @@ function done(result: Result<Problem | null, Fault>, planned: Problem | null = n
 }
 
 function reportAfter(
-  chosen: Chosen,
-  seen: Seen,
-  { acted, fault }: Done<Acted>,
+  plan: RolloutPlan,
+  seen: RolloutSeen,
+  { acted, fault }: Done<RolloutActed>,
 ): InferenceDeploymentStatus | null {
-  switch (chosen.kind) {
+  switch (plan.kind) {
     case "gone":
     case "adopt":
     case "ownerless":
       return null;
     case "unknown":
-      return chosen.status;
+      return plan.status;
     case "cleanup":
-      return chosen.done ? null : reportCleanup(seen, fault);
+      return plan.done ? null : reportCleanup(seen, fault);
     case "live":
-      return reportOf(chosen.state, chosen.facts, acted, fault);
+      return reportOf(plan.state, plan.facts, acted, fault);
     default:
-      return unreachable(chosen);
+      return unreachable(plan);
   }
 }
 

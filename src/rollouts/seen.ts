@@ -95,7 +95,7 @@ export type Settings = {
   readonly ownerlessAfter: Millis;
 };
 
-export type Seen = {
+export type RolloutSeen = {
   readonly now: Instant;
   readonly deployment: InferenceDeployment;
   /** By name, as far as they exist: the release in spec, the candidate, and stable. */

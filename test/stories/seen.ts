@@ -7,7 +7,7 @@ import { dictionary } from "../../src/base/lookup.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
 import { ownConfigurations } from "../../src/rollouts/configurations/own.ts";
 import { conditionsToTest } from "../../src/rollouts/configurations/slots.ts";
-import type { HubConfiguration, Member, Seen } from "../../src/rollouts/seen.ts";
+import type { HubConfiguration, Member, RolloutSeen } from "../../src/rollouts/seen.ts";
 import { type AtStep, newStep } from "../../src/rollouts/state/state.ts";
 import { CLUSTER, NAMESPACE } from "../fakes/fleet-world.ts";
 import { deploymentSpec, releaseSpec } from "./story.ts";
@@ -72,17 +72,17 @@ export type Given = {
   readonly annotations?: Readonly<Record<string, string>>;
   readonly reachable?: boolean;
   readonly configurations?: readonly HubConfiguration[];
-  readonly settings?: Partial<Seen["settings"]>;
+  readonly settings?: Partial<RolloutSeen["settings"]>;
   readonly grant?: Grant;
 };
 
-export function look(given: Given = {}): Seen {
+export function look(given: Given = {}): RolloutSeen {
   const {
     release = "v2",
     releases = [releaseNamed("v1"), releaseNamed("v2"), releaseNamed("v3")],
     reachable = true,
   } = given;
-  const seen: Seen = {
+  const seen: RolloutSeen = {
     now: given.now ?? NOW,
     deployment: {
       key: objectKey(NAMESPACE, "resnet"),
@@ -140,7 +140,10 @@ export function look(given: Given = {}): Seen {
 }
 
 /** The same look at a hub that has other configurations. */
-export function withConfigurations(seen: Seen, configurations: readonly HubConfiguration[]): Seen {
+export function withConfigurations(
+  seen: RolloutSeen,
+  configurations: readonly HubConfiguration[],
+): RolloutSeen {
   return { ...seen, configurations, own: ownConfigurations({ ...seen, configurations }) };
 }
 

@@ -4,7 +4,7 @@ import { releaseSpec } from "../../../test/stories/story.ts";
 import type { ModelPointer } from "../../api/device-contract.ts";
 import { instant, minutes } from "../../base/time.ts";
 import { factsOf } from "../facts.ts";
-import type { HubConfiguration, Member, Seen, Track } from "../seen.ts";
+import type { HubConfiguration, Member, RolloutSeen, Track } from "../seen.ts";
 import { everybody } from "../state/exposure.ts";
 import type { RolloutState } from "../state/state.ts";
 import { referenceOf } from "../verification.ts";
@@ -104,7 +104,7 @@ const pointed = (member: Member, release: string): Member => ({
   },
 });
 
-function todo(state: RolloutState, seen: Seen): readonly string[] {
+function todo(state: RolloutState, seen: RolloutSeen): readonly string[] {
   return actionsFor(state, factsOf(seen, state)).actions.map(said);
 }
 

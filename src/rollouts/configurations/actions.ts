@@ -1,7 +1,7 @@
 import { type Instant, instant } from "../../base/time.ts";
 import { countRunning, type Facts } from "../facts.ts";
 import { fullProblem } from "../preconditions.ts";
-import type { Seen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import { contradiction } from "../state/recover.ts";
 import type { RolloutState } from "../state/state.ts";
 import type { Action, Actions } from "./action.ts";
@@ -73,7 +73,7 @@ export function actionsFor(state: RolloutState, facts: Facts): Actions {
   };
 }
 
-export function baseActions(seen: Seen): readonly Action[] {
+export function baseActions(seen: RolloutSeen): readonly Action[] {
   if (seen.settings.baseDeployment === "external") return [];
   if (!seen.members.some(({ iotEdge }) => iotEdge)) return [];
   if (!(seen.configurations ?? []).some(({ id }) => id === BASE_ID)) return [{ kind: "createBase" }];
@@ -83,7 +83,7 @@ export function baseActions(seen: Seen): readonly Action[] {
 }
 
 /** Whether every device says it runs what it is meant to run: then nobody has to come back to look. */
-export function isSettled(state: RolloutState, seen: Seen): boolean {
+export function isSettled(state: RolloutState, seen: RolloutSeen): boolean {
   return (
     state.phase === "Completed" &&
     countRunning(seen, state.stable) === seen.members.length &&
@@ -95,7 +95,7 @@ export function isSettled(state: RolloutState, seen: Seen): boolean {
  * When the next URL may have to be renewed for devices that wait; `null`: none. One that was due before and was not
  * renewed is one that no device waits for: it must not keep anybody awake.
  */
-export function renewalDue(state: RolloutState, seen: Seen): Instant | null {
+export function renewalDue(state: RolloutState, seen: RolloutSeen): Instant | null {
   const times = seen.own
     .map((configuration) => expiryOf(configuration) - seen.settings.sasLifetime / 4)
     .filter((time) => time >= seen.now);

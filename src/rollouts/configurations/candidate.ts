@@ -1,5 +1,5 @@
 import { unreachable } from "../../base/result.ts";
-import type { Seen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import { isUnderWay, type RolloutState } from "../state/state.ts";
 import { isSame, verificationOf } from "../verification.ts";
 import type { Remove, Retarget } from "./action.ts";
@@ -12,7 +12,7 @@ import { CONDITION_LIMIT, candidateCondition, NOBODY } from "./target.ts";
 
 // The configurations of the candidate track: they target the devices that are exposed, and no others.
 
-export function candidateActions(state: RolloutState, seen: Seen): Changes {
+export function candidateActions(state: RolloutState, seen: RolloutSeen): Changes {
   const own = ownOn(seen, "candidate");
   switch (state.phase) {
     case "Pending":
@@ -67,7 +67,7 @@ export function candidateActions(state: RolloutState, seen: Seen): Changes {
  * Configurations of candidates that are not (or no longer) going out: the devices that they target are exposed to them. They stay
  * for as long as there is nothing to fall back to.
  */
-export function withdrawals(state: RolloutState, seen: Seen): readonly Remove[] {
+export function withdrawals(state: RolloutState, seen: RolloutSeen): readonly Remove[] {
   if (state.phase === "RollingBack") return [];
   const { stable } = state;
   const hasFallback =
@@ -91,7 +91,7 @@ export function withdrawals(state: RolloutState, seen: Seen): readonly Remove[] 
  */
 export function narrowingActions(
   state: RolloutState,
-  seen: Seen,
+  seen: RolloutSeen,
   wanted: readonly Retarget[],
 ): readonly Retarget[] {
   if (!isUnderWay(state)) return [];

@@ -3,7 +3,7 @@ import { CLUSTER } from "../../../test/fakes/fleet-world.ts";
 import { look, NOW, withConfigurations } from "../../../test/stories/seen.ts";
 import { releaseSpec } from "../../../test/stories/story.ts";
 import { later, minutes } from "../../base/time.ts";
-import type { HubConfiguration, Leftover, Seen, Track } from "../seen.ts";
+import type { HubConfiguration, Leftover, RolloutSeen, Track } from "../seen.ts";
 import type { Action } from "./action.ts";
 import { cleanupActions, EVALUATED_AFTER, isCleanedUp, remainsOf } from "./cleanup.ts";
 import { BASE_ID, LABEL } from "./content.ts";
@@ -67,7 +67,7 @@ function leftover(more: Partial<Leftover> & { readonly release?: string | null }
   };
 }
 
-function deleted(more: Partial<Seen>, policy: "Retain" | "Remove" = "Retain"): Seen {
+function deleted(more: Partial<RolloutSeen>, policy: "Retain" | "Remove" = "Retain"): RolloutSeen {
   const seen = look({ members: [], spec: { deletionPolicy: policy } });
   const { digest } = releaseSpec("v1").variants[0]!;
   const status = { phase: "Completed", stable: { release: "v1", digests: [digest] } } as const;
@@ -95,7 +95,7 @@ function said(action: Action): string {
   }
 }
 
-const todo = (seen: Seen) => cleanupActions(seen).map(said);
+const todo = (seen: RolloutSeen) => cleanupActions(seen).map(said);
 const both = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
 
 test("a deletion that removes takes what is ours, and the base only with the last deployment", () => {

@@ -1,7 +1,7 @@
 import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { elapsed, type Millis, minutes } from "../../base/time.ts";
-import type { HubConfiguration, Leftover, Seen } from "../seen.ts";
+import type { HubConfiguration, Leftover, RolloutSeen } from "../seen.ts";
 import type { Action } from "./action.ts";
 import { LABEL } from "./content.ts";
 import { ownOn } from "./own.ts";
@@ -13,12 +13,12 @@ import { NOBODY } from "./target.ts";
 
 export type DeletionPolicy = "Retain" | "Remove";
 
-export function deletionPolicyOf({ deployment }: Pick<Seen, "deployment">): DeletionPolicy {
+export function deletionPolicyOf({ deployment }: Pick<RolloutSeen, "deployment">): DeletionPolicy {
   return deployment.spec.deletionPolicy ?? "Retain";
 }
 
 /** A first installation that never completed has nothing to retain: taking it away is its rollback. */
-function policyNow(seen: Seen): DeletionPolicy {
+function policyNow(seen: RolloutSeen): DeletionPolicy {
   return stableRelease(seen) === null ? "Remove" : deletionPolicyOf(seen);
 }
 
@@ -35,7 +35,7 @@ export type Remains = {
 };
 
 /** Undoes what the policy says is to be undone, in an order in which any prefix is safe. */
-export function cleanupActions(seen: Seen): readonly Action[] {
+export function cleanupActions(seen: RolloutSeen): readonly Action[] {
   const candidates = removalsOf(ownOn(seen, "candidate"));
   const stables = ownOn(seen, "stable");
   // Without stable the candidate is all that the devices have.
@@ -67,7 +67,7 @@ export function cleanupActions(seen: Seen): readonly Action[] {
 }
 
 /** What a deletion still waits for; all zero: the finalizer may go. */
-export function remainsOf(seen: Seen): Remains {
+export function remainsOf(seen: RolloutSeen): Remains {
   const byHeirs = new Map<string, number>();
   for (const { heirs } of handovers(seen)) {
     const names = heirs.join(", ");
@@ -87,7 +87,7 @@ export function isCleanedUp(remains: Remains): boolean {
 }
 
 /** Devices that another deployment selects, and that still have our tag or our pointer. */
-function handovers(seen: Seen): readonly Leftover[] {
+function handovers(seen: RolloutSeen): readonly Leftover[] {
   const deployment = qualifiedName(seen.deployment);
   return seen.leftovers.filter(
     ({ heirs, tagged, pointer }) => heirs.length > 0 && (tagged || pointer?.deployment === deployment),
@@ -95,14 +95,14 @@ function handovers(seen: Seen): readonly Leftover[] {
 }
 
 /** Devices with our pointer that no other deployment wants. */
-function pointedHere(seen: Seen): readonly Leftover[] {
+function pointedHere(seen: RolloutSeen): readonly Leftover[] {
   const deployment = qualifiedName(seen.deployment);
   return seen.leftovers.filter(
     ({ heirs, pointer }) => heirs.length === 0 && pointer?.deployment === deployment,
   );
 }
 
-function unprovenPointers(seen: Seen): readonly Action[] {
+function unprovenPointers(seen: RolloutSeen): readonly Action[] {
   const stable = stableRelease(seen);
   if (stable === null) return [];
   const named = qualifiedName({ namespace: seen.deployment.namespace, name: stable });
@@ -116,7 +116,7 @@ function unprovenPointers(seen: Seen): readonly Action[] {
 }
 
 /** Devices whose pointer the hub took away together with the configuration that had set it. */
-function lostPointers(seen: Seen): readonly Action[] {
+function lostPointers(seen: RolloutSeen): readonly Action[] {
   return seen.leftovers.flatMap((leftover): readonly Action[] => {
     const { device, iotEdge, pointer, heirs, leaving } = leftover;
     const to = pointer === null && heirs.length === 0 && !leaving ? stableOf(seen, leftover) : null;
@@ -128,7 +128,7 @@ function removalsOf(configurations: readonly HubConfiguration[]): readonly Actio
   return configurations.map(({ id }) => ({ kind: "remove", id, lane: "normal" }));
 }
 
-function stableOf(seen: Seen, { deviceClass, iotEdge }: Leftover) {
+function stableOf(seen: RolloutSeen, { deviceClass, iotEdge }: Leftover) {
   const release = stableRelease(seen);
   return release === null
     ? null
@@ -136,14 +136,14 @@ function stableOf(seen: Seen, { deviceClass, iotEdge }: Leftover) {
 }
 
 /** By the status, or, where that is lost, by the configurations. */
-function stableRelease(seen: Seen): string | null {
+function stableRelease(seen: RolloutSeen): string | null {
   const status: InferenceDeploymentStatus | null = seen.deployment.status;
   const labelled = ownOn(seen, "stable").toSorted((a, b) => b.priority - a.priority)[0];
   return status?.stable?.release ?? labelled?.labels[LABEL.release] ?? null;
 }
 
 /** The base deployments that go with the last deployment: another operator or cluster may still build on them. */
-function lastBases(seen: Seen): readonly HubConfiguration[] {
+function lastBases(seen: RolloutSeen): readonly HubConfiguration[] {
   if (seen.others > 0 || seen.settings.baseDeployment !== "managed") return [];
   const configurations = seen.configurations ?? [];
   const own = new Set(seen.own);

@@ -1,16 +1,18 @@
-import type { HubConfiguration, Seen, Track } from "../seen.ts";
+import type { HubConfiguration, RolloutSeen, Track } from "../seen.ts";
 import { isForeign, LABEL } from "./content.ts";
 
 // Which configurations of the hub are a deployment's.
 
 /** Our configurations, by name: an object that was deleted and created again takes over what it finds. */
 export function ownConfigurations(
-  seen: Pick<Seen, "deployment" | "configurations" | "settings">,
+  seen: Pick<RolloutSeen, "deployment" | "configurations" | "settings">,
 ): readonly HubConfiguration[] {
   return namesakes(seen).filter((configuration) => !isForeign(configuration, seen.settings.clusterId));
 }
 
-export function namesakes(seen: Pick<Seen, "deployment" | "configurations">): readonly HubConfiguration[] {
+export function namesakes(
+  seen: Pick<RolloutSeen, "deployment" | "configurations">,
+): readonly HubConfiguration[] {
   const { namespace, name } = seen.deployment;
   return (seen.configurations ?? []).filter(
     ({ labels }) => labels[LABEL.namespace] === namespace && labels[LABEL.name] === name,
@@ -18,7 +20,7 @@ export function namesakes(seen: Pick<Seen, "deployment" | "configurations">): re
 }
 
 /** The base deployments that are ours to replace: another cluster's operator keeps its own. */
-export function ownBases(seen: Seen): readonly HubConfiguration[] {
+export function ownBases(seen: RolloutSeen): readonly HubConfiguration[] {
   return (seen.configurations ?? []).filter(
     (configuration) =>
       configuration.labels[LABEL.base] !== undefined && !isForeign(configuration, seen.settings.clusterId),
@@ -31,6 +33,6 @@ export function expiryOf(configuration: HubConfiguration): number {
   return Number.isFinite(written) ? written * 1000 : 0;
 }
 
-export function ownOn(seen: Pick<Seen, "own">, track: Track): readonly HubConfiguration[] {
+export function ownOn(seen: Pick<RolloutSeen, "own">, track: Track): readonly HubConfiguration[] {
   return seen.own.filter(({ labels }) => labels[LABEL.track] === track);
 }

@@ -2,7 +2,7 @@ import type { ModelPointer } from "../../api/device-contract.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { variantFor } from "../../api/model-release.ts";
 import type { Facts } from "../facts.ts";
-import type { Leftover, Member, Seen } from "../seen.ts";
+import type { Leftover, Member, RolloutSeen } from "../seen.ts";
 import { exposureIndex } from "../state/exposure.ts";
 import { exposureOf, isUnderWay, type ReleaseRef, type RolloutState } from "../state/state.ts";
 import type { Lane, Restore } from "./action.ts";
@@ -71,7 +71,7 @@ export function restore(
 /** Exactly what the stable configuration of the device's variant sets; `null`: nothing is stable for it. */
 export function stablePointer(
   stable: Pick<ReleaseRef, "release"> | null,
-  seen: Seen,
+  seen: RolloutSeen,
   member: Pick<Member, "deviceClass" | "iotEdge">,
 ): ModelPointer | null {
   if (stable === null) return null;

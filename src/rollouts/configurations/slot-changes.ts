@@ -1,7 +1,7 @@
 import { variantFor } from "../../api/model-release.ts";
 import { instant } from "../../base/time.ts";
 import { runs } from "../evidence/standing.ts";
-import type { HubConfiguration, Kind, Seen, Track } from "../seen.ts";
+import type { HubConfiguration, Kind, RolloutSeen, Track } from "../seen.ts";
 import { exposureIndex } from "../state/exposure.ts";
 import { newestEntry } from "../state/recover.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState } from "../state/state.ts";
@@ -25,7 +25,7 @@ export const NO_CHANGES: Changes = { create: [], retarget: [], remove: [] };
 
 /** A variant that no member needs today may be needed tomorrow, and does no harm: its condition is exact. */
 export function idleOn(
-  seen: Seen,
+  seen: RolloutSeen,
   track: Track,
   { release }: ReleaseRef,
   slots: readonly Slot[],
@@ -63,7 +63,7 @@ type SlotRules = {
 
 /** Brings the configurations of a track to its slots: one for each, with the right content, condition and a live URL. */
 export function slotChanges(
-  seen: Seen,
+  seen: RolloutSeen,
   track: Track,
   slots: readonly Slot[],
   conditionOf: (slot: Slot) => string,
@@ -100,7 +100,13 @@ export function slotChanges(
   return { create, retarget, remove, missing };
 }
 
-function createAction(seen: Seen, track: Track, slot: Slot, condition: string, state: RolloutState): Create {
+function createAction(
+  seen: RolloutSeen,
+  track: Track,
+  slot: Slot,
+  condition: string,
+  state: RolloutState,
+): Create {
   const { deployment, now, settings } = seen;
   // In whole hours: a create that is tried again soon has the same id, and is found to exist.
   const grain = Math.min(HOUR, settings.sasLifetime / 8);
@@ -140,7 +146,12 @@ function createAction(seen: Seen, track: Track, slot: Slot, condition: string, s
   };
 }
 
-export function isWaitedFor(seen: Seen, state: RolloutState, slot: Slot, reference: ReleaseRef): boolean {
+export function isWaitedFor(
+  seen: RolloutSeen,
+  state: RolloutState,
+  slot: Slot,
+  reference: ReleaseRef,
+): boolean {
   const covers = exposureIndex(isUnderWay(state) ? state.exposure : []);
   const forCandidate = isUnderWay(state) && state.candidate === reference;
   return seen.members.some(

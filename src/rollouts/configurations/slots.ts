@@ -1,6 +1,6 @@
 import { qualifiedName } from "../../api/membership.ts";
 import { type ModelRelease, type Variant, variantFor } from "../../api/model-release.ts";
-import type { Kind, Member, Seen } from "../seen.ts";
+import type { Kind, Member, RolloutSeen } from "../seen.ts";
 import { boundOf, expose, type StratifyBy } from "../state/exposure.ts";
 import { stepsOf } from "../state/strategy.ts";
 import { contentHash, pointerDraft } from "./content.ts";
@@ -29,7 +29,7 @@ export type Slot = {
  * out, except those that are desired on one of `including`.
  */
 export function slotsOf(
-  seen: Seen,
+  seen: RolloutSeen,
   release: ModelRelease,
   including: readonly string[] = [],
 ): readonly Slot[] {
@@ -63,7 +63,7 @@ export function slotsOf(
 }
 
 /** Devices that carry our tag and are wanted by another deployment. */
-export function wantedElsewhere(seen: Seen) {
+export function wantedElsewhere(seen: RolloutSeen) {
   const moving = seen.leftovers.filter(({ heirs }) => heirs.length > 0);
   return [...seen.contested, ...moving].filter(({ tagged }) => tagged);
 }
@@ -72,13 +72,13 @@ export function wantedElsewhere(seen: Seen) {
  * As soon as all that carry our tag, and are to keep what they run, name the cluster in their tags too; a tag that an
  * older version wrote does not.
  */
-export function clusterOf(seen: Seen): string | null {
+export function clusterOf(seen: RolloutSeen): string | null {
   const served = [...seen.members.filter(({ tagged }) => tagged), ...wantedElsewhere(seen)];
   return served.every(({ namesCluster }) => namesCluster) ? seen.settings.clusterId : null;
 }
 
 /** Devices wanted elsewhere that are desired on none of these releases: a condition that does not name them would move them. */
-function exceptionsOf(seen: Seen, releases: readonly string[]): readonly string[] {
+function exceptionsOf(seen: RolloutSeen, releases: readonly string[]): readonly string[] {
   const { namespace } = seen.deployment;
   const deployment = qualifiedName(seen.deployment);
   const running = new Set(releases.map((name) => qualifiedName({ namespace, name })));
@@ -94,7 +94,7 @@ export function kindOf(member: Pick<Member, "iotEdge">): Kind {
 }
 
 /** How finely a canary of this release can be divided: as asked for, or as finely as the hub's conditions allow. */
-export function stratifyFor(seen: Seen, release: ModelRelease): StratifyBy {
+export function stratifyFor(seen: RolloutSeen, release: ModelRelease): StratifyBy {
   const wanted = seen.deployment.spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
   return stratification(seen.members, wanted, {
     deployment: qualifiedName(seen.deployment),
@@ -107,7 +107,7 @@ export function stratifyFor(seen: Seen, release: ModelRelease): StratifyBy {
 }
 
 /** The target conditions that a rollout of this release relies on: the hub is asked about them before it begins. */
-export function conditionsToTest(seen: Seen, release: ModelRelease): readonly string[] {
+export function conditionsToTest(seen: RolloutSeen, release: ModelRelease): readonly string[] {
   const step = stepsOf(seen)[0];
   if (step === undefined || seen.members.length === 0) return [];
   const exposure = expose(seen.members, stratifyFor(seen, release), boundOf(step, seen.members.length), []);

@@ -3,7 +3,7 @@ import { variantFor } from "../../api/model-release.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { runs } from "../evidence/standing.ts";
 import type { Problem } from "../preconditions.ts";
-import type { HubConfiguration, Seen } from "../seen.ts";
+import type { HubConfiguration, RolloutSeen } from "../seen.ts";
 import type { ReleaseRef, RolloutState } from "../state/state.ts";
 import { isSame, verificationOf } from "../verification.ts";
 import type { Retarget } from "./action.ts";
@@ -15,7 +15,10 @@ import { keptCondition, stableCondition } from "./target.ts";
 
 // The configurations of the stable track: what devices fall back to.
 
-export function stableActions(state: RolloutState, seen: Seen): Changes & { readonly missing: boolean } {
+export function stableActions(
+  state: RolloutState,
+  seen: RolloutSeen,
+): Changes & { readonly missing: boolean } {
   const { stable } = state;
   const own = ownOn(seen, "stable");
   if (stable === null) {
@@ -59,7 +62,7 @@ function outWith(state: RolloutState): readonly string[] {
  * Whether the stable release may be given (again) to the devices of a slot. It must be verified, or have been given
  * before: that a release does not pass a later verification takes it from no device that has it (ADR 15).
  */
-function isGivable(seen: Seen, stable: ReleaseRef, { release, variant, kind }: Slot): boolean {
+function isGivable(seen: RolloutSeen, stable: ReleaseRef, { release, variant, kind }: Slot): boolean {
   if (verificationOf(release).kind === "verified") return true;
   // A release becomes stable only after it was given: where no configuration of it is left, it was lost.
   if (!seen.own.some(({ labels }) => labels[LABEL.release] === stable.release)) return true;
@@ -73,7 +76,7 @@ function isGivable(seen: Seen, stable: ReleaseRef, { release, variant, kind }: S
 
 /** Former stable configurations that contested devices still depend on, each narrowed down to those. */
 function keptOn(
-  seen: Seen,
+  seen: RolloutSeen,
   state: RolloutState,
   outdated: readonly HubConfiguration[],
 ): { readonly retarget: readonly Retarget[]; readonly ids: ReadonlySet<string> } {
@@ -105,7 +108,7 @@ function keptOn(
 }
 
 /** That devices which run stable, or join, get nothing, because its configuration is gone and cannot be made again. */
-export function fallbackProblem(state: RolloutState, seen: Seen): Problem | null {
+export function fallbackProblem(state: RolloutState, seen: RolloutSeen): Problem | null {
   const { stable } = state;
   if (stable === null || seen.members.length === 0) return null;
   const release = seen.releases[stable.release];

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { type Given, look, memberAt, releaseNamed } from "../../../test/stories/seen.ts";
 import { releaseSpec } from "../../../test/stories/story.ts";
-import type { Member, Seen } from "../seen.ts";
+import type { Member, RolloutSeen } from "../seen.ts";
 import type { RolloutState } from "../state/state.ts";
 import { type Takeover, takeoverOf } from "./takeover.ts";
 
@@ -23,14 +23,14 @@ function given(index: number, release: string, more: Partial<Member["pointer"]> 
 const onV1 = [0, 1, 2, 3].map((index) => given(index, "v1"));
 
 /** The release that is going to be stable; the configurations for it have to be made first. */
-function takes(seen: Seen, state: RolloutState = fresh): string | null {
+function takes(seen: RolloutSeen, state: RolloutState = fresh): string | null {
   const takeover = takeoverOf(state, seen);
   if (takeover.kind !== "preparing") return null;
   const create = takeover.actions.find((action) => action.kind === "create");
   return create === undefined ? null : create.pointer.release;
 }
 
-function world(members: readonly Member[], more: Given = {}): Seen {
+function world(members: readonly Member[], more: Given = {}): RolloutSeen {
   return look({ members, release: "v1", ...more });
 }
 

@@ -3,7 +3,7 @@ import { type ModelRelease, variantFor } from "../../api/model-release.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { type Instant, timestampOf } from "../../base/time.ts";
 import { fullProblem, type Problem } from "../preconditions.ts";
-import type { Member, Seen } from "../seen.ts";
+import type { Member, RolloutSeen } from "../seen.ts";
 import type { Pending, ReleaseRef, RolledBack, RolloutState } from "../state/state.ts";
 import { devices } from "../text.ts";
 import { referenceOf, verificationOf } from "../verification.ts";
@@ -30,7 +30,7 @@ type Inherited = {
 
 const NONE: Takeover = { kind: "none" };
 
-export function takeoverOf(state: RolloutState, seen: Seen): Takeover {
+export function takeoverOf(state: RolloutState, seen: RolloutSeen): Takeover {
   if (state.phase !== "Pending" && state.phase !== "RolledBack") return NONE;
   if (state.stable !== null || !seen.hub.reachable || seen.configurations === null) return NONE;
   const found = inherited(state, seen);
@@ -52,7 +52,7 @@ export function takeoverOf(state: RolloutState, seen: Seen): Takeover {
  * The release that most of the members were given by other deployments, provided that most members were given one: a
  * single device that moved in says nothing about the others. `null`: there is none that could be given to them again.
  */
-function inherited(state: Pending | RolledBack, seen: Seen): Inherited | null {
+function inherited(state: Pending | RolledBack, seen: RolloutSeen): Inherited | null {
   const own = qualifiedName(seen.deployment);
   // A pointer of our own name is an earlier life's: one that this object wrote is explained by its history.
   const isFresh = state.phase === "Pending" && state.candidate === null && state.history.length === 0;
@@ -83,7 +83,7 @@ function inherited(state: Pending | RolledBack, seen: Seen): Inherited | null {
 }
 
 /** What the device is to run by the deployment that gave it its pointer: stable, where it was trying a candidate. */
-function releaseBefore(member: Member, seen: Seen): string | null {
+function releaseBefore(member: Member, seen: RolloutSeen): string | null {
   const { pointer } = member;
   const { namespace } = seen.deployment;
   if (pointer === null || !pointer.deployment.startsWith(`${namespace}.`)) return null;
@@ -111,7 +111,7 @@ function takenOver(
 
 /** Names of the releases that the members' pointers mention, for a deployment that may take one of them over. */
 export function pointedReleases(
-  seen: Pick<Seen, "deployment" | "members" | "predecessors">,
+  seen: Pick<RolloutSeen, "deployment" | "members" | "predecessors">,
 ): readonly string[] {
   const { namespace, status } = seen.deployment;
   if (status?.stable !== undefined) return [];

@@ -2,7 +2,7 @@ import { REASONS } from "../../api/reasons.ts";
 import { type Fault, unreachable } from "../../base/result.ts";
 import type { Arrival, Facts } from "../facts.ts";
 import type { Problem } from "../preconditions.ts";
-import type { Seen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import { breachOf } from "../state/holds.ts";
 import { isUnderWay, type RolloutState } from "../state/state.ts";
 import { devices } from "../text.ts";
@@ -79,7 +79,7 @@ function releaseVerified(state: RolloutState, facts: Facts): Bare {
 }
 
 /** Present only while it is true. */
-function conflict(seen: Seen): readonly Bare[] {
+function conflict(seen: RolloutSeen): readonly Bare[] {
   if (seen.contested.length === 0) return [];
   const rivals = new Map<string, number>();
   for (const { rivals: names } of seen.contested) {

@@ -1,6 +1,6 @@
 import { type ConditionDraft, stampConditions } from "../../api/condition.ts";
 import type { Reason } from "../../api/reasons.ts";
-import type { Seen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import type { Status } from "./report.ts";
 
 /** A condition that has yet to be told its generation and its time. */
@@ -10,7 +10,7 @@ export function draft(type: string, status: Bare["status"], reason: Reason, mess
   return { type, status, reason, message };
 }
 
-export function stamped(seen: Seen, drafts: readonly Bare[]): NonNullable<Status["conditions"]> {
+export function stamped(seen: RolloutSeen, drafts: readonly Bare[]): NonNullable<Status["conditions"]> {
   const { generation, status } = seen.deployment;
   return stampConditions(
     status?.conditions ?? [],

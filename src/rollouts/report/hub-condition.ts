@@ -1,10 +1,10 @@
 import { REASONS, type Reason } from "../../api/reasons.ts";
 import { redacted } from "../../base/redact.ts";
 import type { Fault } from "../../base/result.ts";
-import type { Seen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import { type Bare, draft } from "./draft.ts";
 
-export function hubCondition(seen: Seen, fault: Fault | null): Bare {
+export function hubCondition(seen: RolloutSeen, fault: Fault | null): Bare {
   if (!seen.hub.reachable) return draft("HubReachable", "False", hubReason(seen), hubText(seen));
   if (seen.configurations === null) {
     return draft("HubReachable", "Unknown", REASONS.HubUnavailable, hubText(seen));
@@ -17,11 +17,11 @@ export function hubCondition(seen: Seen, fault: Fault | null): Bare {
 }
 
 /** A right that is missing is mended by somebody else than an outage. */
-export function hubReason(seen: Seen): Reason {
+export function hubReason(seen: RolloutSeen): Reason {
   return !seen.hub.reachable && seen.hub.kind === "denied" ? REASONS.HubDenied : REASONS.HubUnavailable;
 }
 
-export function hubText(seen: Seen): string {
+export function hubText(seen: RolloutSeen): string {
   if (!seen.hub.reachable)
     return redacted(seen.hub.message === "" ? "the hub does not answer" : seen.hub.message);
   return seen.configurations === null ? "its configurations have not been listed yet" : "the hub answers";

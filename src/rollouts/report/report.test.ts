@@ -5,7 +5,7 @@ import type { InferenceDeploymentSpec } from "../../api/inference-deployment.ts"
 import { instant, minutes } from "../../base/time.ts";
 import { LABEL } from "../configurations/content.ts";
 import { decideRollout } from "../decide.ts";
-import type { HubConfiguration, Member, Seen } from "../seen.ts";
+import type { HubConfiguration, Member, RolloutSeen } from "../seen.ts";
 import { everybody } from "../state/exposure.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
 import { referenceOf } from "../verification.ts";
@@ -27,14 +27,14 @@ const first: RolloutState = {
   givenAt: null,
 };
 
-function conditionOf(type: string, state: RolloutState, seen: Seen): string {
+function conditionOf(type: string, state: RolloutState, seen: RolloutSeen): string {
   const decided = decideRollout({ ...seen, deployment: { ...seen.deployment, status: fieldsOf(state) } });
   if (decided.kind !== "live") throw new Error(decided.kind);
   const found = decided.status.conditions?.find((condition) => condition.type === type);
   return `${found?.status} ${found?.reason}: ${found?.message}`;
 }
 
-const ready = (members: readonly Member[], more: Partial<Seen> = {}) =>
+const ready = (members: readonly Member[], more: Partial<RolloutSeen> = {}) =>
   conditionOf("Ready", completed, { ...look({ release: "v1", members }), ...more });
 const fleet = (count: number, release: string) =>
   Array.from({ length: count }, (_, n) => running(memberAt(n), release, 40));

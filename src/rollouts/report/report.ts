@@ -4,7 +4,7 @@ import { type Fault, unreachable } from "../../base/result.ts";
 import { deletionPolicyOf, remainsOf } from "../configurations/cleanup.ts";
 import { arrivalOf, type Facts, type Trial } from "../facts.ts";
 import { membershipProblem, type Problem, releaseProblem } from "../preconditions.ts";
-import type { Seen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
 import { devices } from "../text.ts";
 import { conditionsOf } from "./conditions.ts";
@@ -17,9 +17,14 @@ import { hubCondition, hubReason, hubText } from "./hub-condition.ts";
 export type Status = InferenceDeploymentStatus;
 
 /** What acting found out that only a person can change. */
-export type Acted = { readonly problem: Problem | null };
+export type RolloutActed = { readonly problem: Problem | null };
 
-export function reportOf(state: RolloutState, facts: Facts, acted: Acted, fault: Fault | null): Status {
+export function reportOf(
+  state: RolloutState,
+  facts: Facts,
+  acted: RolloutActed,
+  fault: Fault | null,
+): Status {
   const { seen } = facts;
   const problem = acted.problem ?? standingProblem(state, facts);
   const { trial } = facts;
@@ -71,7 +76,7 @@ function findings(
 }
 
 /** While the hub cannot be asked what became of an object without status, nothing but this is known. */
-export function reportUnknown(seen: Seen): Status {
+export function reportUnknown(seen: RolloutSeen): Status {
   const message = `what devices run is read from the hub first: ${hubText(seen)}`;
   return {
     ...seen.deployment.status,
@@ -85,7 +90,7 @@ export function reportUnknown(seen: Seen): Status {
 }
 
 /** A deletion that waits says for what. */
-export function reportCleanup(seen: Seen, fault: Fault | null): Status {
+export function reportCleanup(seen: RolloutSeen, fault: Fault | null): Status {
   const remains = remainsOf(seen);
   const reachable = seen.hub.reachable && seen.configurations !== null;
   const handovers = [...remains.handovers]
@@ -111,7 +116,7 @@ export function reportCleanup(seen: Seen, fault: Fault | null): Status {
   };
 }
 
-function handoverText(seen: Seen, heirs: string, count: number): string {
+function handoverText(seen: RolloutSeen, heirs: string, count: number): string {
   const { namespace } = seen.deployment;
   return heirs.includes(", ")
     ? `${devices(count)} are selected by ${heirs} at once: narrow one of the selectors, and one of them takes them over`

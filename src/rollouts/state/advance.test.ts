@@ -15,7 +15,7 @@ import { type Instant, instant, minutes } from "../../base/time.ts";
 import { LABEL } from "../configurations/content.ts";
 import { decideRollout } from "../decide.ts";
 import { factsOf } from "../facts.ts";
-import type { HubConfiguration, Seen } from "../seen.ts";
+import type { HubConfiguration, RolloutSeen } from "../seen.ts";
 import { referenceOf } from "../verification.ts";
 import { advance } from "./advance.ts";
 import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
@@ -78,14 +78,14 @@ function candidateConfiguration(release: string): HubConfiguration {
 }
 
 /** The next look of an operator that has looked all the time. */
-function next(state: RolloutState, seen: Seen): RolloutState {
+function next(state: RolloutState, seen: RolloutSeen): RolloutState {
   return lookAgain(
     isUnderWay(state) ? { ...state, step: { ...state.step, watchedAt: seen.now } } : state,
     seen,
   );
 }
 
-function lookAgain(state: RolloutState, seen: Seen): RolloutState {
+function lookAgain(state: RolloutState, seen: RolloutSeen): RolloutState {
   return advance(state, factsOf(seen, state));
 }
 

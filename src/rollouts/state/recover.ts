@@ -14,7 +14,7 @@ import { LABEL, pointerIn } from "../configurations/content.ts";
 import { isKept, NOBODY } from "../configurations/target.ts";
 import type { Facts } from "../facts.ts";
 import type { Problem } from "../preconditions.ts";
-import type { HubConfiguration, Seen, Track } from "../seen.ts";
+import type { HubConfiguration, RolloutSeen, Track } from "../seen.ts";
 import { referenceOf } from "../verification.ts";
 import { boundOf, countExposed } from "./exposure.ts";
 import { type Handled, isUnderWay, newStep, type ReleaseRef, type RolloutState } from "./state.ts";
@@ -28,7 +28,7 @@ import { stepsOf } from "./strategy.ts";
  * The state to begin with: what the labels of our configurations say is stable, and a candidate that is out, at the
  * width that the hub has. No device is moved by it. `null`: the hub cannot be asked yet.
  */
-export function recover(seen: Seen): RolloutState | null {
+export function recover(seen: RolloutSeen): RolloutState | null {
   if (seen.configurations === null) return null;
   const handled = tokensOf(seen.deployment);
   const stable = stableOnHub(seen);
@@ -78,7 +78,7 @@ export function recover(seen: Seen): RolloutState | null {
  * Why the state cannot be what the hub was last given: a configuration was written by a later one, or the candidate that
  * is well under way is not there at all. `null`: nothing contradicts it, or a person has said that it counts.
  */
-export function contradiction(state: RolloutState, seen: Seen): Problem | null {
+export function contradiction(state: RolloutState, seen: RolloutSeen): Problem | null {
   // Before the first listing nothing is known to be gone.
   if (seen.configurations === null || state.history.at(-1)?.message === COUNTS) return null;
   const found = laterThan(state, seen) ?? candidateGone(state, seen);
@@ -124,7 +124,7 @@ export function newestEntry({ history }: Pick<RolloutState, "history">): number 
   return times.length === 0 ? null : Math.max(...times);
 }
 
-function laterThan(state: RolloutState, seen: Seen): string | null {
+function laterThan(state: RolloutState, seen: RolloutSeen): string | null {
   const newest = newestStamp(seen);
   const known = newestEntry(state) ?? 0;
   if (newest === null || newest.at <= known) return null;
@@ -133,7 +133,7 @@ function laterThan(state: RolloutState, seen: Seen): string | null {
 }
 
 /** A candidate that the hub had has configurations until it is taken back or complete. */
-function candidateGone(state: RolloutState, seen: Seen): string | null {
+function candidateGone(state: RolloutState, seen: RolloutSeen): string | null {
   if (!isUnderWay(state)) return null;
   const { step, candidate } = state;
   // Devices can run the same bytes already, so that nothing but the hub says whether it was given.
@@ -144,13 +144,13 @@ function candidateGone(state: RolloutState, seen: Seen): string | null {
 }
 
 /** Whether the hub has a configuration for the candidate. */
-export function hasCandidate(candidate: ReleaseRef, seen: Seen): boolean {
+export function hasCandidate(candidate: ReleaseRef, seen: RolloutSeen): boolean {
   return seen.own.some(
     ({ labels }) => labels[LABEL.track] === "candidate" && labels[LABEL.release] === candidate.release,
   );
 }
 
-function onHub(seen: Seen): string {
+function onHub(seen: RolloutSeen): string {
   const deployment = qualifiedName(seen.deployment);
   const pointed = new Map<string, number>();
   for (const { pointer } of seen.members) {
@@ -169,7 +169,7 @@ function onHub(seen: Seen): string {
 
 type Stamp = { readonly at: Instant; readonly configuration: HubConfiguration };
 
-function newestStamp(seen: Seen): Stamp | null {
+function newestStamp(seen: RolloutSeen): Stamp | null {
   const stamps = seen.own.map((configuration) => ({
     at: stampOf(configuration),
     configuration,
@@ -190,13 +190,13 @@ function newestFirst(own: readonly HubConfiguration[], track: Track): readonly H
     .toSorted((a, b) => stampOf(b) - stampOf(a) || b.priority - a.priority);
 }
 
-function stableOnHub(seen: Seen): ReleaseRef | null {
+function stableOnHub(seen: RolloutSeen): ReleaseRef | null {
   const own = seen.own.filter(({ targetCondition }) => !isKept(targetCondition));
   const name = newestFirst(own, "stable")[0]?.labels[LABEL.release];
   return name === undefined ? null : referenceNamed(name, own, seen);
 }
 
-function referenceNamed(name: string, own: readonly HubConfiguration[], seen: Seen): ReleaseRef {
+function referenceNamed(name: string, own: readonly HubConfiguration[], seen: RolloutSeen): ReleaseRef {
   const release = seen.releases[name];
   if (release !== undefined) return referenceOf(release);
   const digests = own
@@ -205,12 +205,12 @@ function referenceNamed(name: string, own: readonly HubConfiguration[], seen: Se
   return { release: name, digests: [...new Set(digests)].sort() };
 }
 
-function targeting(seen: Seen): readonly HubConfiguration[] {
+function targeting(seen: RolloutSeen): readonly HubConfiguration[] {
   return seen.own.filter(({ targetCondition }) => targetCondition !== NOBODY);
 }
 
 /** The candidate that devices are exposed to, at the width that its conditions have. */
-function candidateOnHub(seen: Seen) {
+function candidateOnHub(seen: RolloutSeen) {
   const own = newestFirst(targeting(seen), "candidate");
   const name = own[0]?.labels[LABEL.release];
   if (name === undefined) return null;

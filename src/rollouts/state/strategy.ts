@@ -1,12 +1,12 @@
 import type { Step } from "../../api/inference-deployment.ts";
 import { type Millis, millis, millisOf, minutes } from "../../base/time.ts";
-import type { Seen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import type { AtStep } from "./state.ts";
 
 // The strategy in spec, and where a rollout stands in it. Spec can be rewritten while a rollout is under way, so a step
 // is found by its width: its place in the list says nothing once others have been added or removed.
 
-type Deployed = Pick<Seen, "deployment">;
+type Deployed = Pick<RolloutSeen, "deployment">;
 
 export function stepsOf({ deployment }: Deployed): readonly Step[] {
   return deployment.spec.strategy?.steps ?? [];
