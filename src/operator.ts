@@ -31,7 +31,7 @@ import { createSecrets } from "./kube/secrets.ts";
 import { createTransport, loadKubeConfig } from "./kube/transport.ts";
 import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
-import { createTurns } from "./releases/reverify-slots.ts";
+import { createReverifySlots } from "./releases/reverify-slots.ts";
 import { isOurs } from "./rollouts/configurations/content.ts";
 import { ownerlessConfigurations } from "./rollouts/configurations/ownerless.ts";
 import { reconcileRollout } from "./rollouts/reconcile.ts";
@@ -142,7 +142,7 @@ async function operate(config: Config): Promise<void> {
     clock,
   });
   const verifier = createVerifierClient({ socketPath: config.verifierSocket });
-  const turns = createTurns();
+  const reverifySlots = createReverifySlots();
 
   // Controllers
   const shared = { clock, log, meter, announcer, grants };
@@ -172,13 +172,13 @@ async function operate(config: Config): Promise<void> {
     }),
     controller({
       name: "releases",
-      triggers: [...releaseTriggers(caches, turns), grantTrigger(releases, tenants)],
+      triggers: [...releaseTriggers(caches, reverifySlots), grantTrigger(releases, tenants)],
       reconcile: reconcileRelease({
         ...shared,
         releases,
         store,
         verifier,
-        turns,
+        reverifySlots,
         keyOf,
         pageOf: reportPage,
         random,

@@ -4,7 +4,7 @@ import type { InferenceDeployment, Selector } from "./api/inference-deployment.t
 import type { ModelRelease } from "./api/model-release.ts";
 import { type ObjectKey, objectKey } from "./api/resource.ts";
 import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
-import { createTurns } from "./releases/reverify-slots.ts";
+import { createReverifySlots } from "./releases/reverify-slots.ts";
 import { LABEL } from "./rollouts/configurations/content.ts";
 import { grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 
@@ -99,9 +99,10 @@ function release(name: string, comparedWith?: string, namespace = "plant-a") {
 
 test("a release that comes or goes wakes those that are compared with it, and a turn wakes whose it is", () => {
   const releases = cacheOf<ModelRelease>();
-  const turns = createTurns();
+  const reverifySlots = createReverifySlots();
   const keys: string[] = [];
-  for (const trigger of releaseTriggers({ releases }, turns)) trigger.attach((key) => void keys.push(key));
+  for (const trigger of releaseTriggers({ releases }, reverifySlots))
+    trigger.attach((key) => void keys.push(key));
   const told = () => [...new Set(keys.splice(0))].sort();
   for (const one of [release("b", "a"), release("c"), release("d", "a", "plant-b")]) releases.put(one);
   told();
@@ -112,9 +113,9 @@ test("a release that comes or goes wakes those that are compared with it, and a 
   expect(told()).toEqual(["plant-a/a"]);
   releases.remove(a);
   expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
-  expect(turns.take(objectKey("plant-a", "a"), "fp32", false)).toBe(true);
-  expect(turns.take(objectKey("plant-a", "c"), "fp32", false)).toBe(false);
-  turns.release(objectKey("plant-a", "a"), "fp32");
+  expect(reverifySlots.acquire(objectKey("plant-a", "a"), "fp32", false)).toBe(true);
+  expect(reverifySlots.acquire(objectKey("plant-a", "c"), "fp32", false)).toBe(false);
+  reverifySlots.release(objectKey("plant-a", "a"), "fp32");
   expect(told()).toEqual(["plant-a/c"]);
 });
 

@@ -6,7 +6,7 @@ import { type ObjectKey, objectKey } from "./api/resource.ts";
 import { canonicalJson } from "./base/digest.ts";
 import { millis } from "./base/time.ts";
 import type { Configuration, ConfigurationView, FleetView } from "./hub/hub.ts";
-import type { Turns } from "./releases/reverify-slots.ts";
+import type { ReverifySlots } from "./releases/reverify-slots.ts";
 import { LABEL } from "./rollouts/configurations/content.ts";
 import { type Observed, type Trigger, triggerOf } from "./runtime/trigger.ts";
 
@@ -82,7 +82,7 @@ export function deviceTriggers(
 
 export function releaseTriggers(
   { releases }: Pick<Caches, "releases">,
-  turns: Pick<Turns, "onTurn">,
+  reverifySlots: Pick<ReverifySlots, "onFree">,
 ): readonly Trigger<ObjectKey>[] {
   return [
     triggerOf(releases, (release) => [release.key]),
@@ -95,7 +95,7 @@ export function releaseTriggers(
           .flatMap(({ key, spec }) => (spec.verification?.parity?.with === release.name ? [key] : [])),
       (before, after) => before === undefined || after === undefined,
     ),
-    { synced: () => Promise.resolve(), attach: (enqueue) => turns.onTurn((key) => enqueue(key)) },
+    { synced: () => Promise.resolve(), attach: (enqueue) => reverifySlots.onFree((key) => enqueue(key)) },
   ];
 }
 

@@ -118,3 +118,6 @@ const RELEASE_FAULTS: readonly string[] = [
 export function isReleaseFault(reason: string): boolean {
   return RELEASE_FAULTS.includes(reason);
 }
+
+/** What stands in the way of something, and what to do about it. */
+export type Problem = { readonly reason: Reason; readonly message: string };

@@ -236,7 +236,7 @@ async function undoDevice(
   for (const action of actions) {
     const done = await undoOne(deps, seen, action, signal);
     if (done.ok) continue;
-    const failedAt = action.kind === "letGo" ? "kube" : "hub";
+    const failedAt = action.kind === "removeFinalizer" ? "kube" : "hub";
     return { acted: { ...NOT_ACTED, failedAt }, fault: done.error };
   }
   return { acted: NOT_ACTED, fault: null };
@@ -257,7 +257,7 @@ async function undoOne(
       return takeBack(deps, seen, signal);
     case "withdraw":
       return withdraw(deps, seen, action.modules, signal);
-    case "letGo": {
+    case "removeFinalizer": {
       const released = await deps.devices.setFinalizer(seen.device, "remove", signal);
       return released.ok ? ok(undefined) : released;
     }

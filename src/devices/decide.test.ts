@@ -167,33 +167,38 @@ const ADOPTED = { hub: { ...RECORD, adopted: true } };
 const withPolicy = (deletionPolicy: "Delete" | "Retain") => deviceSpec({ deletionPolicy });
 
 test.each<[string, EdgeDevice, HubSeen, readonly string[] | string]>([
-  ["an identity that we created is removed", gone(), present(OURS), ["removeIdentity", "letGo"]],
+  ["an identity that we created is removed", gone(), present(OURS), ["removeIdentity", "removeFinalizer"]],
   [
     "unless the policy says Retain",
     gone({ spec: withPolicy("Retain") }),
     present(OURS),
-    ["withdraw", "letGo"],
+    ["withdraw", "removeFinalizer"],
   ],
-  ["one that was adopted is retained", gone({ status: ADOPTED }), present(OURS), ["withdraw", "letGo"]],
+  [
+    "one that was adopted is retained",
+    gone({ status: ADOPTED }),
+    present(OURS),
+    ["withdraw", "removeFinalizer"],
+  ],
   [
     "unless the policy says Delete",
     gone({ status: ADOPTED, spec: withPolicy("Delete") }),
     present(OURS),
-    ["removeIdentity", "letGo"],
+    ["removeIdentity", "removeFinalizer"],
   ],
   [
     "one that belongs to another EdgeDevice is not touched",
     gone({ spec: withPolicy("Delete") }),
     present(THEIRS),
-    ["letGo"],
+    ["removeFinalizer"],
   ],
   [
     "one that was made anew without us is left alone",
     gone(),
     present({}, { generationId: "life-9" }),
-    ["letGo"],
+    ["removeFinalizer"],
   ],
-  ["one that is not there needs nothing", gone(), { kind: "absent" }, ["letGo"]],
+  ["one that is not there needs nothing", gone(), { kind: "absent" }, ["removeFinalizer"]],
   [
     "a hub that cannot be asked keeps the object",
     gone(),
@@ -215,7 +220,7 @@ test("a pointer is looked for in every module that the tags, the twins or the pl
   const placement = { deployment: "x", module: "placed", track: "Stable" } as const;
   const device = gone({ status: { ...ADOPTED, placement } });
   expect(decideDevice(seen(device, present(tags, { slots })))).toMatchObject({
-    actions: [{ kind: "withdraw", modules: ["placed", "pointed", "tagged"] }, { kind: "letGo" }],
+    actions: [{ kind: "withdraw", modules: ["placed", "pointed", "tagged"] }, { kind: "removeFinalizer" }],
   });
 });
 

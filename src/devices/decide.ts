@@ -49,7 +49,7 @@ export type UndoAction =
   | { readonly kind: "takeBack" }
   /** Takes tags and pointers back and leaves the identity. */
   | { readonly kind: "withdraw"; readonly modules: readonly string[] }
-  | { readonly kind: "letGo" };
+  | { readonly kind: "removeFinalizer" };
 
 /** keep: the device is to be on the hub · undo: it is to leave · blocked: nothing is touched until something changes */
 export type DevicePlan =
@@ -171,7 +171,7 @@ function undo(seen: DeviceSeen, lifecycle: Lifecycle): DevicePlan {
     memberships: [],
   });
   if (hub.kind === "unreadable") return blocked({ kind: "fault", fault: hub.fault });
-  if (hub.kind === "absent") return { kind: "undo", actions: [{ kind: "letGo" }] };
+  if (hub.kind === "absent") return { kind: "undo", actions: [{ kind: "removeFinalizer" }] };
   // What is not proven to be ours stays as it is, whatever finalizer the object came with.
   if (!isProven(seen, hub)) return notProven(seen, blocked);
   const refused = idRefusal(seen);
@@ -180,8 +180,12 @@ function undo(seen: DeviceSeen, lifecycle: Lifecycle): DevicePlan {
     return { kind: "undo", actions: [{ kind: "handOver", to: seen.successor }] };
   const policy = device.spec.deletionPolicy ?? (recordOf(seen, hub).adopted ? "Retain" : "Delete");
   if (policy === "Delete" && seen.mustWait) return blocked({ kind: "deletionsPaused" });
-  if (policy === "Delete") return { kind: "undo", actions: [{ kind: "removeIdentity" }, { kind: "letGo" }] };
-  return { kind: "undo", actions: [{ kind: "withdraw", modules: modulesOf(seen, hub) }, { kind: "letGo" }] };
+  if (policy === "Delete")
+    return { kind: "undo", actions: [{ kind: "removeIdentity" }, { kind: "removeFinalizer" }] };
+  return {
+    kind: "undo",
+    actions: [{ kind: "withdraw", modules: modulesOf(seen, hub) }, { kind: "removeFinalizer" }],
+  };
 }
 
 /** Whoever was given the identity must have it before this object goes: if that one goes first, it is taken back. */
@@ -198,7 +202,7 @@ function notProven(
     }
     case "nobody":
     case "taken":
-      return { kind: "undo", actions: [{ kind: "letGo" }] };
+      return { kind: "undo", actions: [{ kind: "removeFinalizer" }] };
     default:
       return unreachable(handedTo);
   }

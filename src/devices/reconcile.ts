@@ -91,7 +91,7 @@ function rest(seen: DeviceSeen, plan: DevicePlan, { fault }: Done<DeviceActed>):
     }
   }
   // What is handed over or taken back is not over before the next look.
-  if (plan.kind === "undo" && plan.actions.every(({ kind }) => kind !== "letGo"))
+  if (plan.kind === "undo" && plan.actions.every(({ kind }) => kind !== "removeFinalizer"))
     return { kind: "wakeAfter", delay: seconds(1), why: "the handover of the identity" };
   const wake = wakeOf(seen);
   return wake === null ? SETTLED : { kind: "wakeAfter", ...wake };

@@ -8,7 +8,7 @@ import type { Instant } from "../base/time.ts";
 export type Json = Readonly<Record<string, unknown>>;
 
 /** What one twin says about the model: the pointer that was given and the report that came back. */
-export type Slot = {
+export type ModuleSlot = {
   readonly pointer: { readonly deployment: string; readonly release: string; readonly digest: string } | null;
   readonly report: InferenceReport | null;
 };
@@ -26,7 +26,7 @@ export type IdentitySeen = {
   readonly etag: string;
   readonly tags: Json;
   /** By module; the device twin's own slot is under the empty name. */
-  readonly slots: Readonly<Record<string, Slot>>;
+  readonly slots: Readonly<Record<string, ModuleSlot>>;
 };
 
 export type HubSeen =

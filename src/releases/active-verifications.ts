@@ -4,7 +4,7 @@ import type { ObjectKey } from "../api/resource.ts";
  * Which verifications are under way for whom, so that what nobody wants any more can be stopped. Kept in memory: a
  * finalizer would hold an object back for no more than an early end of something that ends by itself.
  */
-export type Asked<Verification> = {
+export type ActiveVerifications<Verification> = {
   /** @returns what was asked for this variant before, if it was another and nobody else waits for it. */
   readonly note: (key: ObjectKey, variant: string, asked: Verification) => Verification | null;
   /** It has ended. */
@@ -13,7 +13,7 @@ export type Asked<Verification> = {
   readonly gone: (key: ObjectKey) => readonly Verification[];
 };
 
-export function createAsked<Verification>(): Asked<Verification> {
+export function createActiveVerifications<Verification>(): ActiveVerifications<Verification> {
   const byObject = new Map<ObjectKey, Map<string, Verification>>();
 
   function isWanted(asked: Verification): boolean {

@@ -65,7 +65,7 @@ export function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
       // Seen for the first time it is put down; what was put down before, and is due, is tried again.
       return isPutDown(one) || outlivedUrls(seen, one, report)
         ? planStart(seen, one)
-        : brokenOff(seen, one, report);
+        : verificationErrored(seen, one, report);
     case "unknown":
       return planStart(seen, one);
     default:
@@ -114,7 +114,7 @@ function outlivedUrls(seen: ReleaseSeen, { had }: AskedSeen, report: { readonly 
   return elapsed(instantOf(had.startedAt), seen.now) >= URL_LIFETIME - LONGEST_DOWNLOAD;
 }
 
-function brokenOff(
+function verificationErrored(
   seen: ReleaseSeen,
   one: AskedSeen,
   report: { readonly reason: string; readonly message: string },

@@ -5,7 +5,7 @@ import { planAsked } from "./answer.ts";
 import type { OpenPlan, OpenSeen, ReleasePlan, VariantPlan } from "./plan.ts";
 import type { ReleaseSeen, VariantSeen } from "./seen.ts";
 import { faulted, missing, withoutReference } from "./start.ts";
-import { folded } from "./variant-status.ts";
+import { withStandingVerdict } from "./variant-status.ts";
 import { goldenDigestOf, stands } from "./verdict-match.ts";
 
 /**
@@ -30,7 +30,7 @@ function planVariant(seen: ReleaseSeen, one: VariantSeen): VariantPlan {
     };
   }
   const plan = planOpen(seen, one);
-  return { ...plan, next: folded(one, plan.next), save: false };
+  return { ...plan, next: withStandingVerdict(one, plan.next), save: false };
 }
 
 function planOpen(seen: ReleaseSeen, one: OpenSeen): OpenPlan {

@@ -19,7 +19,7 @@ import type { VerificationKey, Verifier } from "../verification/verification.ts"
 import { type Due, dueOf, requestOf } from "./due.ts";
 import { filesRefusal, referencesRefusal } from "./permitted.ts";
 import { type Reference, type References, referencesOf } from "./references.ts";
-import type { Turns } from "./reverify-slots.ts";
+import type { ReverifySlots } from "./reverify-slots.ts";
 import type {
   BlobSeen,
   Next,
@@ -51,7 +51,7 @@ export type ObserveDeps = {
   readonly releases: Pick<Resources<ModelReleaseSpec, ModelReleaseStatus>, "get" | "list">;
   readonly store: Pick<ModelStore, "stat">;
   readonly verifier: Pick<Verifier, "look" | "version">;
-  readonly turns: Turns;
+  readonly reverifySlots: ReverifySlots;
   readonly keyOf: KeyOf;
   readonly grants: GrantOf;
   readonly clock: Pick<Clock, "now">;
@@ -87,7 +87,7 @@ async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSigna
   const had = statusOf(release, variant);
   const message = filesRefusal(grant, release, variant);
   if (message !== null) {
-    deps.turns.release(release.key, variant.name);
+    deps.reverifySlots.release(release.key, variant.name);
     return { kind: "refused", variant, had, standing: null, message };
   }
   if (had === null || !stands(had)) return await lookAtOpen(deps, subject, { had, standing: null }, signal);
@@ -98,7 +98,7 @@ async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSigna
   }
   const due = await lookWhetherDue(deps, subject, had, signal);
   if (due.kind !== "now") {
-    deps.turns.release(release.key, variant.name);
+    deps.reverifySlots.release(release.key, variant.name);
     const next: Next =
       due.kind === "unknown" || due.at === null
         ? { kind: due.kind === "unknown" ? "unknown" : "never" }
@@ -114,7 +114,8 @@ async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSigna
       { had: progressOf(had, { since: standing.since, cause: standing.cause, ...IN_LINE }), standing },
       signal,
     );
-  if (!deps.turns.take(release.key, variant.name, false)) return settled(subject, had, { kind: "turn" });
+  if (!deps.reverifySlots.acquire(release.key, variant.name, false))
+    return settled(subject, had, { kind: "turn" });
   return await lookAtOpen(deps, subject, { had: null, standing }, signal);
 }
 
@@ -177,7 +178,7 @@ async function lookAtOpen(
   const references = referencesOf(release, variant, had?.comparedWith ?? null, others);
   const refused = references.kind === "missing" ? null : referencesRefusal(grant, release, references);
   if (refused !== null) {
-    deps.turns.release(release.key, variant.name);
+    deps.reverifySlots.release(release.key, variant.name);
     return { kind: "refused", variant, ...open, message: refused };
   }
   // The question is about this blob in this state: as it was when the verification began, and as it is before.
@@ -226,7 +227,7 @@ function withoutState(had: VariantStatus | null): VariantStatus | null {
 
 /** What broke off waits for its time, and for its turn; not where a person asks. */
 function waitOf(
-  { turns }: Pick<Looking, "turns">,
+  { reverifySlots }: Pick<Looking, "reverifySlots">,
   { release, variant, now }: Subject,
   { had, standing }: Open,
 ): VariantSeen | null {
@@ -234,12 +235,12 @@ function waitOf(
   const retryAt = had?.verdict === "Error" && had.retryAt !== undefined ? instantOf(had.retryAt) : null;
   const asked = requestOf(release) !== null;
   if (had !== null && retryAt !== null && retryAt > now && !asked) {
-    turns.release(key, variant.name);
+    reverifySlots.release(key, variant.name);
     return { kind: "waiting", variant, had, standing, retryAt };
   }
   if (standing === null) return null;
-  if (had?.verdict === "Running") turns.insist(key, variant.name);
-  else if (!turns.take(key, variant.name, standing.cause === "Requested") && had !== null)
+  if (had?.verdict === "Running") reverifySlots.force(key, variant.name);
+  else if (!reverifySlots.acquire(key, variant.name, standing.cause === "Requested") && had !== null)
     return { kind: "waiting", variant, had, standing, retryAt: null };
   return null;
 }

@@ -14,7 +14,7 @@ import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtim
 import type { Meter } from "../telemetry/telemetry.ts";
 import type { VerificationKey, Verifier } from "../verification/verification.ts";
 import { type ActDeps, actOnRelease } from "./act.ts";
-import { type Asked, createAsked } from "./active-verifications.ts";
+import { type ActiveVerifications, createActiveVerifications } from "./active-verifications.ts";
 import { decideRelease } from "./decide.ts";
 import { type ObserveDeps, observeRelease } from "./observe.ts";
 import type { ReleasePlan, Waiting } from "./plan.ts";
@@ -39,12 +39,12 @@ export type ReleaseDeps = ObserveDeps &
  */
 export function reconcileRelease(deps: ReleaseDeps): Reconcile<ObjectKey> {
   const measure = createMeasure(deps);
-  const asked = createAsked<VerificationKey>();
+  const asked = createActiveVerifications<VerificationKey>();
   const reconcile = cycle<ObjectKey, ReleaseSeen, ReleasePlan, ReleaseActed>({
     observe: observeRelease(deps),
     decide: decideRelease,
     commit: async (seen, plan, signal) => {
-      await cancelAll(deps, noteAsked(asked, seen, plan), signal);
+      await cancelAll(deps, replacedBy(asked, seen, plan), signal);
       if (!isToRemember(seen, plan)) return ok(seen);
       const published = await publish(deps, seen, plan, { acted: NOT_ACTED, fault: null }, signal);
       return published.ok ? ok({ ...seen, release: published.value }) : published;
@@ -61,7 +61,7 @@ export function reconcileRelease(deps: ReleaseDeps): Reconcile<ObjectKey> {
   return async (key, signal) => {
     const release = deps.releases.get(key);
     if (release !== undefined && !release.deleting) return await reconcile(key, signal);
-    deps.turns.leave(key);
+    deps.reverifySlots.releaseAll(key);
     return await cancelAll(deps, asked.gone(key), signal);
   };
 }
@@ -99,8 +99,8 @@ function memoryOf(status: VariantStatus | undefined): string {
 }
 
 /** @returns what was asked before in the place of what is asked now. */
-function noteAsked(
-  asked: Asked<VerificationKey>,
+function replacedBy(
+  asked: ActiveVerifications<VerificationKey>,
   { release, variants }: ReleaseSeen,
   plan: ReleasePlan,
 ): VerificationKey[] {

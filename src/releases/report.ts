@@ -16,7 +16,7 @@ export type ReleaseReport = { readonly status: ModelReleaseStatus; readonly note
 type Fact = Pick<ConditionDraft, "status" | "reason" | "message">;
 
 /** After so many attempts that broke off a person should look; it is tried on all the same. */
-const PATIENCE = 5;
+const ATTEMPTS_UNTIL_STALLED = 5;
 
 /** A condition's message may have 4096 characters. */
 const LONGEST_MESSAGE = 2000;
@@ -204,7 +204,9 @@ function progressOf(
 ): readonly (Fact & { readonly type: "Reconciling" | "Stalled" })[] {
   if (ready.status === "True") return [];
   const stuck =
-    variants.some(({ verdict, attempts }) => verdict === "Failed" || (attempts ?? 0) >= PATIENCE) ||
+    variants.some(
+      ({ verdict, attempts }) => verdict === "Failed" || (attempts ?? 0) >= ATTEMPTS_UNTIL_STALLED,
+    ) ||
     ready.reason === REASONS.StoreDenied ||
     ready.reason === REASONS.NotPermitted;
   return [{ ...ready, type: stuck ? "Stalled" : "Reconciling", status: "True" }];

@@ -4,31 +4,31 @@ import type { ObjectKey } from "../api/resource.ts";
  * Verifications of what is verified already take turns, so that those of new releases never wait behind many of them.
  * Kept in memory: what runs takes its turn back after a restart.
  */
-export type Turns = {
+export type ReverifySlots = {
   /**
    * Whether this variant may be verified again now; it keeps the turn until it lets go.
    * @param urgent a person asked: it comes before all that nobody asked for.
    */
-  readonly take: (key: ObjectKey, variant: string, urgent: boolean) => boolean;
+  readonly acquire: (key: ObjectKey, variant: string, urgent: boolean) => boolean;
   /** For what runs already. */
-  readonly insist: (key: ObjectKey, variant: string) => void;
+  readonly force: (key: ObjectKey, variant: string) => void;
   /** It needs no turn, or no more. */
   readonly release: (key: ObjectKey, variant: string) => void;
   /** The object is gone. */
-  readonly leave: (key: ObjectKey) => void;
+  readonly releaseAll: (key: ObjectKey) => void;
   /** Told whose turn it is, when there is one. */
-  readonly onTurn: (listener: (key: ObjectKey) => void) => void;
+  readonly onFree: (listener: (key: ObjectKey) => void) => void;
 };
 
 /** @param limit how many are verified again at a time. */
-export function createTurns(limit = 1): Turns {
+export function createReverifySlots(limit = 1): ReverifySlots {
   const holding = new Map<string, ObjectKey>();
   // First come, first served: a Map is in the order of insertion.
   const waiting = new Map<string, { readonly key: ObjectKey; readonly urgent: boolean }>();
   const listeners: ((key: ObjectKey) => void)[] = [];
   const nameOf = (key: ObjectKey, variant: string) => `${key}/${variant}`;
 
-  function insist(key: ObjectKey, variant: string): void {
+  function force(key: ObjectKey, variant: string): void {
     const name = nameOf(key, variant);
     waiting.delete(name);
     holding.set(name, key);
@@ -42,26 +42,26 @@ export function createTurns(limit = 1): Turns {
   }
 
   return {
-    insist,
-    take: (key, variant, urgent) => {
+    force,
+    acquire: (key, variant, urgent) => {
       const name = nameOf(key, variant);
       if (holding.has(name)) return true;
       if (holding.size >= limit) {
         waiting.set(name, { key, urgent });
         return false;
       }
-      insist(key, variant);
+      force(key, variant);
       return true;
     },
     release: (key, variant) => {
       const name = nameOf(key, variant);
       if (holding.delete(name) || waiting.delete(name)) callNext();
     },
-    leave: (key) => {
+    releaseAll: (key) => {
       for (const [name, owner] of holding) if (owner === key) holding.delete(name);
       for (const [name, owner] of waiting) if (owner.key === key) waiting.delete(name);
       callNext();
     },
-    onTurn: (listener) => void listeners.push(listener),
+    onFree: (listener) => void listeners.push(listener),
   };
 }

@@ -217,7 +217,7 @@ async function upgradedWorld(count: number) {
 test("another verifier looks at everything again, one after the other, and new releases wait for none of it", async () => {
   const { world, keys, passAll } = await upgradedWorld(5);
   const called: string[] = [];
-  world.turns().onTurn((key) => called.push(key));
+  world.reverifySlots().onFree((key) => called.push(key));
   await passAll();
   await passAll();
   expect(world.verifier.begun()).toHaveLength(1);
@@ -253,7 +253,7 @@ test("one that breaks off, or whose object is deleted, gives its turn to the nex
 test("what people ask for comes one after the other too, before what nobody asked for", async () => {
   const { world, keys, passAll } = await upgradedWorld(5);
   const called: string[] = [];
-  world.turns().onTurn((key) => called.push(key));
+  world.reverifySlots().onFree((key) => called.push(key));
   await passAll(); // the first is verified again, the others wait
   for (const key of keys.slice(2, 4))
     world.releases.edit(key, { annotations: { "edgefleet.dev/reverify": "all" } });
@@ -264,7 +264,7 @@ test("what people ask for comes one after the other too, before what nobody aske
   expect(world.releases.get(keys[2]!)?.status?.lastHandled).toEqual({ reverify: "all" });
   expect(again(1)).toBeUndefined();
   world.restart(); // they are put down: a new process knows
-  world.turns().onTurn((key) => called.push(key));
+  world.reverifySlots().onFree((key) => called.push(key));
   await passAll();
   world.verifier.answer(world.verifier.running()[0]!.model.digest, PASSED);
   await world.pass(keys[0]);

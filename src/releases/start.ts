@@ -5,7 +5,7 @@ import { minutes, timestampOf } from "../base/time.ts";
 import type { AskedSeen, LookedSeen, OpenPlan, SizedReference, Waiting } from "./plan.ts";
 import type { Reference } from "./references.ts";
 import type { ReferenceSeen, ReleaseSeen, VariantSeen } from "./seen.ts";
-import { attemptsOf, baseOf, faultedStatus, folded, sizeOf } from "./variant-status.ts";
+import { attemptsOf, baseOf, faultedStatus, sizeOf, withStandingVerdict } from "./variant-status.ts";
 
 // A verification that is to be started, and what has to be there first.
 
@@ -104,7 +104,9 @@ export function startFailed(
   source: "store" | "verifier",
   fault: Fault,
 ): VariantStatus | null {
-  return one.kind === "asked" ? folded(one, faultedStatus(baseOf(seen, one), one.had, source, fault)) : null;
+  return one.kind === "asked"
+    ? withStandingVerdict(one, faultedStatus(baseOf(seen, one), one.had, source, fault))
+    : null;
 }
 
 export function faulted(

@@ -10,7 +10,7 @@ import { goldenDigestOf } from "./verdict-match.ts";
 // The status of a variant, from what was seen of it.
 
 /** What is verified again shows below the verdict that stands, until there is another. */
-export function folded(one: Pick<VariantSeen, "standing">, next: VariantStatus): VariantStatus {
+export function withStandingVerdict(one: Pick<VariantSeen, "standing">, next: VariantStatus): VariantStatus {
   if (one.standing === null || next.verdict === "Passed" || next.verdict === "Failed") return next;
   const { verdict: standing, since, cause } = one.standing;
   const { verdict, reason, message, startedAt, comparedWith, attempts, retryAt } = next;

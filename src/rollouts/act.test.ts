@@ -6,10 +6,10 @@ import { type Grant, grantOf, OPEN_GRANT } from "../api/tenancy.ts";
 import { actOnRollout } from "./act.ts";
 import type { Action } from "./configurations/action.ts";
 import { BASE_ID, LABEL } from "./configurations/content.ts";
-import { NOBODY } from "./configurations/target.ts";
+import { MATCH_NONE } from "./configurations/target.ts";
 import { clearedIn, createMemories } from "./memory.ts";
 import { fullProblem } from "./preconditions.ts";
-import { everybody } from "./state/exposure.ts";
+import { allDevices } from "./state/exposure.ts";
 import type { RolloutState } from "./state/state.ts";
 import { referenceOf } from "./verification.ts";
 
@@ -23,7 +23,7 @@ const rollingBack: RolloutState & { readonly phase: "RollingBack" } = {
   phase: "RollingBack",
   stable: null,
   candidate: referenceOf(releaseNamed("v2")),
-  exposure: everybody(1),
+  exposure: allDevices(1),
   because: { reason: "Aborted", message: "aborted by request", release: "v2", at: NOW },
 };
 
@@ -40,7 +40,7 @@ function createOf(change: Partial<Create> = {}): Create {
     configurationKind: "edge",
     track: "stable",
     labels: {},
-    condition: NOBODY,
+    condition: MATCH_NONE,
     module: { name: "inference" },
     pointer: {
       contract: 1,
@@ -82,7 +82,7 @@ test("a twin that was read while a configuration still targeted it is read again
   const withdraw: Action = {
     kind: "retarget",
     id: "ef-late",
-    condition: NOBODY,
+    condition: MATCH_NONE,
     labels: {},
     lane: "rollback",
   };

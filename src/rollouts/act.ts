@@ -1,5 +1,6 @@
 import type { ModelPointer } from "../api/device-contract.ts";
 import { qualifiedName } from "../api/membership.ts";
+import type { Problem } from "../api/reasons.ts";
 import { REASONS } from "../api/reasons.ts";
 import { mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
@@ -21,7 +22,7 @@ import {
 } from "./configurations/content.ts";
 import { BANDS, priorityFor } from "./configurations/priority.ts";
 import { clearedIn, type Memories, testCondition } from "./memory.ts";
-import { notPermitted, type Problem } from "./preconditions.ts";
+import { notPermitted } from "./preconditions.ts";
 import type { RolloutSeen } from "./seen.ts";
 import type { RolloutState } from "./state/state.ts";
 
@@ -56,11 +57,11 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   const reserved = new Set<number>();
 
   return async (seen, actions, state, signal) => {
-    for (const stride of stridesOf(actions)) {
+    for (const batch of batchesOf(actions)) {
       const done =
-        stride.kind === "twins"
-          ? await patchAll(stride.actions, seen, state, signal)
-          : await carryOut(stride, seen, state, signal);
+        batch.kind === "twins"
+          ? await patchAll(batch.actions, seen, state, signal)
+          : await carryOut(batch, seen, state, signal);
       if (!done.ok || done.value !== null) return done;
     }
     return ok(null);
@@ -82,7 +83,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
         if (had === undefined || had.targetCondition === action.condition) return ok(null);
         // A condition that selects fewer devices has the form of the one before: asking first would only delay it.
         if (action.lane !== "rollback") {
-          const refused = await refusal(action.condition, signal);
+          const refused = await conditionProblem(action.condition, signal);
           if (!refused.ok || refused.value !== null) return refused;
         }
         // Whoever was read while a configuration still targeted devices may have been given the candidate since.
@@ -105,7 +106,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
   async function create(action: Create, seen: RolloutSeen, signal: AbortSignal): Attempt<Problem | null> {
     // A URL is the right to read: none is made, and nothing is looked at, outside of what the namespace may use.
     if (!mayUseBlob(seen.grant, action.blob)) return ok(notPermitted(seen, action.blob));
-    const refused = await refusal(action.condition, signal);
+    const refused = await conditionProblem(action.condition, signal);
     if (!refused.ok || refused.value !== null) return refused;
     // One look at the store for each configuration: the verdict is about a blob that may be another one by now.
     const blob = await deps.store.stat(action.blob, signal);
@@ -177,7 +178,7 @@ export function actOnRollout(deps: ActDeps, memories: Memories): Act {
     }
   }
 
-  async function refusal(condition: string, signal: AbortSignal): Attempt<Problem | null> {
+  async function conditionProblem(condition: string, signal: AbortSignal): Attempt<Problem | null> {
     const words = await testCondition(deps.hub, memories, condition, signal);
     if (!words.ok) return words;
     if (words.value === null) return ok(null);
@@ -264,27 +265,27 @@ function blobProblem({ blob, etag }: Create, found: BlobFacts | null): Problem |
   };
 }
 
-type Stride =
+type Batch =
   | Exclude<Action, TwinAction>
   | { readonly kind: "twins"; readonly actions: readonly TwinAction[] };
 
 /** Patches of twins that follow each other are carried out together, everything else one by one. */
-function stridesOf(actions: readonly Action[]): readonly Stride[] {
-  const strides: Stride[] = [];
+function batchesOf(actions: readonly Action[]): readonly Batch[] {
+  const batches: Batch[] = [];
   let twins: TwinAction[] = [];
   for (const action of actions) {
     if (action.kind === "restore" || action.kind === "retain") {
       if (twins.length === 0) {
         twins = [];
-        strides.push({ kind: "twins", actions: twins });
+        batches.push({ kind: "twins", actions: twins });
       }
       twins.push(action);
     } else {
       twins = [];
-      strides.push(action);
+      batches.push(action);
     }
   }
-  return strides;
+  return batches;
 }
 
 function nothing(result: Result<unknown, Fault>): Result<null, Fault> {

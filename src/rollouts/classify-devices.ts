@@ -5,7 +5,7 @@ import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { own as ownValue } from "../base/lookup.ts";
 import type { FleetDevice, FleetView } from "../hub/hub.ts";
-import type { Contested, Leftover, Member, RolloutSeen, Settings } from "./seen.ts";
+import type { Contested, Member, RolloutSeen, Settings, StaleDevice } from "./seen.ts";
 
 /** The caches that say which devices there are, and what the hub knows of them. */
 export type DeviceViews = {
@@ -24,8 +24,8 @@ export type DeviceViews = {
 export function classifyDevices(
   views: DeviceViews,
   deployment: InferenceDeployment,
-): Pick<RolloutSeen, "members" | "contested" | "leftovers"> {
-  const rivals = views.deployments
+): Pick<RolloutSeen, "members" | "contested" | "staleDevices"> {
+  const otherDeployments = views.deployments
     .list(deployment.namespace)
     .filter((other) => other.key !== deployment.key && !other.deleting);
   const known = new Set<string>();
@@ -37,24 +37,24 @@ export function classifyDevices(
     const row = views.fleet.get(id);
     if (known.has(id) || !holds(views, device, row)) continue;
     known.add(id);
-    const others = rivals
-      .filter((rival) => contend(device, deployment, rival) && selects(rival, device))
+    const others = otherDeployments
+      .filter((other) => contend(device, deployment, other) && selects(other, device))
       .map(({ name }) => name);
     const member = memberOf(views, device, id, row, deployment);
     if (others.length === 0) members.push(member);
     else contested.push(contestedOf(member, row !== undefined, others));
   }
-  return { members, contested, leftovers: leftoversOf(views, deployment, known) };
+  return { members, contested, staleDevices: staleDevicesOf(views, deployment, known) };
 }
 
-function leftoversOf(
+function staleDevicesOf(
   views: DeviceViews,
   deployment: InferenceDeployment,
   known: ReadonlySet<string>,
-): readonly Leftover[] {
+): readonly StaleDevice[] {
   const own = qualifiedName(deployment);
   const module = deployment.spec.module.name;
-  const leftovers: Leftover[] = [];
+  const staleDevices: StaleDevice[] = [];
   let objects: ReadonlyMap<string, readonly EdgeDevice[]> | null = null;
   for (const row of rowsToCheck(views, deployment)) {
     if (known.has(row.device) || isOfAnotherCluster(views, row)) continue;
@@ -71,7 +71,7 @@ function leftoversOf(
     const wasMember =
       object !== undefined && !object.deleting && matches(deployment.spec.selector, object.labels);
     if (!tagged && !isPointed && !wasMember) continue;
-    leftovers.push({
+    staleDevices.push({
       device: row.device,
       deviceClass: object?.spec.deviceClass ?? row.fleetTags?.class ?? null,
       iotEdge: row.iotEdge,
@@ -82,7 +82,7 @@ function leftoversOf(
       heirs: object === undefined ? [] : heirsOf(views, deployment, object),
     });
   }
-  return leftovers;
+  return staleDevices;
 }
 
 /** Rows that may be left over: what names the deployment and, while it is deleted, what it selected. */
@@ -156,7 +156,7 @@ function memberOf(
   };
 }
 
-function contestedOf(member: Member, isKnown: boolean, rivals: readonly string[]): Contested {
+function contestedOf(member: Member, isKnown: boolean, otherDeployments: readonly string[]): Contested {
   const { device, deviceClass, iotEdge, tagged, pointer } = member;
   return {
     device,
@@ -166,7 +166,7 @@ function contestedOf(member: Member, isKnown: boolean, rivals: readonly string[]
     namesCluster: member.namesCluster,
     isKnown,
     pointer,
-    rivals,
+    otherDeployments,
   };
 }
 

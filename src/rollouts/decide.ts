@@ -1,4 +1,5 @@
 import type { InferenceDeploymentStatus } from "../api/inference-deployment.ts";
+import type { Problem } from "../api/reasons.ts";
 import { lifecycleOf, type Note } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
 import { unreachable } from "../base/result.ts";
@@ -9,9 +10,8 @@ import { cleanupActions, isCleanedUp, remainsOf } from "./configurations/cleanup
 import { type Takeover, takeoverOf } from "./configurations/takeover.ts";
 import { confirmationDue } from "./evidence/judge.ts";
 import { type Facts, factsOf } from "./facts.ts";
-import type { Problem } from "./preconditions.ts";
-import { narrate } from "./report/events.ts";
-import { reportCleanup, reportOf, reportUnknown } from "./report/report.ts";
+import { eventsOf } from "./report/events.ts";
+import { statusOf, statusOfCleanup, statusOfUnknown } from "./report/report.ts";
 import type { RolloutSeen } from "./seen.ts";
 import { advance } from "./state/advance.ts";
 import { contradiction, decided, recover } from "./state/recover.ts";
@@ -56,7 +56,7 @@ export type RolloutPlan =
       readonly actions: readonly Action[];
       readonly problem: Problem | null;
       readonly status: InferenceDeploymentStatus;
-      readonly notes: readonly Note[];
+      readonly events: readonly Note[];
       readonly wake: Wake;
     };
 
@@ -83,7 +83,7 @@ function decideCleanup(seen: RolloutSeen): RolloutPlan {
     kind: "cleanup",
     actions: readable ? cleanupActions(seen) : [],
     done: readable && isCleanedUp(remainsOf(seen)),
-    status: reportCleanup(seen, null),
+    status: statusOfCleanup(seen, null),
     wake: after(seconds(10), "deletion"),
   };
 }
@@ -113,7 +113,7 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
   if (before === null) {
     return {
       kind: "unknown",
-      status: reportUnknown(seen),
+      status: statusOfUnknown(seen),
       wake: after(seconds(10), "the hub has not been read yet"),
     };
   }
@@ -126,7 +126,7 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
   const remembered = fieldsOf(state);
   const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
   const changed = canonicalJson(remembered) !== canonicalJson(had);
-  const facts: Facts = changed ? { ...factsOf(seen, state), evidence: judged.trial } : judged;
+  const facts: Facts = changed ? { ...factsOf(seen, state), evidence: judged.assessment } : judged;
   const { actions, problem } = actionsFor(state, facts);
   return {
     kind: "live",
@@ -136,8 +136,8 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
     facts,
     actions,
     problem,
-    status: reportOf(state, facts, { problem }, null),
-    notes: narrate(before, state),
+    status: statusOf(state, facts, { problem }, null),
+    events: eventsOf(before, state),
     wake: changed ? after(millis(0), "the next step") : wakeOf(state, facts, actions),
   };
 }
@@ -157,8 +157,8 @@ function prepareTakeover(
     facts,
     actions,
     problem,
-    status: reportOf(state, facts, { problem }, null),
-    notes: [],
+    status: statusOf(state, facts, { problem }, null),
+    events: [],
     wake:
       actions.length > 0
         ? after(seconds(1), "to see what acting came to")
@@ -205,8 +205,8 @@ export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Acti
         ...(state.phase === "Baking" ? [bakeOf(seen) - elapsed(state.bakingSince, now)] : []),
         confirmationDue(
           seen.deployment.spec.objectives ?? [],
-          facts.trial?.analysis.results ?? [],
-          facts.trial?.analysis.windowLength ?? minutes(1),
+          facts.assessment?.analysis.results ?? [],
+          facts.assessment?.analysis.windowLength ?? minutes(1),
           now,
         ) ?? interval,
       ].filter((moment) => moment > 0);

@@ -1,24 +1,19 @@
 import { ANALYSIS_DEFAULTS, REQUESTS, type Request, requestAnnotation } from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease } from "../api/model-release.ts";
+import type { Problem } from "../api/reasons.ts";
 import { numberOf } from "../base/decimal.ts";
 import { clip } from "../base/text.ts";
 import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
 import { LABEL } from "./configurations/content.ts";
 import { conditionsToTest, stratifyFor } from "./configurations/slots.ts";
-import { NOBODY } from "./configurations/target.ts";
+import { MATCH_NONE } from "./configurations/target.ts";
 import { type Budget, type Coverage, coverageOf, failureBudget, hasArrived } from "./evidence/budget.ts";
 import { type Cohort, cohortOf } from "./evidence/cohort.ts";
 import { evidenceOf } from "./evidence/evidence.ts";
 import { type Judgement, judge } from "./evidence/judge.ts";
 import { type CohortRules, runs } from "./evidence/standing.ts";
-import {
-  hubProblem,
-  membershipProblem,
-  type Problem,
-  permissionProblem,
-  releaseProblem,
-} from "./preconditions.ts";
+import { hubProblem, membershipProblem, permissionProblem, releaseProblem } from "./preconditions.ts";
 import type { Member, Pointed, RolloutSeen } from "./seen.ts";
 import { exposureIndex, type StratifyBy, stratumKey } from "./state/exposure.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state/state.ts";
@@ -47,14 +42,14 @@ export type Facts = {
   /** Whether the devices that are exposed can be read, although the rest of the fleet may not be. */
   readonly exposedReadable: boolean;
   /** Of the candidate that is out; `null` where none is. */
-  readonly trial: Trial | null;
+  readonly assessment: CandidateAssessment | null;
   /** What the candidate was judged by that is being taken back or completed just now. */
-  readonly evidence: Trial | null;
+  readonly evidence: CandidateAssessment | null;
   /** What a rollback still has to do. */
   readonly rollback: RollbackProgress;
 };
 
-export type Trial = {
+export type CandidateAssessment = {
   readonly release: ModelRelease | undefined;
   readonly verification: Verification;
   readonly problem: Problem | null;
@@ -75,11 +70,11 @@ export type RollbackProgress = {
   /** Candidate configurations that still target anybody. */
   readonly targeting: number;
   /** Devices that are, or may still be, desired on the candidate. */
-  readonly devices: readonly Suspect[];
+  readonly devices: readonly DeviceToCheck[];
   readonly done: boolean;
 };
 
-export type Suspect = {
+export type DeviceToCheck = {
   readonly twin: Pick<Member, "device" | "iotEdge">;
   /** `null`: it has left the deployment, and gets nothing in place of the candidate. */
   readonly member: Pick<Member, "deviceClass" | "iotEdge"> | null;
@@ -103,7 +98,7 @@ export function factsOf(seen: RolloutSeen, state: RolloutState): Facts {
     requests: unserved(seen, state),
     hubReadable,
     exposedReadable: seen.hub.reachable || seen.hub.canReadTwins,
-    trial: isUnderWay(state) ? trialOf(seen, state) : null,
+    assessment: isUnderWay(state) ? assessmentOf(seen, state) : null,
     evidence: null,
     rollback: rollbackProgress(seen, state),
   };
@@ -134,7 +129,7 @@ function unserved(seen: RolloutSeen, state: RolloutState): Facts["requests"] {
   return { abort: token(abort), promote: token(promote), retry: token(retry) };
 }
 
-function trialOf(seen: RolloutSeen, state: UnderWay): Trial {
+function assessmentOf(seen: RolloutSeen, state: UnderWay): CandidateAssessment {
   const { spec } = seen.deployment;
   const release = seen.releases[state.candidate.release];
   const cohort = cohortOf(seen.members, cohortRules(seen, state, release));
@@ -212,15 +207,15 @@ function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgr
   if (state.phase !== "RollingBack") return { targeting: 0, devices: [], done: false };
   const own = seen.own;
   const targeting = own.filter(
-    ({ labels, targetCondition }) => labels[LABEL.track] === "candidate" && targetCondition !== NOBODY,
+    ({ labels, targetCondition }) => labels[LABEL.track] === "candidate" && targetCondition !== MATCH_NONE,
   ).length;
   const candidate = qualifiedName({ namespace: seen.deployment.namespace, name: state.candidate.release });
   const deployment = qualifiedName(seen.deployment);
   const covers = exposureIndex(state.exposure);
   const isOnCandidate = (pointer: Pointed | null): boolean =>
     pointer?.release === candidate && pointer.deployment === deployment;
-  const pointing: Suspect[] = [];
-  const unread: Suspect[] = [];
+  const pointing: DeviceToCheck[] = [];
+  const unread: DeviceToCheck[] = [];
   let exposed = 0;
   for (const member of seen.members) {
     const isCovered = covers(member);
@@ -232,8 +227,8 @@ function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgr
   for (const contested of seen.contested) {
     if (isOnCandidate(contested.pointer)) pointing.push({ twin: contested, member: contested });
   }
-  for (const leftover of seen.leftovers) {
-    if (isOnCandidate(leftover.pointer)) pointing.push({ twin: leftover, member: null });
+  for (const staleDevice of seen.staleDevices) {
+    if (isOnCandidate(staleDevice.pointer)) pointing.push({ twin: staleDevice, member: null });
   }
   const looked = Math.min(exposed, seen.cleared.size);
   const due = unread.slice(0, Math.max(0, seen.settings.fastPathLimit - looked));

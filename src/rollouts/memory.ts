@@ -4,7 +4,7 @@ import { type Attempt, ok } from "../base/result.ts";
 import type { Instant } from "../base/time.ts";
 import type { DeviceHub } from "../hub/hub.ts";
 import type { Heard } from "./evidence/plausible.ts";
-import type { Because } from "./state/state.ts";
+import type { RollbackCause } from "./state/state.ts";
 
 /**
  * What is worth remembering between two looks, and may be forgotten at any time: without it some twins are read again,
@@ -19,7 +19,7 @@ export type Memory = {
   cursor: number;
   reportedAt: Instant | null;
   /** Whether the last report was put off. */
-  isOwed: boolean;
+  reportDeferred: boolean;
   /** What devices reported last, by device; empty unless a candidate is under way. */
   readonly heard: Map<string, Heard>;
   /** Since when none of the configurations targets any device, while their deployment is taken away. */
@@ -51,7 +51,7 @@ export function createMemories(): Memories {
         refreshedAt: null,
         cursor: 0,
         reportedAt: null,
-        isOwed: false,
+        reportDeferred: false,
         heard: new Map<string, Heard>(),
         emptiedAt: null,
         ownerlessSince: null,
@@ -66,7 +66,7 @@ export function createMemories(): Memories {
 }
 
 /** Devices cleared in one rollback say nothing about the next. */
-export function clearedIn(memory: Memory, because: Because): Set<string> {
+export function clearedIn(memory: Memory, because: RollbackCause): Set<string> {
   const rollback = `${because.release} at ${because.at}`;
   if (memory.rollback !== rollback) {
     memory.rollback = rollback;

@@ -20,7 +20,7 @@ import { ownConfigurations } from "./configurations/own.ts";
 import { ownerlessDeployment } from "./configurations/ownerless.ts";
 import { conditionsToTest } from "./configurations/slots.ts";
 import { pointedReleases } from "./configurations/takeover.ts";
-import { NOBODY } from "./configurations/target.ts";
+import { MATCH_NONE } from "./configurations/target.ts";
 import { type Heard, hear } from "./evidence/plausible.ts";
 import { bucketCache, clearedIn, type Memories, type Memory, testCondition } from "./memory.ts";
 import { membershipProblem, releaseProblem } from "./preconditions.ts";
@@ -109,7 +109,7 @@ export function observeRollout(
     const isEmpty =
       seen.deployment.deleting &&
       seen.configurations !== null &&
-      seen.own.every(({ targetCondition }) => targetCondition === NOBODY);
+      seen.own.every(({ targetCondition }) => targetCondition === MATCH_NONE);
     memory.emptiedAt = isEmpty ? (memory.emptiedAt ?? seen.now) : null;
     return memory.emptiedAt;
   }

@@ -13,7 +13,7 @@ import { OPEN_GRANT } from "../api/tenancy.ts";
 import { ok } from "../base/result.ts";
 import { minutes, seconds } from "../base/time.ts";
 import { slotsOf } from "./configurations/slots.ts";
-import { candidateCondition, NOBODY, stableCondition } from "./configurations/target.ts";
+import { candidateCondition, MATCH_NONE, stableCondition } from "./configurations/target.ts";
 import { createMemories } from "./memory.ts";
 import { observeRollout } from "./observe.ts";
 import type { RolloutSeen } from "./seen.ts";
@@ -108,21 +108,21 @@ test("an object that is blocked brings no device into a rollout, and contests no
   world.create("copy", { deviceId: "cam-1" });
   world.enroll("cam-1", { namespace: "plant-b", deployments: "" });
   world.deployments.create({ name: "rival", spec: deploymentSpec() });
-  expect(await world.seen()).toMatchObject({ members: [], contested: [], leftovers: [] });
+  expect(await world.seen()).toMatchObject({ members: [], contested: [], staleDevices: [] });
 });
 
 test("an object whose identity another cluster has brings no device into a rollout", async () => {
   const world = createWorld();
   world.create("cam-1");
   world.enroll("cam-1", { cluster: "c2" });
-  expect(await world.seen()).toMatchObject({ members: [], contested: [], leftovers: [] });
+  expect(await world.seen()).toMatchObject({ members: [], contested: [], staleDevices: [] });
 });
 
 test("a device of another cluster is no leftover, although a deployment of the same name placed it", async () => {
   const world = createWorld();
   world.enroll("theirs", { cluster: "c2" });
   world.enroll("ours", {});
-  expect((await world.seen()).leftovers.map(({ device }) => device)).toEqual(["ours"]);
+  expect((await world.seen()).staleDevices.map(({ device }) => device)).toEqual(["ours"]);
 });
 
 test("tags that an older version wrote, without a cluster, are this cluster's", async () => {
@@ -151,13 +151,13 @@ test("two deployments with two modules contend for a device without IoT Edge, an
   world.enroll("cam-1", {}, false);
   world.enroll("cam-2", {});
   world.deployments.create({ name: "audio", spec: deploymentSpec({ module: { name: "audio" } }) });
-  for (const [name, rival, tagged] of [
+  for (const [name, other, tagged] of [
     ["resnet50", "audio", true],
     ["audio", "resnet50", false],
   ] as const) {
     const { members, contested } = await world.seen(name);
     expect(members.map(({ device }) => device)).toEqual(["cam-2"]);
-    expect(contested).toMatchObject([{ device: "cam-1", tagged, rivals: [rival] }]);
+    expect(contested).toMatchObject([{ device: "cam-1", tagged, otherDeployments: [other] }]);
   }
 });
 
@@ -171,20 +171,20 @@ test("conditions name the cluster as soon as all tags of the deployment do", () 
   for (const condition of conditions([true, true]))
     expect(condition).toContain("tags.edgefleet.cluster = 'c1'");
   for (const condition of conditions([true, false])) expect(condition).not.toContain("cluster");
-  for (const condition of conditions([true, true])) expect(condition).not.toBe(NOBODY);
+  for (const condition of conditions([true, true])) expect(condition).not.toBe(MATCH_NONE);
 });
 
 test("conditions name no cluster while a device that is to keep its model has a tag without it", () => {
   const members = [memberAt(0, { namesCluster: true })];
   const { device, deviceClass, iotEdge, pointer } = memberAt(1, {});
   const staying = { device, deviceClass, iotEdge, pointer, tagged: true, namesCluster: false };
-  const contested = [{ ...staying, isKnown: true, rivals: ["other"] }];
-  const leftover = { ...staying, leaving: false, heirs: ["other"] };
+  const contested = [{ ...staying, isKnown: true, otherDeployments: ["other"] }];
+  const staleDevice = { ...staying, leaving: false, heirs: ["other"] };
   const clusterIn = (more: Partial<RolloutSeen>) =>
     slotsOf({ ...look({ members }), ...more }, releaseNamed("v2"))[0]?.target.clusterId;
   expect(clusterIn({})).toBe("c1");
   expect(clusterIn({ contested })).toBeNull();
-  expect(clusterIn({ leftovers: [leftover] })).toBeNull();
+  expect(clusterIn({ staleDevices: [staleDevice] })).toBeNull();
   // One that nobody else wants is withdrawn anyway.
-  expect(clusterIn({ leftovers: [{ ...leftover, heirs: [] }] })).toBe("c1");
+  expect(clusterIn({ staleDevices: [{ ...staleDevice, heirs: [] }] })).toBe("c1");
 });

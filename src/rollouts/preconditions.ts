@@ -1,6 +1,7 @@
 import { isEmptySelector } from "../api/membership.ts";
 import { type BlobReference, type ModelRelease, variantFor } from "../api/model-release.ts";
-import { REASONS, type Reason } from "../api/reasons.ts";
+import type { Problem } from "../api/reasons.ts";
+import { REASONS } from "../api/reasons.ts";
 import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
 import { isForeign, LABEL } from "./configurations/content.ts";
@@ -11,9 +12,6 @@ import type { HubConfiguration, RolloutSeen } from "./seen.ts";
 import { devices } from "./text.ts";
 
 // What must hold before a release may go out, and what stands in its way, found out before anything moves.
-
-/** What only another spec, another fleet or a person can change. */
-export type Problem = { readonly reason: Reason; readonly message: string };
 
 /** Why devices cannot be moved at all; the most basic reason first. `null`: nothing is in the way. */
 export function membershipProblem(seen: RolloutSeen): Problem | null {

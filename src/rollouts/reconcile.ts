@@ -3,6 +3,7 @@ import {
   type InferenceDeploymentStatus,
   PHASES,
 } from "../api/inference-deployment.ts";
+import type { Problem } from "../api/reasons.ts";
 import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
@@ -18,9 +19,8 @@ import { actOnRollout } from "./act.ts";
 import { decideRollout, type RolloutPlan, type Wake } from "./decide.ts";
 import { createMemories } from "./memory.ts";
 import { type ObserveDeps, observeRollout } from "./observe.ts";
-import type { Problem } from "./preconditions.ts";
-import { type RolloutActed, reportCleanup, reportOf } from "./report/report.ts";
-import { isNews } from "./report/significance.ts";
+import { type RolloutActed, statusOf, statusOfCleanup } from "./report/report.ts";
+import { isSignificantChange } from "./report/significance.ts";
 import type { RolloutSeen, Settings } from "./seen.ts";
 import { isUnderWay } from "./state/state.ts";
 
@@ -76,7 +76,7 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       const written = await deps.deployments.writeStatus(seen.deployment, plan.status, signal);
       if (!written.ok) return written;
       memories.of(seen.deployment.key).reportedAt = seen.now;
-      tell(seen.deployment, plan);
+      summaryOf(seen.deployment, plan);
       return ok({ ...seen, deployment: written.value });
     },
 
@@ -107,12 +107,12 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       if (status === null || canonicalJson(status) === canonicalJson(seen.deployment.status))
         return ok(undefined);
       const memory = memories.of(seen.deployment.key);
-      memory.isOwed = false;
+      memory.reportDeferred = false;
       const isEarly =
         memory.reportedAt !== null && elapsed(memory.reportedAt, seen.now) < settings.analysisInterval;
       // Numbers that move by themselves are written at the pace of the analysis; what happened is written at once.
-      if (isEarly && !isNews(seen.deployment.status, status)) {
-        memory.isOwed = true;
+      if (isEarly && !isSignificantChange(seen.deployment.status, status)) {
+        memory.reportDeferred = true;
         return ok(undefined);
       }
       memory.reportedAt = seen.now;
@@ -156,14 +156,14 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
   }
 
   /** What was seen, told to whoever listens: once for each transition. */
-  function tell(
+  function summaryOf(
     deployment: InferenceDeployment,
     plan: Extract<RolloutPlan, { readonly kind: "live" }>,
   ): void {
-    const { before, state, notes } = plan;
+    const { before, state, events } = plan;
     const { namespace, name, uid } = deployment;
-    for (const note of notes) {
-      deps.announcer.announce({ kind: "InferenceDeployment", namespace, name, uid }, note);
+    for (const event of events) {
+      deps.announcer.announce({ kind: "InferenceDeployment", namespace, name, uid }, event);
     }
     if (before.phase !== state.phase) {
       deps.meter.count("edgefleet_rollout_transitions_total", { phase: state.phase });
@@ -214,17 +214,19 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       case "adopt":
         return { kind: "wakeAfter", delay: seconds(1), why: "adopted" };
       case "cleanup":
-        return plan.done ? SETTLED : waken(plan.wake);
+        return plan.done ? SETTLED : outcomeOfWake(plan.wake);
       case "unknown":
       case "ownerless":
-        return waken(plan.wake);
+        return outcomeOfWake(plan.wake);
       case "live": {
         // What only a person can change is looked at again, but there is no hurry.
         if (problem !== null && !isUnderWay(plan.state)) {
           return { kind: "wakeAfter", delay: minutes(1), why: problem.reason };
         }
         if (problem !== null) return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
-        return waken(memories.of(key).isOwed ? sooner(plan.wake, settings.analysisInterval) : plan.wake);
+        return outcomeOfWake(
+          memories.of(key).reportDeferred ? sooner(plan.wake, settings.analysisInterval) : plan.wake,
+        );
       }
       default:
         return unreachable(plan);
@@ -247,7 +249,7 @@ function sooner(wake: Wake, delay: Millis): Wake {
     : { kind: "after", delay, why: "a report is owed" };
 }
 
-function waken(wake: Wake): Outcome {
+function outcomeOfWake(wake: Wake): Outcome {
   return wake.kind === "onChange" ? SETTLED : { kind: "wakeAfter", delay: wake.delay, why: wake.why };
 }
 
@@ -272,9 +274,9 @@ function reportAfter(
     case "unknown":
       return plan.status;
     case "cleanup":
-      return plan.done ? null : reportCleanup(seen, fault);
+      return plan.done ? null : statusOfCleanup(seen, fault);
     case "live":
-      return reportOf(plan.state, plan.facts, acted, fault);
+      return statusOf(plan.state, plan.facts, acted, fault);
     default:
       return unreachable(plan);
   }

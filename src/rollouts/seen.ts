@@ -49,7 +49,7 @@ export type Member = {
 };
 
 /** A device that is not a member and still has our tag or our pointer (or had, where the deployment is being deleted). */
-export type Leftover = {
+export type StaleDevice = {
   readonly device: string;
   readonly deviceClass: string | null;
   readonly iotEdge: boolean;
@@ -75,7 +75,7 @@ export type Contested = {
   /** Whether the fleet view has its twin: otherwise it is not known what it runs. */
   readonly isKnown: boolean;
   readonly pointer: Pointed | null;
-  readonly rivals: readonly string[];
+  readonly otherDeployments: readonly string[];
 };
 
 export type Settings = {
@@ -102,7 +102,7 @@ export type RolloutSeen = {
   readonly releases: Dictionary<ModelRelease>;
   readonly members: readonly Member[];
   readonly contested: readonly Contested[];
-  readonly leftovers: readonly Leftover[];
+  readonly staleDevices: readonly StaleDevice[];
   readonly hub: {
     readonly reachable: boolean;
     readonly canReadTwins: boolean;

@@ -4,7 +4,7 @@ import { type ObjectKey, objectKey } from "../../src/api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { seconds } from "../../src/base/time.ts";
 import { reconcileRelease } from "../../src/releases/reconcile.ts";
-import { createTurns } from "../../src/releases/reverify-slots.ts";
+import { createReverifySlots } from "../../src/releases/reverify-slots.ts";
 import type { Outcome } from "../../src/runtime/outcome.ts";
 import type { ModelStore } from "../../src/store/store.ts";
 import { keyOf } from "../../src/verification/key.ts";
@@ -45,12 +45,12 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
   const verifier = createFakeVerifier(calls);
   const announcer = createFakeAnnouncer();
   const meter = createFakeMeter();
-  let turns = createTurns();
+  let reverifySlots = createReverifySlots();
   const granted = new Map<string, Grant>();
   const start = () =>
     reconcileRelease({
       ...{ releases, store, verifier, announcer, meter, keyOf, clock, random: () => 0.5 },
-      ...{ turns, pageOf: reportPage },
+      ...{ reverifySlots, pageOf: reportPage },
       grants: (namespace) => granted.get(namespace) ?? OPEN_GRANT,
     });
   let reconcile = start();
@@ -59,7 +59,7 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
 
   /** A new process: what was known by heart is asked again. */
   const restart = () => {
-    turns = createTurns();
+    reverifySlots = createReverifySlots();
     reconcile = start();
   };
   const pass = (key: ObjectKey = KEY) => reconcile(key, signal);
@@ -91,7 +91,7 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
   return {
     calls,
     clock,
-    turns: () => turns,
+    reverifySlots: () => reverifySlots,
     releases,
     blobs,
     verifier,

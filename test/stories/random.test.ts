@@ -355,15 +355,15 @@ test(
       const phase = String(story.status()?.phase);
       ends.set(phase, (ends.get(phase) ?? 0) + 1);
     });
-    const told = await fc.check(property, {
+    const summary = await fc.check(property, {
       numRuns: RUNS,
       ...(SEED === "" ? {} : { seed: Number(SEED) }),
       ...(PATH === "" ? {} : { path: PATH }),
     });
-    if (told.failed) {
-      const again = `STORIES_SEED=${told.seed}/${told.counterexamplePath}`;
-      throw new Error(`${fc.defaultReportMessage(told)}\nThe same story again: ${again}`, {
-        cause: told.errorInstance,
+    if (summary.failed) {
+      const again = `STORIES_SEED=${summary.seed}/${summary.counterexamplePath}`;
+      throw new Error(`${fc.defaultReportMessage(summary)}\nThe same story again: ${again}`, {
+        cause: summary.errorInstance,
       });
     }
     // A property that never gets anywhere proves nothing.

@@ -102,7 +102,7 @@ export function look(given: Given = {}): RolloutSeen {
     releases: dictionary(releases.map((one) => [one.name, one])),
     members: given.members ?? Array.from({ length: 20 }, (_, index) => memberAt(index)),
     contested: [],
-    leftovers: [],
+    staleDevices: [],
     hub: {
       reachable,
       canReadTwins: reachable,

@@ -4,7 +4,7 @@ import type { Membership } from "../../api/membership.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { unreachable } from "../../base/result.ts";
 import type { HubRecord } from "../decide.ts";
-import type { DeviceActed, DeviceSeen, Slot } from "../seen.ts";
+import type { DeviceActed, DeviceSeen, ModuleSlot } from "../seen.ts";
 import { type Sync, slotFor, syncOf } from "./model.ts";
 import type { Placement } from "./placement.ts";
 import { secretFailure, type Trouble } from "./problem.ts";
@@ -99,7 +99,7 @@ export function secretFact(
 export function syncFact(
   { spec, namespace }: EdgeDevice,
   placements: readonly Placement[],
-  slots: Readonly<Record<string, Slot>>,
+  slots: Readonly<Record<string, ModuleSlot>>,
 ): Fact {
   const worst = worstSync(placements, slots, spec.iotEdge, namespace);
   if (spec.enabled || worst.status === "True") return worst;
@@ -112,7 +112,7 @@ export function syncFact(
 
 function worstSync(
   placements: readonly Placement[],
-  slots: Readonly<Record<string, Slot>>,
+  slots: Readonly<Record<string, ModuleSlot>>,
   iotEdge: boolean,
   namespace: string,
 ): Sync {

@@ -3,7 +3,7 @@ import type { EdgeDeviceStatus } from "../../api/edge-device.ts";
 import { REASONS, type Reason } from "../../api/reasons.ts";
 import { own } from "../../base/lookup.ts";
 import { redacted } from "../../base/redact.ts";
-import type { Slot } from "../seen.ts";
+import type { ModuleSlot } from "../seen.ts";
 import type { Placement } from "./placement.ts";
 
 export type ModelStatus = NonNullable<EdgeDeviceStatus["model"]>;
@@ -16,10 +16,10 @@ export type Sync = {
 
 /** The slot of one module; without IoT Edge there is only the device's own. */
 export function slotFor(
-  slots: Readonly<Record<string, Slot>>,
+  slots: Readonly<Record<string, ModuleSlot>>,
   iotEdge: boolean,
   module: string,
-): Slot | undefined {
+): ModuleSlot | undefined {
   return own(slots, iotEdge ? module : "");
 }
 

@@ -2,7 +2,7 @@ import type { EdgeDevice } from "../../api/edge-device.ts";
 import type { InferenceDeployment } from "../../api/inference-deployment.ts";
 import { isExposed, type Membership, qualifiedName } from "../../api/membership.ts";
 import { own } from "../../base/lookup.ts";
-import type { Slot } from "../seen.ts";
+import type { ModuleSlot } from "../seen.ts";
 
 /** Which release a device is meant to run in one module, and who says so. */
 export type Placement = {
@@ -24,7 +24,7 @@ export function placementsOf(
   bucket: number,
   memberships: readonly Membership[],
   held: Readonly<Record<string, string>>,
-  pointed: (module: string) => Slot["pointer"],
+  pointed: (module: string) => ModuleSlot["pointer"],
 ): readonly Placement[] {
   const placements = memberships.flatMap((membership) => {
     const { module } = membership;
@@ -35,7 +35,11 @@ export function placementsOf(
   return placements.sort((a, b) => (a.module < b.module ? -1 : 1));
 }
 
-function keptWhere(pointer: Slot["pointer"], module: string, deployment: InferenceDeployment): Placement {
+function keptWhere(
+  pointer: ModuleSlot["pointer"],
+  module: string,
+  deployment: InferenceDeployment,
+): Placement {
   const { name, namespace } = deployment;
   const isIts = pointer !== null && pointer.deployment === qualifiedName(deployment);
   return {

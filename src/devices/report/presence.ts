@@ -8,10 +8,10 @@ import {
   parseTimestamp,
   timestampOf,
 } from "../../base/time.ts";
-import type { Slot } from "../seen.ts";
+import type { ModuleSlot } from "../seen.ts";
 
 /** The newest heartbeat of all slots, by the device's clock; `null` where there is none. */
-export function heartbeatOf(slots: Readonly<Record<string, Slot>>): Instant | null {
+export function heartbeatOf(slots: Readonly<Record<string, ModuleSlot>>): Instant | null {
   let newest: Instant | null = null;
   for (const { report } of Object.values(slots)) {
     const at = report === null ? null : parseTimestamp(report.heartbeatAt);

@@ -6,7 +6,7 @@ import { own } from "../../base/lookup.ts";
 import { type Fault, unreachable } from "../../base/result.ts";
 import { millisOf } from "../../base/time.ts";
 import { bucketFor, type DevicePlan, type HubRecord } from "../decide.ts";
-import type { DeviceActed, DeviceSeen, Slot } from "../seen.ts";
+import type { DeviceActed, DeviceSeen, ModuleSlot } from "../seen.ts";
 import { deploymentsInTags } from "../tags.ts";
 import {
   conditionsOf,
@@ -223,7 +223,7 @@ function secretAfter(
   return due ? null : had;
 }
 
-function reportOf(slots: Readonly<Record<string, Slot>>, iotEdge: boolean, placed: Placement | null) {
+function reportOf(slots: Readonly<Record<string, ModuleSlot>>, iotEdge: boolean, placed: Placement | null) {
   if (placed !== null) return slotFor(slots, iotEdge, placed.module)?.report ?? null;
   const reporting = Object.keys(slots)
     .sort()

@@ -1,8 +1,8 @@
 import type { ModelPointer } from "../../api/device-contract.ts";
 import type { InferenceDeployment } from "../../api/inference-deployment.ts";
 import type { BlobReference } from "../../api/model-release.ts";
+import type { Problem } from "../../api/reasons.ts";
 import type { Instant } from "../../base/time.ts";
-import type { Problem } from "../preconditions.ts";
 import type { Kind, Track } from "../seen.ts";
 import type { PointerDraft } from "./content.ts";
 

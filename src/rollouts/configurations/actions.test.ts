@@ -5,7 +5,7 @@ import type { ModelPointer } from "../../api/device-contract.ts";
 import { instant, minutes } from "../../base/time.ts";
 import { factsOf } from "../facts.ts";
 import type { HubConfiguration, Member, RolloutSeen, Track } from "../seen.ts";
-import { everybody } from "../state/exposure.ts";
+import { allDevices } from "../state/exposure.ts";
 import type { RolloutState } from "../state/state.ts";
 import { referenceOf } from "../verification.ts";
 import type { Action } from "./action.ts";
@@ -19,7 +19,7 @@ import {
   LABEL,
   pointerDraft,
 } from "./content.ts";
-import { NOBODY } from "./target.ts";
+import { MATCH_NONE } from "./target.ts";
 
 // State minus world, one difference at a time.
 
@@ -79,7 +79,7 @@ const rollingBack: RolloutState = {
   phase: "RollingBack",
   stable: v1,
   candidate: v2,
-  exposure: everybody(2),
+  exposure: allDevices(2),
   because,
 };
 const atFull = {
@@ -91,7 +91,7 @@ const atFull = {
   previousExposure: [],
   givenAt: null,
   step: stepNow(0, 100),
-  exposure: everybody(2),
+  exposure: allDevices(2),
 } as const satisfies RolloutState;
 
 const two = [running(memberAt(0), "v1", 40), running(memberAt(1), "v1", 40)];
@@ -115,7 +115,7 @@ function said(action: Action): string {
     case "createBase":
       return "create base";
     case "retarget":
-      return `retarget ${action.id} ${action.condition === NOBODY ? "nobody" : action.condition} ${action.lane}`;
+      return `retarget ${action.id} ${action.condition === MATCH_NONE ? "nobody" : action.condition} ${action.lane}`;
     case "remove":
       return `remove ${action.id}`;
     case "restore":
@@ -151,7 +151,7 @@ test("while frozen nothing is done, whatever differs", () => {
     leaving: false,
     heirs: [],
   };
-  expect(todo(frozen, { ...look({ members: two, configurations: [] }), leftovers: [left] })).toEqual([]);
+  expect(todo(frozen, { ...look({ members: two, configurations: [] }), staleDevices: [left] })).toEqual([]);
 });
 
 const below = (bound: number): string => `${OURS} AND tags.edgefleet.bucket < ${bound}`;
@@ -237,7 +237,7 @@ test("before the twins of contested devices have been read nothing is moved that
       namesCluster: false,
       isKnown: false,
       pointer: null,
-      rivals: ["x"],
+      otherDeployments: ["x"],
     },
   ];
   const configurations = [
@@ -300,7 +300,7 @@ test("a rollback reads no more twins at a time than it may, those on the candida
   const configurations = [
     base,
     layer("s1", "v1", "stable"),
-    layer("c2", "v2", "candidate", { targetCondition: NOBODY }),
+    layer("c2", "v2", "candidate", { targetCondition: MATCH_NONE }),
   ];
   const members = [memberAt(0), memberAt(1), pointed(memberAt(2), "v2")];
   const settings = { fastPathLimit: 2 };
@@ -339,7 +339,16 @@ test("no device stays on what is taken back, contested or not", () => {
   const configurations = [base, layer("s1", "v1", "stable", { targetCondition: OURS })];
   const { device, deviceClass, iotEdge, tagged, pointer } = pointed(memberAt(7), "v2");
   const contested = [
-    { device, deviceClass, iotEdge, tagged, pointer, namesCluster: false, isKnown: true, rivals: ["x"] },
+    {
+      device,
+      deviceClass,
+      iotEdge,
+      tagged,
+      pointer,
+      namesCluster: false,
+      isKnown: true,
+      otherDeployments: ["x"],
+    },
   ];
   const seen = { ...look({ members: two, configurations }), contested, cleared: new Set(["cam-0", "cam-1"]) };
   const restored = "restore cam-7 to plant-a.v1 rollback";
@@ -402,7 +411,7 @@ test("a device that left and lost its tag loses its pointer", () => {
   const configurations = [base, layer("s1", "v1", "stable")];
   const seen = look({ release: "v1", members: two, configurations });
   const { pointer } = pointed(memberAt(9), "v1");
-  const leftover = {
+  const staleDevice = {
     device: "cam-9",
     deviceClass: null,
     iotEdge: true,
@@ -411,18 +420,18 @@ test("a device that left and lost its tag loses its pointer", () => {
     leaving: false,
     heirs: [],
   };
-  expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: true }] })).toEqual([]);
-  expect(todo(completed, { ...seen, leftovers: [{ ...leftover, tagged: false }] })).toEqual([
+  expect(todo(completed, { ...seen, staleDevices: [{ ...staleDevice, tagged: true }] })).toEqual([]);
+  expect(todo(completed, { ...seen, staleDevices: [{ ...staleDevice, tagged: false }] })).toEqual([
     "restore cam-9 to nothing normal",
   ]);
-  const moved = { ...leftover, tagged: false, heirs: ["other"] };
-  expect(todo(completed, { ...seen, leftovers: [moved] })).toEqual([]);
+  const moved = { ...staleDevice, tagged: false, heirs: ["other"] };
+  expect(todo(completed, { ...seen, staleDevices: [moved] })).toEqual([]);
 });
 
 test("a device that is on its way to another deployment is not moved by a canary of this one", () => {
   const seen = look({ members: two, configurations: [base, layer("s1", "v1", "stable")] });
   const { pointer } = pointed(memberAt(9), "v1");
-  const leftover = {
+  const staleDevice = {
     device: "cam-9",
     deviceClass: null,
     iotEdge: true,
@@ -430,7 +439,7 @@ test("a device that is on its way to another deployment is not moved by a canary
     pointer,
     leaving: false,
   };
-  const moving = { ...seen, leftovers: [{ ...leftover, tagged: true, heirs: ["other"] }] };
+  const moving = { ...seen, staleDevices: [{ ...staleDevice, tagged: true, heirs: ["other"] }] };
   const created = actionsFor(atFull, factsOf(moving, atFull)).actions.filter(({ kind }) => kind === "create");
   expect(created).toMatchObject([{ condition: expect.stringContaining("deviceId != 'cam-9'") }]);
 });

@@ -87,7 +87,7 @@ export function isSettled(state: RolloutState, seen: RolloutSeen): boolean {
   return (
     state.phase === "Completed" &&
     countRunning(seen, state.stable) === seen.members.length &&
-    seen.leftovers.length === 0
+    seen.staleDevices.length === 0
   );
 }
 

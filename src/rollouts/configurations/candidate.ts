@@ -8,7 +8,7 @@ import { LABEL } from "./content.ts";
 import { ownOn } from "./own.ts";
 import { type Changes, idleOn, isWaitedFor, NO_CHANGES, retargetOf, slotChanges } from "./slot-changes.ts";
 import { slotsOf } from "./slots.ts";
-import { CONDITION_LIMIT, candidateCondition, NOBODY } from "./target.ts";
+import { CONDITION_LIMIT, candidateCondition, MATCH_NONE } from "./target.ts";
 
 // The configurations of the candidate track: they target the devices that are exposed, and no others.
 
@@ -29,8 +29,8 @@ export function candidateActions(state: RolloutState, seen: RolloutSeen): Change
       return {
         ...NO_CHANGES,
         retarget: own
-          .filter(({ targetCondition }) => targetCondition !== NOBODY)
-          .map((had) => retargetOf(had, NOBODY, state, "rollback")),
+          .filter(({ targetCondition }) => targetCondition !== MATCH_NONE)
+          .map((had) => retargetOf(had, MATCH_NONE, state, "rollback")),
       };
     case "Progressing":
     case "Holding":
@@ -80,7 +80,7 @@ export function withdrawals(state: RolloutState, seen: RolloutSeen): readonly Re
     .map(({ id, targetCondition }) => ({
       kind: "remove",
       id,
-      lane: targetCondition === NOBODY ? "normal" : "rollback",
+      lane: targetCondition === MATCH_NONE ? "normal" : "rollback",
     }));
 }
 

@@ -3,11 +3,11 @@ import { CLUSTER } from "../../../test/fakes/fleet-world.ts";
 import { look, NOW, withConfigurations } from "../../../test/stories/seen.ts";
 import { releaseSpec } from "../../../test/stories/story.ts";
 import { later, minutes } from "../../base/time.ts";
-import type { HubConfiguration, Leftover, RolloutSeen, Track } from "../seen.ts";
+import type { HubConfiguration, RolloutSeen, StaleDevice, Track } from "../seen.ts";
 import type { Action } from "./action.ts";
 import { cleanupActions, EVALUATED_AFTER, isCleanedUp, remainsOf } from "./cleanup.ts";
 import { BASE_ID, LABEL } from "./content.ts";
-import { NOBODY } from "./target.ts";
+import { MATCH_NONE } from "./target.ts";
 
 const OURS = "tags.edgefleet.deployments.inference = 'plant-a.resnet'";
 
@@ -49,7 +49,7 @@ function layer(id: string, release: string, track: Track, targetCondition = OURS
 
 const base = configuration(BASE_ID, { [LABEL.base]: "true", [LABEL.cluster]: CLUSTER });
 
-function leftover(more: Partial<Leftover> & { readonly release?: string | null } = {}): Leftover {
+function staleDevice(more: Partial<StaleDevice> & { readonly release?: string | null } = {}): StaleDevice {
   const { release = "v1", ...rest } = more;
   const digest = release === null ? "" : releaseSpec(release).variants[0]!.digest;
   const pointer =
@@ -83,7 +83,7 @@ function said(action: Action): string {
     case "createBase":
       return action.kind;
     case "retarget":
-      return `retarget ${action.id} to ${action.condition === NOBODY ? "nobody" : action.condition}`;
+      return `retarget ${action.id} to ${action.condition === MATCH_NONE ? "nobody" : action.condition}`;
     case "remove":
       return `remove ${action.id}`;
     case "restore":
@@ -99,10 +99,10 @@ const todo = (seen: RolloutSeen) => cleanupActions(seen).map(said);
 const both = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
 
 test("a deletion that removes takes what is ours, and the base only with the last deployment", () => {
-  const seen = deleted({ configurations: both, leftovers: [leftover({ tagged: true })] }, "Remove");
+  const seen = deleted({ configurations: both, staleDevices: [staleDevice({ tagged: true })] }, "Remove");
   expect(todo(seen)).toEqual(["remove c2", "remove s1", "restore cam-9 to nothing", `remove ${BASE_ID}`]);
   expect(remainsOf(seen)).toMatchObject({ configurations: 3, pointers: 1, tags: 1 });
-  expect(todo({ ...seen, leftovers: [], others: 1 })).toEqual(["remove c2", "remove s1"]);
+  expect(todo({ ...seen, staleDevices: [], others: 1 })).toEqual(["remove c2", "remove s1"]);
 });
 
 test("a base stays while layers of another operator may stand on it", () => {
@@ -120,8 +120,8 @@ test("a base stays while layers of another operator may stand on it", () => {
 
 test("nothing of stable is withdrawn while a device is on its way to another deployment", () => {
   for (const policy of ["Retain", "Remove"] as const) {
-    const waiting = [leftover({ heirs: ["other"] }), leftover({ device: "cam-8", tagged: true })];
-    const seen = deleted({ configurations: both, leftovers: waiting }, policy);
+    const waiting = [staleDevice({ heirs: ["other"] }), staleDevice({ device: "cam-8", tagged: true })];
+    const seen = deleted({ configurations: both, staleDevices: waiting }, policy);
     expect(todo(seen)).toEqual(["remove c2"]);
     expect([...remainsOf(seen).handovers]).toEqual([["other", 1]]);
     expect(isCleanedUp(remainsOf(withConfigurations(seen, [])))).toBe(false);
@@ -132,16 +132,16 @@ test("nothing of stable is withdrawn while a device is on its way to another dep
 });
 
 test("a deletion that retains first returns a canary, then empties, then waits, then removes", () => {
-  const seen = deleted({ configurations: both, others: 1, leftovers: [leftover({ release: "v2" })] });
+  const seen = deleted({ configurations: both, others: 1, staleDevices: [staleDevice({ release: "v2" })] });
   expect(todo(seen)).toEqual(["remove c2", "restore cam-9 to plant-a.v1"]);
-  const back = { ...seen, leftovers: [leftover()] };
+  const back = { ...seen, staleDevices: [staleDevice()] };
   expect(todo(back)).toEqual(["remove c2", "retarget s1 to nobody"]);
   const emptied = {
-    ...withConfigurations(back, [base, layer("s1", "v1", "stable", NOBODY)]),
+    ...withConfigurations(back, [base, layer("s1", "v1", "stable", MATCH_NONE)]),
     emptiedAt: NOW,
   };
   expect(todo(emptied)).toEqual([]);
-  expect(todo({ ...emptied, leftovers: [leftover({ release: null })] })).toEqual([
+  expect(todo({ ...emptied, staleDevices: [staleDevice({ release: null })] })).toEqual([
     "retain cam-9 on plant-a.v1",
   ]);
   expect(todo({ ...emptied, now: later(NOW, minutes(5)) })).toEqual([]);
@@ -151,28 +151,28 @@ test("a deletion that retains first returns a canary, then empties, then waits, 
 });
 
 test("the last base goes before the layers that stand on it, so that the hub leaves edge devices as they are", () => {
-  const seen = deleted({ configurations: both.slice(0, 2), leftovers: [leftover()] });
+  const seen = deleted({ configurations: both.slice(0, 2), staleDevices: [staleDevice()] });
   expect(todo(seen)).toEqual([`remove ${BASE_ID}`, "retarget s1 to nobody"]);
 });
 
 test("without a device that is left to itself there is nothing to wait for", () => {
   const configurations = both.slice(0, 2);
   expect(todo(deleted({ configurations, others: 1 }))).toEqual(["remove s1"]);
-  const gone = leftover({ release: null, heirs: ["other"] });
-  expect(todo(deleted({ configurations, others: 1, leftovers: [gone] }))).toEqual(["remove s1"]);
+  const gone = staleDevice({ release: null, heirs: ["other"] });
+  expect(todo(deleted({ configurations, others: 1, staleDevices: [gone] }))).toEqual(["remove s1"]);
 });
 
 test("a device that is being deleted gets no pointer back", () => {
-  const configurations = [layer("s1", "v1", "stable", NOBODY)];
-  const leaving = leftover({ release: null, tagged: true, leaving: true });
-  expect(todo(deleted({ configurations, others: 1, emptiedAt: NOW, leftovers: [leaving] }))).toEqual([]);
+  const configurations = [layer("s1", "v1", "stable", MATCH_NONE)];
+  const leaving = staleDevice({ release: null, tagged: true, leaving: true });
+  expect(todo(deleted({ configurations, others: 1, emptiedAt: NOW, staleDevices: [leaving] }))).toEqual([]);
 });
 
 test("a first installation that never completed is taken away under either policy", () => {
   const seen = deleted({
     configurations: [layer("c2", "v2", "candidate")],
     others: 1,
-    leftovers: [leftover({ release: "v2" })],
+    staleDevices: [staleDevice({ release: "v2" })],
   });
   const fresh = { ...seen, deployment: { ...seen.deployment, status: null } };
   expect(todo(fresh)).toEqual(["remove c2", "restore cam-9 to nothing"]);

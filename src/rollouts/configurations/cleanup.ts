@@ -1,12 +1,12 @@
 import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { elapsed, type Millis, minutes } from "../../base/time.ts";
-import type { HubConfiguration, Leftover, RolloutSeen } from "../seen.ts";
+import type { HubConfiguration, RolloutSeen, StaleDevice } from "../seen.ts";
 import type { Action } from "./action.ts";
 import { LABEL } from "./content.ts";
 import { ownOn } from "./own.ts";
 import { restore, stablePointer } from "./pointers.ts";
-import { NOBODY } from "./target.ts";
+import { MATCH_NONE } from "./target.ts";
 
 // What becomes of devices and configurations when a deployment goes. Devices that another deployment selects are handed
 // over first: nothing is withdrawn before that one's configurations serve them. Then the policy decides about the rest.
@@ -45,19 +45,21 @@ export function cleanupActions(seen: RolloutSeen): readonly Action[] {
   if (policyNow(seen) === "Remove") {
     const pointed = pointedHere(seen)
       .slice(0, limit)
-      .map((leftover) => restore(leftover, null, null, "normal"));
+      .map((staleDevice) => restore(staleDevice, null, null, "normal"));
     return [...candidates, ...removalsOf(stables), ...pointed, ...bases];
   }
   // A candidate has not proved itself, and will not be watched any more: its devices return to stable.
   const unproven = unprovenPointers(seen);
   if (unproven.length > 0) return [...candidates, ...unproven.slice(0, limit)];
-  if (seen.leftovers.every(({ heirs }) => heirs.length > 0)) {
+  if (seen.staleDevices.every(({ heirs }) => heirs.length > 0)) {
     return [...candidates, ...removalsOf(stables), ...bases];
   }
   // Without a base the hub leaves edge devices as they are, so the last base goes before the layers do.
   const emptied = stables
-    .filter(({ targetCondition }) => targetCondition !== NOBODY)
-    .map(({ id, labels }): Action => ({ kind: "retarget", id, condition: NOBODY, labels, lane: "normal" }));
+    .filter(({ targetCondition }) => targetCondition !== MATCH_NONE)
+    .map(
+      ({ id, labels }): Action => ({ kind: "retarget", id, condition: MATCH_NONE, labels, lane: "normal" }),
+    );
   if (emptied.length > 0) return [...bases, ...candidates, ...emptied];
   const lost = lostPointers(seen);
   if (lost.length > 0) return [...candidates, ...lost.slice(0, limit)];
@@ -77,7 +79,7 @@ export function remainsOf(seen: RolloutSeen): Remains {
     handovers: byHeirs,
     configurations: seen.own.length + lastBases(seen).length,
     pointers: policyNow(seen) === "Remove" ? pointedHere(seen).length : lostPointers(seen).length,
-    tags: seen.leftovers.filter(({ tagged, heirs }) => tagged && heirs.length === 0).length,
+    tags: seen.staleDevices.filter(({ tagged, heirs }) => tagged && heirs.length === 0).length,
   };
 }
 
@@ -87,17 +89,17 @@ export function isCleanedUp(remains: Remains): boolean {
 }
 
 /** Devices that another deployment selects, and that still have our tag or our pointer. */
-function handovers(seen: RolloutSeen): readonly Leftover[] {
+function handovers(seen: RolloutSeen): readonly StaleDevice[] {
   const deployment = qualifiedName(seen.deployment);
-  return seen.leftovers.filter(
+  return seen.staleDevices.filter(
     ({ heirs, tagged, pointer }) => heirs.length > 0 && (tagged || pointer?.deployment === deployment),
   );
 }
 
 /** Devices with our pointer that no other deployment wants. */
-function pointedHere(seen: RolloutSeen): readonly Leftover[] {
+function pointedHere(seen: RolloutSeen): readonly StaleDevice[] {
   const deployment = qualifiedName(seen.deployment);
-  return seen.leftovers.filter(
+  return seen.staleDevices.filter(
     ({ heirs, pointer }) => heirs.length === 0 && pointer?.deployment === deployment,
   );
 }
@@ -106,20 +108,20 @@ function unprovenPointers(seen: RolloutSeen): readonly Action[] {
   const stable = stableRelease(seen);
   if (stable === null) return [];
   const named = qualifiedName({ namespace: seen.deployment.namespace, name: stable });
-  return pointedHere(seen).flatMap((leftover) => {
-    const { pointer } = leftover;
-    const to = stableOf(seen, leftover);
+  return pointedHere(seen).flatMap((staleDevice) => {
+    const { pointer } = staleDevice;
+    const to = stableOf(seen, staleDevice);
     return pointer === null || pointer.release === named || to === null
       ? []
-      : [restore(leftover, pointer.release, to, "normal")];
+      : [restore(staleDevice, pointer.release, to, "normal")];
   });
 }
 
 /** Devices whose pointer the hub took away together with the configuration that had set it. */
 function lostPointers(seen: RolloutSeen): readonly Action[] {
-  return seen.leftovers.flatMap((leftover): readonly Action[] => {
-    const { device, iotEdge, pointer, heirs, leaving } = leftover;
-    const to = pointer === null && heirs.length === 0 && !leaving ? stableOf(seen, leftover) : null;
+  return seen.staleDevices.flatMap((staleDevice): readonly Action[] => {
+    const { device, iotEdge, pointer, heirs, leaving } = staleDevice;
+    const to = pointer === null && heirs.length === 0 && !leaving ? stableOf(seen, staleDevice) : null;
     return to === null ? [] : [{ kind: "retain", device, iotEdge, to, lane: "normal" }];
   });
 }
@@ -128,7 +130,7 @@ function removalsOf(configurations: readonly HubConfiguration[]): readonly Actio
   return configurations.map(({ id }) => ({ kind: "remove", id, lane: "normal" }));
 }
 
-function stableOf(seen: RolloutSeen, { deviceClass, iotEdge }: Leftover) {
+function stableOf(seen: RolloutSeen, { deviceClass, iotEdge }: StaleDevice) {
   const release = stableRelease(seen);
   return release === null
     ? null

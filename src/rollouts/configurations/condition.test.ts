@@ -10,7 +10,7 @@ import {
   CONDITION_LIMIT,
   candidateCondition,
   keptCondition,
-  NOBODY,
+  MATCH_NONE,
   stableCondition,
   type Target,
 } from "./target.ts";
@@ -60,7 +60,7 @@ const exposure: fc.Arbitrary<readonly StratumExposure[]> = fc
 const condition: fc.Arbitrary<string> = fc.oneof(
   fc.tuple(target, exposure).map(([of, by]) => candidateCondition(of, by)),
   target.map(stableCondition),
-  fc.constant(NOBODY),
+  fc.constant(MATCH_NONE),
 );
 
 function selected(text: string): readonly string[] {

@@ -2,7 +2,7 @@ import type { ModelPointer } from "../../api/device-contract.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { variantFor } from "../../api/model-release.ts";
 import type { Facts } from "../facts.ts";
-import type { Leftover, Member, RolloutSeen } from "../seen.ts";
+import type { Member, RolloutSeen, StaleDevice } from "../seen.ts";
 import { exposureIndex } from "../state/exposure.ts";
 import { exposureOf, isUnderWay, type ReleaseRef, type RolloutState } from "../state/state.ts";
 import type { Lane, Restore } from "./action.ts";
@@ -21,11 +21,11 @@ export function restoreActions(state: RolloutState, facts: Facts): Restores {
   const limit = seen.settings.fastPathLimit;
   const named = (name: string): string => qualifiedName({ namespace: seen.deployment.namespace, name });
   // What runs on a device that another deployment selects now stays until that one has given it its own.
-  const ordinary = seen.leftovers
+  const ordinary = seen.staleDevices
     .filter(
       ({ tagged, pointer, heirs }) => !tagged && heirs.length === 0 && pointer?.deployment === deployment,
     )
-    .map((leftover) => restore(leftover, null, null, "normal"));
+    .map((staleDevice) => restore(staleDevice, null, null, "normal"));
   if (state.phase === "RollingBack") {
     const from = named(state.candidate.release);
     const urgent = facts.rollback.devices
@@ -45,7 +45,7 @@ export function restoreActions(state: RolloutState, facts: Facts): Restores {
       ? [restore(one, rolledBack, stablePointer(state.stable, seen, one), "rollback")]
       : [],
   );
-  const strays = seen.members.flatMap((member) => {
+  const mispointed = seen.members.flatMap((member) => {
     const { pointer } = member;
     if (pointer === null || pointer.deployment !== deployment) return [];
     if (pointer.release === stable) return [];
@@ -56,11 +56,11 @@ export function restoreActions(state: RolloutState, facts: Facts): Restores {
     if (stable !== null || (pointer.release === candidate && covers(member))) return [];
     return [restore(member, pointer.release, null, "normal")];
   });
-  return { urgent: [], ordinary: [...contested, ...strays, ...ordinary].slice(0, limit) };
+  return { urgent: [], ordinary: [...contested, ...mispointed, ...ordinary].slice(0, limit) };
 }
 
 export function restore(
-  device: Pick<Leftover, "device" | "iotEdge">,
+  device: Pick<StaleDevice, "device" | "iotEdge">,
   from: string | null,
   to: ModelPointer | null,
   lane: Lane,

@@ -8,8 +8,8 @@ import { isUnderWay, type ReleaseRef, type RolloutState } from "../state/state.t
 import type { Create, Lane, Remove, Retarget } from "./action.ts";
 import { configurationId, LABEL, pointerDraft } from "./content.ts";
 import { expiryOf, ownOn } from "./own.ts";
-import { kindOf, type Slot } from "./slots.ts";
-import { NOBODY } from "./target.ts";
+import { type ConfigurationSlot, kindOf } from "./slots.ts";
+import { MATCH_NONE } from "./target.ts";
 
 // What brings the configurations of one track to its slots.
 
@@ -28,7 +28,7 @@ export function idleOn(
   seen: RolloutSeen,
   track: Track,
   { release }: ReleaseRef,
-  slots: readonly Slot[],
+  slots: readonly ConfigurationSlot[],
 ): ReadonlySet<string> {
   const idle = ownOn(seen, track)
     .filter(({ labels }) => labels[LABEL.release] === release)
@@ -53,11 +53,11 @@ function stampOf(state: RolloutState): Readonly<Record<string, string>> {
 
 type SlotRules = {
   /** Whether a slot that has no configuration gets one. */
-  readonly creatable: (slot: Slot) => boolean;
+  readonly creatable: (slot: ConfigurationSlot) => boolean;
   /** Whether devices that still wait for it may have it. */
   readonly verified: boolean;
   /** Whether a device still has to download what the slot holds. */
-  readonly waiting: (slot: Slot) => boolean;
+  readonly waiting: (slot: ConfigurationSlot) => boolean;
   readonly stampedBy: RolloutState;
 };
 
@@ -65,8 +65,8 @@ type SlotRules = {
 export function slotChanges(
   seen: RolloutSeen,
   track: Track,
-  slots: readonly Slot[],
-  conditionOf: (slot: Slot) => string,
+  slots: readonly ConfigurationSlot[],
+  conditionOf: (slot: ConfigurationSlot) => string,
   rules: SlotRules,
 ): Changes & { readonly missing: number } {
   const own = ownOn(seen, track);
@@ -81,7 +81,7 @@ export function slotChanges(
     );
     const best = matching.toSorted((a, b) => expiryOf(b) - expiryOf(a) || (a.id < b.id ? -1 : 1))[0];
     if (best === undefined) {
-      if (condition === NOBODY) continue;
+      if (condition === MATCH_NONE) continue;
       if (rules.creatable(slot)) create.push(createAction(seen, track, slot, condition, rules.stampedBy));
       else missing += 1;
       continue;
@@ -91,7 +91,7 @@ export function slotChanges(
       retarget.push(retargetOf(best, condition, rules.stampedBy, "normal"));
     }
     const left = expiryOf(best) - seen.now;
-    const due = left < seen.settings.sasLifetime / 4 && condition !== NOBODY && rules.waiting(slot);
+    const due = left < seen.settings.sasLifetime / 4 && condition !== MATCH_NONE && rules.waiting(slot);
     if (due && rules.verified) create.push(createAction(seen, track, slot, condition, rules.stampedBy));
   }
   const remove = own
@@ -103,7 +103,7 @@ export function slotChanges(
 function createAction(
   seen: RolloutSeen,
   track: Track,
-  slot: Slot,
+  slot: ConfigurationSlot,
   condition: string,
   state: RolloutState,
 ): Create {
@@ -149,7 +149,7 @@ function createAction(
 export function isWaitedFor(
   seen: RolloutSeen,
   state: RolloutState,
-  slot: Slot,
+  slot: ConfigurationSlot,
   reference: ReleaseRef,
 ): boolean {
   const covers = exposureIndex(isUnderWay(state) ? state.exposure : []);

@@ -7,7 +7,7 @@ import { contentHash, pointerDraft } from "./content.ts";
 import {
   candidateCondition,
   EXCEPTIONS_LIMIT,
-  NOBODY,
+  MATCH_NONE,
   stableCondition,
   stratification,
   type Target,
@@ -16,7 +16,7 @@ import {
 // Which configurations a release needs for the devices that there are, and which devices each of them targets.
 
 /** One configuration that devices of a variant need: the deployment's own, whatever track it is on. */
-export type Slot = {
+export type ConfigurationSlot = {
   readonly kind: Kind;
   readonly variant: Variant;
   readonly release: ModelRelease;
@@ -32,7 +32,7 @@ export function slotsOf(
   seen: RolloutSeen,
   release: ModelRelease,
   including: readonly string[] = [],
-): readonly Slot[] {
+): readonly ConfigurationSlot[] {
   const { deployment } = seen;
   const except = exceptionsOf(seen, including);
   const clusterId = clusterOf(seen);
@@ -64,7 +64,7 @@ export function slotsOf(
 
 /** Devices that carry our tag and are wanted by another deployment. */
 export function wantedElsewhere(seen: RolloutSeen) {
-  const moving = seen.leftovers.filter(({ heirs }) => heirs.length > 0);
+  const moving = seen.staleDevices.filter(({ heirs }) => heirs.length > 0);
   return [...seen.contested, ...moving].filter(({ tagged }) => tagged);
 }
 
@@ -115,5 +115,5 @@ export function conditionsToTest(seen: RolloutSeen, release: ModelRelease): read
     stableCondition(target),
     candidateCondition(target, exposure),
   ]);
-  return [...new Set([NOBODY, ...conditions])];
+  return [...new Set([MATCH_NONE, ...conditions])];
 }

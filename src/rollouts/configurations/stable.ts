@@ -1,8 +1,8 @@
 import { qualifiedName } from "../../api/membership.ts";
 import { variantFor } from "../../api/model-release.ts";
+import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { runs } from "../evidence/standing.ts";
-import type { Problem } from "../preconditions.ts";
 import type { HubConfiguration, RolloutSeen } from "../seen.ts";
 import type { ReleaseRef, RolloutState } from "../state/state.ts";
 import { isSame, verificationOf } from "../verification.ts";
@@ -10,7 +10,7 @@ import type { Retarget } from "./action.ts";
 import { LABEL, pointerIn } from "./content.ts";
 import { expiryOf, ownOn } from "./own.ts";
 import { type Changes, idleOn, isWaitedFor, NO_CHANGES, retargetOf, slotChanges } from "./slot-changes.ts";
-import { kindOf, type Slot, slotsOf } from "./slots.ts";
+import { type ConfigurationSlot, kindOf, slotsOf } from "./slots.ts";
 import { keptCondition, stableCondition } from "./target.ts";
 
 // The configurations of the stable track: what devices fall back to.
@@ -62,7 +62,11 @@ function outWith(state: RolloutState): readonly string[] {
  * Whether the stable release may be given (again) to the devices of a slot. It must be verified, or have been given
  * before: that a release does not pass a later verification takes it from no device that has it (ADR 15).
  */
-function isGivable(seen: RolloutSeen, stable: ReleaseRef, { release, variant, kind }: Slot): boolean {
+function isGivable(
+  seen: RolloutSeen,
+  stable: ReleaseRef,
+  { release, variant, kind }: ConfigurationSlot,
+): boolean {
   if (verificationOf(release).kind === "verified") return true;
   // A release becomes stable only after it was given: where no configuration of it is left, it was lost.
   if (!seen.own.some(({ labels }) => labels[LABEL.release] === stable.release)) return true;

@@ -1,8 +1,9 @@
 import { qualifiedName } from "../../api/membership.ts";
 import { type ModelRelease, variantFor } from "../../api/model-release.ts";
+import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { type Instant, timestampOf } from "../../base/time.ts";
-import { fullProblem, type Problem } from "../preconditions.ts";
+import { fullProblem } from "../preconditions.ts";
 import type { Member, RolloutSeen } from "../seen.ts";
 import type { Pending, ReleaseRef, RolledBack, RolloutState } from "../state/state.ts";
 import { devices } from "../text.ts";

@@ -8,7 +8,7 @@ import { expose } from "../state/exposure.ts";
 import {
   CONDITION_LIMIT,
   candidateCondition,
-  NOBODY,
+  MATCH_NONE,
   stableCondition,
   stratification,
   type Target,
@@ -103,8 +103,8 @@ test.each(["my-module", "7up", "group", "Order"])("a module called %s stands in 
 
 test("nobody is a condition that a hub understands, and that selects nobody", () => {
   const none: Device = { site: "a", deviceClass: "orin", bucket: 0, iotEdge: true, isOurs: true };
-  expect(compileCondition(NOBODY)(subject(none, 0))).toBe(false);
-  expect(candidateCondition(targetFor("edge", "gpu"), [])).toBe(NOBODY);
+  expect(compileCondition(MATCH_NONE)(subject(none, 0))).toBe(false);
+  expect(candidateCondition(targetFor("edge", "gpu"), [])).toBe(MATCH_NONE);
 });
 
 test("strata are merged where the condition would be too long for a hub: sites first, then classes", () => {

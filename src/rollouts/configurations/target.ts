@@ -13,7 +13,7 @@ export const SITE = "tags.edgefleet.site";
 export const DEVICE = "deviceId";
 
 /** Valid, and true for no device: buckets begin at 0. */
-export const NOBODY = `${BUCKET} < 0`;
+export const MATCH_NONE = `${BUCKET} < 0`;
 
 /** Above this the hub's own metric query, which contains the condition, comes near its limit of 8192 characters. */
 export const CONDITION_LIMIT = 6000;
@@ -57,10 +57,10 @@ export function isKept(condition: string): boolean {
   return condition.includes(`${DEVICE} = '`);
 }
 
-/** The devices among them that the exposure covers; `NOBODY` where it covers none. */
+/** The devices among them that the exposure covers; `MATCH_NONE` where it covers none. */
 export function candidateCondition(target: Target, exposure: readonly StratumExposure[]): string {
   const strata = exposure.filter((stratum) => stratum.threshold > 0 && concerns(target, stratum));
-  if (strata.length === 0) return NOBODY;
+  if (strata.length === 0) return MATCH_NONE;
   const except = exceptions(target);
   const all = strata.some(
     ({ site, deviceClass, threshold }) =>
@@ -138,7 +138,7 @@ function stratumClause({ site, deviceClass, threshold }: StratumExposure): strin
 
 /** What all alternatives have in common, and one of the alternatives; none of either selects no device. */
 export function printed(common: readonly string[], alternatives: readonly (readonly string[])[]): string {
-  if (common.length === 0 && alternatives.length === 0) return NOBODY;
+  if (common.length === 0 && alternatives.length === 0) return MATCH_NONE;
   return and([...common, ...(alternatives.length === 0 ? [] : [or(alternatives.map(and))])]);
 }
 
@@ -174,5 +174,5 @@ function clusterClause(clusterId: string): string {
 
 /** Whether a condition keeps out the devices of every other cluster. */
 export function targetsCluster(condition: string, clusterId: string): boolean {
-  return condition === NOBODY || condition.includes(clusterClause(clusterId));
+  return condition === MATCH_NONE || condition.includes(clusterClause(clusterId));
 }

@@ -3,7 +3,7 @@ import { duration, releaseSpec } from "../../../test/stories/story.ts";
 import type { InferenceReport } from "../../api/device-contract.ts";
 import { type Instant, instant, minutes, timestampOf } from "../../base/time.ts";
 import type { Member } from "../seen.ts";
-import { everybody } from "../state/exposure.ts";
+import { allDevices } from "../state/exposure.ts";
 import { coverageOf, failureBudget, hasArrived } from "./budget.ts";
 import { type Cohort, cohortOf } from "./cohort.ts";
 import type { CohortRules } from "./standing.ts";
@@ -83,7 +83,7 @@ function rules(policy: Policy = "Skip", more: Partial<CohortRules> = {}): Cohort
     namespace: "plant-a",
     candidate,
     release: undefined,
-    exposure: everybody(1),
+    exposure: allDevices(1),
     previousExposure: [],
     begunAt: STEP,
     stepStarted: STEP,
@@ -241,7 +241,7 @@ test("a step arrives when no device at this width is waited for, and an empty on
 });
 
 test("whoever a width passed without is not waited for again, and counts against the budget", () => {
-  const how = rules("Skip", { previousExposure: everybody(200) });
+  const how = rules("Skip", { previousExposure: allDevices(200) });
   const fleet = [...many(199, (n) => ran(`ran-${n}`)), old("straggler", 1)];
   expect(cohort(fleet, how)).toMatchObject({ waiting: 0, stragglers: 1, missing: ["straggler"] });
   expect(hasArrived(cohort(fleet, how), 2)).toBe(true);

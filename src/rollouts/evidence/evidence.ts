@@ -68,10 +68,10 @@ function ageAtReport(window: Window, report: InferenceReport): Millis | null {
 
 /** Whether a window of that age is what its device does now, or left over from before. */
 export function isFresh(window: Window, age: Millis): boolean {
-  return age <= patienceFor(window);
+  return age <= freshFor(window);
 }
 
-function patienceFor(window: Window | undefined): Millis {
+function freshFor(window: Window | undefined): Millis {
   const length = window === undefined ? USUAL_WINDOW : lengthOf(window);
   return millis(FRESH_WINDOWS * Math.max(USUAL_WINDOW, length));
 }
@@ -150,7 +150,7 @@ function idleWindow({ report, heardAt }: Member, release: string, stepStarted: I
   // A start that is not known, or dated after the heartbeat, is taken to be the step's.
   const isDated = since !== null && heartbeat !== null && since <= heartbeat;
   const ran = isDated ? elapsed(since, heartbeat) : elapsed(stepStarted, heardAt);
-  if (ran <= patienceFor(report.window)) return null;
+  if (ran <= freshFor(report.window)) return null;
   const length = report.window === undefined ? USUAL_WINDOW : lengthOf(report.window);
   return {
     window: {

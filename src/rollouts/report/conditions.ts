@@ -1,7 +1,7 @@
+import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { type Fault, unreachable } from "../../base/result.ts";
 import type { Arrival, Facts } from "../facts.ts";
-import type { Problem } from "../preconditions.ts";
 import type { RolloutSeen } from "../seen.ts";
 import { breachOf } from "../state/holds.ts";
 import { isUnderWay, type RolloutState } from "../state/state.ts";
@@ -9,7 +9,7 @@ import { devices } from "../text.ts";
 import { type Verification, verificationOf } from "../verification.ts";
 import { type Bare, draft } from "./draft.ts";
 import { hubCondition } from "./hub-condition.ts";
-import { type Told, tell } from "./message.ts";
+import { type Summary, summaryOf } from "./message.ts";
 
 export function conditionsOf(
   state: RolloutState,
@@ -19,28 +19,30 @@ export function conditionsOf(
   arrival: Arrival,
 ): readonly Bare[] {
   const { seen } = facts;
-  const told = tell(state, facts, problem, arrival);
+  const summary = summaryOf(state, facts, problem, arrival);
   const isReady = state.phase === "Completed" && problem === null && arrival.complete;
   return [
-    draft("Ready", isReady ? "True" : "False", told.reason, told.message),
-    draft("Progressing", told.moving ? "True" : "False", told.reason, told.message),
-    degraded(state, facts, told),
+    draft("Ready", isReady ? "True" : "False", summary.reason, summary.message),
+    draft("Progressing", summary.moving ? "True" : "False", summary.reason, summary.message),
+    degraded(state, facts, summary),
     releaseVerified(state, facts),
     hubCondition(seen, fault),
     ...conflict(seen),
-    ...(isReady ? [] : [draft(told.stalled ? "Stalled" : "Reconciling", "True", told.reason, told.message)]),
+    ...(isReady
+      ? []
+      : [draft(summary.stalled ? "Stalled" : "Reconciling", "True", summary.reason, summary.message)]),
   ];
 }
 
-function degraded(state: RolloutState, facts: Facts, told: Told): Bare {
+function degraded(state: RolloutState, facts: Facts, summary: Summary): Bare {
   if (
     state.phase === "RolledBack" ||
     (state.phase === "RollingBack" && state.because.reason !== "Withdrawn")
   ) {
-    return draft("Degraded", "True", state.because.reason, told.message);
+    return draft("Degraded", "True", state.because.reason, summary.message);
   }
   if (isUnderWay(state) && breachOf(state) !== null)
-    return draft("Degraded", "True", breachOf(state)?.reason ?? REASONS.ObjectiveBreached, told.message);
+    return draft("Degraded", "True", breachOf(state)?.reason ?? REASONS.ObjectiveBreached, summary.message);
   const stable = state.stable === null ? undefined : facts.seen.releases[state.stable.release];
   const verdict = verificationOf(stable);
   if (verdict.kind === "failed" && state.phase === "Completed") {
@@ -58,7 +60,7 @@ function degraded(state: RolloutState, facts: Facts, told: Told): Bare {
 function releaseVerified(state: RolloutState, facts: Facts): Bare {
   const out = isUnderWay(state) ? state.candidate.release : facts.wanted.reference.release;
   const verification: Verification =
-    facts.trial === null ? facts.wanted.verification : facts.trial.verification;
+    facts.assessment === null ? facts.wanted.verification : facts.assessment.verification;
   switch (verification.kind) {
     case "missing":
       return draft("ReleaseVerified", "Unknown", REASONS.ReleaseMissing, `there is no ModelRelease ${out}`);
@@ -81,11 +83,11 @@ function releaseVerified(state: RolloutState, facts: Facts): Bare {
 /** Present only while it is true. */
 function conflict(seen: RolloutSeen): readonly Bare[] {
   if (seen.contested.length === 0) return [];
-  const rivals = new Map<string, number>();
-  for (const { rivals: names } of seen.contested) {
-    for (const name of names) rivals.set(name, (rivals.get(name) ?? 0) + 1);
+  const otherDeployments = new Map<string, number>();
+  for (const { otherDeployments: names } of seen.contested) {
+    for (const name of names) otherDeployments.set(name, (otherDeployments.get(name) ?? 0) + 1);
   }
-  const named = [...rivals]
+  const named = [...otherDeployments]
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([name, count]) => `${name} (${devices(count)})`);
   return [

@@ -5,12 +5,12 @@ import { unreachable } from "../../base/result.ts";
 import type { RolloutState } from "../state/state.ts";
 
 /** Events, for transitions only: one for each entry that is new in the history. */
-export function narrate(before: RolloutState, after: RolloutState): readonly Note[] {
+export function eventsOf(before: RolloutState, after: RolloutState): readonly Note[] {
   return after.history
     .filter((entry) => !before.history.includes(entry))
     .map((entry) => ({
       type: isAlarming(entry, after) ? "Warning" : "Normal",
-      reason: noteReason(entry, after),
+      reason: eventReason(entry, after),
       message: nameFirst(entry),
     }));
 }
@@ -25,7 +25,7 @@ function nameFirst({ release, message }: HistoryEntry): string {
   return release === undefined || message.startsWith(`${release} `) ? message : `${release}: ${message}`;
 }
 
-function noteReason(entry: HistoryEntry, after: RolloutState): Reason {
+function eventReason(entry: HistoryEntry, after: RolloutState): Reason {
   switch (entry.phase) {
     case "Pending":
     case "Progressing":

@@ -1,11 +1,11 @@
 import { type InferenceDeployment, type Request, requestAnnotation } from "../../api/inference-deployment.ts";
+import type { Problem } from "../../api/reasons.ts";
 import { REASONS, type Reason } from "../../api/reasons.ts";
 import { unreachable } from "../../base/result.ts";
 import { durationText } from "../../base/time.ts";
 import { bringsModule } from "../configurations/content.ts";
-import type { Arrival, Facts, Trial } from "../facts.ts";
-import type { Problem } from "../preconditions.ts";
-import { breachNow, breachOf, type Held, heldNow } from "../state/holds.ts";
+import type { Arrival, CandidateAssessment, Facts } from "../facts.ts";
+import { breachNow, breachOf, heldNow } from "../state/holds.ts";
 import type { RolloutState, UnderWay } from "../state/state.ts";
 import { currentStep, holdOf } from "../state/strategy.ts";
 import { devices } from "../text.ts";
@@ -13,7 +13,7 @@ import { hubText } from "./hub-condition.ts";
 
 // The one sentence of a rollout: what Ready, Progressing, and Stalled or Reconciling say.
 
-export type Told = {
+export type Summary = {
   readonly reason: Reason;
   readonly message: string;
   readonly moving: boolean;
@@ -21,21 +21,26 @@ export type Told = {
 };
 
 /** The one sentence that somebody reads at three in the morning. */
-export function tell(state: RolloutState, facts: Facts, problem: Problem | null, arrival: Arrival): Told {
-  const { seen, wanted, trial } = facts;
-  const moving = (reason: Reason, message: string): Told => ({
+export function summaryOf(
+  state: RolloutState,
+  facts: Facts,
+  problem: Problem | null,
+  arrival: Arrival,
+): Summary {
+  const { seen, wanted, assessment } = facts;
+  const moving = (reason: Reason, message: string): Summary => ({
     reason,
     message,
     moving: true,
     stalled: false,
   });
-  const standing = (reason: Reason, message: string): Told => ({
+  const standing = (reason: Reason, message: string): Summary => ({
     reason,
     message,
     moving: false,
     stalled: false,
   });
-  const stuck = (reason: Reason, message: string): Told => ({
+  const stuck = (reason: Reason, message: string): Summary => ({
     reason,
     message,
     moving: false,
@@ -72,9 +77,9 @@ export function tell(state: RolloutState, facts: Facts, problem: Problem | null,
     case "Progressing":
     case "Baking":
     case "Holding":
-      return trial === null
+      return assessment === null
         ? moving(REASONS.StepInProgress, state.candidate.release)
-        : tellTrial(state, facts, trial, problem);
+        : summaryOfCandidate(state, facts, assessment, problem);
     case "Frozen":
       return standing(
         REASONS.Frozen,
@@ -113,17 +118,17 @@ export function tell(state: RolloutState, facts: Facts, problem: Problem | null,
   }
 }
 
-function tellTrial(
+function summaryOfCandidate(
   state: Exclude<UnderWay, { readonly phase: "Frozen" }>,
   facts: Facts,
-  trial: Trial,
+  assessment: CandidateAssessment,
   problem: Problem | null,
-): Told {
+): Summary {
   const { seen } = facts;
   const width = widthText(state, facts);
   const breach = breachOf(state);
   if (breach !== null) {
-    const now = breachNow(state, facts, trial) === null ? "; it is within its bounds again" : "";
+    const now = breachNow(state, facts, assessment) === null ? "; it is within its bounds again" : "";
     return {
       reason: breach.reason,
       message: `${width}; held for a person because rollback.mode is Hold: ${breach.message}${now}. Take it back: ${annotate(seen.deployment, "abort")}. Go on, once nothing is breached: ${annotate(seen.deployment, "promote")}`,
@@ -131,7 +136,7 @@ function tellTrial(
       stalled: true,
     };
   }
-  const held: Held | null = problem ?? heldNow(state, facts, trial);
+  const held: Problem | null = problem ?? heldNow(state, facts, assessment);
   if (held !== null) {
     const stalled = problem !== null && held.reason !== REASONS.Paused;
     const hint =
@@ -142,16 +147,16 @@ function tellTrial(
         : "";
     return { reason: held.reason, message: `${width}; ${held.message}${hint}`, moving: false, stalled };
   }
-  const { cohort } = trial;
+  const { cohort } = assessment;
   const missing = cohort.waiting + cohort.stragglers;
   const parts = [
     `${cohort.running} run it`,
-    ...(missing === 0 ? [] : [`${missing} on the way${providedText(facts, trial)}`]),
+    ...(missing === 0 ? [] : [`${missing} on the way${providedText(facts, assessment)}`]),
     ...(cohort.failed === 0 ? [] : [`${cohort.failed} failed`]),
     ...(cohort.offline === 0 ? [] : [`${cohort.offline} offline`]),
   ];
-  const evidence = evidenceText(state, facts, trial);
-  const waits = trial.converged ? evidence : "";
+  const evidence = evidenceText(state, facts, assessment);
+  const waits = assessment.converged ? evidence : "";
   const reason = state.phase === "Baking" ? REASONS.Baking : REASONS.StepInProgress;
   return {
     reason,
@@ -162,13 +167,13 @@ function tellTrial(
 }
 
 /** What a converged step still waits for. */
-function evidenceText(state: UnderWay, facts: Facts, { analysis, coverage }: Trial): string {
+function evidenceText(state: UnderWay, facts: Facts, { analysis, coverage }: CandidateAssessment): string {
   if (!coverage.enough) return coverage.message;
   return analysis.overall === "Pass" ? holdText(state, facts) : analysis.message;
 }
 
 /** A module that neither this deployment nor another one brings to the devices will never report. */
-function providedText({ seen }: Facts, { cohort }: Trial): string {
+function providedText({ seen }: Facts, { cohort }: CandidateAssessment): string {
   const { name, image } = seen.deployment.spec.module;
   const isAwaited =
     image === undefined && seen.configurations !== null && cohort.exposed.some(({ iotEdge }) => iotEdge);
@@ -192,7 +197,7 @@ function holdText(state: UnderWay, facts: Facts): string {
 
 function widthText(state: UnderWay, facts: Facts): string {
   const { members } = facts.seen;
-  const exposed = facts.trial?.cohort.exposed.length ?? 0;
+  const exposed = facts.assessment?.cohort.exposed.length ?? 0;
   const merged = mergedText(state, facts);
   return `${state.candidate.release} at ${state.step.percent} %: ${exposed} of ${devices(members.length)} exposed${merged}`;
 }

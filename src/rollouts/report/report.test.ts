@@ -6,7 +6,7 @@ import { instant, minutes } from "../../base/time.ts";
 import { LABEL } from "../configurations/content.ts";
 import { decideRollout } from "../decide.ts";
 import type { HubConfiguration, Member, RolloutSeen } from "../seen.ts";
-import { everybody } from "../state/exposure.ts";
+import { allDevices } from "../state/exposure.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
 import { referenceOf } from "../verification.ts";
 
@@ -22,7 +22,7 @@ const first: RolloutState = {
   candidate: v1,
   begunAt: NOW,
   step: stepNow(0, 100),
-  exposure: everybody(20),
+  exposure: allDevices(20),
   previousExposure: [],
   givenAt: null,
 };

@@ -1,9 +1,10 @@
 import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
+import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { type Fault, unreachable } from "../../base/result.ts";
 import { deletionPolicyOf, remainsOf } from "../configurations/cleanup.ts";
-import { arrivalOf, type Facts, type Trial } from "../facts.ts";
-import { membershipProblem, type Problem, releaseProblem } from "../preconditions.ts";
+import { arrivalOf, type CandidateAssessment, type Facts } from "../facts.ts";
+import { membershipProblem, releaseProblem } from "../preconditions.ts";
 import type { RolloutSeen } from "../seen.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
 import { devices } from "../text.ts";
@@ -19,7 +20,7 @@ export type Status = InferenceDeploymentStatus;
 /** What acting found out that only a person can change. */
 export type RolloutActed = { readonly problem: Problem | null };
 
-export function reportOf(
+export function statusOf(
   state: RolloutState,
   facts: Facts,
   acted: RolloutActed,
@@ -27,7 +28,7 @@ export function reportOf(
 ): Status {
   const { seen } = facts;
   const problem = acted.problem ?? standingProblem(state, facts);
-  const { trial } = facts;
+  const { assessment } = facts;
   const { analysis, examples } = findings(state, facts);
   const arrival = arrivalOf(seen, state.stable);
   return {
@@ -35,10 +36,10 @@ export function reportOf(
     ...fieldsOf(state),
     devices: {
       matched: seen.members.length,
-      exposed: trial?.cohort.exposed.length ?? 0,
-      updated: trial === null ? arrival.running : trial.cohort.running,
-      failed: trial?.cohort.failed ?? 0,
-      offline: trial?.cohort.offline ?? 0,
+      exposed: assessment?.cohort.exposed.length ?? 0,
+      updated: assessment === null ? arrival.running : assessment.cohort.running,
+      failed: assessment?.cohort.failed ?? 0,
+      offline: assessment?.cohort.offline ?? 0,
       onStable: arrival.running,
     },
     ...(examples.length === 0 ? {} : { failedDevices: examples }),
@@ -50,11 +51,11 @@ export function reportOf(
 /** What the candidate was found to do; kept after its end, because it says why. */
 function findings(
   state: RolloutState,
-  { trial, evidence, seen }: Facts,
+  { assessment, evidence, seen }: Facts,
 ): { readonly analysis: NonNullable<Status["analysis"]>; readonly examples: readonly string[] } {
   const before = seen.deployment.status;
   const kept = { analysis: before?.analysis ?? [], examples: before?.failedDevices ?? [] };
-  const found = (of: Trial | null) =>
+  const found = (of: CandidateAssessment | null) =>
     of === null ? kept : { analysis: of.analysis.results, examples: of.cohort.examples };
   switch (state.phase) {
     case "Pending":
@@ -64,7 +65,7 @@ function findings(
     case "Progressing":
     case "Holding":
     case "Baking":
-      return found(trial);
+      return found(assessment);
     case "RollingBack":
     case "RolledBack":
       return found(evidence);
@@ -76,7 +77,7 @@ function findings(
 }
 
 /** While the hub cannot be asked what became of an object without status, nothing but this is known. */
-export function reportUnknown(seen: RolloutSeen): Status {
+export function statusOfUnknown(seen: RolloutSeen): Status {
   const message = `what devices run is read from the hub first: ${hubText(seen)}`;
   return {
     ...seen.deployment.status,
@@ -90,7 +91,7 @@ export function reportUnknown(seen: RolloutSeen): Status {
 }
 
 /** A deletion that waits says for what. */
-export function reportCleanup(seen: RolloutSeen, fault: Fault | null): Status {
+export function statusOfCleanup(seen: RolloutSeen, fault: Fault | null): Status {
   const remains = remainsOf(seen);
   const reachable = seen.hub.reachable && seen.configurations !== null;
   const handovers = [...remains.handovers]
@@ -133,7 +134,7 @@ function standingProblem(state: RolloutState, facts: Facts): Problem | null {
     case "Holding":
     case "Frozen":
     case "Baking":
-      return facts.trial?.problem ?? null;
+      return facts.assessment?.problem ?? null;
     case "Completed": {
       const { release: name } = state.stable;
       const release = seen.releases[name];

@@ -2,11 +2,11 @@ import { canonicalJson } from "../../base/digest.ts";
 import type { Status } from "./report.ts";
 
 /** Whether a report says something new, beyond numbers that move by themselves. */
-export function isNews(before: Status | null, after: Status): boolean {
-  return canonicalJson(essence(before)) !== canonicalJson(essence(after));
+export function isSignificantChange(before: Status | null, after: Status): boolean {
+  return canonicalJson(significantFields(before)) !== canonicalJson(significantFields(after));
 }
 
-function essence(status: Status | null): unknown {
+function significantFields(status: Status | null): unknown {
   if (status === null) return null;
   const { devices: _counts, analysis = [], conditions = [], failedDevices: _examples, ...state } = status;
   return {

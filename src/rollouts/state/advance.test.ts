@@ -18,7 +18,7 @@ import { factsOf } from "../facts.ts";
 import type { HubConfiguration, RolloutSeen } from "../seen.ts";
 import { referenceOf } from "../verification.ts";
 import { advance } from "./advance.ts";
-import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
+import { allDevices, boundOf, countExposed, expose } from "./exposure.ts";
 import {
   type Exposed,
   exposureOf,
@@ -45,7 +45,7 @@ function exposed(index = 0): Exposed {
     previousExposure: [],
     givenAt: null,
     step: stepNow(index, step.percent),
-    exposure: step.percent >= 100 ? everybody(20) : expose(members, [], boundOf(step, members.length), []),
+    exposure: step.percent >= 100 ? allDevices(20) : expose(members, [], boundOf(step, members.length), []),
   };
 }
 
@@ -189,8 +189,8 @@ test("without fresh windows no step is passed, however long it takes", () => {
   for (let minute = 0; minute < 300; minute += 1) {
     const now = instant(NOW + minutes(minute));
     const windowless = members.map((member) => {
-      const { window: _window, ...rest } = running(member, "v2", 40, now).report!;
-      return { ...member, heardAt: now, report: rest };
+      const { window: _window, ...stayRolledBack } = running(member, "v2", 40, now).report!;
+      return { ...member, heardAt: now, report: stayRolledBack };
     });
     state = next(state, look({ now, members: windowless }));
     expect(state).toMatchObject({ step: { index: 0 } });
@@ -307,8 +307,8 @@ test("without evidence for a while a hold is paused, and starts over on evidence
     const now = instant(NOW + minutes(minute));
     const devices = members.map((member) => {
       const fresh = running(member, "v2", 40, now);
-      const { window: _window, ...rest } = fresh.report!;
-      return measured ? fresh : { ...fresh, report: rest };
+      const { window: _window, ...stayRolledBack } = fresh.report!;
+      return measured ? fresh : { ...fresh, report: stayRolledBack };
     });
     state = next(state, look({ now, spec, members: devices }));
   };
@@ -361,7 +361,7 @@ test("a straggler is waited for until the deadline, and takes the release back o
       ...running(memberAt(n), n < missing ? "v1" : "v2", 40, now),
       pointer,
     }));
-  const start: RolloutState = { ...exposed(2), exposure: everybody(200), phase: "Progressing" };
+  const start: RolloutState = { ...exposed(2), exposure: allDevices(200), phase: "Progressing" };
   const passes = (missing: number, minute: number) => {
     const now = instant(NOW + minutes(minute));
     return next(start, look({ now, members: fleet(200, missing, now) }));

@@ -12,7 +12,15 @@ import {
   type RolloutState,
 } from "./state.ts";
 import { stepsOf } from "./strategy.ts";
-import { abort, atStep, complete, ignoreRequests, rest, start, withHistory } from "./transitions.ts";
+import {
+  abort,
+  atStep,
+  complete,
+  ignoreRequests,
+  start,
+  stayRolledBack,
+  withHistory,
+} from "./transitions.ts";
 import { whileUnderWay } from "./under-way.ts";
 
 // The state machine: one step. Rules are tried in order, and the first that has something to say decides.
@@ -32,8 +40,8 @@ export function advance(state: RolloutState, facts: Facts): RolloutState {
     case "Holding":
     case "Frozen":
     case "Baking": {
-      const trial = facts.trial;
-      return trial === null ? state : whileUnderWay(state, facts, trial);
+      const assessment = facts.assessment;
+      return assessment === null ? state : whileUnderWay(state, facts, assessment);
     }
     default:
       return unreachable(state);
@@ -52,7 +60,7 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
     return complete(state, state.stable, facts, `${release} is what devices run already`);
   }
   const quarantined = state.quarantined.find((entry) => entry.release === release);
-  if (quarantined !== undefined) return rest(state, quarantined, facts);
+  if (quarantined !== undefined) return stayRolledBack(state, quarantined, facts);
   if (!isSameReference(state.candidate, wanted.reference)) {
     const named = { ...state, candidate: wanted.reference };
     if (state.candidate?.release === release) return named;

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { isExposed } from "../../api/membership.ts";
-import { boundOf, countExposed, everybody, expose, type Placed, strataOf } from "./exposure.ts";
+import { allDevices, boundOf, countExposed, expose, type Placed, strataOf } from "./exposure.ts";
 
 const placed: fc.Arbitrary<Placed> = fc.record({
   site: fc.constantFrom(undefined, "north", "south", "west"),
@@ -97,7 +97,7 @@ test("devices that share a bucket go together", () => {
 });
 
 test("everybody is everybody, even those who have yet to join", () => {
-  expect(isExposed(everybody(3), { site: "new", deviceClass: "new", bucket: 999_999 })).toBe(true);
+  expect(isExposed(allDevices(3), { site: "new", deviceClass: "new", bucket: 999_999 })).toBe(true);
 });
 
 test("strata are the combinations that exist", () => {

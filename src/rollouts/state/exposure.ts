@@ -12,7 +12,7 @@ export type Placed = {
 export type StratifyBy = readonly ("Site" | "DeviceClass")[];
 
 /** Everybody: no strata and no buckets, so that joiners and new classes are included. */
-export function everybody(devices: number): readonly StratumExposure[] {
+export function allDevices(devices: number): readonly StratumExposure[] {
   return [{ threshold: BUCKETS, devices }];
 }
 

@@ -6,14 +6,14 @@ import {
   requestAnnotation,
 } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
+import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { clip } from "../../base/text.ts";
 import { type Instant, instant, parseTimestamp, timestampOf } from "../../base/time.ts";
 import { exposureIn } from "../configurations/condition.ts";
 import { LABEL, pointerIn } from "../configurations/content.ts";
-import { isKept, NOBODY } from "../configurations/target.ts";
+import { isKept, MATCH_NONE } from "../configurations/target.ts";
 import type { Facts } from "../facts.ts";
-import type { Problem } from "../preconditions.ts";
 import type { HubConfiguration, RolloutSeen, Track } from "../seen.ts";
 import { referenceOf } from "../verification.ts";
 import { boundOf, countExposed } from "./exposure.ts";
@@ -206,7 +206,7 @@ function referenceNamed(name: string, own: readonly HubConfiguration[], seen: Ro
 }
 
 function targeting(seen: RolloutSeen): readonly HubConfiguration[] {
-  return seen.own.filter(({ targetCondition }) => targetCondition !== NOBODY);
+  return seen.own.filter(({ targetCondition }) => targetCondition !== MATCH_NONE);
 }
 
 /** The candidate that devices are exposed to, at the width that its conditions have. */

@@ -20,7 +20,7 @@ import { type Instant, parseTimestamp, timestampOf } from "../../base/time.ts";
 export type ReleaseRef = { readonly release: string; readonly digests: readonly string[] };
 
 /** Why a candidate is taken back (or, where `rollback.mode` is Hold, would be). */
-export type Because = {
+export type RollbackCause = {
   readonly reason: RollbackReason;
   readonly message: string;
   readonly release: string;
@@ -103,13 +103,13 @@ export type Holding = Exposed & {
   readonly heldBecause: string;
   readonly bakingSince: Instant | null;
   /** A breach that waits for a person, because `rollback.mode` is Hold. */
-  readonly breach: Because | null;
+  readonly breach: RollbackCause | null;
 };
 export type Frozen = Exposed & {
   readonly phase: "Frozen";
   readonly frozenSince: Instant;
   readonly bakingSince: Instant | null;
-  readonly breach: Because | null;
+  readonly breach: RollbackCause | null;
 };
 export type Baking = Exposed & { readonly phase: "Baking"; readonly bakingSince: Instant };
 export type Completed = Kept & { readonly phase: "Completed"; readonly stable: ReleaseRef };
@@ -119,12 +119,12 @@ export type RollingBack = Kept & {
   readonly candidate: ReleaseRef;
   /** Who was exposed: their twins are looked at one by one. */
   readonly exposure: readonly StratumExposure[];
-  readonly because: Because;
+  readonly because: RollbackCause;
 };
 export type RolledBack = Kept & {
   readonly phase: "RolledBack";
   readonly stable: ReleaseRef | null;
-  readonly because: Because;
+  readonly because: RollbackCause;
 };
 
 export type UnderWay = Progressing | Holding | Frozen | Baking;
@@ -183,7 +183,7 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
   };
   const stable = status.stable ?? null;
   const candidate = status.candidate ?? null;
-  const because = becauseOf(status.rollback, at);
+  const because = rollbackCauseOf(status.rollback, at);
   switch (phase) {
     case "Pending":
       return { ...kept, phase, stable, candidate };
@@ -331,14 +331,14 @@ function exposedFields(state: Exposed): StateFields {
   };
 }
 
-function rollbackField(because: Because): NonNullable<StateFields["rollback"]> {
+function rollbackField(because: RollbackCause): NonNullable<StateFields["rollback"]> {
   return { ...because, at: timestampOf(because.at) };
 }
 
-function becauseOf(
+function rollbackCauseOf(
   rollback: InferenceDeploymentStatus["rollback"],
   at: (written: string | undefined) => Instant | null,
-): Because | null {
+): RollbackCause | null {
   if (rollback === undefined || !ROLLBACK_REASONS.includes(rollback.reason)) return null;
   const when = at(rollback.at);
   return when === null

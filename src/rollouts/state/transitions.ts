@@ -7,11 +7,10 @@ import {
 } from "../../api/inference-deployment.ts";
 import { cut } from "../../base/text.ts";
 import { timestampOf } from "../../base/time.ts";
-import type { Facts, Trial } from "../facts.ts";
+import type { CandidateAssessment, Facts } from "../facts.ts";
 import { devices } from "../text.ts";
-import { boundOf, countExposed, everybody, expose } from "./exposure.ts";
+import { allDevices, boundOf, countExposed, expose } from "./exposure.ts";
 import {
-  type Because,
   type Completed,
   type Exposed,
   exposureOf,
@@ -19,6 +18,7 @@ import {
   type Pending,
   type Quarantined,
   type ReleaseRef,
+  type RollbackCause,
   type RolledBack,
   type RollingBack,
   type RolloutState,
@@ -35,7 +35,7 @@ export function atStep(
   step: Step,
   index: number,
   why: string,
-  trial?: Trial,
+  assessment?: CandidateAssessment,
 ): RolloutState {
   const { members } = facts.seen;
   const next: UnderWay = {
@@ -45,8 +45,13 @@ export function atStep(
     previousExposure: state.exposure,
     exposure:
       step.percent >= 100
-        ? everybody(members.length)
-        : expose(members, (trial ?? facts.wanted).stratifyBy, boundOf(step, members.length), state.exposure),
+        ? allDevices(members.length)
+        : expose(
+            members,
+            (assessment ?? facts.wanted).stratifyBy,
+            boundOf(step, members.length),
+            state.exposure,
+          ),
   };
   const exposed = countExposed(next.exposure, members);
   return withHistory(next, facts, `${why}; ${exposed} of ${devices(members.length)} exposed`);
@@ -55,7 +60,7 @@ export function atStep(
 export function start(state: RolloutState, facts: Facts, message?: string): RolloutState {
   const { reference } = facts.wanted;
   const quarantined = state.quarantined.find(({ release }) => release === reference.release);
-  if (quarantined !== undefined) return rest(state, quarantined, facts);
+  if (quarantined !== undefined) return stayRolledBack(state, quarantined, facts);
   const { handled, history, stable } = state;
   const next: Pending = {
     phase: "Pending",
@@ -69,8 +74,8 @@ export function start(state: RolloutState, facts: Facts, message?: string): Roll
 }
 
 /** Spec names a release that failed here before: that is the end of it until a person retries it. */
-export function rest(state: RolloutState, entry: Quarantined, facts: Facts): RolledBack {
-  const because: Because = {
+export function stayRolledBack(state: RolloutState, entry: Quarantined, facts: Facts): RolledBack {
+  const because: RollbackCause = {
     reason: rollbackReasonOf(entry.reason),
     message: `${entry.release} failed here before (${entry.reason})`,
     release: entry.release,
@@ -117,7 +122,7 @@ export function rollBack(
 ): RollingBack {
   const { quarantined, handled, history, stable, candidate } = state;
   const text = cut(message, 1000);
-  const because: Because = { reason, message: text, release: candidate.release, at: facts.now };
+  const because: RollbackCause = { reason, message: text, release: candidate.release, at: facts.now };
   const next: RollingBack = {
     phase: "RollingBack",
     quarantined,

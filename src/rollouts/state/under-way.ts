@@ -1,10 +1,10 @@
 import type { Step, StratumExposure } from "../../api/inference-deployment.ts";
 import { durationText, elapsed, type Instant, later, type Millis, minutes } from "../../base/time.ts";
-import type { Facts, Trial } from "../facts.ts";
-import { boundOf, everybody, expose } from "./exposure.ts";
+import type { CandidateAssessment, Facts } from "../facts.ts";
+import { allDevices, boundOf, expose } from "./exposure.ts";
 import { breachNow, breachOf, heldNow } from "./holds.ts";
 import { hasCandidate } from "./recover.ts";
-import type { AtStep, Because, Frozen, RolloutState, UnderWay } from "./state.ts";
+import type { AtStep, Frozen, RollbackCause, RolloutState, UnderWay } from "./state.ts";
 import { bakeOf, currentStep, holdOf, indexOfStep, stepAfter } from "./strategy.ts";
 import {
   abort,
@@ -20,7 +20,7 @@ import {
 // A candidate is out. Rules are tried in order, and the first that has something to say decides: requests of a person come
 // first, then what takes a candidate back, then what stops it, then what lets it go on.
 
-export function whileUnderWay(before: UnderWay, facts: Facts, trial: Trial): RolloutState {
+export function whileUnderWay(before: UnderWay, facts: Facts, assessment: CandidateAssessment): RolloutState {
   const aborted = abortRequested(before, facts);
   if (aborted !== null) return aborted;
   const state = watched(before, facts);
@@ -28,10 +28,10 @@ export function whileUnderWay(before: UnderWay, facts: Facts, trial: Trial): Rol
   if (state.step.startedAt !== before.step.startedAt) return state;
   return (
     releaseChanged(state, facts) ??
-    rollBackOnBreach(state, facts, trial) ??
-    frozen(state, facts, trial) ??
-    promoteRequested(state, facts, trial) ??
-    continueStep(state, facts, trial)
+    rollBackOnBreach(state, facts, assessment) ??
+    hubUnreadable(state, facts, assessment) ??
+    promoteRequested(state, facts, assessment) ??
+    continueStep(state, facts, assessment)
   );
 }
 
@@ -99,9 +99,9 @@ function releaseChanged(state: UnderWay, facts: Facts): RolloutState | null {
 }
 
 /** Without the whole hub nothing is widened, and time stands still. What lowers exposure goes on. */
-function frozen(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+function hubUnreadable(state: UnderWay, facts: Facts, assessment: CandidateAssessment): RolloutState | null {
   if (facts.hubReadable) return state.phase === "Frozen" ? unfreeze(state, facts) : null;
-  if (state.phase === "Frozen") return narrowed(state, facts, trial);
+  if (state.phase === "Frozen") return narrowed(state, facts, assessment);
   const next: Frozen = {
     ...exposedOf(state),
     phase: "Frozen",
@@ -112,19 +112,19 @@ function frozen(state: UnderWay, facts: Facts, trial: Trial): RolloutState | nul
   return narrowed(
     withHistory(next, facts, "the hub cannot be read: nothing is widened until it can"),
     facts,
-    trial,
+    assessment,
   );
 }
 
 /** Devices that join fall under conditions that the hub has: while it is frozen they widen nothing. */
-function narrowed<S extends UnderWay>(state: S, facts: Facts, trial: Trial): S {
+function narrowed<S extends UnderWay>(state: S, facts: Facts, assessment: CandidateAssessment): S {
   const { members } = facts.seen;
   const step = currentStep(state.step, facts.seen);
   if (members.length === 0 || step.percent >= 100) return state;
   const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
   const most = Math.min(boundOf(step, members.length), intended);
-  if (trial.cohort.exposed.length <= most) return state;
-  return { ...state, exposure: expose(members, trial.stratifyBy, most, state.exposure) };
+  if (assessment.cohort.exposed.length <= most) return state;
+  return { ...state, exposure: expose(members, assessment.stratifyBy, most, state.exposure) };
 }
 
 function unfreeze(state: Frozen, facts: Facts): RolloutState {
@@ -145,16 +145,20 @@ function unfreeze(state: Frozen, facts: Facts): RolloutState {
 }
 
 /** Protection: it runs while paused, held, frozen and baking. */
-function rollBackOnBreach(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+function rollBackOnBreach(
+  state: UnderWay,
+  facts: Facts,
+  assessment: CandidateAssessment,
+): RolloutState | null {
   const mode = facts.seen.deployment.spec.rollback?.mode ?? "Automatic";
   const kept = breachOf(state);
-  const found = breachNow(state, facts, trial);
+  const found = breachNow(state, facts, assessment);
   if (mode === "Automatic") {
     const because = found ?? kept;
     return because === null ? null : rollBack(state, facts, because.reason, because.message);
   }
   if (found === null || kept !== null) return null;
-  const breach: Because = { ...found, release: state.candidate.release, at: facts.now };
+  const breach: RollbackCause = { ...found, release: state.candidate.release, at: facts.now };
   const bakingSince = state.phase === "Progressing" ? null : state.bakingSince;
   if (state.phase === "Frozen")
     return withHistory({ ...state, breach }, facts, `held once the hub can be read: ${breach.message}`);
@@ -170,25 +174,34 @@ function rollBackOnBreach(state: UnderWay, facts: Facts, trial: Trial): RolloutS
 }
 
 /** A person says: go on from here. Past a hold, a warning, missing evidence; never past a breach. */
-function promoteRequested(state: UnderWay, facts: Facts, trial: Trial): RolloutState | null {
+function promoteRequested(
+  state: UnderWay,
+  facts: Facts,
+  assessment: CandidateAssessment,
+): RolloutState | null {
   const token = facts.requests.promote;
   if (token === null) return null;
   const served = { ...state, handled: { ...state.handled, promote: token } };
-  const refusal = refusalOf(state, facts, trial);
+  const refusal = promoteRefusal(state, facts, assessment);
   if (refusal !== null) return withHistory(served, facts, `promote refused: ${refusal}`);
-  const { cohort } = trial;
+  const { cohort } = assessment;
   // Devices that are missing are not asked for again; at the last width, evidence is not either.
   const isLast = stepAfter(state.step, facts.seen) === null;
-  const uncovered = Math.max(0, cohort.reachable - cohort.discounted - trial.evidence);
+  const uncovered = Math.max(0, cohort.reachable - cohort.discounted - assessment.evidence);
   const accepted = isLast ? uncovered : cohort.waiting + cohort.stragglers;
-  return nextStep({ ...served, step: { ...served.step, accepted } }, facts, trial, "promoted by request");
+  return nextStep(
+    { ...served, step: { ...served.step, accepted } },
+    facts,
+    assessment,
+    "promoted by request",
+  );
 }
 
-function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
-  const breach = breachNow(state, facts, trial);
+function promoteRefusal(state: UnderWay, facts: Facts, assessment: CandidateAssessment): string | null {
+  const breach = breachNow(state, facts, assessment);
   if (breach !== null) return breach.message;
-  if (trial.verification.kind !== "verified") return `${state.candidate.release} is not verified`;
-  if (trial.problem !== null) return trial.problem.message;
+  if (assessment.verification.kind !== "verified") return `${state.candidate.release} is not verified`;
+  if (assessment.problem !== null) return assessment.problem.message;
   if (facts.seen.deployment.spec.paused === true) return "spec.paused is true";
   if (!hasCandidate(state.candidate, facts.seen))
     return `the hub has not been given ${state.candidate.release} yet, so there is nothing to go on from`;
@@ -196,24 +209,24 @@ function refusalOf(state: UnderWay, facts: Facts, trial: Trial): string | null {
 }
 
 /** The width stays, or it becomes the next one. */
-function continueStep(state: UnderWay, facts: Facts, trial: Trial): RolloutState {
+function continueStep(state: UnderWay, facts: Facts, assessment: CandidateAssessment): RolloutState {
   const step = currentStep(state.step, facts.seen);
-  const width = widthAt(state, facts, trial, step);
+  const width = widthAt(state, facts, assessment, step);
   const next: UnderWay = {
     ...state,
     step: {
-      ...clocked(state.step, facts, trial),
+      ...clocked(state.step, facts, assessment),
       index: indexOfStep(state.step, facts.seen),
       percent: width.percent,
     },
     exposure: width.exposure,
     givenAt: state.givenAt ?? (hasCandidate(state.candidate, facts.seen) ? facts.now : null),
   };
-  const held = heldNow(next, facts, trial);
+  const held = heldNow(next, facts, assessment);
   if (next.phase === "Baking") {
     const bake = bakeOf(facts.seen);
     const isOver = elapsed(next.bakingSince, facts.now) >= bake;
-    if (!isOver || held !== null || !isPassing(trial)) return next;
+    if (!isOver || held !== null || !isPassing(assessment)) return next;
     return complete(next, next.candidate, facts, `watched for ${durationText(bake)} at 100 %`);
   }
   if (held !== null) {
@@ -229,8 +242,8 @@ function continueStep(state: UnderWay, facts: Facts, trial: Trial): RolloutState
   }
   const { passingSince } = next.step;
   const isHeldLongEnough = passingSince !== null && elapsed(passingSince, facts.now) >= holdOf(step);
-  if (isPassing(trial) && isHeldLongEnough)
-    return nextStep(next, facts, trial, "converged, held and passing");
+  if (isPassing(assessment) && isHeldLongEnough)
+    return nextStep(next, facts, assessment, "converged, held and passing");
   if (next.phase !== "Holding") return next;
   if (next.bakingSince !== null) {
     const { bakingSince } = next;
@@ -239,34 +252,42 @@ function continueStep(state: UnderWay, facts: Facts, trial: Trial): RolloutState
   return withHistory({ ...exposedOf(next), phase: "Progressing" }, facts, "continues");
 }
 
-function lastUnplaced({ unplacedAt: had }: AtStep, now: Instant, { converged, cohort, budget }: Trial) {
+function lastUnplaced(
+  { unplacedAt: had }: AtStep,
+  now: Instant,
+  { converged, cohort, budget }: CandidateAssessment,
+) {
   const isUnplaced = !converged && cohort.unplaced > 0 && !budget.missed;
   return isUnplaced && (had === null || elapsed(had, now) >= WATCH_GRAIN) ? now : had;
 }
 
 /** Converged, with enough devices heard, failures within the budget, and every objective passing. */
-function isPassing(trial: Trial): boolean {
-  return trial.converged && trial.coverage.enough && trial.analysis.overall === "Pass";
+function isPassing(assessment: CandidateAssessment): boolean {
+  return assessment.converged && assessment.coverage.enough && assessment.analysis.overall === "Pass";
 }
 
 /** What speaks against the candidate, as opposed to what is only missing. */
-function isAgainst(trial: Trial): boolean {
-  return trial.analysis.overall === "Warn" || trial.analysis.overall === "Fail" || trial.budget.spent;
+function isAgainst(assessment: CandidateAssessment): boolean {
+  return (
+    assessment.analysis.overall === "Warn" ||
+    assessment.analysis.overall === "Fail" ||
+    assessment.budget.spent
+  );
 }
 
 /** The clocks of the step: convergence is no memory, and the hold counts the time in which there was evidence. */
-function clocked(step: AtStep, { now }: Facts, trial: Trial): AtStep {
-  const convergedAt = trial.converged ? (step.convergedAt ?? now) : null;
+function clocked(step: AtStep, { now }: Facts, assessment: CandidateAssessment): AtStep {
+  const convergedAt = assessment.converged ? (step.convergedAt ?? now) : null;
   const wasConverged = step.convergedAt !== null && convergedAt === null;
   const waitingFrom =
     wasConverged && step.convergedAt !== null
       ? later(step.waitingFrom, elapsed(step.convergedAt, now))
       : step.waitingFrom;
-  const clocks = { ...step, convergedAt, waitingFrom, unplacedAt: lastUnplaced(step, now, trial) };
-  if (isAgainst(trial)) return { ...clocks, passingSince: null, pausedAt: null };
+  const clocks = { ...step, convergedAt, waitingFrom, unplacedAt: lastUnplaced(step, now, assessment) };
+  if (isAgainst(assessment)) return { ...clocks, passingSince: null, pausedAt: null };
   if (step.passingSince === null)
-    return { ...clocks, passingSince: isPassing(trial) ? now : null, pausedAt: null };
-  if (!isPassing(trial)) return { ...clocks, pausedAt: step.pausedAt ?? now };
+    return { ...clocks, passingSince: isPassing(assessment) ? now : null, pausedAt: null };
+  if (!isPassing(assessment)) return { ...clocks, pausedAt: step.pausedAt ?? now };
   if (step.pausedAt === null) return clocks;
   return {
     ...clocks,
@@ -276,11 +297,12 @@ function clocked(step: AtStep, { now }: Facts, trial: Trial): AtStep {
 }
 
 /** Takes the candidate one width further, or ends the rollout. */
-function nextStep(state: UnderWay, facts: Facts, trial: Trial, why: string): RolloutState {
+function nextStep(state: UnderWay, facts: Facts, assessment: CandidateAssessment, why: string): RolloutState {
   const { seen } = facts;
   const next = stepAfter(state.step, seen);
   const isBaking = state.phase === "Baking" || (state.phase === "Holding" && state.bakingSince !== null);
-  if (next !== null && !isBaking) return atStep(exposedOf(state), facts, next.step, next.index, why, trial);
+  if (next !== null && !isBaking)
+    return atStep(exposedOf(state), facts, next.step, next.index, why, assessment);
   if (!isBaking && bakeOf(seen) > 0) {
     const baking: UnderWay = { ...exposedOf(state), phase: "Baking", bakingSince: facts.now };
     return withHistory(baking, facts, `${why}; watched for ${durationText(bakeOf(seen))}`);
@@ -292,22 +314,22 @@ function nextStep(state: UnderWay, facts: Facts, trial: Trial, why: string): Rol
  * The width of the step that is under way. It changes only when it must: when devices have joined or left so that more
  * are exposed than the step allows; when exposed ones have vanished; when the step itself has been rewritten.
  */
-function widthAt(state: UnderWay, facts: Facts, trial: Trial, step: Step): Width {
+function widthAt(state: UnderWay, facts: Facts, assessment: CandidateAssessment, step: Step): Width {
   const { members } = facts.seen;
   const same: Width = { percent: state.step.percent, exposure: state.exposure };
   if (members.length === 0 || (step.percent >= 100 && same.percent >= 100)) return same;
   const bound = boundOf(step, members.length);
-  const exposed = trial.cohort.exposed.length;
+  const exposed = assessment.cohort.exposed.length;
   if (exposed > bound) {
-    return { percent: step.percent, exposure: expose(members, trial.stratifyBy, bound, state.exposure) };
+    return { percent: step.percent, exposure: expose(members, assessment.stratifyBy, bound, state.exposure) };
   }
   // Whoever replaces a device that vanished is newly exposed: only while the candidate is in good standing.
-  if (heldNow(state, facts, trial) !== null) return same;
-  if (step.percent >= 100) return { percent: step.percent, exposure: everybody(members.length) };
+  if (heldNow(state, facts, assessment) !== null) return same;
+  if (step.percent >= 100) return { percent: step.percent, exposure: allDevices(members.length) };
   const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
   const target = same.percent === step.percent ? Math.min(bound, intended) : bound;
   if (exposed >= target) return { percent: step.percent, exposure: state.exposure };
-  return { percent: step.percent, exposure: expose(members, trial.stratifyBy, target, state.exposure) };
+  return { percent: step.percent, exposure: expose(members, assessment.stratifyBy, target, state.exposure) };
 }
 
 type Width = { readonly percent: number; readonly exposure: readonly StratumExposure[] };
