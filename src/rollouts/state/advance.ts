@@ -15,6 +15,7 @@ import { stepsOf } from "./strategy.ts";
 import {
   abort,
   atStep,
+  carry,
   complete,
   ignoreRequests,
   start,
@@ -75,10 +76,7 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
     seen.deployment.spec.paused !== true;
   if (!mayBegin || step === undefined) return state;
   const begun: Exposed = {
-    quarantined: state.quarantined,
-    handled: state.handled,
-    history: state.history,
-    stable: state.stable,
+    ...carry(state),
     candidate: wanted.reference,
     begunAt: facts.now,
     step: newStep(0, step.percent, facts.now),
@@ -130,31 +128,19 @@ function whileRollingBack(state: RollingBack, facts: Facts): RolloutState {
   const served = ignoreRequests(state, facts, ["promote"], "the release is being rolled back");
   if (served !== null) return served;
   if (!rollback.done) return state;
-  const { quarantined, handled, history, stable, because, candidate } = state;
-  const kept = { quarantined, handled, history };
+  const { quarantined, stable, because, candidate } = state;
   if (because.reason === "Withdrawn") {
-    if (stable !== null) {
-      return complete(
-        { ...kept, phase: "Pending", stable, candidate: null },
-        stable,
-        facts,
-        `${candidate.release} is withdrawn`,
-      );
-    }
-    return withHistory(
-      { ...kept, phase: "Pending", stable, candidate: null },
-      facts,
-      `${candidate.release} is withdrawn`,
-    );
+    const pending: Pending = { ...carry(state), phase: "Pending", candidate: null };
+    const message = `${candidate.release} is withdrawn`;
+    return stable === null ? withHistory(pending, facts, message) : complete(pending, stable, facts, message);
   }
   const entry = { release: candidate.release, reason: because.reason, at: facts.now };
   const others = quarantined.filter(({ release }) => release !== candidate.release);
   const target = stable === null ? "no release" : stable.release;
   return withHistory(
     {
-      ...kept,
+      ...carry(state),
       phase: "RolledBack",
-      stable,
       because,
       quarantined: [...others, entry].slice(-QUARANTINE_LIMIT),
     },

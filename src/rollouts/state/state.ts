@@ -71,16 +71,17 @@ export type Handled = {
   readonly retry: string | null;
 };
 
-type Kept = {
+/** What every phase has. */
+export type Carried = {
   readonly quarantined: readonly Quarantined[];
   readonly handled: Handled;
   readonly history: readonly HistoryEntry[];
+  /** `null`: nothing ran here before, so a rollback leads to nothing. */
+  readonly stable: ReleaseRef | null;
 };
 
 /** What every phase with exposed devices has. */
-export type Exposed = Kept & {
-  /** `null`: a first installation, which rolls back to nothing. */
-  readonly stable: ReleaseRef | null;
+export type Exposed = Carried & {
   readonly candidate: ReleaseRef;
   /** When the first step began. */
   readonly begunAt: Instant;
@@ -92,9 +93,8 @@ export type Exposed = Kept & {
   readonly givenAt: Instant | null;
 };
 
-export type Pending = Kept & {
+export type Pending = Carried & {
   readonly phase: "Pending";
-  readonly stable: ReleaseRef | null;
   readonly candidate: ReleaseRef | null;
 };
 export type Progressing = Exposed & { readonly phase: "Progressing" };
@@ -112,18 +112,16 @@ export type Frozen = Exposed & {
   readonly breach: RollbackCause | null;
 };
 export type Baking = Exposed & { readonly phase: "Baking"; readonly bakingSince: Instant };
-export type Completed = Kept & { readonly phase: "Completed"; readonly stable: ReleaseRef };
-export type RollingBack = Kept & {
+export type Completed = Carried & { readonly phase: "Completed"; readonly stable: ReleaseRef };
+export type RollingBack = Carried & {
   readonly phase: "RollingBack";
-  readonly stable: ReleaseRef | null;
   readonly candidate: ReleaseRef;
   /** Who was exposed: their twins are looked at one by one. */
   readonly exposure: readonly StratumExposure[];
   readonly because: RollbackCause;
 };
-export type RolledBack = Kept & {
+export type RolledBack = Carried & {
   readonly phase: "RolledBack";
-  readonly stable: ReleaseRef | null;
   readonly because: RollbackCause;
 };
 
@@ -172,7 +170,8 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
   if (status === null || phase === undefined || !PHASES.includes(phase)) return null;
   const at = (written: string | undefined): Instant | null =>
     written === undefined ? null : (parseTimestamp(written) ?? now);
-  const kept: Kept = {
+  const stable = status.stable ?? null;
+  const carried: Carried = {
     quarantined: (status.quarantinedReleases ?? []).map((entry) => ({ ...entry, at: at(entry.at) ?? now })),
     handled: {
       abort: status.lastHandled?.abort ?? null,
@@ -180,17 +179,17 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
       retry: status.lastHandled?.retry ?? null,
     },
     history: status.history ?? [],
+    stable,
   };
-  const stable = status.stable ?? null;
   const candidate = status.candidate ?? null;
   const because = rollbackCauseOf(status.rollback, at);
   switch (phase) {
     case "Pending":
-      return { ...kept, phase, stable, candidate };
+      return { ...carried, phase, candidate };
     case "Completed":
-      return stable === null ? null : { ...kept, phase, stable };
+      return stable === null ? null : { ...carried, phase, stable };
     case "RolledBack":
-      return because === null ? null : { ...kept, phase, stable, because };
+      return because === null ? null : { ...carried, phase, because };
     case "RollingBack": {
       if (candidate === null) return null;
       // Somebody took the reason away; going on with the rollback is the safe reading.
@@ -200,18 +199,17 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
         release: candidate.release,
         at: now,
       };
-      return { ...kept, phase, stable, candidate, exposure: status.exposure ?? [], because: reason };
+      return { ...carried, phase, candidate, exposure: status.exposure ?? [], because: reason };
     }
     case "Progressing":
     case "Holding":
     case "Frozen":
     case "Baking": {
       if (candidate === null) return null;
-      if (status.step === undefined) return { ...kept, phase: "Pending", stable, candidate };
+      if (status.step === undefined) return { ...carried, phase: "Pending", candidate };
       const startedAt = at(status.step.startedAt) ?? now;
       const exposed: Exposed = {
-        ...kept,
-        stable,
+        ...carried,
         candidate,
         begunAt: at(status.begunAt) ?? startedAt,
         step: {

@@ -11,6 +11,7 @@ import type { CandidateAssessment, Facts } from "../facts.ts";
 import { devices } from "../text.ts";
 import { allDevices, boundOf, countExposed, expose } from "./exposure.ts";
 import {
+  type Carried,
   type Completed,
   type Exposed,
   exposureOf,
@@ -61,15 +62,7 @@ export function start(state: RolloutState, facts: Facts, message?: string): Roll
   const { reference } = facts.wanted;
   const quarantined = state.quarantined.find(({ release }) => release === reference.release);
   if (quarantined !== undefined) return stayRolledBack(state, quarantined, facts);
-  const { handled, history, stable } = state;
-  const next: Pending = {
-    phase: "Pending",
-    quarantined: state.quarantined,
-    handled,
-    history,
-    stable,
-    candidate: reference,
-  };
+  const next: Pending = { ...carry(state), phase: "Pending", candidate: reference };
   return withHistory(next, facts, message ?? `${reference.release} is to go out`);
 }
 
@@ -81,12 +74,7 @@ export function stayRolledBack(state: RolloutState, entry: Quarantined, facts: F
     release: entry.release,
     at: entry.at,
   };
-  const { quarantined, handled, history, stable } = state;
-  return withHistory(
-    { phase: "RolledBack", quarantined, handled, history, stable, because },
-    facts,
-    because.message,
-  );
+  return withHistory({ ...carry(state), phase: "RolledBack", because }, facts, because.message);
 }
 
 function rollbackReasonOf(reason: string): RollbackReason {
@@ -100,9 +88,8 @@ function rollbackReasonOf(reason: string): RollbackReason {
 }
 
 export function complete(state: RolloutState, stable: ReleaseRef, facts: Facts, message: string): Completed {
-  const { quarantined, handled, history } = state;
   const text = message.startsWith(stable.release) ? message : `${stable.release} is stable: ${message}`;
-  return withHistory({ phase: "Completed", quarantined, handled, history, stable }, facts, text);
+  return withHistory({ ...carry(state), phase: "Completed", stable }, facts, text);
 }
 
 export function abort(
@@ -120,15 +107,12 @@ export function rollBack(
   reason: RollbackReason,
   message: string,
 ): RollingBack {
-  const { quarantined, handled, history, stable, candidate } = state;
+  const { stable, candidate } = state;
   const text = cut(message, 1000);
   const because: RollbackCause = { reason, message: text, release: candidate.release, at: facts.now };
   const next: RollingBack = {
+    ...carry(state),
     phase: "RollingBack",
-    quarantined,
-    handled,
-    history,
-    stable,
     candidate,
     exposure: exposureOf(state),
     because,
@@ -170,29 +154,13 @@ function withoutRepeats(history: readonly HistoryEntry[], entry: HistoryEntry): 
   return entry.phase === "Frozen" && isRepeat ? history.slice(0, -2) : history;
 }
 
+/** What every phase carries on from the one before it. */
+export function carry({ quarantined, handled, history, stable }: RolloutState | Exposed): Carried {
+  return { quarantined, handled, history, stable };
+}
+
+/** What every phase with exposed devices carries on from another one, without what only that one has. */
 export function exposedOf(state: Exposed): Exposed {
-  const {
-    quarantined,
-    handled,
-    history,
-    stable,
-    candidate,
-    begunAt,
-    step,
-    exposure,
-    previousExposure,
-    givenAt,
-  } = state;
-  return {
-    quarantined,
-    handled,
-    history,
-    stable,
-    candidate,
-    begunAt,
-    step,
-    exposure,
-    previousExposure,
-    givenAt,
-  };
+  const { candidate, begunAt, step, exposure, previousExposure, givenAt } = state;
+  return { ...carry(state), candidate, begunAt, step, exposure, previousExposure, givenAt };
 }
