@@ -11,9 +11,10 @@ import { type Takeover, takeoverOf } from "./configurations/takeover.ts";
 import { confirmationDue } from "./evidence/judge.ts";
 import { type Facts, factsOf } from "./facts.ts";
 import { eventsOf } from "./report/events.ts";
-import { statusOf, statusOfCleanup, statusOfUnknown } from "./report/report.ts";
+import { statusOfUnknown } from "./report/report.ts";
 import type { RolloutSeen } from "./seen.ts";
 import { advance } from "./state/advance.ts";
+import { type Objections, objectionsTo } from "./state/holds.ts";
 import { contradiction, decided, recover } from "./state/recover.ts";
 import { fieldsOf, type RolloutState, stateOf } from "./state/state.ts";
 import { bakeOf, currentStep, deadlineOf, holdOf } from "./state/strategy.ts";
@@ -33,7 +34,6 @@ export type RolloutPlan =
       readonly actions: readonly Action[];
       /** Nothing of ours is left anywhere: the finalizer may go. */
       readonly done: boolean;
-      readonly status: InferenceDeploymentStatus;
       readonly wake: Wake;
     }
   /** The deployment does not exist, and its configurations do. */
@@ -53,9 +53,9 @@ export type RolloutPlan =
       /** Whether `state` has to be remembered before anything is done. */
       readonly changed: boolean;
       readonly facts: Facts;
+      readonly objections: Objections;
       readonly actions: readonly Action[];
       readonly problem: Problem | null;
-      readonly status: InferenceDeploymentStatus;
       readonly events: readonly Note[];
       readonly wake: Wake;
     };
@@ -83,7 +83,6 @@ function decideCleanup(seen: RolloutSeen): RolloutPlan {
     kind: "cleanup",
     actions: readable ? cleanupActions(seen) : [],
     done: readable && isCleanedUp(remainsOf(seen)),
-    status: statusOfCleanup(seen, null),
     wake: after(seconds(10), "deletion"),
   };
 }
@@ -126,6 +125,7 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
   const remembered = fieldsOf(state);
   const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
   const changed = canonicalJson(remembered) !== canonicalJson(had);
+  // Another state exposes others, so what its devices say is assessed again.
   const facts: Facts = changed ? { ...factsOf(seen, state), evidence: judged.assessment } : judged;
   const { actions, problem } = actionsFor(state, facts);
   return {
@@ -134,9 +134,9 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
     state,
     changed,
     facts,
+    objections: objectionsTo(state, facts),
     actions,
     problem,
-    status: statusOf(state, facts, { problem }, null),
     events: eventsOf(before, state),
     wake: changed ? after(millis(0), "the next step") : wakeOf(state, facts, actions),
   };
@@ -155,9 +155,9 @@ function prepareTakeover(
     state,
     changed: false,
     facts,
+    objections: objectionsTo(state, facts),
     actions,
     problem,
-    status: statusOf(state, facts, { problem }, null),
     events: [],
     wake:
       actions.length > 0

@@ -73,7 +73,11 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
 
     commit: async (seen, plan, signal) => {
       if (plan.kind !== "live" || !plan.changed) return ok(seen);
-      const written = await deps.deployments.writeStatus(seen.deployment, plan.status, signal);
+      const written = await deps.deployments.writeStatus(
+        seen.deployment,
+        statusOf(plan, { problem: plan.problem }, null),
+        signal,
+      );
       if (!written.ok) return written;
       memories.of(seen.deployment.key).reportedAt = seen.now;
       summaryOf(seen.deployment, plan);
@@ -276,7 +280,7 @@ function reportAfter(
     case "cleanup":
       return plan.done ? null : statusOfCleanup(seen, fault);
     case "live":
-      return statusOf(plan.state, plan.facts, acted, fault);
+      return statusOf(plan, acted, fault);
     default:
       return unreachable(plan);
   }

@@ -3,6 +3,7 @@ import { REASONS } from "../../api/reasons.ts";
 import { type Fault, unreachable } from "../../base/result.ts";
 import type { Arrival, Facts } from "../facts.ts";
 import type { RolloutSeen } from "../seen.ts";
+import type { Decided } from "../state/holds.ts";
 import { breachOf } from "../state/holds.ts";
 import { isUnderWay, type RolloutState } from "../state/state.ts";
 import { devices } from "../text.ts";
@@ -12,14 +13,14 @@ import { hubCondition } from "./hub-condition.ts";
 import { type Summary, summaryOf } from "./message.ts";
 
 export function conditionsOf(
-  state: RolloutState,
-  facts: Facts,
+  decided: Decided,
   problem: Problem | null,
   fault: Fault | null,
   arrival: Arrival,
 ): readonly Bare[] {
+  const { state, facts } = decided;
   const { seen } = facts;
-  const summary = summaryOf(state, facts, problem, arrival);
+  const summary = summaryOf(decided, problem, arrival);
   const isReady = state.phase === "Completed" && problem === null && arrival.complete;
   return [
     draft("Ready", isReady ? "True" : "False", summary.reason, summary.message),

@@ -1,7 +1,9 @@
 import { type ConditionDraft, stampConditions } from "../../api/condition.ts";
+import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
 import type { Reason } from "../../api/reasons.ts";
 import type { RolloutSeen } from "../seen.ts";
-import type { Status } from "./report.ts";
+
+export type Status = InferenceDeploymentStatus;
 
 /** A condition that has yet to be told its generation and its time. */
 export type Bare = Omit<ConditionDraft, "observedGeneration">;

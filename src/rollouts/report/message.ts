@@ -5,7 +5,8 @@ import { unreachable } from "../../base/result.ts";
 import { durationText } from "../../base/time.ts";
 import { bringsModule } from "../configurations/content.ts";
 import type { Arrival, CandidateAssessment, Facts } from "../facts.ts";
-import { breachNow, breachOf, heldNow } from "../state/holds.ts";
+import type { Decided } from "../state/holds.ts";
+import { breachOf } from "../state/holds.ts";
 import type { RolloutState, UnderWay } from "../state/state.ts";
 import { currentStep, holdOf } from "../state/strategy.ts";
 import { devices } from "../text.ts";
@@ -21,12 +22,8 @@ export type Summary = {
 };
 
 /** The one sentence that somebody reads at three in the morning. */
-export function summaryOf(
-  state: RolloutState,
-  facts: Facts,
-  problem: Problem | null,
-  arrival: Arrival,
-): Summary {
+export function summaryOf(decided: Decided, problem: Problem | null, arrival: Arrival): Summary {
+  const { state, facts } = decided;
   const { seen, wanted, assessment } = facts;
   const moving = (reason: Reason, message: string): Summary => ({
     reason,
@@ -79,7 +76,7 @@ export function summaryOf(
     case "Holding":
       return assessment === null
         ? moving(REASONS.StepInProgress, state.candidate.release)
-        : summaryOfCandidate(state, facts, assessment, problem);
+        : summaryOfCandidate(state, decided, assessment, problem);
     case "Frozen":
       return standing(
         REASONS.Frozen,
@@ -120,7 +117,7 @@ export function summaryOf(
 
 function summaryOfCandidate(
   state: Exclude<UnderWay, { readonly phase: "Frozen" }>,
-  facts: Facts,
+  { facts, objections }: Decided,
   assessment: CandidateAssessment,
   problem: Problem | null,
 ): Summary {
@@ -128,7 +125,7 @@ function summaryOfCandidate(
   const width = widthText(state, facts);
   const breach = breachOf(state);
   if (breach !== null) {
-    const now = breachNow(state, facts, assessment) === null ? "; it is within its bounds again" : "";
+    const now = objections.breach === null ? "; it is within its bounds again" : "";
     return {
       reason: breach.reason,
       message: `${width}; held for a person because rollback.mode is Hold: ${breach.message}${now}. Take it back: ${annotate(seen.deployment, "abort")}. Go on, once nothing is breached: ${annotate(seen.deployment, "promote")}`,
@@ -136,7 +133,7 @@ function summaryOfCandidate(
       stalled: true,
     };
   }
-  const held: Problem | null = problem ?? heldNow(state, facts, assessment);
+  const held = problem ?? objections.held;
   if (held !== null) {
     const stalled = problem !== null && held.reason !== REASONS.Paused;
     const hint =

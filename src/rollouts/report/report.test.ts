@@ -9,6 +9,7 @@ import type { HubConfiguration, Member, RolloutSeen } from "../seen.ts";
 import { allDevices } from "../state/exposure.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
 import { referenceOf } from "../verification.ts";
+import { statusOf } from "./report.ts";
 
 // What a person reads in the conditions: only what devices show.
 
@@ -30,7 +31,9 @@ const first: RolloutState = {
 function conditionOf(type: string, state: RolloutState, seen: RolloutSeen): string {
   const decided = decideRollout({ ...seen, deployment: { ...seen.deployment, status: fieldsOf(state) } });
   if (decided.kind !== "live") throw new Error(decided.kind);
-  const found = decided.status.conditions?.find((condition) => condition.type === type);
+  const found = statusOf(decided, { problem: decided.problem }, null).conditions?.find(
+    (condition) => condition.type === type,
+  );
   return `${found?.status} ${found?.reason}: ${found?.message}`;
 }
 

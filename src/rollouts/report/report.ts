@@ -1,4 +1,3 @@
-import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
 import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { type Fault, unreachable } from "../../base/result.ts";
@@ -6,26 +5,20 @@ import { deletionPolicyOf, remainsOf } from "../configurations/cleanup.ts";
 import { arrivalOf, type CandidateAssessment, type Facts } from "../facts.ts";
 import { membershipProblem, releaseProblem } from "../preconditions.ts";
 import type { RolloutSeen } from "../seen.ts";
+import type { Decided } from "../state/holds.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
 import { devices } from "../text.ts";
 import { conditionsOf } from "./conditions.ts";
-import { draft, stamped } from "./draft.ts";
+import { draft, type Status, stamped } from "./draft.ts";
 import { hubCondition, hubReason, hubText } from "./hub-condition.ts";
 
 // Counts and conditions, from scratch on every pass. Nothing here is ever read back to decide.
-// ── conditions
-
-export type Status = InferenceDeploymentStatus;
 
 /** What acting found out that only a person can change. */
 export type RolloutActed = { readonly problem: Problem | null };
 
-export function statusOf(
-  state: RolloutState,
-  facts: Facts,
-  acted: RolloutActed,
-  fault: Fault | null,
-): Status {
+export function statusOf(decided: Decided, acted: RolloutActed, fault: Fault | null): Status {
+  const { state, facts } = decided;
   const { seen } = facts;
   const problem = acted.problem ?? standingProblem(state, facts);
   const { assessment } = facts;
@@ -44,7 +37,7 @@ export function statusOf(
     },
     ...(examples.length === 0 ? {} : { failedDevices: examples }),
     ...(analysis.length === 0 ? {} : { analysis }),
-    conditions: stamped(seen, conditionsOf(state, facts, problem, fault, arrival)),
+    conditions: stamped(seen, conditionsOf(decided, problem, fault, arrival)),
   };
 }
 

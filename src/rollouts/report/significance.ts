@@ -1,5 +1,5 @@
 import { canonicalJson } from "../../base/digest.ts";
-import type { Status } from "./report.ts";
+import type { Status } from "./draft.ts";
 
 /** Whether a report says something new, beyond numbers that move by themselves. */
 export function isSignificantChange(before: Status | null, after: Status): boolean {

@@ -4,10 +4,31 @@ import { REASONS } from "../../api/reasons.ts";
 import { durationText, elapsed, minutes } from "../../base/time.ts";
 import type { CandidateAssessment, Facts } from "../facts.ts";
 import { devices } from "../text.ts";
-import type { RollbackCause, UnderWay } from "./state.ts";
+import { isUnderWay, type RollbackCause, type RolloutState, type UnderWay } from "./state.ts";
 import { currentStep, deadlineOf, holdOf } from "./strategy.ts";
 
 // What speaks against a candidate that is out: a breach takes it back, anything else only holds its width.
+
+/** What speaks against the candidate, decided once in a pass; both `null` where none is out. */
+export type Objections = {
+  /** What would take it back now. */
+  readonly breach: Breach | null;
+  /** Why its width may not grow now. */
+  readonly held: Problem | null;
+};
+
+export function objectionsTo(state: RolloutState, facts: Facts): Objections {
+  const { assessment } = facts;
+  if (assessment === null || !isUnderWay(state)) return { breach: null, held: null };
+  return { breach: breachNow(state, facts, assessment), held: heldNow(state, facts, assessment) };
+}
+
+/** What was decided in a pass. */
+export type Decided = {
+  readonly state: RolloutState;
+  readonly facts: Facts;
+  readonly objections: Objections;
+};
 
 export type Breach = { readonly reason: RollbackReason; readonly message: string };
 
