@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { createFakeMeter } from "../test/fakes/fake-meter.ts";
 import type { EdgeDevice } from "./api/edge-device.ts";
+import type { InferenceDeployment } from "./api/inference-deployment.ts";
 import type { ModelRelease } from "./api/model-release.ts";
 import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
 
@@ -26,7 +27,10 @@ function release(...verdicts: readonly string[]): ModelRelease {
 test("devices are counted by condition, and one without a status is Unknown", () => {
   const meter = createFakeMeter();
   const unseen = { status: null } as unknown as EdgeDevice;
-  gaugeCaches({ devices: [device("True"), device("True"), device("False"), unseen], releases: [] }, meter);
+  gaugeCaches(
+    { devices: [device("True"), device("True"), device("False"), unseen], releases: [], deployments: [] },
+    meter,
+  );
   const value = (status: string) => meter.value("edgefleet_devices", { condition: "Online", status });
   expect([value("True"), value("False"), value("Unknown")]).toEqual([2, 1, 1]);
   expect(meter.value("edgefleet_devices", { condition: "Ready", status: "Unknown" })).toBe(4);
@@ -41,12 +45,12 @@ test("a release is as good as the worst of its variants", () => {
     release("Passed"),
     release(),
   ];
-  gaugeCaches({ devices: [], releases }, meter);
+  gaugeCaches({ devices: [], releases, deployments: [] }, meter);
   const counts = ["Passed", "Failed", "Running", "Pending", "Error"].map((verdict) =>
     meter.value("edgefleet_releases", { verdict }),
   );
   expect(counts).toEqual([1, 1, 1, 2, 0]);
-  gaugeCaches({ devices: [], releases: [] }, meter);
+  gaugeCaches({ devices: [], releases: [], deployments: [] }, meter);
   expect(meter.value("edgefleet_releases", { verdict: "Failed" })).toBe(0);
 });
 
@@ -62,4 +66,22 @@ test("ownerless configurations are counted, and none is 0", () => {
   expect(meter.value("edgefleet_hub_ownerless_configurations")).toBe(3);
   gaugeOwnerless(new Map(), meter);
   expect(meter.value("edgefleet_hub_ownerless_configurations")).toBe(0);
+});
+
+test("rollouts are counted by phase, their devices and verdicts are summed, and what no longer exists counts no more", () => {
+  const meter = createFakeMeter();
+  const deployment = (status: object | null) => ({ status }) as unknown as InferenceDeployment;
+  const one = { phase: "Holding", devices: { matched: 5, offline: 1 }, analysis: [{ verdict: "Warn" }] };
+  const other = { phase: "Holding", devices: { matched: 2 } };
+  const value = () => [
+    meter.value("edgefleet_rollouts", { phase: "Holding" }),
+    meter.value("edgefleet_rollout_devices", { state: "matched" }),
+    meter.value("edgefleet_rollout_devices", { state: "offline" }),
+    meter.value("edgefleet_analysis_verdicts", { verdict: "Warn" }),
+  ];
+  const caches = { devices: [], releases: [] };
+  gaugeCaches({ ...caches, deployments: [one, other, null].map(deployment) }, meter);
+  expect(value()).toEqual([2, 7, 1, 1]);
+  gaugeCaches({ ...caches, deployments: [deployment(other)] }, meter);
+  expect(value()).toEqual([1, 2, 0, 0]);
 });

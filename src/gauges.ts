@@ -1,11 +1,13 @@
 import { findCondition } from "./api/condition.ts";
 import type { EdgeDevice } from "./api/edge-device.ts";
+import { type InferenceDeployment, PHASES, VERDICT_KINDS } from "./api/inference-deployment.ts";
 import { type ModelRelease, VERDICTS } from "./api/model-release.ts";
 import { isPaused } from "./devices/departures.ts";
 import type { Meter } from "./telemetry/telemetry.ts";
 
 const CONDITIONS = ["Registered", "Online", "ModelInSync", "Ready"] as const;
 const STATUSES = ["True", "False", "Unknown"] as const;
+const DEVICE_COUNTS = ["matched", "exposed", "updated", "failed", "offline", "onStable"] as const;
 /** The worst verdict of its variants is that of a release. */
 const WORST_FIRST = [
   "Failed",
@@ -15,9 +17,13 @@ const WORST_FIRST = [
   "Passed",
 ] as const satisfies readonly (typeof VERDICTS)[number][];
 
-/** Counts what is in the caches; done when somebody asks for metrics, so a fleet at rest costs nothing in between. */
+/** Counts what is in the caches; done when metrics are scraped, so a fleet at rest costs nothing in between. */
 export function gaugeCaches(
-  caches: { readonly devices: readonly EdgeDevice[]; readonly releases: readonly ModelRelease[] },
+  caches: {
+    readonly devices: readonly EdgeDevice[];
+    readonly releases: readonly ModelRelease[];
+    readonly deployments: readonly InferenceDeployment[];
+  },
   meter: Pick<Meter, "gauge">,
 ): void {
   for (const condition of CONDITIONS) {
@@ -30,6 +36,30 @@ export function gaugeCaches(
   const verdicts = caches.releases.map(verdictOf);
   for (const verdict of VERDICTS)
     meter.gauge("edgefleet_releases", verdicts.filter((one) => one === verdict).length, { verdict });
+  gaugeRollouts(
+    caches.deployments.map(({ status }) => status),
+    meter,
+  );
+}
+
+/** Sums over all deployments: labels stay few however many there are. */
+function gaugeRollouts(
+  statuses: readonly InferenceDeployment["status"][],
+  meter: Pick<Meter, "gauge">,
+): void {
+  for (const phase of PHASES) {
+    const count = statuses.filter((status) => status?.phase === phase).length;
+    meter.gauge("edgefleet_rollouts", count, { phase });
+  }
+  for (const state of DEVICE_COUNTS) {
+    const sum = statuses.reduce((total, status) => total + (status?.devices?.[state] ?? 0), 0);
+    meter.gauge("edgefleet_rollout_devices", sum, { state });
+  }
+  const results = statuses.flatMap((status) => status?.analysis ?? []);
+  for (const verdict of VERDICT_KINDS) {
+    const count = results.filter((result) => result.verdict === verdict).length;
+    meter.gauge("edgefleet_analysis_verdicts", count, { verdict });
+  }
 }
 
 /** Configurations that go on steering devices although their deployment does not exist. */

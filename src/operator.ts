@@ -223,7 +223,10 @@ async function operate(config: Config): Promise<void> {
         clock.now(),
       ),
     metrics: () => {
-      gaugeCaches({ devices: devices.list(), releases: releases.list() }, meter);
+      gaugeCaches(
+        { devices: devices.list(), releases: releases.list(), deployments: deployments.list() },
+        meter,
+      );
       gaugeOwnerless(ownerless(), meter);
       return metrics.expose();
     },

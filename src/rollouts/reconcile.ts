@@ -1,8 +1,4 @@
-import {
-  type InferenceDeployment,
-  type InferenceDeploymentStatus,
-  PHASES,
-} from "../api/inference-deployment.ts";
+import type { InferenceDeployment, InferenceDeploymentStatus } from "../api/inference-deployment.ts";
 import type { Problem } from "../api/reasons.ts";
 import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
@@ -121,7 +117,6 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       }
       memory.reportedAt = seen.now;
       const written = await deps.deployments.writeStatus(seen.deployment, status, signal);
-      if (written.ok) gauge();
       return written.ok ? ok(undefined) : written;
     },
 
@@ -179,25 +174,6 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       if (state.phase === "RollingBack") {
         deps.meter.count("edgefleet_rollbacks_total", { reason: state.because.reason });
       }
-    }
-    gauge();
-  }
-
-  /** Sums over all deployments: labels stay few however many there are. */
-  function gauge(): void {
-    const statuses = deps.deployments.list().map(({ status }) => status);
-    for (const phase of PHASES) {
-      const count = statuses.filter((status) => status?.phase === phase).length;
-      deps.meter.gauge("edgefleet_rollouts", count, { phase });
-    }
-    for (const state of ["matched", "exposed", "updated", "failed", "offline", "onStable"] as const) {
-      const sum = statuses.reduce((total, status) => total + (status?.devices?.[state] ?? 0), 0);
-      deps.meter.gauge("edgefleet_rollout_devices", sum, { state });
-    }
-    const verdicts = statuses.flatMap((status) => status?.analysis ?? []);
-    for (const verdict of ["Pass", "Warn", "Fail", "Inconclusive", "Error", "Skipped"] as const) {
-      const count = verdicts.filter((result) => result.verdict === verdict).length;
-      deps.meter.gauge("edgefleet_analysis_verdicts", count, { verdict });
     }
   }
 
