@@ -6,8 +6,9 @@ import type { EdgeDevice } from "../api/edge-device.ts";
 import { bucketOf } from "../api/membership.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";
 import { instant } from "../base/time.ts";
+import type { Json } from "../hub/hub.ts";
 import { bucketFor, type DevicePlan, decideDevice, type HubRecord } from "./decide.ts";
-import type { DeviceSeen, HubSeen, Json } from "./seen.ts";
+import type { DeviceSeen, HubSeen } from "./seen.ts";
 import { tagsPatch } from "./tags.ts";
 
 const NEW = { finalizers: [] };

@@ -1,4 +1,4 @@
-import type { Json } from "./seen.ts";
+import type { Json } from "../hub/hub.ts";
 
 /** Whether a twin's desired properties hold a model pointer that a deployment of this namespace wrote. */
 export function holdsPointerOf(namespace: string, desired: Json): boolean {

@@ -1,17 +1,12 @@
-import type { InferenceReport } from "../api/device-contract.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import type { Grant } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant } from "../base/time.ts";
-
-export type Json = Readonly<Record<string, unknown>>;
+import type { Json, SlotRow } from "../hub/hub.ts";
 
 /** What one twin says about the model: the pointer that was given and the report that came back. */
-export type ModuleSlot = {
-  readonly pointer: { readonly deployment: string; readonly release: string; readonly digest: string } | null;
-  readonly report: InferenceReport | null;
-};
+export type ModuleSlot = Pick<SlotRow, "pointer" | "report">;
 
 export type IdentitySeen = {
   /** `null`: not asked, because nothing depends on it. */

@@ -4,7 +4,7 @@ import { edgeDevice, inferenceDeployment } from "../../test/builders/fleet.ts";
 import { mergePatch } from "../../test/fakes/fake-registry.ts";
 import { membershipsOf } from "../api/membership.ts";
 import { isOwner, ownerOf } from "../api/ownership.ts";
-import type { Json } from "./seen.ts";
+import type { Json } from "../hub/hub.ts";
 import {
   bareTagsPatch,
   deploymentsInTags,

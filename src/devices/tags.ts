@@ -3,7 +3,7 @@ import type { EdgeDevice } from "../api/edge-device.ts";
 import { BUCKETS, type Membership, qualifiedName, taggedFor } from "../api/membership.ts";
 import { OWN_TAG as OWN } from "../api/ownership.ts";
 import { own } from "../base/lookup.ts";
-import type { Json } from "./seen.ts";
+import type { Json } from "../hub/hub.ts";
 
 /** `tags` of a device's twin as they ought to be. */
 export type WantedTags = {

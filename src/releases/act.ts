@@ -65,7 +65,7 @@ async function startAll(
       ...urls.value,
       checks: checksOf(seen.release),
     };
-    const begun = await deps.verifier.start(start.key as VerificationKey, request, signal);
+    const begun = await deps.verifier.start(start.key, request, signal);
     if (!begun.ok) return { acted: { ...NOT_ACTED, started }, fault: begun.error };
     started.push(start.variant.name);
   }

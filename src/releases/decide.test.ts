@@ -4,6 +4,7 @@ import type { ModelRelease, VariantStatus } from "../api/model-release.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";
 import { digestOf } from "../base/digest.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
+import type { VerificationKey } from "../verification/verification.ts";
 import { decideRelease } from "./decide.ts";
 import { retryDelay } from "./retry-delay.ts";
 import type { BlobSeen, ReportSeen, VariantSeen } from "./seen.ts";
@@ -37,7 +38,7 @@ function asked(
     variant: FP32,
     had: null,
     standing: null,
-    key: "key",
+    key: "key" as VerificationKey,
     report,
     blob: FOUND,
     golden: FOUND,
@@ -122,7 +123,7 @@ test("a verdict comes with its evidence", () => {
       verifiedAt: timestampOf(NOW),
       verifierVersion: "1",
       goldenDigest: GOLDEN.digest,
-      key: "key",
+      key: "key" as VerificationKey,
     },
     start: null,
     save: false,

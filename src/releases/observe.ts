@@ -245,6 +245,9 @@ function waitOf(
   return null;
 }
 
+/** Of what was not asked, because there is no blob to ask about. */
+const NO_KEY = "" as VerificationKey;
+
 async function askVerifier(
   deps: Looking,
   { release, variant }: Subject,
@@ -257,9 +260,9 @@ async function askVerifier(
     readonly references: Extract<References, { readonly kind: "found" }>;
   },
   signal: AbortSignal,
-): Attempt<{ readonly key: string; readonly report: ReportSeen }> {
+): Attempt<{ readonly key: VerificationKey; readonly report: ReportSeen }> {
   // What is not there cannot be asked about, and is not started either.
-  if (blob.kind !== "found") return ok({ key: "", report: { kind: "unknown" } });
+  if (blob.kind !== "found") return ok({ key: NO_KEY, report: { kind: "unknown" } });
   const version = await deps.version.read(signal);
   if (!version.ok) return version;
   const golden = release.spec.verification?.golden ?? null;

@@ -1,6 +1,7 @@
 import type { Variant, VariantStatus } from "../api/model-release.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant } from "../base/time.ts";
+import type { VerificationKey } from "../verification/verification.ts";
 import type { Reference } from "./references.ts";
 import type { Next, VariantSeen } from "./seen.ts";
 
@@ -9,7 +10,7 @@ import type { Next, VariantSeen } from "./seen.ts";
 /** A verification to start. */
 export type Start = {
   readonly variant: Variant;
-  readonly key: string;
+  readonly key: VerificationKey;
   /** `again`: a verdict stands, and others may go first. */
   readonly urgency: "new" | "again";
   readonly sizeBytes: number;

@@ -110,7 +110,7 @@ function replacedBy(
       asked.ended(release.key, next.name);
       return [];
     }
-    return asked.note(release.key, next.name, seen.key as VerificationKey) ?? [];
+    return asked.note(release.key, next.name, seen.key) ?? [];
   });
 }
 

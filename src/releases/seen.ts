@@ -1,13 +1,8 @@
-import type {
-  CheckResult,
-  ModelRelease,
-  ReportTrouble,
-  Variant,
-  VariantStatus,
-} from "../api/model-release.ts";
+import type { ModelRelease, ReportTrouble, Variant, VariantStatus } from "../api/model-release.ts";
 import type { Grant } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant, Timestamp } from "../base/time.ts";
+import type { VerificationKey, VerifyReport } from "../verification/verification.ts";
 import type { Cause } from "./due.ts";
 import type { Reference } from "./references.ts";
 
@@ -19,18 +14,7 @@ export type BlobSeen =
   | { readonly kind: "unreadable"; readonly fault: Fault };
 
 /** What the verifier says of one variant; `unknown`: it was never asked, or has forgotten. */
-export type ReportSeen =
-  | { readonly kind: "unknown" }
-  | { readonly kind: "running"; readonly check: string }
-  | { readonly kind: "passed"; readonly checks: readonly CheckResult[]; readonly verifierVersion: string }
-  | {
-      readonly kind: "failed";
-      readonly reason: string;
-      readonly message: string;
-      readonly checks: readonly CheckResult[];
-      readonly verifierVersion: string;
-    }
-  | { readonly kind: "error"; readonly reason: string; readonly message: string };
+export type ReportSeen = VerifyReport | { readonly kind: "unknown" };
 
 /** A verdict that holds while the same is verified again. */
 export type Standing = {
@@ -76,7 +60,7 @@ export type VariantSeen = {
   | { readonly kind: "refused"; readonly message: string }
   | {
       readonly kind: "asked";
-      readonly key: string;
+      readonly key: VerificationKey;
       readonly report: ReportSeen;
       readonly blob: BlobSeen;
       readonly golden: BlobSeen;

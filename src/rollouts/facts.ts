@@ -5,6 +5,7 @@ import type { Problem } from "../api/reasons.ts";
 import { numberOf } from "../base/decimal.ts";
 import { clip } from "../base/text.ts";
 import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
+import type { PointerRow } from "../hub/hub.ts";
 import { LABEL } from "./configurations/content.ts";
 import { conditionsToTest, stratifyFor } from "./configurations/slots.ts";
 import { MATCH_NONE } from "./configurations/target.ts";
@@ -14,7 +15,7 @@ import { evidenceOf } from "./evidence/evidence.ts";
 import { type Judgement, judge } from "./evidence/judge.ts";
 import { type CohortRules, runs } from "./evidence/standing.ts";
 import { hubProblem, membershipProblem, permissionProblem, releaseProblem } from "./preconditions.ts";
-import type { Member, Pointed, RolloutSeen } from "./seen.ts";
+import type { Member, RolloutSeen } from "./seen.ts";
 import { exposureIndex, type StratifyBy, stratumKey } from "./state/exposure.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state/state.ts";
 import { deadlineOf } from "./state/strategy.ts";
@@ -212,7 +213,7 @@ function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgr
   const candidate = qualifiedName({ namespace: seen.deployment.namespace, name: state.candidate.release });
   const deployment = qualifiedName(seen.deployment);
   const covers = exposureIndex(state.exposure);
-  const isOnCandidate = (pointer: Pointed | null): boolean =>
+  const isOnCandidate = (pointer: PointerRow | null): boolean =>
     pointer?.release === candidate && pointer.deployment === deployment;
   const pointing: DeviceToCheck[] = [];
   const unread: DeviceToCheck[] = [];

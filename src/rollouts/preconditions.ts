@@ -4,11 +4,12 @@ import type { Problem } from "../api/reasons.ts";
 import { REASONS } from "../api/reasons.ts";
 import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import { redacted } from "../base/redact.ts";
+import type { Configuration } from "../hub/hub.ts";
 import { isForeign, LABEL } from "./configurations/content.ts";
 import { namesakes } from "./configurations/own.ts";
 import { clusterOf, conditionsToTest, slotsOf, wantedElsewhere } from "./configurations/slots.ts";
 import { EXCEPTIONS_LIMIT, targetsCluster } from "./configurations/target.ts";
-import type { HubConfiguration, RolloutSeen } from "./seen.ts";
+import type { RolloutSeen } from "./seen.ts";
 import { devices } from "./text.ts";
 
 // What must hold before a release may go out, and what stands in its way, found out before anything moves.
@@ -130,7 +131,7 @@ export function fullProblem(seen: RolloutSeen, more: number): Problem | null {
   };
 }
 
-function ownersText(seen: RolloutSeen, configurations: readonly HubConfiguration[]): string {
+function ownersText(seen: RolloutSeen, configurations: readonly Configuration[]): string {
   const owners = new Map<string, number>();
   for (const { labels } of configurations) {
     const owner = ownerText(seen, labels);
@@ -141,7 +142,7 @@ function ownersText(seen: RolloutSeen, configurations: readonly HubConfiguration
   return [...shown, ...(sorted.length > 10 ? [`${sorted.length - 10} more owners`] : [])].join(", ");
 }
 
-function ownerText({ deployment, grant }: RolloutSeen, labels: HubConfiguration["labels"]): string {
+function ownerText({ deployment, grant }: RolloutSeen, labels: Configuration["labels"]): string {
   if (labels[LABEL.base] !== undefined) return "the base deployment";
   const namespace = labels[LABEL.namespace];
   // What other tenants call their objects is theirs.

@@ -5,24 +5,11 @@ import type { Grant } from "../api/tenancy.ts";
 import type { Dictionary } from "../base/lookup.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant, Millis } from "../base/time.ts";
+import type { Configuration, PointerRow } from "../hub/hub.ts";
 
 // A frozen picture of the world at `now`: a decision never looks anywhere else. observe.ts takes it.
 
 export type Track = "stable" | "candidate";
-export type Kind = "edge" | "device";
-
-/** One configuration of the hub, ours or not. Its content can hold SAS URLs. */
-export type HubConfiguration = {
-  readonly id: string;
-  readonly kind: Kind;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly priority: number;
-  readonly targetCondition: string;
-  readonly content: Readonly<Record<string, unknown>>;
-  readonly etag: string;
-};
-
-export type Pointed = { readonly deployment: string; readonly release: string; readonly digest: string };
 
 /** A device that the selector picks, whose identity belongs to the EdgeDevice that was picked, and that no other deployment wants for the same module. */
 export type Member = {
@@ -35,7 +22,7 @@ export type Member = {
   readonly tagged: boolean;
   /** Whether its tags name this cluster, as those that an older version wrote do not. */
   readonly namesCluster: boolean;
-  readonly pointer: Pointed | null;
+  readonly pointer: PointerRow | null;
   readonly report: InferenceReport | null;
   /** When its report was heard, by our clock; `null`: it has never reported. */
   readonly heardAt: Instant | null;
@@ -55,7 +42,7 @@ export type StaleDevice = {
   readonly iotEdge: boolean;
   readonly tagged: boolean;
   readonly namesCluster: boolean;
-  readonly pointer: Pointed | null;
+  readonly pointer: PointerRow | null;
   /** Whether its EdgeDevice is being deleted: devices/ decides what becomes of its pointer. */
   readonly leaving: boolean;
   /** Deployments that select the device for the same place: what runs is handed over to them. */
@@ -74,7 +61,7 @@ export type Contested = {
   readonly namesCluster: boolean;
   /** Whether the fleet view has its twin: otherwise it is not known what it runs. */
   readonly isKnown: boolean;
-  readonly pointer: Pointed | null;
+  readonly pointer: PointerRow | null;
   readonly otherDeployments: readonly string[];
 };
 
@@ -114,9 +101,9 @@ export type RolloutSeen = {
     readonly kind?: Fault["kind"];
   };
   /** All configurations of the hub; `null`: not listed yet. */
-  readonly configurations: readonly HubConfiguration[] | null;
+  readonly configurations: readonly Configuration[] | null;
   /** Those of them that are this deployment's; none before they are listed. */
-  readonly own: readonly HubConfiguration[];
+  readonly own: readonly Configuration[];
   /** Target conditions that the hub was asked about: `null` where it took them, its words where it did not. */
   readonly tested: Dictionary<string | null>;
   /** Devices whose twin was read after the rollback in flight began, and was not (or no longer) on the candidate. */

@@ -5,9 +5,10 @@ import { FINALIZER, objectKey } from "../../src/api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../../src/api/tenancy.ts";
 import { dictionary } from "../../src/base/lookup.ts";
 import { type Instant, instant, minutes, seconds, timestampOf } from "../../src/base/time.ts";
+import type { Configuration } from "../../src/hub/hub.ts";
 import { ownConfigurations } from "../../src/rollouts/configurations/own.ts";
 import { conditionsToTest } from "../../src/rollouts/configurations/slots.ts";
-import type { HubConfiguration, Member, RolloutSeen } from "../../src/rollouts/seen.ts";
+import type { Member, RolloutSeen } from "../../src/rollouts/seen.ts";
 import { type AtStep, newStep } from "../../src/rollouts/state/state.ts";
 import { CLUSTER, NAMESPACE } from "../fakes/fleet-world.ts";
 import { deploymentSpec, releaseSpec } from "./story.ts";
@@ -71,7 +72,7 @@ export type Given = {
   readonly releases?: readonly ModelRelease[];
   readonly annotations?: Readonly<Record<string, string>>;
   readonly reachable?: boolean;
-  readonly configurations?: readonly HubConfiguration[];
+  readonly configurations?: readonly Configuration[];
   readonly settings?: Partial<RolloutSeen["settings"]>;
   readonly grant?: Grant;
 };
@@ -140,10 +141,7 @@ export function look(given: Given = {}): RolloutSeen {
 }
 
 /** The same look at a hub that has other configurations. */
-export function withConfigurations(
-  seen: RolloutSeen,
-  configurations: readonly HubConfiguration[],
-): RolloutSeen {
+export function withConfigurations(seen: RolloutSeen, configurations: readonly Configuration[]): RolloutSeen {
   return { ...seen, configurations, own: ownConfigurations({ ...seen, configurations }) };
 }
 

@@ -3,18 +3,17 @@ import type { InferenceDeployment } from "../../api/inference-deployment.ts";
 import type { BlobReference } from "../../api/model-release.ts";
 import type { Problem } from "../../api/reasons.ts";
 import type { Instant } from "../../base/time.ts";
-import type { Kind, Track } from "../seen.ts";
+import type { ConfigurationKind, Lane } from "../../hub/hub.ts";
+import type { Track } from "../seen.ts";
 import type { PointerDraft } from "./content.ts";
 
 // What acting can do, one write each.
-
-export type Lane = "normal" | "rollback";
 
 export type Action =
   | {
       readonly kind: "create";
       readonly id: string;
-      readonly configurationKind: Kind;
+      readonly configurationKind: ConfigurationKind;
       readonly track: Track;
       readonly labels: Readonly<Record<string, string>>;
       readonly condition: string;

@@ -3,8 +3,9 @@ import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../../te
 import { releaseSpec } from "../../../test/stories/story.ts";
 import type { ModelPointer } from "../../api/device-contract.ts";
 import { instant, minutes } from "../../base/time.ts";
+import type { Configuration } from "../../hub/hub.ts";
 import { factsOf } from "../facts.ts";
-import type { HubConfiguration, Member, RolloutSeen, Track } from "../seen.ts";
+import type { Member, RolloutSeen, Track } from "../seen.ts";
 import { allDevices } from "../state/exposure.ts";
 import type { RolloutState } from "../state/state.ts";
 import { referenceOf } from "../verification.ts";
@@ -29,7 +30,7 @@ const v2 = referenceOf(releaseNamed("v2"));
 const OURS = "tags.edgefleet.deployments.inference = 'plant-a.resnet' AND tags.edgefleet.iotEdge = true";
 const DAY = minutes(60 * 24);
 
-const base: HubConfiguration = {
+const base: Configuration = {
   id: BASE_ID,
   kind: "edge",
   labels: { [LABEL.base]: "true" },
@@ -43,8 +44,8 @@ function layer(
   id: string,
   release: string,
   track: Track,
-  more: Partial<HubConfiguration> & { left?: number } = {},
-): HubConfiguration {
+  more: Partial<Configuration> & { left?: number } = {},
+): Configuration {
   const { left = DAY, ...rest } = more;
   const { deployment } = look();
   const object = releaseNamed(release);
@@ -221,7 +222,7 @@ test("while frozen, and without the object of the candidate, a width still becom
 test("a former candidate stays while there is nothing to fall back to", () => {
   const pending: RolloutState = { ...kept, phase: "Pending", stable: v1, candidate: null };
   const left = layer("c2", "v2", "candidate");
-  const todoWith = (configurations: readonly HubConfiguration[]) =>
+  const todoWith = (configurations: readonly Configuration[]) =>
     todo(pending, look({ members: two, configurations: [base, ...configurations] }));
   expect(todoWith([left])).toEqual(["create stable v1"]);
   expect(todoWith([left, layer("s1", "v1", "stable")])).toEqual(["remove c2"]);

@@ -3,7 +3,8 @@ import { CLUSTER } from "../../../test/fakes/fleet-world.ts";
 import { look, NOW, withConfigurations } from "../../../test/stories/seen.ts";
 import { releaseSpec } from "../../../test/stories/story.ts";
 import { later, minutes } from "../../base/time.ts";
-import type { HubConfiguration, RolloutSeen, StaleDevice, Track } from "../seen.ts";
+import type { Configuration } from "../../hub/hub.ts";
+import type { RolloutSeen, StaleDevice, Track } from "../seen.ts";
 import type { Action } from "./action.ts";
 import { cleanupActions, EVALUATED_AFTER, isCleanedUp, remainsOf } from "./cleanup.ts";
 import { BASE_ID, LABEL } from "./content.ts";
@@ -11,7 +12,7 @@ import { MATCH_NONE } from "./target.ts";
 
 const OURS = "tags.edgefleet.deployments.inference = 'plant-a.resnet'";
 
-function configuration(id: string, labels: HubConfiguration["labels"], more: Partial<HubConfiguration> = {}) {
+function configuration(id: string, labels: Configuration["labels"], more: Partial<Configuration> = {}) {
   return {
     id,
     kind: "edge",
@@ -24,7 +25,7 @@ function configuration(id: string, labels: HubConfiguration["labels"], more: Par
   } as const;
 }
 
-function layer(id: string, release: string, track: Track, targetCondition = OURS): HubConfiguration {
+function layer(id: string, release: string, track: Track, targetCondition = OURS): Configuration {
   const { digest } = releaseSpec(release).variants[0]!;
   const model = {
     deployment: "plant-a.resnet",

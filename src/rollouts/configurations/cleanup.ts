@@ -1,7 +1,8 @@
 import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { elapsed, type Millis, minutes } from "../../base/time.ts";
-import type { HubConfiguration, RolloutSeen, StaleDevice } from "../seen.ts";
+import type { Configuration } from "../../hub/hub.ts";
+import type { RolloutSeen, StaleDevice } from "../seen.ts";
 import type { Action } from "./action.ts";
 import { LABEL } from "./content.ts";
 import { ownOn } from "./own.ts";
@@ -126,7 +127,7 @@ function lostPointers(seen: RolloutSeen): readonly Action[] {
   });
 }
 
-function removalsOf(configurations: readonly HubConfiguration[]): readonly Action[] {
+function removalsOf(configurations: readonly Configuration[]): readonly Action[] {
   return configurations.map(({ id }) => ({ kind: "remove", id, lane: "normal" }));
 }
 
@@ -145,7 +146,7 @@ function stableRelease(seen: RolloutSeen): string | null {
 }
 
 /** The base deployments that go with the last deployment: another operator or cluster may still build on them. */
-function lastBases(seen: RolloutSeen): readonly HubConfiguration[] {
+function lastBases(seen: RolloutSeen): readonly Configuration[] {
   if (seen.others > 0 || seen.settings.baseDeployment !== "managed") return [];
   const configurations = seen.configurations ?? [];
   const own = new Set(seen.own);

@@ -2,7 +2,8 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { releaseSpec, variant } from "../../../test/stories/story.ts";
 import type { ModelPointer } from "../../api/device-contract.ts";
-import type { HubConfiguration, Kind, Track } from "../seen.ts";
+import type { Configuration, ConfigurationKind } from "../../hub/hub.ts";
+import type { Track } from "../seen.ts";
 import {
   BASE_ID,
   configurationId,
@@ -82,7 +83,7 @@ test("ids are in the hub's alphabet and length, and different things have differ
   );
 });
 
-function ours(kind: Kind, track: Track, name = "resnet"): HubConfiguration {
+function ours(kind: ConfigurationKind, track: Track, name = "resnet"): Configuration {
   const given = { ...pointer, deployment: `plant-a.${name}` };
   const { url: _url, sizeBytes: _size, ...bare } = given;
   return {
@@ -124,7 +125,7 @@ test("a configuration is recognized without its labels, by its id and by what it
 });
 
 test("a foreign configuration is not taken for ours, whatever it is called or contains", () => {
-  const strangers: readonly Partial<HubConfiguration>[] = [
+  const strangers: readonly Partial<Configuration>[] = [
     { id: "portal-made-1" },
     { content: {} },
     { content: { inference: { "properties.desired.model": { ...pointer, deployment: "no-dot" } } } },

@@ -4,7 +4,8 @@ import { qualifiedName } from "../../api/membership.ts";
 import type { ModelRelease, Variant } from "../../api/model-release.ts";
 import { canonicalJson, shortHash } from "../../base/digest.ts";
 import { own, setOwn } from "../../base/lookup.ts";
-import type { HubConfiguration, Kind, Pointed, Track } from "../seen.ts";
+import type { Configuration, ConfigurationKind, PointerRow } from "../../hub/hub.ts";
+import type { Track } from "../seen.ts";
 import { BANDS } from "./priority.ts";
 
 // What a configuration contains, and what it is called.
@@ -56,7 +57,7 @@ export function pointerDraft(
 
 /** What devices get: a layer over the base deployment, or a configuration of the device's own twin. */
 export function contentOf(
-  kind: Kind,
+  kind: ConfigurationKind,
   module: InferenceDeployment["spec"]["module"],
   pointer: PointerDraft | ModelPointer,
 ): Json {
@@ -78,7 +79,7 @@ export function contentOf(
 
 /** Identity of what devices get: without the URL, which changes, and the size, which the digest decides. */
 export function contentHash(
-  kind: Kind,
+  kind: ConfigurationKind,
   module: InferenceDeployment["spec"]["module"],
   draft: PointerDraft,
 ): string {
@@ -87,7 +88,7 @@ export function contentHash(
 
 /** The pointer that a configuration sets; `null` where it sets none that can be read. */
 export function pointerIn(
-  configuration: Pick<HubConfiguration, "kind" | "content">,
+  configuration: Pick<Configuration, "kind" | "content">,
   module: string,
 ): ModelPointer | null {
   const { content, kind } = configuration;
@@ -103,7 +104,7 @@ export function pointerIn(
 
 /** Whether a configuration of the hub, whoever made it, brings a module to devices. */
 export function bringsModule(
-  { kind, content }: Pick<HubConfiguration, "kind" | "content">,
+  { kind, content }: Pick<Configuration, "kind" | "content">,
   module: string,
 ): boolean {
   if (kind !== "edge") return false;
@@ -114,8 +115,8 @@ export function bringsModule(
 }
 
 /** What a twin's `desired` says about the model. */
-export function pointedIn(desired: Json): Pointed | null {
-  const { deployment, release, digest } = record(desired["model"]) as Partial<Pointed>;
+export function pointedIn(desired: Json): PointerRow | null {
+  const { deployment, release, digest } = record(desired["model"]) as Partial<PointerRow>;
   if (typeof deployment !== "string" || typeof release !== "string" || typeof digest !== "string")
     return null;
   return { deployment, release, digest };
@@ -187,13 +188,13 @@ export const BASE_ID = `ef-base-${shortHash(canonicalJson(BASE_CONTENT), 12)}`;
 export const BASE_CONDITION = "tags.edgefleet.managed = true AND tags.edgefleet.iotEdge = true";
 
 /** Whether the operator of another cluster made it. What carries no cluster was made by an older version, and may be ours. */
-export function isForeign(configuration: Pick<HubConfiguration, "labels">, clusterId: string): boolean {
+export function isForeign(configuration: Pick<Configuration, "labels">, clusterId: string): boolean {
   const cluster = configuration.labels[LABEL.cluster];
   return cluster !== undefined && cluster !== clusterId;
 }
 
 /** Whether a configuration of the hub was made by this operator. */
-export function isOurs(configuration: HubConfiguration): boolean {
+export function isOurs(configuration: Configuration): boolean {
   const { labels } = recognized(configuration);
   return labels[LABEL.name] !== undefined || labels[LABEL.base] !== undefined;
 }
@@ -206,7 +207,7 @@ const BASE_IDS = /^ef-base-[0-9a-f]{12}$/;
  * configurations; id and content of one cannot change. So where the id is of our making, what it contains decides whose
  * it is and which release it gives, and labels add what only they can say.
  */
-export function recognized<C extends HubConfiguration>(configuration: C): C {
+export function recognized<C extends Configuration>(configuration: C): C {
   const { id, labels } = configuration;
   if (BASE_IDS.test(id)) {
     return labels[LABEL.base] === undefined
@@ -231,7 +232,7 @@ export function recognized<C extends HubConfiguration>(configuration: C): C {
 }
 
 /** By its label, else by its id, else (long names leave no room in an id) by its priority. */
-function trackOf({ id, labels, priority }: HubConfiguration): Track {
+function trackOf({ id, labels, priority }: Configuration): Track {
   const written = labels[LABEL.track] ?? /-(stable|candidate)-[0-9a-f]{12}$/.exec(id)?.[1];
   if (written === "stable" || written === "candidate") return written;
   return priority >= BANDS.candidate.from ? "candidate" : "stable";
@@ -241,7 +242,7 @@ function trackOf({ id, labels, priority }: HubConfiguration): Track {
 function heldBy({
   kind,
   content,
-}: HubConfiguration): { readonly pointer: ModelPointer; readonly hash: string } | null {
+}: Configuration): { readonly pointer: ModelPointer; readonly hash: string } | null {
   const modules = kind === "device" ? [""] : Object.keys(content);
   for (const module of modules) {
     const pointer = pointerIn({ kind, content }, module);

@@ -1,4 +1,5 @@
-import type { HubConfiguration, RolloutSeen, Track } from "../seen.ts";
+import type { Configuration } from "../../hub/hub.ts";
+import type { RolloutSeen, Track } from "../seen.ts";
 import { isForeign, LABEL } from "./content.ts";
 
 // Which configurations of the hub are a deployment's.
@@ -6,13 +7,13 @@ import { isForeign, LABEL } from "./content.ts";
 /** Our configurations, by name: an object that was deleted and created again takes over what it finds. */
 export function ownConfigurations(
   seen: Pick<RolloutSeen, "deployment" | "configurations" | "settings">,
-): readonly HubConfiguration[] {
+): readonly Configuration[] {
   return namesakes(seen).filter((configuration) => !isForeign(configuration, seen.settings.clusterId));
 }
 
 export function namesakes(
   seen: Pick<RolloutSeen, "deployment" | "configurations">,
-): readonly HubConfiguration[] {
+): readonly Configuration[] {
   const { namespace, name } = seen.deployment;
   return (seen.configurations ?? []).filter(
     ({ labels }) => labels[LABEL.namespace] === namespace && labels[LABEL.name] === name,
@@ -20,7 +21,7 @@ export function namesakes(
 }
 
 /** The base deployments that are ours to replace: another cluster's operator keeps its own. */
-export function ownBases(seen: RolloutSeen): readonly HubConfiguration[] {
+export function ownBases(seen: RolloutSeen): readonly Configuration[] {
   return (seen.configurations ?? []).filter(
     (configuration) =>
       configuration.labels[LABEL.base] !== undefined && !isForeign(configuration, seen.settings.clusterId),
@@ -28,11 +29,11 @@ export function ownBases(seen: RolloutSeen): readonly HubConfiguration[] {
 }
 
 /** When the URL in a configuration ends, in milliseconds since the epoch; 0 where it does not say. */
-export function expiryOf(configuration: HubConfiguration): number {
+export function expiryOf(configuration: Configuration): number {
   const written = Number(configuration.labels[LABEL.urlExpires]);
   return Number.isFinite(written) ? written * 1000 : 0;
 }
 
-export function ownOn(seen: Pick<RolloutSeen, "own">, track: Track): readonly HubConfiguration[] {
+export function ownOn(seen: Pick<RolloutSeen, "own">, track: Track): readonly Configuration[] {
   return seen.own.filter(({ labels }) => labels[LABEL.track] === track);
 }

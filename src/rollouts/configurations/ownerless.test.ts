@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
 import { objectKey } from "../../api/resource.ts";
-import type { HubConfiguration } from "../seen.ts";
+import type { Configuration } from "../../hub/hub.ts";
 import { LABEL } from "./content.ts";
 import { ownerlessConfigurations, ownerlessDeployment } from "./ownerless.ts";
 
 const RESNET = objectKey("plant-a", "resnet");
 
-function configuration(id: string, own: HubConfiguration["labels"]): HubConfiguration {
+function configuration(id: string, own: Configuration["labels"]): Configuration {
   const content = { $edgeAgent: {}, inference: {} };
   return { id, kind: "edge", labels: own, priority: 1, targetCondition: "", content, etag: "1" };
 }
@@ -20,7 +20,7 @@ const labels = {
 };
 
 function listed(
-  all: readonly HubConfiguration[],
+  all: readonly Configuration[],
   { namespaces = null, exists = false }: { namespaces?: readonly string[] | null; exists?: boolean } = {},
 ) {
   return {

@@ -1,22 +1,22 @@
 import type { InferenceDeployment } from "../../api/inference-deployment.ts";
 import { FINALIZER, type ObjectKey, objectKey, splitKey } from "../../api/resource.ts";
 import { instant } from "../../base/time.ts";
-import type { HubConfiguration } from "../seen.ts";
+import type { Configuration } from "../../hub/hub.ts";
 import { isForeign, LABEL, recognized } from "./content.ts";
 
 // Configurations whose InferenceDeployment does not exist: its finalizer was lost, and they go on steering devices.
 
 type Listed = {
   readonly deployments: { readonly get: (key: ObjectKey) => unknown };
-  readonly configurations: { readonly list: () => readonly HubConfiguration[] | null };
+  readonly configurations: { readonly list: () => readonly Configuration[] | null };
   /** The namespaces that this operator serves; `null`: all. What it cannot see is not missing. */
   readonly namespaces: readonly string[] | null;
   readonly settings: { readonly clusterId: string };
 };
 
 /** By the key of the deployment that they belonged to. Those of other clusters are none of ours. */
-export function ownerlessConfigurations(listed: Listed): ReadonlyMap<ObjectKey, readonly HubConfiguration[]> {
-  const found = new Map<ObjectKey, HubConfiguration[]>();
+export function ownerlessConfigurations(listed: Listed): ReadonlyMap<ObjectKey, readonly Configuration[]> {
+  const found = new Map<ObjectKey, Configuration[]>();
   for (const configuration of (listed.configurations.list() ?? []).map(recognized)) {
     const key = ownerOf(configuration);
     if (key === null || isForeign(configuration, listed.settings.clusterId)) continue;
@@ -65,7 +65,7 @@ export function ownerlessDeployment(listed: Listed, key: ObjectKey): InferenceDe
   };
 }
 
-function ownerOf({ labels }: HubConfiguration): ObjectKey | null {
+function ownerOf({ labels }: Configuration): ObjectKey | null {
   const namespace = labels[LABEL.namespace];
   const name = labels[LABEL.name];
   return namespace === undefined || name === undefined ? null : objectKey(namespace, name);

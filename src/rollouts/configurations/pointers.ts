@@ -1,11 +1,12 @@
 import type { ModelPointer } from "../../api/device-contract.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { variantFor } from "../../api/model-release.ts";
+import type { Lane } from "../../hub/hub.ts";
 import type { Facts } from "../facts.ts";
 import type { Member, RolloutSeen, StaleDevice } from "../seen.ts";
 import { exposureIndex } from "../state/exposure.ts";
 import { exposureOf, isUnderWay, type ReleaseRef, type RolloutState } from "../state/state.ts";
-import type { Lane, Restore } from "./action.ts";
+import type { Restore } from "./action.ts";
 import { LABEL, pointerIn } from "./content.ts";
 import { expiryOf, ownOn } from "./own.ts";
 import { kindOf } from "./slots.ts";

@@ -1,11 +1,12 @@
 import { variantFor } from "../../api/model-release.ts";
 import { instant } from "../../base/time.ts";
+import type { Configuration, ConfigurationKind, Lane } from "../../hub/hub.ts";
 import { runs } from "../evidence/standing.ts";
-import type { HubConfiguration, Kind, RolloutSeen, Track } from "../seen.ts";
+import type { RolloutSeen, Track } from "../seen.ts";
 import { exposureIndex } from "../state/exposure.ts";
 import { newestEntry } from "../state/recover.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState } from "../state/state.ts";
-import type { Create, Lane, Remove, Retarget } from "./action.ts";
+import type { Create, Remove, Retarget } from "./action.ts";
 import { configurationId, LABEL, pointerDraft } from "./content.ts";
 import { expiryOf, ownOn } from "./own.ts";
 import { type ConfigurationSlot, kindOf } from "./slots.ts";
@@ -37,12 +38,7 @@ export function idleOn(
 }
 
 /** With the labels that it ought to have, and the state that it was written by. */
-export function retargetOf(
-  had: HubConfiguration,
-  condition: string,
-  state: RolloutState,
-  lane: Lane,
-): Retarget {
+export function retargetOf(had: Configuration, condition: string, state: RolloutState, lane: Lane): Retarget {
   return { kind: "retarget", id: had.id, condition, labels: { ...had.labels, ...stampOf(state) }, lane };
 }
 
@@ -163,6 +159,6 @@ export function isWaitedFor(
   );
 }
 
-function isFor(labels: Readonly<Record<string, string>>, variant: string, kind: Kind): boolean {
+function isFor(labels: Readonly<Record<string, string>>, variant: string, kind: ConfigurationKind): boolean {
   return labels[LABEL.variant] === variant && labels[LABEL.kind] === kind;
 }

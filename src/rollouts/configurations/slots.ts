@@ -1,6 +1,7 @@
 import { qualifiedName } from "../../api/membership.ts";
 import { type ModelRelease, type Variant, variantFor } from "../../api/model-release.ts";
-import type { Kind, Member, RolloutSeen } from "../seen.ts";
+import type { ConfigurationKind } from "../../hub/hub.ts";
+import type { Member, RolloutSeen } from "../seen.ts";
 import { boundOf, expose, type StratifyBy } from "../state/exposure.ts";
 import { stepsOf } from "../state/strategy.ts";
 import { contentHash, pointerDraft } from "./content.ts";
@@ -17,7 +18,7 @@ import {
 
 /** One configuration that devices of a variant need: the deployment's own, whatever track it is on. */
 export type ConfigurationSlot = {
-  readonly kind: Kind;
+  readonly kind: ConfigurationKind;
   readonly variant: Variant;
   readonly release: ModelRelease;
   readonly hash: string;
@@ -89,7 +90,7 @@ function exceptionsOf(seen: RolloutSeen, releases: readonly string[]): readonly 
     .slice(0, EXCEPTIONS_LIMIT);
 }
 
-export function kindOf(member: Pick<Member, "iotEdge">): Kind {
+export function kindOf(member: Pick<Member, "iotEdge">): ConfigurationKind {
   return member.iotEdge ? "edge" : "device";
 }
 

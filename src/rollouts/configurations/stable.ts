@@ -2,8 +2,9 @@ import { qualifiedName } from "../../api/membership.ts";
 import { variantFor } from "../../api/model-release.ts";
 import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
+import type { Configuration } from "../../hub/hub.ts";
 import { runs } from "../evidence/standing.ts";
-import type { HubConfiguration, RolloutSeen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import type { ReleaseRef, RolloutState } from "../state/state.ts";
 import { isSame, verificationOf } from "../verification.ts";
 import type { Retarget } from "./action.ts";
@@ -82,7 +83,7 @@ function isGivable(
 function keptOn(
   seen: RolloutSeen,
   state: RolloutState,
-  outdated: readonly HubConfiguration[],
+  outdated: readonly Configuration[],
 ): { readonly retarget: readonly Retarget[]; readonly ids: ReadonlySet<string> } {
   const deployment = qualifiedName(seen.deployment);
   const module = seen.deployment.spec.module.name;

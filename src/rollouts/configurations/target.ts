@@ -1,7 +1,7 @@
 import type { StratumExposure } from "../../api/inference-deployment.ts";
 import { BUCKETS } from "../../api/membership.ts";
 import { type Variant, variantFor } from "../../api/model-release.ts";
-import type { Kind } from "../seen.ts";
+import type { ConfigurationKind } from "../../hub/hub.ts";
 import { hasMoreStrata, type Placed, type StratifyBy, strataOf } from "../state/exposure.ts";
 
 // Target conditions: a WHERE expression over tags, with AND, OR, comparisons and single quotes only. `IN`, double
@@ -28,7 +28,7 @@ export type Target = {
   readonly module: string;
   /** Keeps devices of other clusters out, whose deployment may have the same name; `null`: some tags do not name theirs. */
   readonly clusterId: string | null;
-  readonly kind: Kind;
+  readonly kind: ConfigurationKind;
   /** The variant that the condition is for, and all variants of its release. */
   readonly variant: Variant;
   readonly variants: readonly Variant[];

@@ -3,9 +3,10 @@ import { NAMESPACE } from "../../../test/fakes/fleet-world.ts";
 import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../../test/stories/seen.ts";
 import type { InferenceDeploymentSpec } from "../../api/inference-deployment.ts";
 import { instant, minutes } from "../../base/time.ts";
+import type { Configuration } from "../../hub/hub.ts";
 import { LABEL } from "../configurations/content.ts";
 import { decideRollout } from "../decide.ts";
-import type { HubConfiguration, Member, RolloutSeen } from "../seen.ts";
+import type { Member, RolloutSeen } from "../seen.ts";
 import { allDevices } from "../state/exposure.ts";
 import { fieldsOf, type RolloutState } from "../state/state.ts";
 import { referenceOf } from "../verification.ts";
@@ -64,7 +65,7 @@ test("devices that are off do not make it unready, and are counted", () => {
 });
 
 test("a completed deployment whose ModelRelease is gone says so", () => {
-  const stable: HubConfiguration = {
+  const stable: Configuration = {
     id: "s",
     kind: "edge",
     labels: {
@@ -98,10 +99,10 @@ test("a module that neither the deployment nor another brings to the devices is 
   const missing =
     "no device has reported from module inference, and no deployment on the hub brings it; set spec.module.image, or deploy the module";
   const says = (
-    content: HubConfiguration["content"],
+    content: Configuration["content"],
     more: { readonly members?: readonly Member[]; readonly spec?: Partial<InferenceDeploymentSpec> } = {},
   ) => {
-    const foreign: HubConfiguration = {
+    const foreign: Configuration = {
       id: "theirs",
       kind: "edge",
       labels: {},

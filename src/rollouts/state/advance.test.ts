@@ -12,10 +12,11 @@ import {
 import { requestAnnotation } from "../../api/inference-deployment.ts";
 import { dictionary } from "../../base/lookup.ts";
 import { type Instant, instant, minutes } from "../../base/time.ts";
+import type { Configuration } from "../../hub/hub.ts";
 import { LABEL } from "../configurations/content.ts";
 import { decideRollout } from "../decide.ts";
 import { factsOf } from "../facts.ts";
-import type { HubConfiguration, RolloutSeen } from "../seen.ts";
+import type { RolloutSeen } from "../seen.ts";
 import { referenceOf } from "../verification.ts";
 import { advance } from "./advance.ts";
 import { allDevices, boundOf, countExposed, expose } from "./exposure.ts";
@@ -60,7 +61,7 @@ const STATES: readonly RolloutState[] = [
   { ...exposed(2), phase: "Baking", bakingSince: NOW },
 ];
 
-function candidateConfiguration(release: string): HubConfiguration {
+function candidateConfiguration(release: string): Configuration {
   return {
     id: "c",
     kind: "edge",

@@ -10,11 +10,12 @@ import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { clip } from "../../base/text.ts";
 import { type Instant, instant, parseTimestamp, timestampOf } from "../../base/time.ts";
+import type { Configuration } from "../../hub/hub.ts";
 import { exposureIn } from "../configurations/condition.ts";
 import { LABEL, pointerIn } from "../configurations/content.ts";
 import { isKept, MATCH_NONE } from "../configurations/target.ts";
 import type { Facts } from "../facts.ts";
-import type { HubConfiguration, RolloutSeen, Track } from "../seen.ts";
+import type { RolloutSeen, Track } from "../seen.ts";
 import { referenceOf } from "../verification.ts";
 import { boundOf, countExposed } from "./exposure.ts";
 import { type Handled, isUnderWay, newStep, type ReleaseRef, type RolloutState } from "./state.ts";
@@ -167,7 +168,7 @@ function onHub(seen: RolloutSeen): string {
   ].join(" and ");
 }
 
-type Stamp = { readonly at: Instant; readonly configuration: HubConfiguration };
+type Stamp = { readonly at: Instant; readonly configuration: Configuration };
 
 function newestStamp(seen: RolloutSeen): Stamp | null {
   const stamps = seen.own.map((configuration) => ({
@@ -178,13 +179,13 @@ function newestStamp(seen: RolloutSeen): Stamp | null {
   return newest === undefined || newest.at === 0 ? null : newest;
 }
 
-function stampOf({ labels }: HubConfiguration): Instant {
+function stampOf({ labels }: Configuration): Instant {
   const written = Number(labels[LABEL.stateAt]);
   return instant(Number.isSafeInteger(written) && written > 0 ? written : 0);
 }
 
 /** Of two releases at once the later one counts; without a stamp, the one with the higher priority. */
-function newestFirst(own: readonly HubConfiguration[], track: Track): readonly HubConfiguration[] {
+function newestFirst(own: readonly Configuration[], track: Track): readonly Configuration[] {
   return own
     .filter(({ labels }) => labels[LABEL.track] === track)
     .toSorted((a, b) => stampOf(b) - stampOf(a) || b.priority - a.priority);
@@ -196,7 +197,7 @@ function stableOnHub(seen: RolloutSeen): ReleaseRef | null {
   return name === undefined ? null : referenceNamed(name, own, seen);
 }
 
-function referenceNamed(name: string, own: readonly HubConfiguration[], seen: RolloutSeen): ReleaseRef {
+function referenceNamed(name: string, own: readonly Configuration[], seen: RolloutSeen): ReleaseRef {
   const release = seen.releases[name];
   if (release !== undefined) return referenceOf(release);
   const digests = own
@@ -205,7 +206,7 @@ function referenceNamed(name: string, own: readonly HubConfiguration[], seen: Ro
   return { release: name, digests: [...new Set(digests)].sort() };
 }
 
-function targeting(seen: RolloutSeen): readonly HubConfiguration[] {
+function targeting(seen: RolloutSeen): readonly Configuration[] {
   return seen.own.filter(({ targetCondition }) => targetCondition !== MATCH_NONE);
 }
 
