@@ -6,7 +6,7 @@ import { OPEN_GRANT } from "../src/api/tenancy.ts";
 import { dictionary, own, setOwn } from "../src/base/lookup.ts";
 import { instant } from "../src/base/time.ts";
 import { decideDevice } from "../src/devices/decide.ts";
-import { reportDevice } from "../src/devices/report/report.ts";
+import { statusOf } from "../src/devices/report/report.ts";
 import { type DeviceSeen, NOT_ACTED } from "../src/devices/seen.ts";
 import { tagsPatch } from "../src/devices/tags.ts";
 import { fleetTagsOf, pointerOf, reportOf } from "../src/hub/reports.ts";
@@ -141,9 +141,9 @@ describe.each(NAMES)("%s", (name) => {
       expect(ownerOf(tags)).toEqual({ cluster: name, namespace: "plant-a", device: name });
       expect(own(fleetTagsOf(tags)?.deployments, name)).toBe(qualifiedName(deployment));
       const after = lookedAt(tags);
-      const report = reportDevice(after, decideDevice(after), NOT_ACTED, null);
-      expect(report?.status.placement).toMatchObject({ deployment: name, module: name, release: name });
-      expect(report?.status.model).toBeUndefined();
+      const status = statusOf(after, decideDevice(after), NOT_ACTED, null);
+      expect(status?.placement).toMatchObject({ deployment: name, module: name, release: name });
+      expect(status?.model).toBeUndefined();
     },
   );
 

@@ -9,7 +9,8 @@ import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtim
 import { type ActDeps, actOnDevice } from "./act.ts";
 import { type DevicePlan, decideDevice } from "./decide.ts";
 import { type ObserveDeps, observeDevice } from "./observe.ts";
-import { reportDevice } from "./report/report.ts";
+import { eventsOf } from "./report/events.ts";
+import { statusOf } from "./report/report.ts";
 import { wakeOf } from "./rest.ts";
 import type { DeviceActed, DeviceSeen } from "./seen.ts";
 
@@ -62,13 +63,13 @@ async function publish(
   signal: AbortSignal,
 ): Attempt<void> {
   const { device } = seen;
-  const report = reportDevice(seen, plan, acted, fault);
-  if (report === null || canonicalJson(report.status) === canonicalJson(device.status)) return ok(undefined);
-  const written = await deps.devices.writeStatus(device, report.status, signal);
+  const status = statusOf(seen, plan, acted, fault);
+  if (status === null || canonicalJson(status) === canonicalJson(device.status)) return ok(undefined);
+  const written = await deps.devices.writeStatus(device, status, signal);
   if (!written.ok) return written;
   const { namespace, name, uid } = device;
-  for (const note of report.notes)
-    deps.announcer.announce({ kind: "EdgeDevice", namespace, name, uid }, note);
+  for (const event of eventsOf(seen, plan, acted, fault, status))
+    deps.announcer.announce({ kind: "EdgeDevice", namespace, name, uid }, event);
   return ok(undefined);
 }
 

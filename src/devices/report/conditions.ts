@@ -1,19 +1,24 @@
 import { type Condition, type ConditionDraft, keepWords, stampConditions } from "../../api/condition.ts";
-import type { EdgeDevice } from "../../api/edge-device.ts";
+import type { EdgeDevice, EdgeDeviceStatus } from "../../api/edge-device.ts";
 import type { Membership } from "../../api/membership.ts";
-import { REASONS } from "../../api/reasons.ts";
+import { type Problem, REASONS } from "../../api/reasons.ts";
 import { unreachable } from "../../base/result.ts";
 import type { HubRecord } from "../decide.ts";
 import type { DeviceActed, DeviceSeen, ModuleSlot } from "../seen.ts";
 import { type Sync, slotFor, syncOf } from "./model.ts";
 import type { Placement } from "./placement.ts";
-import { secretFailure, type Trouble } from "./problem.ts";
-import type { SecretStatus } from "./report.ts";
+import { type DeviceProblem, secretProblem } from "./problem.ts";
 
 /** One observed fact, without the fields that are the same for all. */
 export type Fact = Pick<ConditionDraft, "status" | "reason" | "message">;
 
 export type Draft = Fact & { readonly type: string };
+
+export type SecretStatus = NonNullable<EdgeDeviceStatus["connectionSecret"]>;
+
+export function factOf({ reason, message }: Problem): Fact {
+  return { status: "False", reason, message };
+}
 
 export const UNREADABLE: Fact = {
   status: "Unknown",
@@ -24,15 +29,15 @@ export const UNREADABLE: Fact = {
 export function registration(
   seen: DeviceSeen,
   record: HubRecord | null,
-  trouble: Trouble | null,
+  problem: DeviceProblem | null,
   acted: DeviceActed,
 ): Fact {
   const failedSecret = acted.secret?.kind === "failed";
   const registered = record !== null && record.generationId !== "";
-  if (trouble !== null && !failedSecret) {
+  if (problem !== null && !failedSecret) {
     // An identity that is there stays registered while the hub is busy or away.
-    const passing = trouble.fault?.kind === "throttled" || trouble.fault?.kind === "unavailable";
-    if (!registered || !passing) return trouble.fact;
+    const passing = problem.fault?.kind === "throttled" || problem.fault?.kind === "unavailable";
+    if (!registered || !passing) return factOf(problem);
   }
   if (!registered)
     return {
@@ -57,7 +62,7 @@ export function secretFact(
   seen: DeviceSeen,
   acted: DeviceActed,
   secret: SecretStatus | null,
-  trouble: Trouble | null,
+  problem: DeviceProblem | null,
 ): Fact | null {
   const wanted = seen.device.spec.connectionSecret;
   if (wanted === undefined) return null;
@@ -82,12 +87,12 @@ export function secretFact(
         message: "the identity has no symmetric keys; take connectionSecret out of the spec",
       };
     case "failed":
-      return secretFailure(outcome);
+      return factOf(secretProblem(outcome));
     case "written":
     case undefined:
       return {
         status: "Unknown",
-        reason: trouble?.fact.reason ?? REASONS.HubConflict,
+        reason: problem?.reason ?? REASONS.HubConflict,
         message: `Secret ${wanted.name} is written once the identity is as it should be`,
       };
     default:
@@ -167,14 +172,20 @@ export function summary(facts: readonly Fact[]): Fact {
 /** kstatus: Stalled is what only a person mends, Reconciling what goes on by itself. */
 export function progressFact(
   ready: Fact,
-  trouble: Trouble | null,
+  problem: DeviceProblem | null,
   connection: Fact | null,
   conflict: Fact | null,
   inSync: Fact,
 ): Draft | null {
   const passing =
-    trouble !== null && (trouble.fault?.kind === "throttled" || trouble.fault?.kind === "unavailable");
-  if (trouble !== null) return { type: passing ? "Reconciling" : "Stalled", ...trouble.fact, status: "True" };
+    problem !== null && (problem.fault?.kind === "throttled" || problem.fault?.kind === "unavailable");
+  if (problem !== null)
+    return {
+      type: passing ? "Reconciling" : "Stalled",
+      reason: problem.reason,
+      message: problem.message,
+      status: "True",
+    };
   const stuck = [connection, conflict].find(
     (fact) => fact?.reason === REASONS.SecretConflict || fact?.reason === REASONS.SelectedTwice,
   );

@@ -1,10 +1,14 @@
 import { type Condition, findCondition } from "../../api/condition.ts";
+import type { EdgeDeviceStatus } from "../../api/edge-device.ts";
 import { REASONS } from "../../api/reasons.ts";
 import type { Note } from "../../api/resource.ts";
+import type { Fault } from "../../base/result.ts";
+import type { DevicePlan } from "../decide.ts";
 import type { DeviceActed, DeviceSeen } from "../seen.ts";
+import { deletionHold } from "./problem.ts";
 
 /** Somebody removed the identity behind our back: the new one has other keys, and the device does not know them. */
-export function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceActed): readonly Note[] {
+function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceActed): readonly Note[] {
   const had = device.status?.hub?.generationId ?? "";
   if (created === null || had === "" || had === created) return [];
   const secret = device.spec.connectionSecret;
@@ -19,10 +23,27 @@ export function recreated({ device, deviceId, host }: DeviceSeen, { created }: D
 }
 
 /**
- * Events tell of trouble, of its end, and of an adoption. What goes well from the start is told by the status alone: ten
- * thousand new devices are not ten thousand events.
+ * Events report a problem, its end, and an adoption. What goes well from the start is in the status alone: ten thousand
+ * new devices are not ten thousand events.
  */
-export function notesOf(before: readonly Condition[], after: readonly Condition[]): readonly Note[] {
+export function eventsOf(
+  seen: DeviceSeen,
+  plan: DevicePlan,
+  acted: DeviceActed,
+  fault: Fault | null,
+  after: EdgeDeviceStatus,
+): readonly Note[] {
+  const before = seen.device.status?.conditions ?? [];
+  const transitions = transitionsOf(before, after.conditions ?? []);
+  const hold = deletionHold(seen, plan, acted, fault);
+  if (hold === null) return [...recreated(seen, acted), ...transitions];
+  const { reason, message, waitsFor } = hold;
+  const warning: Note = { type: "Warning", reason, message };
+  if (waitsFor === "hub") return [...transitions, warning];
+  return findCondition(before, "Ready")?.reason === reason ? [] : [warning];
+}
+
+function transitionsOf(before: readonly Condition[], after: readonly Condition[]): readonly Note[] {
   return ["Registered", "Online", "ModelInSync", "ConnectionSecret", "Conflict"].flatMap(
     (type): readonly Note[] => {
       const had = findCondition(before, type);
@@ -39,10 +60,10 @@ export function notesOf(before: readonly Condition[], after: readonly Condition[
           : [];
       if (had?.reason === has.reason) return [];
       const { reason, message } = has;
-      if (TROUBLE.has(reason)) return [{ type: "Warning", reason, message }];
+      if (PROBLEMS.has(reason)) return [{ type: "Warning", reason, message }];
       if (
         reason === REASONS.Adopted ||
-        (had !== undefined && TROUBLE.has(had.reason) && has.status === "True")
+        (had !== undefined && PROBLEMS.has(had.reason) && has.status === "True")
       )
         return [{ type: "Normal", reason, message }];
       return [];
@@ -50,7 +71,7 @@ export function notesOf(before: readonly Condition[], after: readonly Condition[
   );
 }
 
-const TROUBLE: ReadonlySet<string> = new Set([
+const PROBLEMS: ReadonlySet<string> = new Set([
   REASONS.NotPermitted,
   REASONS.OwnedByAnother,
   REASONS.HubRejected,

@@ -1,27 +1,28 @@
 import { isForeign, type Owner } from "../../api/ownership.ts";
-import { REASONS, type Reason } from "../../api/reasons.ts";
+import { type Problem, REASONS, type Reason } from "../../api/reasons.ts";
+import { FINALIZER } from "../../api/resource.ts";
 import { ALLOW_DELETIONS_ANNOTATION } from "../../api/tenancy.ts";
 import { redacted } from "../../base/redact.ts";
 import { type Fault, unreachable } from "../../base/result.ts";
 import type { DevicePlan, Obstacle } from "../decide.ts";
 import type { DeviceActed, DeviceSeen, SecretOutcome } from "../seen.ts";
-import type { Fact } from "./conditions.ts";
 
 // What keeps the hub from being as it ought to be, in words.
 
-export type Trouble = { readonly fault: Fault | null; readonly fact: Fact };
+/** `fault`: where a call failed, that one. */
+export type DeviceProblem = Problem & { readonly fault: Fault | null };
 
 /** What kept the hub from being as it ought to be. A conflict is no news: the next pass reads again and decides anew. */
-export function troubleOf(
+export function problemOf(
   seen: DeviceSeen,
   plan: DevicePlan,
   acted: DeviceActed,
   fault: Fault | null,
-): Trouble | null {
-  if (plan.kind === "blocked") return obstacleTrouble(seen, plan.obstacle);
+): DeviceProblem | null {
+  if (plan.kind === "blocked") return obstacleProblem(seen, plan.obstacle);
   const { secret } = acted;
-  if (secret?.kind === "failed") return { fault: secret.fault, fact: secretFailure(secret) };
-  return fault === null || fault.kind === "conflict" ? null : faultTrouble(fault);
+  if (secret?.kind === "failed") return { fault: secret.fault, ...secretProblem(secret) };
+  return fault === null || fault.kind === "conflict" ? null : faultProblem(fault);
 }
 
 /** What other tenants call their objects is theirs. */
@@ -37,35 +38,23 @@ function ownedText({ device, grant, clusterId }: DeviceSeen, owner: Owner): stri
   return `the identity belongs to ${whose} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`;
 }
 
-export function obstacleTrouble(seen: DeviceSeen, obstacle: Obstacle): Trouble {
+function obstacleProblem(seen: DeviceSeen, obstacle: Obstacle): DeviceProblem {
   switch (obstacle.kind) {
     case "fault":
-      return faultTrouble(obstacle.fault);
+      return faultProblem(obstacle.fault);
     case "ownedByAnother": {
-      return {
-        fault: null,
-        fact: { status: "False", reason: REASONS.OwnedByAnother, message: ownedText(seen, obstacle.owner) },
-      };
+      return { fault: null, reason: REASONS.OwnedByAnother, message: ownedText(seen, obstacle.owner) };
     }
     case "edgeMismatch":
       return {
         fault: null,
-        fact: {
-          status: "False",
-          reason: REASONS.HubRejected,
-          message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or create this EdgeDevice anew with iotEdge: ${obstacle.iotEdge}`,
-        },
+        reason: REASONS.HubRejected,
+        message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or create this EdgeDevice anew with iotEdge: ${obstacle.iotEdge}`,
       };
     case "notPermitted":
-      return {
-        fault: null,
-        fact: { status: "False", reason: REASONS.NotPermitted, message: obstacle.message },
-      };
+      return { fault: null, reason: REASONS.NotPermitted, message: obstacle.message };
     case "deletionsPaused":
-      return {
-        fault: null,
-        fact: { status: "False", reason: REASONS.DeletionsPaused, message: pausedText(seen) },
-      };
+      return { fault: null, reason: REASONS.DeletionsPaused, message: pausedText(seen) };
     default:
       return unreachable(obstacle);
   }
@@ -77,11 +66,11 @@ function pausedText({ grant }: DeviceSeen): string {
   return `too many identities would be removed at once, so this one waits for a person: to remove them, set the annotation ${ALLOW_DELETIONS_ANNOTATION} ${where} to a time in the near future, such as 2026-12-01T10:00:00Z; to keep them on the hub, set spec.deletionPolicy to Retain`;
 }
 
-function faultTrouble(fault: Fault): Trouble {
-  return { fault, fact: { status: "False", reason: reasonOf(fault), message: wordsOf(fault) } };
+function faultProblem(fault: Fault): DeviceProblem {
+  return { fault, reason: reasonOf(fault), message: messageFor(fault) };
 }
 
-export function reasonOf(fault: Fault): Reason {
+function reasonOf(fault: Fault): Reason {
   switch (fault.kind) {
     case "throttled":
       return REASONS.HubThrottled;
@@ -98,17 +87,17 @@ export function reasonOf(fault: Fault): Reason {
   }
 }
 
-export function wordsOf(fault: Fault): string {
-  const words = redacted(fault.message);
+function messageFor(fault: Fault): string {
+  const cause = redacted(fault.message);
   switch (fault.kind) {
     case "throttled":
       return "the hub has no budget left for this at the moment; tried again by itself";
     case "unavailable":
-      return `the hub cannot be reached (${words}); tried again by itself`;
+      return `the hub cannot be reached (${cause}); tried again by itself`;
     case "denied":
-      return `the hub refuses the operator (${words}); give its credential the right to manage identities and twins`;
+      return `the hub refuses the operator (${cause}); give its credential the right to manage identities and twins`;
     case "rejected":
-      return `the hub refuses: ${words}; change the spec or the identity`;
+      return `the hub refuses: ${cause}; change the spec or the identity`;
     case "conflict":
       return "it was changed meanwhile; read again by itself";
     default:
@@ -116,12 +105,40 @@ export function wordsOf(fault: Fault): string {
   }
 }
 
-export function secretFailure({ source, fault }: Extract<SecretOutcome, { readonly kind: "failed" }>): Fact {
+export function secretProblem({
+  source,
+  fault,
+}: Extract<SecretOutcome, { readonly kind: "failed" }>): Problem {
   return source === "hub"
-    ? { status: "False", reason: reasonOf(fault), message: wordsOf(fault) }
+    ? { reason: reasonOf(fault), message: messageFor(fault) }
     : {
-        status: "False",
         reason: REASONS.KubeUnavailable,
         message: `the connection Secret cannot be written: ${redacted(fault.message)}`,
       };
+}
+
+/** Why a deletion stands still, and whether the hub has to answer first or a person has to decide. */
+export type DeletionHold = Problem & { readonly waitsFor: "hub" | "person" };
+
+/** `null`: nothing is being deleted, or nothing keeps it. */
+export function deletionHold(
+  seen: DeviceSeen,
+  plan: DevicePlan,
+  acted: DeviceActed,
+  fault: Fault | null,
+): DeletionHold | null {
+  if (plan.kind === "undo") {
+    const isPassing = fault === null || fault.kind === "conflict" || acted.failedAt === "kube";
+    return isPassing ? null : hubHold(fault);
+  }
+  if (plan.kind !== "blocked" || plan.lifecycle !== "cleanup") return null;
+  const { obstacle } = plan;
+  if (obstacle.kind === "fault") return hubHold(obstacle.fault);
+  const { reason, message } = obstacleProblem(seen, obstacle);
+  return { reason, message, waitsFor: "person" };
+}
+
+function hubHold(fault: Fault): DeletionHold {
+  const message = `deletion waits for the hub: ${messageFor(fault)}. Should the hub be gone for good, remove the finalizer ${FINALIZER} by hand`;
+  return { reason: reasonOf(fault), message, waitsFor: "hub" };
 }

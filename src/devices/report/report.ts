@@ -1,9 +1,7 @@
-import { findCondition } from "../../api/condition.ts";
 import type { EdgeDeviceStatus } from "../../api/edge-device.ts";
 import { REASONS } from "../../api/reasons.ts";
-import { FINALIZER, type Note } from "../../api/resource.ts";
 import { own } from "../../base/lookup.ts";
-import { type Fault, unreachable } from "../../base/result.ts";
+import type { Fault } from "../../base/result.ts";
 import { millisOf } from "../../base/time.ts";
 import { bucketFor, type DevicePlan, type HubRecord } from "../decide.ts";
 import type { DeviceActed, DeviceSeen, ModuleSlot } from "../seen.ts";
@@ -11,63 +9,48 @@ import { deploymentsInTags } from "../tags.ts";
 import {
   conditionsOf,
   conflictFact,
-  type Draft,
-  type Fact,
+  factOf,
   progressFact,
   registration,
+  type SecretStatus,
   secretFact,
   summary,
   syncFact,
   UNREADABLE,
 } from "./conditions.ts";
-import { notesOf, recreated } from "./events.ts";
 import { modelOf, slotFor } from "./model.ts";
 import { type Placement, placementsOf } from "./placement.ts";
 import { heartbeatOf, presenceOf } from "./presence.ts";
-import { obstacleTrouble, reasonOf, troubleOf, wordsOf } from "./problem.ts";
-
-export type DeviceReport = { readonly status: EdgeDeviceStatus; readonly notes: readonly Note[] };
+import { type DeletionHold, deletionHold, problemOf } from "./problem.ts";
 
 /**
- * Status and events from scratch. `null`: the object is on its way out, and there is nothing that the hub keeps it for.
+ * The status from scratch. `null`: the object is on its way out, and there is nothing that the hub keeps it for.
  * Conditions, in this order: Registered, Online, ModelInSync; ConnectionSecret where one is asked for; Conflict while
  * true; Ready; Reconciling or Stalled while true.
  */
-export function reportDevice(
+export function statusOf(
   seen: DeviceSeen,
   plan: DevicePlan,
   acted: DeviceActed,
   fault: Fault | null,
-): DeviceReport | null {
-  switch (plan.kind) {
-    case "undo":
-      return fault === null || fault.kind === "conflict" || acted.failedAt === "kube"
-        ? null
-        : leaving(seen, fault);
-    case "blocked":
-      if (plan.lifecycle === "cleanup" && plan.obstacle.kind === "fault")
-        return leaving(seen, plan.obstacle.fault);
-      if (plan.lifecycle === "cleanup") return waiting(seen, obstacleTrouble(seen, plan.obstacle).fact);
-      return staying(seen, plan, acted, fault);
-    case "keep":
-      return staying(seen, plan, acted, fault);
-    default:
-      return unreachable(plan);
-  }
+): EdgeDeviceStatus | null {
+  const hold = deletionHold(seen, plan, acted, fault);
+  if (hold !== null) return statusOfHeldDeletion(seen, hold);
+  return plan.kind === "undo" ? null : statusOfKept(seen, plan, acted, fault);
 }
 
-function staying(
+function statusOfKept(
   seen: DeviceSeen,
   plan: Exclude<DevicePlan, { readonly kind: "undo" }>,
   acted: DeviceActed,
   fault: Fault | null,
-): DeviceReport {
+): EdgeDeviceStatus {
   const { device, hub } = seen;
   const { spec, namespace } = device;
   const record = recordAfter(seen, plan, acted, fault);
   const secret = secretAfter(seen, plan, record, acted);
-  const trouble = troubleOf(seen, plan, acted, fault);
-  const registered = registration(seen, record, trouble, acted);
+  const problem = problemOf(seen, plan, acted, fault);
+  const registered = registration(seen, record, problem, acted);
   const bucket = bucketFor(seen);
   const owned = plan.kind === "keep" || plan.obstacle.kind !== "ownedByAnother";
   const base = {
@@ -77,16 +60,14 @@ function staying(
     ...(record === null ? {} : { hub: record }),
     ...(secret === null ? {} : { connectionSecret: secret }),
   };
-  const before = device.status?.conditions ?? [];
-
-  if (trouble !== null && plan.kind === "blocked" && plan.obstacle.kind !== "fault") {
+  if (problem !== null && plan.kind === "blocked" && plan.obstacle.kind !== "fault") {
     // Not ours, or not what was meant: what that identity runs and when it was seen is no fact about this object.
     const conditions = conditionsOf(seen, [
       { type: "Registered", ...registered },
       { type: "Ready", ...registered },
       { type: "Stalled", ...registered, status: "True" },
     ]);
-    return { status: { ...base, conditions }, notes: notesOf(before, conditions) };
+    return { ...base, conditions };
   }
 
   const readable = hub.kind !== "unreadable";
@@ -115,17 +96,17 @@ function staying(
     now: seen.now,
   });
   const inSync = readable ? syncFact(device, placements, slots) : UNREADABLE;
-  const connection = secretFact(seen, acted, secret, trouble);
+  const connection = secretFact(seen, acted, secret, problem);
   const conflict = conflictFact(plan.memberships, spec.iotEdge);
   const ready = summary([
     registered,
-    ...(trouble === null ? [] : [trouble.fact]),
+    ...(problem === null ? [] : [factOf(problem)]),
     ...(connection === null ? [] : [connection]),
     ...(conflict === null ? [] : [{ ...conflict, status: "False" } as const]),
     online,
     inSync,
   ]);
-  const progress = progressFact(ready, trouble, connection, conflict, inSync);
+  const progress = progressFact(ready, problem, connection, conflict, inSync);
   const conditions = conditionsOf(seen, [
     { type: "Registered", ...registered },
     { type: "Online", ...online },
@@ -136,13 +117,10 @@ function staying(
     ...(progress === null ? [] : [progress]),
   ]);
   return {
-    status: {
-      ...base,
-      ...(placement === null ? {} : { placement }),
-      ...(model === null ? {} : { model }),
-      conditions,
-    },
-    notes: [...recreated(seen, acted), ...notesOf(before, conditions)],
+    ...base,
+    ...(placement === null ? {} : { placement }),
+    ...(model === null ? {} : { model }),
+    conditions,
   };
 }
 
@@ -151,38 +129,20 @@ function bucketBefore(status: EdgeDeviceStatus | null): Pick<EdgeDeviceStatus, "
 }
 
 /** Deletion stands still: everything stays as it was last seen, and Ready says why. */
-function leaving(seen: DeviceSeen, fault: Fault): DeviceReport {
+function statusOfHeldDeletion(
+  seen: DeviceSeen,
+  { reason, message, waitsFor }: DeletionHold,
+): EdgeDeviceStatus {
   const { device } = seen;
   const before = device.status?.conditions ?? [];
-  const kept = before.filter(({ type }) => type !== "Ready" && type !== "Reconciling" && type !== "Stalled");
-  const message = `deletion waits for the hub: ${wordsOf(fault)}. Should the hub be gone for good, remove the finalizer ${FINALIZER} by hand`;
-  const drafts: readonly Draft[] = [
-    ...kept,
-    { type: "Ready", status: "False", reason: reasonOf(fault), message },
-    { type: "Reconciling", status: "True", reason: REASONS.Deleting, message },
-  ];
-  const conditions = conditionsOf(seen, drafts);
-  return {
-    status: { ...device.status, observedGeneration: device.generation, conditions },
-    notes: [...notesOf(before, conditions), { type: "Warning", reason: reasonOf(fault), message }],
-  };
-}
-
-/** Deletion waits for a person: everything stays as it was last seen, and Ready says for what. */
-function waiting(seen: DeviceSeen, { reason, message }: Fact): DeviceReport {
-  const { device } = seen;
-  const before = device.status?.conditions ?? [];
-  const kept = before.filter(({ type }) => type !== "Ready" && type !== "Reconciling" && type !== "Stalled");
   const conditions = conditionsOf(seen, [
-    ...kept,
+    ...before.filter(({ type }) => type !== "Ready" && type !== "Reconciling" && type !== "Stalled"),
     { type: "Ready", status: "False", reason, message },
-    { type: "Stalled", status: "True", reason, message },
+    waitsFor === "hub"
+      ? { type: "Reconciling", status: "True", reason: REASONS.Deleting, message }
+      : { type: "Stalled", status: "True", reason, message },
   ]);
-  const isNew = findCondition(before, "Ready")?.reason !== reason;
-  return {
-    status: { ...device.status, observedGeneration: device.generation, conditions },
-    notes: isNew ? [{ type: "Warning", reason, message }] : [],
-  };
+  return { ...device.status, observedGeneration: device.generation, conditions };
 }
 
 function recordAfter(
@@ -199,8 +159,6 @@ function recordAfter(
   if (fault?.kind === "unavailable") return { host, deviceId, generationId: "", adopted: false };
   return null;
 }
-
-export type SecretStatus = NonNullable<EdgeDeviceStatus["connectionSecret"]>;
 
 function secretAfter(
   seen: DeviceSeen,
