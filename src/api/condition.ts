@@ -30,7 +30,7 @@ export function stampConditions(
  * The drafts with the words that were there before, where the reason is still the same passing one: outside systems put
  * times and tracking ids into their words, and each would be a write. A new generation hears the new words.
  */
-export function keepWords(
+export function keepMessages(
   had: readonly Condition[],
   drafts: readonly ConditionDraft[],
   passing: ReadonlySet<string>,

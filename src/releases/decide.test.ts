@@ -8,7 +8,7 @@ import type { VerificationKey } from "../verification/verification.ts";
 import { decideRelease } from "./decide.ts";
 import { retryDelay } from "./retry-delay.ts";
 import type { BlobSeen, ReportSeen, VariantSeen } from "./seen.ts";
-import { stands, statusOf } from "./verdict-match.ts";
+import { matchingStatus, stands } from "./verdict-match.ts";
 
 const NOW = instant(Date.UTC(2026, 0, 1));
 const FP32 = variant("fp32");
@@ -212,7 +212,7 @@ test.each<[string, ModelRelease, boolean]>([
   ["another variant", withStatus({ name: "int8" }), false],
   ["nothing", modelRelease(), false],
 ])("a status about %s is bound to what was asked: %o", (_, release, bound) => {
-  expect(statusOf(release, FP32) !== null).toBe(bound);
+  expect(matchingStatus(release, FP32) !== null).toBe(bound);
 });
 
 test.each<[VariantStatus["verdict"], boolean]>([

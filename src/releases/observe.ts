@@ -29,7 +29,7 @@ import type {
   Standing,
   VariantSeen,
 } from "./seen.ts";
-import { checksOf, stands, statusOf } from "./verdict-match.ts";
+import { checksOf, matchingStatus, stands } from "./verdict-match.ts";
 
 /** Everything that a verdict depends on → its key: `verification/key.ts`, handed in. */
 export type KeyOf = (
@@ -84,7 +84,7 @@ type Subject = {
 
 async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSignal): Promise<VariantSeen> {
   const { release, grant, variant } = subject;
-  const had = statusOf(release, variant);
+  const had = matchingStatus(release, variant);
   const message = filesRefusal(grant, release, variant);
   if (message !== null) {
     deps.reverifySlots.release(release.key, variant.name);

@@ -16,9 +16,10 @@ import type { VerificationKey, Verifier } from "../verification/verification.ts"
 import { type ActDeps, actOnRelease } from "./act.ts";
 import { type ActiveVerifications, createActiveVerifications } from "./active-verifications.ts";
 import { decideRelease } from "./decide.ts";
+import { eventsOf } from "./events.ts";
 import { type ObserveDeps, observeRelease } from "./observe.ts";
 import type { ReleasePlan, Waiting } from "./plan.ts";
-import { reportRelease } from "./report.ts";
+import { statusOf } from "./report.ts";
 import { NOT_ACTED, type ReleaseActed, type ReleaseSeen } from "./seen.ts";
 
 export type ReleaseDeps = ObserveDeps &
@@ -74,13 +75,13 @@ async function publish(
   signal: AbortSignal,
 ): Attempt<ModelRelease> {
   const { release } = seen;
-  const report = reportRelease(seen, plan, acted, fault);
-  if (canonicalJson(report.status) === canonicalJson(release.status)) return ok(release);
-  const written = await deps.releases.writeStatus(release, report.status, signal);
+  const status = statusOf(seen, plan, acted, fault);
+  if (canonicalJson(status) === canonicalJson(release.status)) return ok(release);
+  const written = await deps.releases.writeStatus(release, status, signal);
   if (!written.ok) return written;
   const { namespace, name, uid } = release;
-  for (const note of report.notes)
-    deps.announcer.announce({ kind: "ModelRelease", namespace, name, uid }, note);
+  for (const event of eventsOf(release.status, status))
+    deps.announcer.announce({ kind: "ModelRelease", namespace, name, uid }, event);
   return written;
 }
 

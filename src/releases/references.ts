@@ -1,5 +1,5 @@
 import type { BlobReference, ComparedWith, ModelRelease, Variant } from "../api/model-release.ts";
-import { statusOf } from "./verdict-match.ts";
+import { matchingStatus } from "./verdict-match.ts";
 
 /** A model that another one is compared with. */
 export type Reference = {
@@ -61,12 +61,12 @@ export function comparedWithOf(
   const asked = release.spec.verification;
   if (asked?.parity === undefined && asked?.variantParity === undefined) return undefined;
   return {
-    ...(parity === null ? {} : { parity: wordsOf(parity) }),
-    ...(variantParity === null ? {} : { variantParity: wordsOf(variantParity) }),
+    ...(parity === null ? {} : { parity: rememberedOf(parity) }),
+    ...(variantParity === null ? {} : { variantParity: rememberedOf(variantParity) }),
   };
 }
 
-function wordsOf({ release, variant, digest }: Reference) {
+function rememberedOf({ release, variant, digest }: Reference) {
   return { release, variant, digest };
 }
 
@@ -102,7 +102,7 @@ function isOlder(one: ModelRelease, other: ModelRelease): boolean {
 }
 
 function hasPassed(release: ModelRelease): boolean {
-  return release.spec.variants.every((variant) => statusOf(release, variant)?.verdict === "Passed");
+  return release.spec.variants.every((variant) => matchingStatus(release, variant)?.verdict === "Passed");
 }
 
 /** The variant of that name, else the one for any class of devices, else the only one. */

@@ -1,7 +1,6 @@
-import { type Condition, type ConditionDraft, findCondition, stampConditions } from "../api/condition.ts";
+import { type ConditionDraft, stampConditions } from "../api/condition.ts";
 import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
-import type { Note } from "../api/resource.ts";
 import { own } from "../base/lookup.ts";
 import type { Fault } from "../base/result.ts";
 import { cut } from "../base/text.ts";
@@ -10,8 +9,6 @@ import type { ReleasePlan } from "./plan.ts";
 import type { ReleaseActed, ReleaseSeen } from "./seen.ts";
 import { startFailed } from "./start.ts";
 import { trimmed } from "./trim.ts";
-
-export type ReleaseReport = { readonly status: ModelReleaseStatus; readonly notes: readonly Note[] };
 
 type Fact = Pick<ConditionDraft, "status" | "reason" | "message">;
 
@@ -22,19 +19,19 @@ const ATTEMPTS_UNTIL_STALLED = 5;
 const LONGEST_MESSAGE = 2000;
 
 /**
- * Status and events from scratch. Conditions, in this order: Available, Verified, Ready; Reconciling or Stalled while
+ * The status from scratch. Conditions, in this order: Available, Verified, Ready; Reconciling or Stalled while
  * true; Reverifying and ReportStored where there is something to say. Verified is False for a verdict on the model only:
  * trouble of ours leaves it Unknown.
  */
-export function reportRelease(
+export function statusOf(
   seen: ReleaseSeen,
   plan: ReleasePlan,
   acted: ReleaseActed,
   fault: Fault | null,
-): ReleaseReport {
+): ModelReleaseStatus {
   const { release } = seen;
   const variants = trimmed(variantsAfter(seen, plan, acted, fault));
-  const available = refusal(seen) ?? availability(variants);
+  const available = notPermitted(seen) ?? availability(variants);
   const verified = verification(variants);
   const ready = available.status === "True" || verified.status === "False" ? verified : available;
   const had = release.status?.conditions ?? [];
@@ -55,13 +52,10 @@ export function reportRelease(
   const conditions = stampConditions(had, drafts, seen.now);
   const reverify = requestOf(release) ?? release.status?.lastHandled?.reverify;
   return {
-    status: {
-      observedGeneration: release.generation,
-      variants,
-      ...(reverify === undefined ? {} : { lastHandled: { reverify } }),
-      conditions,
-    },
-    notes: notesOf(had, conditions, release.status?.variants ?? [], variants),
+    observedGeneration: release.generation,
+    variants,
+    ...(reverify === undefined ? {} : { lastHandled: { reverify } }),
+    conditions,
   };
 }
 
@@ -87,7 +81,7 @@ function variantsAfter(
 }
 
 /** Whatever is known of the files from before: what may not be used is not described. */
-function refusal({ variants }: ReleaseSeen): Fact | null {
+function notPermitted({ variants }: ReleaseSeen): Fact | null {
   const refused = variants.flatMap((one) =>
     one.kind === "refused" ? [`${one.variant.name}: ${one.message}`] : [],
   );
@@ -216,12 +210,12 @@ function said(variants: readonly VariantStatus[]): string {
   return variants.map(({ name, message }) => `${name}: ${message ?? ""}`).join("; ");
 }
 
-function namesOf(variants: readonly VariantStatus[]): string {
+export function namesOf(variants: readonly VariantStatus[]): string {
   return variants.map(({ name }) => name).join(", ");
 }
 
 /** The checks that failed, with what was measured and what it was held against. */
-function failuresOf(variants: readonly VariantStatus[]): string {
+export function failuresOf(variants: readonly VariantStatus[]): string {
   const parts = variants.flatMap(({ name, verdict, checks = [], message }) => {
     if (verdict !== "Failed") return [];
     const check = checks.find(({ outcome }) => outcome === "Failed");
@@ -231,60 +225,4 @@ function failuresOf(variants: readonly VariantStatus[]): string {
     return [`${name}: ${check.name}${figures} ${message ?? ""}`];
   });
   return parts.join("; ");
-}
-
-function notesOf(
-  before: readonly Condition[],
-  after: readonly Condition[],
-  had: readonly VariantStatus[],
-  variants: readonly VariantStatus[],
-): readonly Note[] {
-  const turned = (type: string): Condition | null => {
-    const was = findCondition(before, type);
-    const is = findCondition(after, type);
-    return is === undefined || (was?.status === is.status && was.reason === is.reason) ? null : is;
-  };
-  const available = turned("Available");
-  const verified = turned("Verified");
-  const again = turned("Reverifying");
-  const stored = turned("ReportStored");
-  return [
-    ...(available?.reason === REASONS.BlobMissing ? [warning(REASONS.BlobMissing, available)] : []),
-    ...(available?.reason === REASONS.StoreDenied ? [warning(REASONS.StoreDenied, available)] : []),
-    ...(available?.reason === REASONS.NotPermitted ? [warning(REASONS.NotPermitted, available)] : []),
-    ...(verified?.status === "False"
-      ? [warning(REASONS.VerificationFailed, { message: failuresOf(variants) })]
-      : []),
-    ...(verified?.reason === REASONS.VerificationError ? [warning(REASONS.VerificationError, verified)] : []),
-    ...(verified?.reason === REASONS.VerifierUnavailable
-      ? [warning(REASONS.VerifierUnavailable, verified)]
-      : []),
-    ...(verified?.reason === REASONS.ReferenceMissing ? [warning(REASONS.ReferenceMissing, verified)] : []),
-    ...(verified?.status === "True"
-      ? [{ type: "Normal", reason: REASONS.VerificationPassed, message: passesOf(variants) } as const]
-      : passedAgain(had, variants)),
-    ...(again !== null && again.status !== "True" ? [warning(again.reason, again)] : []),
-    ...(stored === null ? [] : [warning(REASONS.ReportNotStored, stored)]),
-  ];
-}
-
-function passesOf(variants: readonly VariantStatus[]): string {
-  const words = variants.map(({ name, checks = [] }) => {
-    const passed = checks.filter(({ outcome }) => outcome === "Passed").map((check) => check.name);
-    return passed.length === 0 ? name : `${name} (${passed.join(", ")})`;
-  });
-  return `passed: ${words.join(", ")}`;
-}
-
-function passedAgain(had: readonly VariantStatus[], variants: readonly VariantStatus[]): readonly Note[] {
-  const again = variants.filter(({ name, verdict, verifiedAt }) => {
-    const before = had.find((one) => one.name === name);
-    return verdict === "Passed" && before?.verdict === "Passed" && before.verifiedAt !== verifiedAt;
-  });
-  if (again.length === 0) return [];
-  return [{ type: "Normal", reason: REASONS.VerificationPassed, message: `passed again: ${namesOf(again)}` }];
-}
-
-function warning(reason: string, { message }: Pick<Condition, "message">): Note {
-  return { type: "Warning", reason, message };
 }

@@ -39,7 +39,7 @@ export function faultedStatus(
     ...attemptsOf(had),
     verdict: "Pending",
     reason,
-    message: had?.reason === reason && had.message !== undefined ? had.message : wordsOf(source, fault),
+    message: had?.reason === reason && had.message !== undefined ? had.message : messageFor(source, fault),
   };
 }
 
@@ -48,15 +48,15 @@ function reasonOf(source: "store" | "verifier", fault: Fault): Reason {
   return fault.kind === "rejected" ? REASONS.VerificationError : REASONS.VerifierUnavailable;
 }
 
-function wordsOf(source: "store" | "verifier", fault: Fault): string {
-  const words = redacted(fault.message);
+function messageFor(source: "store" | "verifier", fault: Fault): string {
+  const cause = redacted(fault.message);
   if (source === "store")
     return fault.kind === "denied"
-      ? `the store refuses the operator (${words}); give its credential the right to read blobs and to sign URLs`
-      : `the store cannot be read (${words}); tried again by itself`;
+      ? `the store refuses the operator (${cause}); give its credential the right to read blobs and to sign URLs`
+      : `the store cannot be read (${cause}); tried again by itself`;
   return fault.kind === "rejected"
-    ? `the verifier refuses the request: ${words}`
-    : `the verifier does not answer (${words}); tried again by itself`;
+    ? `the verifier refuses the request: ${cause}`
+    : `the verifier does not answer (${cause}); tried again by itself`;
 }
 
 type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "etag" | "goldenDigest" | "comparedWith">;

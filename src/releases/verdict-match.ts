@@ -17,7 +17,7 @@ export function goldenDigestOf(release: ModelRelease): string | null {
  * checks are those of a generation: a verdict of another one is none. What it was compared with is no part of this: a
  * verdict does not change because a newer or older release came or went.
  */
-export function statusOf(release: ModelRelease, variant: Variant): VariantStatus | null {
+export function matchingStatus(release: ModelRelease, variant: Variant): VariantStatus | null {
   if (release.status?.observedGeneration !== release.generation) return null;
   const had = release.status.variants?.find(({ name }) => name === variant.name);
   if (had === undefined || had.digest !== variant.digest) return null;

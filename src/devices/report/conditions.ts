@@ -1,4 +1,4 @@
-import { type Condition, type ConditionDraft, keepWords, stampConditions } from "../../api/condition.ts";
+import { type Condition, type ConditionDraft, keepMessages, stampConditions } from "../../api/condition.ts";
 import type { EdgeDevice, EdgeDeviceStatus } from "../../api/edge-device.ts";
 import type { Membership } from "../../api/membership.ts";
 import { type Problem, REASONS } from "../../api/reasons.ts";
@@ -207,7 +207,7 @@ export function conditionsOf(seen: DeviceSeen, drafts: readonly Draft[]): readon
       observedGeneration: generation,
     }),
   );
-  return stampConditions(had, keepWords(had, judged, PASSING), seen.now);
+  return stampConditions(had, keepMessages(had, judged, PASSING), seen.now);
 }
 
 const PASSING: ReadonlySet<string> = new Set([
