@@ -1,4 +1,5 @@
 import { Type } from "typebox";
+import type { Duration } from "../base/time.ts";
 import type { Resource } from "./resource.ts";
 import {
   cel,
@@ -128,7 +129,28 @@ export const OBJECTIVE_DEFAULTS = { minimumInferences: 1, minimumDevices: 1, con
 /** Releases that a deployment remembers to have failed; the oldest is forgotten first. */
 export const QUARANTINE_LIMIT = 100;
 
+// What spec means where it does not say: for the schema, and for objects from before a field had its default.
+
+export const STRATEGY_DEFAULTS = {
+  steps: [
+    { percent: 5, minimumDevices: 1, hold: "10m" as Duration },
+    { percent: 25, hold: "30m" as Duration },
+    { percent: 100 },
+  ],
+  stratifyBy: ["Site", "DeviceClass"],
+  progressDeadline: "2h" as Duration,
+  onDeadline: "Rollback",
+} as const;
+
 export const ANALYSIS_DEFAULTS = { minimumCoverage: 90 } as const;
+
+export const BUDGET_DEFAULTS = { percent: 2, minimumExecuted: 20 } as const;
+
+export const OFFLINE_DEFAULTS = { policy: "Skip", after: "30m" as Duration } as const;
+
+export const ROLLBACK_DEFAULTS = { mode: "Automatic" } as const;
+
+export const DELETION_POLICY_DEFAULT = "Retain";
 
 export const objectiveSchema = Type.Object(
   {
@@ -252,11 +274,7 @@ export const inferenceDeploymentSpecSchema = Type.Object(
             description: "Widths of the canary, in order. Default: 5 %, 25 %, 100 %.",
             minItems: 1,
             maxItems: 20,
-            default: [
-              { percent: 5, minimumDevices: 1, hold: "10m" },
-              { percent: 25, hold: "30m" },
-              { percent: 100 },
-            ],
+            default: STRATEGY_DEFAULTS.steps,
             "x-kubernetes-validations": [
               cel(
                 "self.map(s, s.percent).isSorted()",
@@ -272,16 +290,16 @@ export const inferenceDeploymentSpecSchema = Type.Object(
             description: "Each combination of these gets its fair share of a canary.",
             maxItems: 2,
             "x-kubernetes-list-type": "set",
-            default: ["Site", "DeviceClass"],
+            default: STRATEGY_DEFAULTS.stratifyBy,
           }),
           progressDeadline: duration({
             description:
               "A step must converge within this time. Devices that are still missing then count against the failure budget.",
-            default: "2h",
+            default: STRATEGY_DEFAULTS.progressDeadline,
           }),
           onDeadline: oneOf(["Rollback", "Hold"], {
             description: "What to do when it does not.",
-            default: "Rollback",
+            default: STRATEGY_DEFAULTS.onDeadline,
           }),
           bake: Type.Optional(
             duration({
@@ -319,17 +337,16 @@ export const inferenceDeploymentSpecSchema = Type.Object(
         {
           percent: decimal({
             description: "More failed devices than this share of those that tried, and it is rolled back.",
-            default: 2,
+            default: BUDGET_DEFAULTS.percent,
           }),
           minimumExecuted: Type.Integer({
             description: "Judged only after this many devices have tried.",
             minimum: 1,
-            default: 20,
+            default: BUDGET_DEFAULTS.minimumExecuted,
           }),
         },
         {
-          description:
-            "Devices that report Failed: download, digest, load or probe. Without it: 2 % of at least 20, or of all exposed where fewer are.",
+          description: `Devices that report Failed: download, digest, load or probe. Without it: ${BUDGET_DEFAULTS.percent} % of at least ${BUDGET_DEFAULTS.minimumExecuted}, or of all exposed where fewer are.`,
           default: {},
           "x-kubernetes-validations": [
             cel(
@@ -346,9 +363,12 @@ export const inferenceDeploymentSpecSchema = Type.Object(
           policy: oneOf(["Skip", "Wait", "CountAsFailed"], {
             description:
               "Exposed devices that were offline before they were exposed: excused, waited for, or counted as failed. A device that ran the candidate and fell silent counts as failed under every policy.",
-            default: "Skip",
+            default: OFFLINE_DEFAULTS.policy,
           }),
-          after: duration({ description: "Silence for this long is offline.", default: "30m" }),
+          after: duration({
+            description: "Silence for this long is offline.",
+            default: OFFLINE_DEFAULTS.after,
+          }),
         },
         { description: "What to think of devices that are not there.", default: {} },
       ),
@@ -358,7 +378,7 @@ export const inferenceDeploymentSpecSchema = Type.Object(
         {
           mode: oneOf(["Automatic", "Hold"], {
             description: "Roll back by itself, or stop and wait for a person.",
-            default: "Automatic",
+            default: ROLLBACK_DEFAULTS.mode,
           }),
         },
         { description: "What to do on a breach.", default: {} },

@@ -1,4 +1,5 @@
 import { Type } from "typebox";
+import type { Duration } from "../base/time.ts";
 import { LABEL_LIKE } from "./edge-device.ts";
 import {
   batchSizeField,
@@ -314,11 +315,14 @@ const reverifySchema = Type.Object(
   },
 );
 
+/** What is checked where a release does not say: the digest, and that the model loads within this time. */
+export const VERIFICATION_DEFAULTS = { timeout: "5m" as Duration } as const;
+
 export const verificationSchema = Type.Object(
   {
     timeout: duration({
       description: "A verification that takes longer is Failed: the model hangs.",
-      default: "5m",
+      default: VERIFICATION_DEFAULTS.timeout,
     }),
     signature: Type.Optional(signatureSchema),
     golden: Type.Optional(goldenSchema),

@@ -1,11 +1,8 @@
 import type { ModelRelease, Variant, VariantStatus, Verification } from "../api/model-release.ts";
-import type { Duration } from "../base/time.ts";
-
-/** What is checked where the release does not say: the digest, and that the model loads within this time. */
-const DEFAULT_CHECKS: Verification = { timeout: "5m" as Duration };
+import { VERIFICATION_DEFAULTS } from "../api/model-release.ts";
 
 export function checksOf(release: ModelRelease): Verification {
-  return release.spec.verification ?? DEFAULT_CHECKS;
+  return release.spec.verification ?? VERIFICATION_DEFAULTS;
 }
 
 export function goldenDigestOf(release: ModelRelease): string | null {

@@ -1,10 +1,17 @@
-import { ANALYSIS_DEFAULTS, REQUESTS, type Request, requestAnnotation } from "../api/inference-deployment.ts";
+import {
+  ANALYSIS_DEFAULTS,
+  BUDGET_DEFAULTS,
+  OFFLINE_DEFAULTS,
+  REQUESTS,
+  type Request,
+  requestAnnotation,
+} from "../api/inference-deployment.ts";
 import { qualifiedName } from "../api/membership.ts";
 import type { ModelRelease } from "../api/model-release.ts";
 import type { Problem } from "../api/reasons.ts";
 import { numberOf } from "../base/decimal.ts";
 import { clip } from "../base/text.ts";
-import { elapsed, type Instant, millisOf, minutes } from "../base/time.ts";
+import { elapsed, type Instant, millisOf } from "../base/time.ts";
 import type { PointerRow } from "../hub/hub.ts";
 import { LABEL } from "./configurations/content.ts";
 import { conditionsToTest, stratifyFor } from "./configurations/slots.ts";
@@ -18,7 +25,7 @@ import { hubProblem, membershipProblem, permissionProblem, releaseProblem } from
 import type { Member, RolloutSeen } from "./seen.ts";
 import { exposureIndex, type StratifyBy, stratumKey } from "./state/exposure.ts";
 import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from "./state/state.ts";
-import { deadlineOf } from "./state/strategy.ts";
+import { deadlineOf, stratifyByOf } from "./state/strategy.ts";
 import { referenceOf, type Verification, verificationOf, verificationOfCandidate } from "./verification.ts";
 
 // What was seen, in the words of the state machine.
@@ -134,7 +141,7 @@ function assessmentOf(seen: RolloutSeen, state: UnderWay): CandidateAssessment {
   const { spec } = seen.deployment;
   const release = seen.releases[state.candidate.release];
   const cohort = cohortOf(seen.members, cohortRules(seen, state, release));
-  const percent = numberOf(spec.failureBudget?.percent ?? 2);
+  const percent = numberOf((spec.failureBudget ?? BUDGET_DEFAULTS).percent);
   const budget = failureBudget(cohort, spec.failureBudget, percent);
   const { waitingFrom, convergedAt, accepted } = state.step;
   // While it was converged the deadline did not count.
@@ -146,7 +153,7 @@ function assessmentOf(seen: RolloutSeen, state: UnderWay): CandidateAssessment {
     now: seen.now,
     namespace: seen.deployment.namespace,
     exposure: state.exposure,
-    stratifyBy: spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"],
+    stratifyBy: stratifyByOf(seen),
     stepStarted: state.step.startedAt,
     sweepTime: seen.hub.sweepTime,
     candidate: state.candidate,
@@ -181,7 +188,7 @@ function assessmentOf(seen: RolloutSeen, state: UnderWay): CandidateAssessment {
 
 function cohortRules(seen: RolloutSeen, state: UnderWay, release: ModelRelease | undefined): CohortRules {
   const { namespace, spec } = seen.deployment;
-  const stratifyBy = spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  const stratifyBy = stratifyByOf(seen);
   return {
     now: seen.now,
     namespace,
@@ -256,7 +263,7 @@ export type Arrival = {
 /** What devices report about a release that all of them are meant to run. */
 export function arrivalOf(seen: RolloutSeen, reference: ReleaseRef | null): Arrival {
   const { spec } = seen.deployment;
-  const after = spec.offline === undefined ? minutes(30) : millisOf(spec.offline.after);
+  const after = millisOf((spec.offline ?? OFFLINE_DEFAULTS).after);
   const release = reference === null ? undefined : seen.releases[reference.release];
   const present = seen.members.filter(
     ({ enabled, heardAt }) => enabled && heardAt !== null && elapsed(heardAt, seen.now) < after,
@@ -265,7 +272,8 @@ export function arrivalOf(seen: RolloutSeen, reference: ReleaseRef | null): Arri
   return {
     running: countRunning(seen, reference),
     missing: missing.map(({ device }) => device).sort(),
-    complete: missing.length * 100 <= numberOf(spec.failureBudget?.percent ?? 2) * present.length,
+    complete:
+      missing.length * 100 <= numberOf((spec.failureBudget ?? BUDGET_DEFAULTS).percent) * present.length,
   };
 }
 

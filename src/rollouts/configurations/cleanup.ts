@@ -1,4 +1,5 @@
 import type { InferenceDeploymentStatus } from "../../api/inference-deployment.ts";
+import { DELETION_POLICY_DEFAULT } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { elapsed, type Millis, minutes } from "../../base/time.ts";
 import type { Configuration } from "../../hub/hub.ts";
@@ -15,7 +16,7 @@ import { MATCH_NONE } from "./target.ts";
 export type DeletionPolicy = "Retain" | "Remove";
 
 export function deletionPolicyOf({ deployment }: Pick<RolloutSeen, "deployment">): DeletionPolicy {
-  return deployment.spec.deletionPolicy ?? "Retain";
+  return deployment.spec.deletionPolicy ?? DELETION_POLICY_DEFAULT;
 }
 
 /** A first installation that never completed has nothing to retain: taking it away is its rollback. */

@@ -3,7 +3,7 @@ import { type ModelRelease, type Variant, variantFor } from "../../api/model-rel
 import type { ConfigurationKind } from "../../hub/hub.ts";
 import type { Member, RolloutSeen } from "../seen.ts";
 import { boundOf, expose, type StratifyBy } from "../state/exposure.ts";
-import { stepsOf } from "../state/strategy.ts";
+import { stepsOf, stratifyByOf } from "../state/strategy.ts";
 import { contentHash, pointerDraft } from "./content.ts";
 import {
   candidateCondition,
@@ -96,7 +96,7 @@ export function kindOf(member: Pick<Member, "iotEdge">): ConfigurationKind {
 
 /** How finely a canary of this release can be divided: as asked for, or as finely as the hub's conditions allow. */
 export function stratifyFor(seen: RolloutSeen, release: ModelRelease): StratifyBy {
-  const wanted = seen.deployment.spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  const wanted = stratifyByOf(seen);
   return stratification(seen.members, wanted, {
     deployment: qualifiedName(seen.deployment),
     module: seen.deployment.spec.module.name,

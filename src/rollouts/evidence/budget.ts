@@ -1,4 +1,5 @@
 import type { InferenceDeploymentSpec } from "../../api/inference-deployment.ts";
+import { BUDGET_DEFAULTS } from "../../api/inference-deployment.ts";
 import { devices } from "../text.ts";
 import type { Cohort } from "./cohort.ts";
 
@@ -29,7 +30,7 @@ export function failureBudget(
 ): Budget {
   const { failed, tried, waiting, stragglers, unplaced } = cohort;
   // Where fewer can be reached than the minimum, all of them are enough.
-  const enough = waiting === 0 || tried >= (spec?.minimumExecuted ?? 20);
+  const enough = waiting === 0 || tried >= (spec ?? BUDGET_DEFAULTS).minimumExecuted;
   const spent = enough && failed > 0 && failed * 100 > percent * tried;
   const first = cohort.examples[0];
   return {

@@ -1,4 +1,5 @@
 import type { InferenceDeploymentSpec, StratumExposure } from "../../api/inference-deployment.ts";
+import { OFFLINE_DEFAULTS } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import { type ModelRelease, variantFor } from "../../api/model-release.ts";
 import { redacted } from "../../base/redact.ts";
@@ -114,7 +115,7 @@ export function standingOf(
     return isHeard(member, rules) ? "running" : "quiet";
   }
   if (isExcusable(member, isNewlyExposed, rules)) {
-    const policy = rules.offline?.policy ?? "Skip";
+    const { policy } = rules.offline ?? OFFLINE_DEFAULTS;
     if (member.heardAt === null || policy === "Skip") return "excused";
     if (policy === "CountAsFailed" && isSilent) return "offline";
   }
@@ -147,8 +148,7 @@ export function silenceOf(member: Member, rules: CohortRules): Millis {
 
 /** A deadline shorter than `offline.after` would otherwise find devices missing before they can be excused. */
 function offlineAfter({ offline, deadline }: CohortRules): Millis {
-  const after = offline === undefined ? minutes(30) : millisOf(offline.after);
-  return millis(Math.min(after, deadline));
+  return millis(Math.min(millisOf((offline ?? OFFLINE_DEFAULTS).after), deadline));
 }
 
 /** Whether silence is no fault of the release: it was there before the device was exposed, or has always been. */

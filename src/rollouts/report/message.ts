@@ -8,7 +8,7 @@ import type { Arrival, CandidateAssessment, Facts } from "../facts.ts";
 import type { Decided } from "../state/holds.ts";
 import { breachOf } from "../state/holds.ts";
 import type { RolloutState, UnderWay } from "../state/state.ts";
-import { currentStep, holdOf } from "../state/strategy.ts";
+import { currentStep, holdOf, stratifyByOf } from "../state/strategy.ts";
 import { devices } from "../text.ts";
 import { hubText } from "./hub-condition.ts";
 
@@ -202,7 +202,7 @@ function widthText(state: UnderWay, facts: Facts): string {
 /** Strata that make a condition longer than the hub accepts are merged, and that is said. */
 function mergedText(state: UnderWay, facts: Facts): string {
   if (state.step.percent >= 100) return "";
-  const wanted = facts.seen.deployment.spec.strategy?.stratifyBy ?? ["Site", "DeviceClass"];
+  const wanted = stratifyByOf(facts.seen);
   const first = state.exposure[0];
   const lost = wanted.filter((by) =>
     by === "Site" ? first?.site === undefined : first?.deviceClass === undefined,

@@ -1,6 +1,8 @@
 import type { Step } from "../../api/inference-deployment.ts";
-import { type Millis, millis, millisOf, minutes } from "../../base/time.ts";
+import { STRATEGY_DEFAULTS } from "../../api/inference-deployment.ts";
+import { type Millis, millis, millisOf } from "../../base/time.ts";
 import type { RolloutSeen } from "../seen.ts";
+import type { StratifyBy } from "./exposure.ts";
 import type { AtStep } from "./state.ts";
 
 // The strategy in spec, and where a rollout stands in it. Spec can be rewritten while a rollout is under way, so a step
@@ -59,9 +61,10 @@ export function deadlineOf({ deployment }: Deployed): {
   readonly after: Millis;
   readonly onDeadline: "Rollback" | "Hold";
 } {
-  const { strategy } = deployment.spec;
-  return {
-    after: strategy === undefined ? minutes(120) : millisOf(strategy.progressDeadline),
-    onDeadline: strategy?.onDeadline ?? "Rollback",
-  };
+  const { progressDeadline, onDeadline } = deployment.spec.strategy ?? STRATEGY_DEFAULTS;
+  return { after: millisOf(progressDeadline), onDeadline };
+}
+
+export function stratifyByOf({ deployment }: Deployed): StratifyBy {
+  return (deployment.spec.strategy ?? STRATEGY_DEFAULTS).stratifyBy;
 }

@@ -1,4 +1,5 @@
 import type { Step, StratumExposure } from "../../api/inference-deployment.ts";
+import { ROLLBACK_DEFAULTS } from "../../api/inference-deployment.ts";
 import { durationText, elapsed, type Instant, later, type Millis, minutes } from "../../base/time.ts";
 import type { CandidateAssessment, Facts } from "../facts.ts";
 import { allDevices, boundOf, expose } from "./exposure.ts";
@@ -150,7 +151,7 @@ function rollBackOnBreach(
   facts: Facts,
   assessment: CandidateAssessment,
 ): RolloutState | null {
-  const mode = facts.seen.deployment.spec.rollback?.mode ?? "Automatic";
+  const { mode } = facts.seen.deployment.spec.rollback ?? ROLLBACK_DEFAULTS;
   const kept = breachOf(state);
   const found = breachNow(state, facts, assessment);
   if (mode === "Automatic") {
