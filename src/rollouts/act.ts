@@ -48,206 +48,228 @@ export type Act = (
 type TwinAction = Extract<Action, { readonly kind: "restore" | "retain" }>;
 type Create = Extract<Action, { readonly kind: "create" }>;
 
+type Acting = ActDeps & {
+  readonly memories: Memories;
+  /** Two rollouts at a time must not choose the same priority for what neither sees of the other yet. */
+  readonly reserved: Set<number>;
+};
+
 /**
  * Carries the actions out in their order, and stops at the first that fails: every prefix leaves the fleet safe. Where
  * the hub says no to something that only a person can change, the answer is a problem and not a fault.
  */
 export function actOnRollout(deps: ActDeps, memories: Memories): Act {
-  // Two rollouts at a time must not choose the same priority for what neither sees of the other yet.
-  const reserved = new Set<number>();
-
+  const acting: Acting = { ...deps, memories, reserved: new Set() };
   return async (seen, actions, state, signal) => {
     for (const batch of batchesOf(actions)) {
       const done =
         batch.kind === "twins"
-          ? await patchAll(batch.actions, seen, state, signal)
-          : await carryOut(batch, seen, state, signal);
+          ? await patchAll(acting, batch.actions, seen, state, signal)
+          : await carryOut(acting, batch, seen, state, signal);
       if (!done.ok || done.value !== null) return done;
     }
     return ok(null);
   };
+}
 
-  async function carryOut(
-    action: Exclude<Action, TwinAction>,
-    seen: RolloutSeen,
-    state: RolloutState | null,
-    signal: AbortSignal,
-  ): Attempt<Problem | null> {
-    switch (action.kind) {
-      case "create":
-        return await create(action, seen, signal);
-      case "createBase":
-        return await createBase(seen, signal);
-      case "retarget": {
-        const had = find(action.id);
-        if (had === undefined || had.targetCondition === action.condition) return ok(null);
-        // A condition that selects fewer devices has the form of the one before: asking first would only delay it.
-        if (action.lane !== "rollback") {
-          const refused = await conditionProblem(action.condition, signal);
-          if (!refused.ok || refused.value !== null) return refused;
-        }
-        // Whoever was read while a configuration still targeted devices may have been given the candidate since.
-        if (state?.phase === "RollingBack")
-          clearedIn(memories.of(seen.deployment.key), state.because).clear();
-        const { condition: targetCondition, labels, lane } = action;
-        return nothing(await deps.configurations.update(had, { targetCondition, labels }, lane, signal));
+async function carryOut(
+  acting: Acting,
+  action: Exclude<Action, TwinAction>,
+  seen: RolloutSeen,
+  state: RolloutState | null,
+  signal: AbortSignal,
+): Attempt<Problem | null> {
+  switch (action.kind) {
+    case "create":
+      return await create(acting, action, seen, signal);
+    case "createBase":
+      return await createBase(acting, seen, signal);
+    case "retarget": {
+      const had = find(acting, action.id);
+      if (had === undefined || had.targetCondition === action.condition) return ok(null);
+      // A condition that selects fewer devices has the form of the one before: asking first would only delay it.
+      if (action.lane !== "rollback") {
+        const refused = await conditionProblem(acting, action.condition, signal);
+        if (!refused.ok || refused.value !== null) return refused;
       }
-      case "remove": {
-        const had = find(action.id);
-        return had === undefined
-          ? ok(null)
-          : nothing(await deps.configurations.remove(had, action.lane, signal));
-      }
-      default:
-        return unreachable(action);
+      // Whoever was read while a configuration still targeted devices may have been given the candidate since.
+      if (state?.phase === "RollingBack")
+        clearedIn(acting.memories.of(seen.deployment.key), state.because).clear();
+      const { condition: targetCondition, labels, lane } = action;
+      return nothing(await acting.configurations.update(had, { targetCondition, labels }, lane, signal));
     }
+    case "remove": {
+      const had = find(acting, action.id);
+      return had === undefined
+        ? ok(null)
+        : nothing(await acting.configurations.remove(had, action.lane, signal));
+    }
+    default:
+      return unreachable(action);
   }
+}
 
-  async function create(action: Create, seen: RolloutSeen, signal: AbortSignal): Attempt<Problem | null> {
-    // A URL is the right to read: none is made, and nothing is looked at, outside of what the namespace may use.
-    if (!mayUseBlob(seen.grant, action.blob)) return ok(notPermitted(seen, action.blob));
-    const refused = await conditionProblem(action.condition, signal);
-    if (!refused.ok || refused.value !== null) return refused;
-    // One look at the store for each configuration: the verdict is about a blob that may be another one by now.
-    const blob = await deps.store.stat(action.blob, signal);
-    if (!blob.ok) return blob;
-    const unfit = blobProblem(action, blob.value);
-    if (blob.value === null || unfit !== null) return ok(unfit);
-    const link = await deps.store.readUrl(action.blob, action.expiresAt, signal);
-    if (!link.ok) return link;
-    const pointer: ModelPointer = { ...action.pointer, sizeBytes: blob.value.sizeBytes, url: link.value.url };
-    return await withPriority(BANDS[action.track], action.above, (priority) =>
-      deps.configurations.create(
-        {
-          id: action.id,
-          kind: action.configurationKind,
-          labels: { ...action.labels, [LABEL.urlExpires]: String(Math.floor(link.value.expiresAt / 1000)) },
-          priority,
-          targetCondition: action.condition,
-          content: contentOf(action.configurationKind, action.module, pointer),
-        },
-        "normal",
-        signal,
-      ),
-    );
-  }
-
-  async function createBase(seen: RolloutSeen, signal: AbortSignal): Attempt<Problem | null> {
-    const others = (deps.configurations.list() ?? []).filter(
-      (configuration) => recognized(configuration).labels[LABEL.base] !== undefined,
-    );
-    return await withPriority(
-      BANDS.base,
-      others.map(({ id }) => id),
-      (priority) => {
-        const base: NewConfiguration = {
-          id: BASE_ID,
-          kind: "edge",
-          labels: { [LABEL.base]: "true", [LABEL.cluster]: seen.settings.clusterId },
-          priority,
-          targetCondition: BASE_CONDITION,
-          content: BASE_CONTENT,
-        };
-        return deps.configurations.create(base, "normal", signal);
+async function create(
+  acting: Acting,
+  action: Create,
+  seen: RolloutSeen,
+  signal: AbortSignal,
+): Attempt<Problem | null> {
+  // A URL is the right to read: none is made, and nothing is looked at, outside of what the namespace may use.
+  if (!mayUseBlob(seen.grant, action.blob)) return ok(notPermitted(seen, action.blob));
+  const refused = await conditionProblem(acting, action.condition, signal);
+  if (!refused.ok || refused.value !== null) return refused;
+  // One look at the store for each configuration: the verdict is about a blob that may be another one by now.
+  const blob = await acting.store.stat(action.blob, signal);
+  if (!blob.ok) return blob;
+  const unfit = blobProblem(action, blob.value);
+  if (blob.value === null || unfit !== null) return ok(unfit);
+  const link = await acting.store.readUrl(action.blob, action.expiresAt, signal);
+  if (!link.ok) return link;
+  const pointer: ModelPointer = { ...action.pointer, sizeBytes: blob.value.sizeBytes, url: link.value.url };
+  return await withPriority(acting, BANDS[action.track], action.above, (priority) =>
+    acting.configurations.create(
+      {
+        id: action.id,
+        kind: action.configurationKind,
+        labels: { ...action.labels, [LABEL.urlExpires]: String(Math.floor(link.value.expiresAt / 1000)) },
+        priority,
+        targetCondition: action.condition,
+        content: contentOf(action.configurationKind, action.module, pointer),
       },
-    );
-  }
+      "normal",
+      signal,
+    ),
+  );
+}
 
-  async function withPriority(
-    band: (typeof BANDS)[keyof typeof BANDS],
-    above: readonly string[],
-    work: (priority: number) => Attempt<unknown>,
-  ): Attempt<Problem | null> {
-    const all = deps.configurations.list() ?? [];
-    const priority = priorityFor(
-      band,
-      [...all.map((one) => one.priority), ...reserved],
-      [...all.filter(({ id }) => above.includes(id)).map((one) => one.priority)],
-    );
-    if (priority === null) {
-      return ok({
-        reason: REASONS.HubFull,
-        message: `no priority from ${band.from} to ${band.to} is free on the hub; every configuration needs its own`,
-      });
-    }
-    reserved.add(priority);
-    try {
-      return nothing(await work(priority));
-    } finally {
-      reserved.delete(priority);
-    }
-  }
+async function createBase(acting: Acting, seen: RolloutSeen, signal: AbortSignal): Attempt<Problem | null> {
+  const others = (acting.configurations.list() ?? []).filter(
+    (configuration) => recognized(configuration).labels[LABEL.base] !== undefined,
+  );
+  return await withPriority(
+    acting,
+    BANDS.base,
+    others.map(({ id }) => id),
+    (priority) => {
+      const base: NewConfiguration = {
+        id: BASE_ID,
+        kind: "edge",
+        labels: { [LABEL.base]: "true", [LABEL.cluster]: seen.settings.clusterId },
+        priority,
+        targetCondition: BASE_CONDITION,
+        content: BASE_CONTENT,
+      };
+      return acting.configurations.create(base, "normal", signal);
+    },
+  );
+}
 
-  async function conditionProblem(condition: string, signal: AbortSignal): Attempt<Problem | null> {
-    const words = await testCondition(deps.hub, memories, condition, signal);
-    if (!words.ok) return words;
-    if (words.value === null) return ok(null);
+async function withPriority(
+  acting: Acting,
+  band: (typeof BANDS)[keyof typeof BANDS],
+  above: readonly string[],
+  work: (priority: number) => Attempt<unknown>,
+): Attempt<Problem | null> {
+  const all = acting.configurations.list() ?? [];
+  const priority = priorityFor(
+    band,
+    [...all.map((one) => one.priority), ...acting.reserved],
+    [...all.filter(({ id }) => above.includes(id)).map((one) => one.priority)],
+  );
+  if (priority === null) {
     return ok({
-      reason: REASONS.ConditionRefused,
-      message: `the hub refuses the target condition "${condition.slice(0, 400)}": ${redacted(words.value, 400)}`,
+      reason: REASONS.HubFull,
+      message: `no priority from ${band.from} to ${band.to} is free on the hub; every configuration needs its own`,
     });
   }
+  acting.reserved.add(priority);
+  try {
+    return nothing(await work(priority));
+  } finally {
+    acting.reserved.delete(priority);
+  }
+}
 
-  /** The fast path: twins are independent of each other, so one that changed meanwhile does not stop the rest. */
-  async function patchAll(
-    actions: readonly TwinAction[],
-    seen: RolloutSeen,
-    state: RolloutState | null,
-    signal: AbortSignal,
-  ): Attempt<Problem | null> {
-    const stop = new AbortController();
-    const faults: Fault[] = [];
-    await eachLimited(
-      actions,
-      PARALLEL,
-      async (action) => {
-        const restored = await patchOne(action, seen, signal);
-        if (restored.ok) {
-          if (state?.phase === "RollingBack") {
-            clearedIn(memories.of(seen.deployment.key), state.because).add(action.device);
-          }
-          return;
+async function conditionProblem(
+  acting: Acting,
+  condition: string,
+  signal: AbortSignal,
+): Attempt<Problem | null> {
+  const words = await testCondition(acting.hub, acting.memories, condition, signal);
+  if (!words.ok) return words;
+  if (words.value === null) return ok(null);
+  return ok({
+    reason: REASONS.ConditionRefused,
+    message: `the hub refuses the target condition "${condition.slice(0, 400)}": ${redacted(words.value, 400)}`,
+  });
+}
+
+/** The fast path: twins are independent of each other, so one that changed meanwhile does not stop the rest. */
+async function patchAll(
+  acting: Acting,
+  actions: readonly TwinAction[],
+  seen: RolloutSeen,
+  state: RolloutState | null,
+  signal: AbortSignal,
+): Attempt<Problem | null> {
+  const stop = new AbortController();
+  const faults: Fault[] = [];
+  await eachLimited(
+    actions,
+    PARALLEL,
+    async (action) => {
+      const restored = await patchOne(acting, action, seen, signal);
+      if (restored.ok) {
+        if (state?.phase === "RollingBack") {
+          clearedIn(acting.memories.of(seen.deployment.key), state.because).add(action.device);
         }
-        faults.push(restored.error);
-        if (restored.error.kind !== "conflict") stop.abort();
-      },
-      AbortSignal.any([signal, stop.signal]),
-    );
-    const worst = faults.find(({ kind }) => kind !== "conflict") ?? faults[0];
-    return worst === undefined ? ok(null) : err(worst);
-  }
+        return;
+      }
+      faults.push(restored.error);
+      if (restored.error.kind !== "conflict") stop.abort();
+    },
+    AbortSignal.any([signal, stop.signal]),
+  );
+  const worst = faults.find(({ kind }) => kind !== "conflict") ?? faults[0];
+  return worst === undefined ? ok(null) : err(worst);
+}
 
-  async function patchOne(action: TwinAction, seen: RolloutSeen, signal: AbortSignal): Attempt<void> {
-    const module = action.iotEdge ? seen.deployment.spec.module.name : null;
-    const ref = { device: action.device, module };
-    const twin = await deps.hub.getTwin(ref, action.lane, signal);
-    if (!twin.ok) return twin;
-    if (twin.value === null) return ok(undefined);
-    deps.fleet.note(twin.value);
-    if (!isDue(action, twin.value.desired, seen)) return ok(undefined);
-    const model = exactPatch(twin.value.desired["model"], action.to);
-    if (model === undefined) return ok(undefined);
-    const patched = await deps.hub.patchTwin(
-      { ...ref, etag: twin.value.etag },
-      { desired: { model } },
-      action.lane,
-      signal,
-    );
-    if (!patched.ok) return patched;
-    deps.fleet.note(patched.value);
-    return ok(undefined);
-  }
+async function patchOne(
+  acting: Acting,
+  action: TwinAction,
+  seen: RolloutSeen,
+  signal: AbortSignal,
+): Attempt<void> {
+  const module = action.iotEdge ? seen.deployment.spec.module.name : null;
+  const ref = { device: action.device, module };
+  const twin = await acting.hub.getTwin(ref, action.lane, signal);
+  if (!twin.ok) return twin;
+  if (twin.value === null) return ok(undefined);
+  acting.fleet.note(twin.value);
+  if (!isDue(acting, action, twin.value.desired, seen)) return ok(undefined);
+  const model = exactPatch(twin.value.desired["model"], action.to);
+  if (model === undefined) return ok(undefined);
+  const patched = await acting.hub.patchTwin(
+    { ...ref, etag: twin.value.etag },
+    { desired: { model } },
+    action.lane,
+    signal,
+  );
+  if (!patched.ok) return patched;
+  acting.fleet.note(patched.value);
+  return ok(undefined);
+}
 
-  function isDue(action: TwinAction, desired: Twin["desired"], seen: RolloutSeen): boolean {
-    if (action.kind === "retain") return desired["model"] === undefined || desired["model"] === null;
-    const pointer = pointedIn(desired);
-    if (pointer === null || pointer.deployment !== qualifiedName(seen.deployment)) return false;
-    return action.from === null || pointer.release === action.from;
-  }
+function isDue(_acting: Acting, action: TwinAction, desired: Twin["desired"], seen: RolloutSeen): boolean {
+  if (action.kind === "retain") return desired["model"] === undefined || desired["model"] === null;
+  const pointer = pointedIn(desired);
+  if (pointer === null || pointer.deployment !== qualifiedName(seen.deployment)) return false;
+  return action.from === null || pointer.release === action.from;
+}
 
-  function find(id: string) {
-    return deps.configurations.list()?.find((configuration) => configuration.id === id);
-  }
+function find(acting: Acting, id: string) {
+  return acting.configurations.list()?.find((configuration) => configuration.id === id);
 }
 
 /** Why devices are not given this blob; `null`: it is the one that was verified. */

@@ -49,12 +49,18 @@ export type ObserveDeps = {
 /** Twins that one look reads ahead of the sweeps. */
 const FAST_LANE = 500;
 
+type Observing = ObserveDeps & {
+  readonly memories: Memories;
+  /** Of devices without a tag. */
+  readonly bucketOf: (device: string) => number;
+};
+
 /** Looks at everything a decision may depend on, and reads the clock once. */
 export function observeRollout(
   deps: ObserveDeps,
   memories: Memories,
 ): (key: ObjectKey, signal: AbortSignal) => Attempt<RolloutSeen | null> {
-  const bucketOf = bucketCache(deps.salt);
+  const observing: Observing = { ...deps, memories, bucketOf: bucketCache(deps.salt) };
   return async (key, signal) => {
     const existing = deps.deployments.get(key);
     const deployment = existing ?? ownerlessDeployment(deps, key);
@@ -66,139 +72,159 @@ export function observeRollout(
     const now = deps.clock.now();
     if (existing === undefined) {
       memory.ownerlessSince ??= now;
-      return ok(look(deployment, now, memory));
+      return ok(look(observing, deployment, now, memory));
     }
     memory.ownerlessSince = null;
     memory.ownerlessSaid = null;
-    const first = look(deployment, now, memory);
+    const first = look(observing, deployment, now, memory);
     const state = stateOf(deployment.status, now) ?? recover(first);
     if (state === null) return ok(first);
-    const isRefreshed = await refreshExposed(first, state, memory, signal);
-    const isTested = await testConditions(first, state, signal);
+    const isRefreshed = await refreshExposed(observing, first, state, memory, signal);
+    const isTested = await testConditions(observing, first, state, signal);
     // Where the hub was asked since, its answers count.
-    return ok(isRefreshed || isTested ? look(deployment, now, memory) : first);
+    return ok(isRefreshed || isTested ? look(observing, deployment, now, memory) : first);
   };
+}
 
-  function look(deployment: InferenceDeployment, now: Instant, memory: Memory): RolloutSeen {
-    const configurations = deps.configurations.list()?.map(recognized) ?? null;
-    const state = stateOf(deployment.status, now);
-    const people = classifyDevices({ ...deps, bucketOf }, deployment);
-    if (state === null || !isUnderWay(state)) memory.heard.clear();
-    const seen: Omit<RolloutSeen, "releases" | "emptiedAt"> = {
-      now,
-      deployment,
-      ...people,
-      members:
-        state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
-      hub: { ...deps.fleet.health(), sweepTime: deps.fleet.sweepTime() },
-      configurations,
-      own: ownConfigurations({ deployment, configurations, settings: deps.settings }),
-      tested: dictionary(state === null || state.phase === "Pending" ? memories.tested : []),
-      cleared: state?.phase === "RollingBack" ? new Set(clearedIn(memory, state.because)) : new Set(),
-      others: deps.deployments.list().filter((other) => other.key !== deployment.key && !other.deleting)
-        .length,
-      grant: deps.grants(deployment.namespace),
-      predecessors: predecessorsOf(deployment),
-      ownerlessSince: memory.ownerlessSince,
-      settings: deps.settings,
-    };
-    return { ...seen, releases: releasesFor(seen), emptiedAt: emptiedAt(seen, memory) };
-  }
+function look(
+  observing: Observing,
+  deployment: InferenceDeployment,
+  now: Instant,
+  memory: Memory,
+): RolloutSeen {
+  const configurations = observing.configurations.list()?.map(recognized) ?? null;
+  const state = stateOf(deployment.status, now);
+  const people = classifyDevices(observing, deployment);
+  if (state === null || !isUnderWay(state)) memory.heard.clear();
+  const seen: Omit<RolloutSeen, "releases" | "emptiedAt"> = {
+    now,
+    deployment,
+    ...people,
+    members:
+      state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
+    hub: { ...observing.fleet.health(), sweepTime: observing.fleet.sweepTime() },
+    configurations,
+    own: ownConfigurations({ deployment, configurations, settings: observing.settings }),
+    tested: dictionary(state === null || state.phase === "Pending" ? observing.memories.tested : []),
+    cleared: state?.phase === "RollingBack" ? new Set(clearedIn(memory, state.because)) : new Set(),
+    others: observing.deployments.list().filter((other) => other.key !== deployment.key && !other.deleting)
+      .length,
+    grant: observing.grants(deployment.namespace),
+    predecessors: predecessorsOf(observing, deployment),
+    ownerlessSince: memory.ownerlessSince,
+    settings: observing.settings,
+  };
+  return { ...seen, releases: releasesFor(observing, seen), emptiedAt: emptiedAt(observing, seen, memory) };
+}
 
-  function emptiedAt(seen: Omit<RolloutSeen, "releases" | "emptiedAt">, memory: Memory): Instant | null {
-    const isEmpty =
-      seen.deployment.deleting &&
-      seen.configurations !== null &&
-      seen.own.every(({ targetCondition }) => targetCondition === MATCH_NONE);
-    memory.emptiedAt = isEmpty ? (memory.emptiedAt ?? seen.now) : null;
-    return memory.emptiedAt;
-  }
+function emptiedAt(
+  _observing: Observing,
+  seen: Omit<RolloutSeen, "releases" | "emptiedAt">,
+  memory: Memory,
+): Instant | null {
+  const isEmpty =
+    seen.deployment.deleting &&
+    seen.configurations !== null &&
+    seen.own.every(({ targetCondition }) => targetCondition === MATCH_NONE);
+  memory.emptiedAt = isEmpty ? (memory.emptiedAt ?? seen.now) : null;
+  return memory.emptiedAt;
+}
 
-  function predecessorsOf(deployment: InferenceDeployment): ReadonlyMap<string, Predecessor> {
-    // Only one that has nothing of its own yet asks what others gave its devices.
-    if (deployment.status?.stable !== undefined) return new Map();
-    return new Map(
-      deps.deployments
-        .list(deployment.namespace)
-        .filter(({ key }) => key !== deployment.key)
-        .map((other) => [
-          qualifiedName(other),
-          {
-            stable: other.status?.stable?.release ?? null,
-            candidate: other.status?.candidate?.release ?? null,
-          },
-        ]),
-    );
-  }
+function predecessorsOf(
+  observing: Observing,
+  deployment: InferenceDeployment,
+): ReadonlyMap<string, Predecessor> {
+  // Only one that has nothing of its own yet asks what others gave its devices.
+  if (deployment.status?.stable !== undefined) return new Map();
+  return new Map(
+    observing.deployments
+      .list(deployment.namespace)
+      .filter(({ key }) => key !== deployment.key)
+      .map((other) => [
+        qualifiedName(other),
+        {
+          stable: other.status?.stable?.release ?? null,
+          candidate: other.status?.candidate?.release ?? null,
+        },
+      ]),
+  );
+}
 
-  function releasesFor(seen: Omit<RolloutSeen, "releases" | "emptiedAt">): Dictionary<ModelRelease> {
-    const { deployment } = seen;
-    const names = new Set([
-      deployment.spec.release.name,
-      ...[deployment.status?.stable, deployment.status?.candidate].flatMap(
-        (reference) => reference?.release ?? [],
-      ),
-      ...seen.own.flatMap(({ labels }) => labels[LABEL.release] ?? []),
-      ...pointedReleases(seen),
-    ]);
-    return dictionary(
-      [...names].flatMap((name) => {
-        const release = deps.releases.get(objectKey(deployment.namespace, name));
-        return release === undefined ? [] : [[name, release] as const];
-      }),
-    );
-  }
+function releasesFor(
+  observing: Observing,
+  seen: Omit<RolloutSeen, "releases" | "emptiedAt">,
+): Dictionary<ModelRelease> {
+  const { deployment } = seen;
+  const names = new Set([
+    deployment.spec.release.name,
+    ...[deployment.status?.stable, deployment.status?.candidate].flatMap(
+      (reference) => reference?.release ?? [],
+    ),
+    ...seen.own.flatMap(({ labels }) => labels[LABEL.release] ?? []),
+    ...pointedReleases(seen),
+  ]);
+  return dictionary(
+    [...names].flatMap((name) => {
+      const release = observing.releases.get(objectKey(deployment.namespace, name));
+      return release === undefined ? [] : [[name, release] as const];
+    }),
+  );
+}
 
-  /**
-   * The fast lane: exposed devices are read at the pace of the analysis, not of the sweeps. Protection sees by it, so it
-   * goes on for as long as twins can be read, also where queries fail and the rollout is frozen.
-   */
-  async function refreshExposed(
-    seen: RolloutSeen,
-    state: RolloutState,
-    memory: Memory,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    if (!isUnderWay(state) || !seen.hub.canReadTwins) return false;
-    if (memory.refreshedAt !== null && elapsed(memory.refreshedAt, seen.now) < deps.settings.analysisInterval)
-      return false;
-    memory.refreshedAt = seen.now;
-    const covers = exposureIndex(state.exposure);
-    const module = seen.deployment.spec.module.name;
-    const exposed = seen.members.filter(covers).flatMap(({ device, iotEdge, tagged }): readonly TwinRef[] => {
-      if (tagged) return [{ device, module: iotEdge ? module : null }];
-      // Not swept yet, and sweeps fail: its own twin says whether it is tagged, the next look reads its module's.
-      const isUnseen = !seen.hub.reachable && deps.fleet.get(device) === undefined;
-      return isUnseen ? [{ device, module: null }] : [];
-    });
-    const from = exposed.length === 0 ? 0 : memory.cursor % exposed.length;
-    const refs = [...exposed.slice(from), ...exposed.slice(0, from)].slice(0, FAST_LANE);
-    memory.cursor = from + refs.length;
-    if (refs.length === 0) return false;
-    const refreshed = await deps.fleet.refresh(refs, "normal", signal);
-    // The fleet view knows best whether the hub can be reached; here the older picture is good enough.
-    if (!refreshed.ok) deps.log.debug("fast lane stopped", { kind: refreshed.error.kind });
+/**
+ * The fast lane: exposed devices are read at the pace of the analysis, not of the sweeps. Protection sees by it, so it
+ * goes on for as long as twins can be read, also where queries fail and the rollout is frozen.
+ */
+async function refreshExposed(
+  observing: Observing,
+  seen: RolloutSeen,
+  state: RolloutState,
+  memory: Memory,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (!isUnderWay(state) || !seen.hub.canReadTwins) return false;
+  if (
+    memory.refreshedAt !== null &&
+    elapsed(memory.refreshedAt, seen.now) < observing.settings.analysisInterval
+  )
+    return false;
+  memory.refreshedAt = seen.now;
+  const covers = exposureIndex(state.exposure);
+  const module = seen.deployment.spec.module.name;
+  const exposed = seen.members.filter(covers).flatMap(({ device, iotEdge, tagged }): readonly TwinRef[] => {
+    if (tagged) return [{ device, module: iotEdge ? module : null }];
+    // Not swept yet, and sweeps fail: its own twin says whether it is tagged, the next look reads its module's.
+    const isUnseen = !seen.hub.reachable && observing.fleet.get(device) === undefined;
+    return isUnseen ? [{ device, module: null }] : [];
+  });
+  const from = exposed.length === 0 ? 0 : memory.cursor % exposed.length;
+  const refs = [...exposed.slice(from), ...exposed.slice(0, from)].slice(0, FAST_LANE);
+  memory.cursor = from + refs.length;
+  if (refs.length === 0) return false;
+  const refreshed = await observing.fleet.refresh(refs, "normal", signal);
+  // The fleet view knows best whether the hub can be reached; here the older picture is good enough.
+  if (!refreshed.ok) observing.log.debug("fast lane stopped", { kind: refreshed.error.kind });
+  return true;
+}
+
+/** Before a rollout begins, the hub is asked whether it understands what the rollout will rely on. */
+async function testConditions(
+  observing: Observing,
+  seen: RolloutSeen,
+  state: RolloutState,
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (state.phase !== "Pending" || !seen.hub.reachable || seen.configurations === null) return false;
+  const release = seen.releases[seen.deployment.spec.release.name];
+  if (release === undefined || verificationOf(release).kind !== "verified") return false;
+  if (membershipProblem(seen) !== null || releaseProblem(seen, release) !== null) return false;
+  for (const condition of conditionsToTest(seen, release)) {
+    const tested = await testCondition(observing.hub, observing.memories, condition, signal);
+    if (tested.ok) continue;
+    observing.log.debug("target condition could not be tested", { kind: tested.error.kind });
     return true;
   }
-
-  /** Before a rollout begins, the hub is asked whether it understands what the rollout will rely on. */
-  async function testConditions(
-    seen: RolloutSeen,
-    state: RolloutState,
-    signal: AbortSignal,
-  ): Promise<boolean> {
-    if (state.phase !== "Pending" || !seen.hub.reachable || seen.configurations === null) return false;
-    const release = seen.releases[seen.deployment.spec.release.name];
-    if (release === undefined || verificationOf(release).kind !== "verified") return false;
-    if (membershipProblem(seen) !== null || releaseProblem(seen, release) !== null) return false;
-    for (const condition of conditionsToTest(seen, release)) {
-      const tested = await testCondition(deps.hub, memories, condition, signal);
-      if (tested.ok) continue;
-      deps.log.debug("target condition could not be tested", { kind: tested.error.kind });
-      return true;
-    }
-    return true;
-  }
+  return true;
 }
 
 /** The members with what is wrong with their reports; `heard` is brought up to date. */

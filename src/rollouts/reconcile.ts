@@ -11,9 +11,9 @@ import { cycle, type Done } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import type { ModelStore } from "../store/store.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
-import { actOnRollout } from "./act.ts";
+import { type Act, actOnRollout } from "./act.ts";
 import { decideRollout, type RolloutPlan, type Wake } from "./decide.ts";
-import { createMemories } from "./memory.ts";
+import { createMemories, type Memories } from "./memory.ts";
 import { type ObserveDeps, observeRollout } from "./observe.ts";
 import { type RolloutActed, statusOf, statusOfCleanup } from "./report/report.ts";
 import { isSignificantChange } from "./report/significance.ts";
@@ -53,11 +53,18 @@ const SAS_LIFETIME = millis(7 * 24 * 3_600_000 - 3_600_000);
 /** Long enough to restore a namespace from its backup. */
 const OWNERLESS_AFTER = minutes(24 * 60);
 
+type Running = RolloutDeps & {
+  readonly settings: Settings;
+  readonly memories: Memories;
+  readonly act: Act;
+};
+
 /** The controller of InferenceDeployments: one look, one step of the state machine, what it takes to make it so. */
 export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
   const settings = settingsOf(deps.options);
   const memories = createMemories();
   const act = actOnRollout(deps, memories);
+  const running: Running = { ...deps, settings, memories, act };
 
   return cycle<ObjectKey, RolloutSeen, RolloutPlan, RolloutActed>({
     observe: observeRollout(
@@ -76,7 +83,7 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       );
       if (!written.ok) return written;
       memories.of(seen.deployment.key).reportedAt = seen.now;
-      summaryOf(seen.deployment, plan);
+      record(running, seen.deployment, plan);
       return ok({ ...seen, deployment: written.value });
     },
 
@@ -86,7 +93,7 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
         case "unknown":
           return done(ok(null));
         case "ownerless":
-          return done(await actOnOwnerless(seen, plan, signal));
+          return done(await actOnOwnerless(running, seen, plan, signal));
         case "adopt":
           return done(nothing(await deps.deployments.setFinalizer(seen.deployment, "add", signal)));
         case "cleanup":
@@ -120,97 +127,100 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       return written.ok ? ok(undefined) : written;
     },
 
-    rest: (seen, plan, after) => restOf(seen.deployment.key, plan, after),
+    rest: (seen, plan, after) => restOf(running, seen.deployment.key, plan, after),
   });
+}
 
-  /** Names what was left behind, once, and once more when it is taken away. */
-  async function actOnOwnerless(
-    seen: RolloutSeen,
-    { due, actions }: Extract<RolloutPlan, { readonly kind: "ownerless" }>,
-    signal: AbortSignal,
-  ): Attempt<Problem | null> {
-    const { key, namespace, name, uid } = seen.deployment;
-    const memory = memories.of(key);
-    const stage = due ? "removal" : "grace";
-    if (memory.ownerlessSaid !== stage) {
-      memory.ownerlessSaid = stage;
-      const ids = seen.own.map(({ id }) => id);
-      deps.log.warn(
-        due ? "ownerless configurations are removed from the hub" : "the hub has ownerless configurations",
-        { deployment: key, configurations: ids.slice(0, 20).join(", "), count: ids.length },
-      );
-      const fate = due
-        ? "they are being removed, and devices keep what they run"
-        : `they are removed in ${durationText(settings.ownerlessAfter)} unless it comes back`;
-      deps.announcer.announce(
-        { kind: "InferenceDeployment", namespace, name, uid },
-        {
-          type: "Warning",
-          reason: REASONS.OwnerlessConfigurations,
-          message: `InferenceDeployment ${key} does not exist, and the hub still has ${ids.length} of its configurations (${ids[0]}): ${fate}`,
-        },
-      );
-    }
-    return await act(seen, actions, null, signal);
+/** Names what was left behind, once, and once more when it is taken away. */
+async function actOnOwnerless(
+  running: Running,
+  seen: RolloutSeen,
+  { due, actions }: Extract<RolloutPlan, { readonly kind: "ownerless" }>,
+  signal: AbortSignal,
+): Attempt<Problem | null> {
+  const { key, namespace, name, uid } = seen.deployment;
+  const memory = running.memories.of(key);
+  const stage = due ? "removal" : "grace";
+  if (memory.ownerlessSaid !== stage) {
+    memory.ownerlessSaid = stage;
+    const ids = seen.own.map(({ id }) => id);
+    running.log.warn(
+      due ? "ownerless configurations are removed from the hub" : "the hub has ownerless configurations",
+      { deployment: key, configurations: ids.slice(0, 20).join(", "), count: ids.length },
+    );
+    const fate = due
+      ? "they are being removed, and devices keep what they run"
+      : `they are removed in ${durationText(running.settings.ownerlessAfter)} unless it comes back`;
+    running.announcer.announce(
+      { kind: "InferenceDeployment", namespace, name, uid },
+      {
+        type: "Warning",
+        reason: REASONS.OwnerlessConfigurations,
+        message: `InferenceDeployment ${key} does not exist, and the hub still has ${ids.length} of its configurations (${ids[0]}): ${fate}`,
+      },
+    );
   }
+  return await running.act(seen, actions, null, signal);
+}
 
-  /** What was seen, told to whoever listens: once for each transition. */
-  function summaryOf(
-    deployment: InferenceDeployment,
-    plan: Extract<RolloutPlan, { readonly kind: "live" }>,
-  ): void {
-    const { before, state, events } = plan;
-    const { namespace, name, uid } = deployment;
-    for (const event of events) {
-      deps.announcer.announce({ kind: "InferenceDeployment", namespace, name, uid }, event);
-    }
-    if (before.phase !== state.phase) {
-      deps.meter.count("edgefleet_rollout_transitions_total", { phase: state.phase });
-      deps.log.info("rollout changed phase", {
-        deployment: deployment.key,
-        from: before.phase,
-        to: state.phase,
-      });
-      if (state.phase === "RollingBack") {
-        deps.meter.count("edgefleet_rollbacks_total", { reason: state.because.reason });
-      }
+/** Events, log and metrics of a transition: once for each. */
+function record(
+  running: Running,
+  deployment: InferenceDeployment,
+  plan: Extract<RolloutPlan, { readonly kind: "live" }>,
+): void {
+  const { before, state, events } = plan;
+  const { namespace, name, uid } = deployment;
+  for (const event of events) {
+    running.announcer.announce({ kind: "InferenceDeployment", namespace, name, uid }, event);
+  }
+  if (before.phase !== state.phase) {
+    running.meter.count("edgefleet_rollout_transitions_total", { phase: state.phase });
+    running.log.info("rollout changed phase", {
+      deployment: deployment.key,
+      from: before.phase,
+      to: state.phase,
+    });
+    if (state.phase === "RollingBack") {
+      running.meter.count("edgefleet_rollbacks_total", { reason: state.because.reason });
     }
   }
+}
 
-  function restOf(
-    key: ObjectKey,
-    plan: RolloutPlan,
-    { acted: { problem }, fault }: Done<RolloutActed>,
-  ): Outcome {
-    if (fault !== null) {
-      const outcome = outcomeOfFault(fault);
-      // Back-off would make a rollout that is under way blind for a while; it comes back at its own pace.
-      const isAtOwnPace = plan.kind === "live" && isUnderWay(plan.state);
-      return isAtOwnPace ? atOwnPace(outcome, settings.analysisInterval) : outcome;
-    }
-    switch (plan.kind) {
-      case "gone":
-        return SETTLED;
-      case "adopt":
-        return { kind: "wakeAfter", delay: seconds(1), why: "adopted" };
-      case "cleanup":
-        return plan.done ? SETTLED : outcomeOfWake(plan.wake);
-      case "unknown":
-      case "ownerless":
-        return outcomeOfWake(plan.wake);
-      case "live": {
-        // What only a person can change is looked at again, but there is no hurry.
-        if (problem !== null && !isUnderWay(plan.state)) {
-          return { kind: "wakeAfter", delay: minutes(1), why: problem.reason };
-        }
-        if (problem !== null) return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
-        return outcomeOfWake(
-          memories.of(key).reportDeferred ? sooner(plan.wake, settings.analysisInterval) : plan.wake,
-        );
+function restOf(
+  { settings, memories }: Running,
+  key: ObjectKey,
+  plan: RolloutPlan,
+  { acted: { problem }, fault }: Done<RolloutActed>,
+): Outcome {
+  if (fault !== null) {
+    const outcome = outcomeOfFault(fault);
+    // Back-off would make a rollout that is under way blind for a while; it comes back at its own pace.
+    const isAtOwnPace = plan.kind === "live" && isUnderWay(plan.state);
+    return isAtOwnPace ? atOwnPace(outcome, settings.analysisInterval) : outcome;
+  }
+  switch (plan.kind) {
+    case "gone":
+      return SETTLED;
+    case "adopt":
+      return { kind: "wakeAfter", delay: seconds(1), why: "adopted" };
+    case "cleanup":
+      return plan.done ? SETTLED : outcomeOfWake(plan.wake);
+    case "unknown":
+    case "ownerless":
+      return outcomeOfWake(plan.wake);
+    case "live": {
+      // What only a person can change is looked at again, but there is no hurry.
+      if (problem !== null && !isUnderWay(plan.state)) {
+        return { kind: "wakeAfter", delay: minutes(1), why: problem.reason };
       }
-      default:
-        return unreachable(plan);
+      if (problem !== null) return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
+      return outcomeOfWake(
+        memories.of(key).reportDeferred ? sooner(plan.wake, settings.analysisInterval) : plan.wake,
+      );
     }
+    default:
+      return unreachable(plan);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { EdgeDeviceStatus } from "../../api/edge-device.ts";
+import type { EdgeDevice, EdgeDeviceStatus } from "../../api/edge-device.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { own } from "../../base/lookup.ts";
 import type { Fault } from "../../base/result.ts";
@@ -46,7 +46,7 @@ function statusOfKept(
   fault: Fault | null,
 ): EdgeDeviceStatus {
   const { device, hub } = seen;
-  const { spec, namespace } = device;
+  const { spec } = device;
   const record = recordAfter(seen, plan, acted, fault);
   const secret = secretAfter(seen, plan, record, acted);
   const problem = problemOf(seen, plan, acted, fault);
@@ -80,13 +80,9 @@ function statusOfKept(
     held,
     (module) => slotFor(slots, spec.iotEdge, module)?.pointer ?? null,
   );
-  const placed = placements[0] ?? null;
-  const { model, placement } = readable
-    ? {
-        model: modelOf(reportOf(slots, spec.iotEdge, placed), placed, namespace),
-        placement: placed === null ? null : placementStatus(placed),
-      }
-    : keptFrom(device.status);
+  const observed = readable
+    ? observedOf(device, slots, placements[0] ?? null)
+    : observedBefore(device.status);
 
   const online = presenceOf({
     enabled: spec.enabled,
@@ -118,8 +114,7 @@ function statusOfKept(
   ]);
   return {
     ...base,
-    ...(placement === null ? {} : { placement }),
-    ...(model === null ? {} : { model }),
+    ...observed,
     conditions,
   };
 }
@@ -189,9 +184,28 @@ function reportOf(slots: Readonly<Record<string, ModuleSlot>>, iotEdge: boolean,
   return reporting === undefined ? null : (own(slots, reporting)?.report ?? null);
 }
 
+type Observed = Pick<EdgeDeviceStatus, "placement" | "model">;
+
+/** What the device is meant to run, and what it reports. */
+function observedOf(
+  { spec, namespace }: EdgeDevice,
+  slots: Readonly<Record<string, ModuleSlot>>,
+  placed: Placement | null,
+): Observed {
+  const model = modelOf(reportOf(slots, spec.iotEdge, placed), placed, namespace);
+  return {
+    ...(placed === null ? {} : { placement: placementStatus(placed) }),
+    ...(model === null ? {} : { model }),
+  };
+}
+
 /** What cannot be seen at the moment is not forgotten. */
-function keptFrom(status: EdgeDeviceStatus | null) {
-  return { model: status?.model ?? null, placement: status?.placement ?? null };
+function observedBefore(status: EdgeDeviceStatus | null): Observed {
+  const { model, placement } = status ?? {};
+  return {
+    ...(placement === undefined ? {} : { placement }),
+    ...(model === undefined ? {} : { model }),
+  };
 }
 
 function placementStatus(placement: Placement): NonNullable<EdgeDeviceStatus["placement"]> {

@@ -7,7 +7,7 @@ import { bringsModule } from "../configurations/content.ts";
 import type { Arrival, CandidateAssessment, Facts } from "../facts.ts";
 import type { Decided } from "../state/holds.ts";
 import { breachOf } from "../state/holds.ts";
-import type { RolloutState, UnderWay } from "../state/state.ts";
+import type { Completed, RolloutState, UnderWay } from "../state/state.ts";
 import { currentStep, holdOf, stratifyByOf } from "../state/strategy.ts";
 import { devices } from "../text.ts";
 import { hubText } from "./hub-condition.ts";
@@ -24,52 +24,12 @@ export type Summary = {
 /** The one sentence that somebody reads at three in the morning. */
 export function summaryOf(decided: Decided, problem: Problem | null, arrival: Arrival): Summary {
   const { state, facts } = decided;
-  const { seen, wanted, assessment } = facts;
-  const moving = (reason: Reason, message: string): Summary => ({
-    reason,
-    message,
-    moving: true,
-    stalled: false,
-  });
-  const standing = (reason: Reason, message: string): Summary => ({
-    reason,
-    message,
-    moving: false,
-    stalled: false,
-  });
-  const stuck = (reason: Reason, message: string): Summary => ({
-    reason,
-    message,
-    moving: false,
-    stalled: true,
-  });
+  const { seen, assessment } = facts;
   const matched = seen.members.length;
   if (problem?.reason === REASONS.StateContradicted) return stuck(problem.reason, problem.message);
   switch (state.phase) {
     case "Pending": {
-      const { release } = wanted.reference;
-      if (problem !== null) return stuck(problem.reason, problem.message);
-      const { verification } = wanted;
-      if (verification.kind === "missing") {
-        return standing(
-          REASONS.ReleaseMissing,
-          `there is no ModelRelease ${release} in namespace ${seen.deployment.namespace}`,
-        );
-      }
-      if (verification.kind === "failed") {
-        return stuck(REASONS.ReleaseRejected, `${release}: ${verification.message}; nothing is exposed`);
-      }
-      if (verification.kind === "unverified") {
-        return standing(
-          REASONS.ReleaseUnverified,
-          `${release} is not verified yet (${verification.message}); nothing is exposed`,
-        );
-      }
-      if (!facts.hubReadable)
-        return standing(REASONS.Frozen, `${release} waits for the hub: ${hubText(seen)}`);
-      if (seen.deployment.spec.paused === true)
-        return standing(REASONS.Paused, `${release} waits because spec.paused is true`);
-      return moving(REASONS.StepInProgress, `${release} is about to go out to ${devices(matched)}`);
+      return problem === null ? summaryOfPending(facts) : stuck(problem.reason, problem.message);
     }
     case "Progressing":
     case "Baking":
@@ -84,14 +44,7 @@ export function summaryOf(decided: Decided, problem: Problem | null, arrival: Ar
       );
     case "Completed": {
       if (problem !== null) return stuck(problem.reason, problem.message);
-      const { running, missing, complete } = arrival;
-      const silent = matched - running - missing.length;
-      const rest = [
-        ...(missing.length === 0 ? [] : [`${devices(missing.length)} not yet (${namesOf(missing)})`]),
-        ...(silent === 0 ? [] : [`${devices(silent)} disabled or not heard from`]),
-      ];
-      const text = [`${running} of ${devices(matched)} report ${state.stable.release}`, ...rest].join("; ");
-      return complete ? standing(REASONS.Completed, text) : moving(REASONS.Updating, text);
+      return summaryOfCompleted(state, arrival, matched);
     }
     case "RollingBack": {
       const left = facts.rollback.devices.length;
@@ -113,6 +66,54 @@ export function summaryOf(decided: Decided, problem: Problem | null, arrival: Ar
     default:
       return unreachable(state);
   }
+}
+
+function moving(reason: Reason, message: string): Summary {
+  return { reason, message, moving: true, stalled: false };
+}
+
+function standing(reason: Reason, message: string): Summary {
+  return { reason, message, moving: false, stalled: false };
+}
+
+function stuck(reason: Reason, message: string): Summary {
+  return { reason, message, moving: false, stalled: true };
+}
+
+function summaryOfPending(facts: Facts): Summary {
+  const { seen, wanted } = facts;
+  const { release } = wanted.reference;
+  const { verification } = wanted;
+  if (verification.kind === "missing") {
+    return standing(
+      REASONS.ReleaseMissing,
+      `there is no ModelRelease ${release} in namespace ${seen.deployment.namespace}`,
+    );
+  }
+  if (verification.kind === "failed") {
+    return stuck(REASONS.ReleaseRejected, `${release}: ${verification.message}; nothing is exposed`);
+  }
+  if (verification.kind === "unverified") {
+    return standing(
+      REASONS.ReleaseUnverified,
+      `${release} is not verified yet (${verification.message}); nothing is exposed`,
+    );
+  }
+  if (!facts.hubReadable) return standing(REASONS.Frozen, `${release} waits for the hub: ${hubText(seen)}`);
+  if (seen.deployment.spec.paused === true)
+    return standing(REASONS.Paused, `${release} waits because spec.paused is true`);
+  return moving(REASONS.StepInProgress, `${release} is about to go out to ${devices(seen.members.length)}`);
+}
+
+function summaryOfCompleted({ stable }: Completed, arrival: Arrival, matched: number): Summary {
+  const { running, missing, complete } = arrival;
+  const silent = matched - running - missing.length;
+  const rest = [
+    ...(missing.length === 0 ? [] : [`${devices(missing.length)} not yet (${namesOf(missing)})`]),
+    ...(silent === 0 ? [] : [`${devices(silent)} disabled or not heard from`]),
+  ];
+  const text = [`${running} of ${devices(matched)} report ${stable.release}`, ...rest].join("; ");
+  return complete ? standing(REASONS.Completed, text) : moving(REASONS.Updating, text);
 }
 
 function summaryOfCandidate(
