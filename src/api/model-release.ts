@@ -538,7 +538,7 @@ export const modelReleaseStatusSchema = Type.Object(
                 { description: "Where the full report lies, beside the model." },
               ),
             ),
-            reportTrouble: Type.Optional(
+            reportError: Type.Optional(
               Type.Object(
                 {
                   reason: Type.String({ description: "Why, as one word.", maxLength: 64 }),
@@ -581,7 +581,7 @@ export type CheckResult = Of<typeof checkResultSchema>;
 export type VariantStatus = NonNullable<ModelReleaseStatus["variants"]>[number];
 export type Reverification = Of<typeof reverificationSchema>;
 export type ComparedWith = Of<typeof comparedWithSchema>;
-export type ReportTrouble = NonNullable<VariantStatus["reportTrouble"]>;
+export type ReportError = NonNullable<VariantStatus["reportError"]>;
 
 /** The variant for a device class: one that names the class, else the one for any class, else `null`. */
 export function variantFor(variants: readonly Variant[], deviceClass: string): Variant | null {

@@ -1,7 +1,7 @@
 import type {
   BlobReference,
   ComparedWith,
-  ReportTrouble,
+  ReportError,
   VariantStatus,
   Verification,
 } from "../api/model-release.ts";
@@ -146,7 +146,7 @@ async function saveOne(
     path: `${blob.path}.verification/${key.slice(0, 12)}.${ending}`,
   });
   if (!mayUseBlob(grant, beside("json")))
-    return troubled(REASONS.NotPermitted, (had.reportTrouble?.attempts ?? 0) + 1, null, [
+    return troubled(REASONS.NotPermitted, (had.reportError?.attempts ?? 0) + 1, null, [
       blobRefusal(release.namespace, grant, beside("json")),
       "then ask for another verification",
     ]);
@@ -189,7 +189,7 @@ function withoutSecrets(report: FullReport): FullReport {
 
 /** Rights are mended outside and a refused name stays refused: neither is tried again before there is another report. */
 function failed(had: VariantStatus, now: Instant, source: "store" | "verifier", fault: Fault): Saved {
-  const attempts = (had.reportTrouble?.attempts ?? 0) + 1;
+  const attempts = (had.reportError?.attempts ?? 0) + 1;
   const words = redacted(fault.message, 300);
   if (fault.kind === "denied")
     return troubled(REASONS.StoreDenied, attempts, null, [
@@ -207,7 +207,7 @@ function failed(had: VariantStatus, now: Instant, source: "store" | "verifier", 
 }
 
 function lost(had: VariantStatus): Saved {
-  return troubled(REASONS.ReportNotStored, (had.reportTrouble?.attempts ?? 0) + 1, null, [
+  return troubled(REASONS.ReportNotStored, (had.reportError?.attempts ?? 0) + 1, null, [
     "the verifier was restarted before its report was fetched; the verdict stands",
   ]);
 }
@@ -218,7 +218,7 @@ function troubled(
   retryAt: Instant | null,
   words: readonly string[],
 ): Saved {
-  const trouble: ReportTrouble = {
+  const trouble: ReportError = {
     reason,
     message: words.join("; "),
     attempts,

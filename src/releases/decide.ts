@@ -20,7 +20,7 @@ export function decideRelease(seen: ReleaseSeen): ReleasePlan {
 
 function planVariant(seen: ReleaseSeen, one: VariantSeen): VariantPlan {
   if (one.kind === "settled") {
-    const retryAt = one.save ? undefined : one.had.reportTrouble?.retryAt;
+    const retryAt = one.save ? undefined : one.had.reportError?.retryAt;
     const reportAt = retryAt === undefined ? null : instantOf(retryAt);
     return {
       next: one.had,

@@ -132,12 +132,12 @@ async function lookWhetherDue(
 }
 
 function settled({ variant, now }: Subject, had: VariantStatus, next: Next): VariantSeen {
-  const { key, report, reportTrouble } = had;
-  const again = reportTrouble?.retryAt;
+  const { key, report, reportError } = had;
+  const again = reportError?.retryAt;
   const save =
     key !== undefined &&
     report === undefined &&
-    (reportTrouble === undefined || (again !== undefined && instantOf(again) <= now));
+    (reportError === undefined || (again !== undefined && instantOf(again) <= now));
   return { kind: "settled", variant, had, standing: null, save, next };
 }
 

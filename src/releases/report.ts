@@ -68,10 +68,10 @@ function variantsAfter(
   return plan.variants.map(({ next, start }, index) => {
     const saved = own(acted.saved, next.name);
     if (saved !== undefined) {
-      const { report: _report, reportTrouble: _trouble, ...rest } = next;
+      const { report: _report, reportError: _trouble, ...rest } = next;
       return saved.kind === "stored"
         ? { ...rest, report: saved.report }
-        : { ...rest, reportTrouble: saved.trouble };
+        : { ...rest, reportError: saved.trouble };
     }
     const one = seen.variants[index];
     if (fault === null || start === null || one === undefined || acted.started.includes(next.name))
@@ -182,8 +182,8 @@ const WHY = {
 } as const;
 
 function storedOf(variants: readonly VariantStatus[]): readonly (Fact & { readonly type: "ReportStored" })[] {
-  const troubled = variants.flatMap(({ name, reportTrouble }) =>
-    reportTrouble === undefined ? [] : [{ name, ...reportTrouble }],
+  const troubled = variants.flatMap(({ name, reportError }) =>
+    reportError === undefined ? [] : [{ name, ...reportError }],
   );
   const [first] = troubled;
   if (first === undefined) return [];

@@ -90,7 +90,7 @@ test.each([
     Ready: "True VerificationPassed",
     ReportStored: `False ${reason}`,
   });
-  expect(world.status().variants?.[0]?.reportTrouble?.retryAt).toBe(
+  expect(world.status().variants?.[0]?.reportError?.retryAt).toBe(
     timestampOf(instant(world.clock.now() + 10_000)),
   );
   world.calls.clear();
@@ -98,12 +98,12 @@ test.each([
   expect(world.calls.made()).toEqual([]);
   await world.clock.advance(seconds(10));
   await world.pass();
-  expect(world.status().variants?.[0]?.reportTrouble).toMatchObject({ attempts: 2 });
+  expect(world.status().variants?.[0]?.reportError).toMatchObject({ attempts: 2 });
   world.calls.heal();
   await world.clock.advance(seconds(20));
   await world.pass();
   expect(world.summary()).not.toHaveProperty("ReportStored");
-  expect(world.status().variants?.[0]).not.toHaveProperty("reportTrouble");
+  expect(world.status().variants?.[0]).not.toHaveProperty("reportError");
   expect(world.blobs.documents().size).toBe(2);
 });
 

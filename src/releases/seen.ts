@@ -1,4 +1,4 @@
-import type { ModelRelease, ReportTrouble, Variant, VariantStatus } from "../api/model-release.ts";
+import type { ModelRelease, ReportError, Variant, VariantStatus } from "../api/model-release.ts";
 import type { Grant } from "../api/tenancy.ts";
 import type { Fault } from "../base/result.ts";
 import type { Instant, Timestamp } from "../base/time.ts";
@@ -90,6 +90,6 @@ export type ReleaseActed = {
 
 export type Saved =
   | { readonly kind: "stored"; readonly report: NonNullable<VariantStatus["report"]> }
-  | { readonly kind: "failed"; readonly trouble: ReportTrouble };
+  | { readonly kind: "failed"; readonly trouble: ReportError };
 
 export const NOT_ACTED: ReleaseActed = { started: [], failedAt: "verifier", saved: {} };

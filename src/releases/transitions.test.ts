@@ -182,7 +182,7 @@ test("verdicts give way to verdicts only, statuses fit the schema, and in the en
       for (const one of variants) {
         expect(stands(one)).toBe(true);
         expect(one).not.toHaveProperty("reverification");
-        expect(one.report !== undefined || one.reportTrouble !== undefined).toBe(true);
+        expect(one.report !== undefined || one.reportError !== undefined).toBe(true);
       }
       expect(conditions.map(({ type }) => type)).not.toContain("Reconciling");
       expect(world.verifier.running()).toEqual([]);
