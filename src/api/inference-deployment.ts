@@ -526,9 +526,7 @@ export const inferenceDeploymentStatusSchema = Type.Object(
     frozenSince: Type.Optional(
       timestamp({ description: "Since when the hub or the metrics could not be read." }),
     ),
-    heldBecause: Type.Optional(
-      Type.String({ description: "Why the rollout stands still.", maxLength: 1024 }),
-    ),
+    holdReason: Type.Optional(Type.String({ description: "Why the rollout stands still.", maxLength: 1024 })),
     bakingSince: Type.Optional(
       timestamp({ description: "Since when the release has been watched at 100 %." }),
     ),

@@ -55,8 +55,8 @@ const STATES: readonly RolloutState[] = [
   { ...kept, phase: "Pending", stable: v1, candidate: v2 },
   { ...exposed(), phase: "Progressing" },
   { ...exposed(1), phase: "Progressing" },
-  { ...exposed(1), phase: "Holding", heldBecause: "Paused", bakingSince: null, breach: null },
-  { ...exposed(1), phase: "Holding", heldBecause: "ObjectiveBreached", bakingSince: null, breach: because },
+  { ...exposed(1), phase: "Holding", holdReason: "Paused", bakingSince: null, breach: null },
+  { ...exposed(1), phase: "Holding", holdReason: "ObjectiveBreached", bakingSince: null, breach: because },
   { ...exposed(1), phase: "Frozen", frozenSince: NOW, bakingSince: null, breach: null },
   { ...exposed(2), phase: "Baking", bakingSince: NOW },
 ];
@@ -196,7 +196,7 @@ test("without fresh windows no step is passed, however long it takes", () => {
     state = next(state, look({ now, members: windowless }));
     expect(state).toMatchObject({ step: { index: 0 } });
   }
-  expect(state).toMatchObject({ phase: "Holding", heldBecause: "Inconclusive" });
+  expect(state).toMatchObject({ phase: "Holding", holdReason: "Inconclusive" });
 });
 
 test("devices that ran it and fell silent pass no step, and take the release back in the end", () => {
@@ -211,7 +211,7 @@ test("devices that ran it and fell silent pass no step, and take the release bac
     );
     expect(state).toMatchObject({ step: { index: 0 } });
   }
-  expect(state).toMatchObject({ phase: "Holding", heldBecause: "Inconclusive" });
+  expect(state).toMatchObject({ phase: "Holding", holdReason: "Inconclusive" });
   const end = instant(NOW + minutes(31));
   const seen = look({ now: end, members: [...ran.slice(0, 2), ...others(end)], spec: { objectives: [] } });
   expect(next(state, seen)).toMatchObject({
@@ -350,7 +350,7 @@ test("rollback.mode Hold holds a failed verification, too", () => {
   });
   expect(next({ ...exposed(), phase: "Progressing" }, seen)).toMatchObject({
     phase: "Holding",
-    heldBecause: "VerificationFailed",
+    holdReason: "VerificationFailed",
     breach: { reason: "VerificationFailed" },
   });
 });
@@ -394,7 +394,7 @@ test("devices that the hub points at the candidate after the deadline have their
   };
   let state: RolloutState = { ...exposed(), phase: "Progressing" };
   for (let minute = 0; minute <= 130; minute += 1) state = next(state, at(minute, false));
-  expect(state).toMatchObject({ phase: "Holding", heldBecause: "DeadlineExceeded" });
+  expect(state).toMatchObject({ phase: "Holding", holdReason: "DeadlineExceeded" });
   for (let minute = 131; minute < 249; minute += 1) state = next(state, at(minute, true));
   expect(state.phase).toBe("Holding");
   expect(next(state, at(251, true))).toMatchObject({
@@ -407,7 +407,7 @@ test("a release that the hub has not brought to its devices is held at the deadl
   const now = instant(NOW + minutes(121));
   const seen = look({ now, members: members.map((member) => running(member, "v1", 40, now)) });
   const held = next({ ...exposed(), phase: "Progressing" }, seen);
-  expect(held).toMatchObject({ phase: "Holding", heldBecause: "DeadlineExceeded" });
+  expect(held).toMatchObject({ phase: "Holding", holdReason: "DeadlineExceeded" });
   expect(held.history.at(-1)?.message).toContain(
     "2 missing, such as cam-0, cam-1, 2 of which the hub has not pointed",
   );
@@ -478,7 +478,7 @@ test("promoting past a deadline at the last width bakes once, and completes with
   };
   let state: RolloutState = { ...exposed(2), step: stepNow(0, 100), phase: "Progressing" };
   state = next(state, at(121));
-  expect(state).toMatchObject({ phase: "Holding", heldBecause: "DeadlineExceeded" });
+  expect(state).toMatchObject({ phase: "Holding", holdReason: "DeadlineExceeded" });
   const promoted = at(122);
   state = next(state, {
     ...promoted,

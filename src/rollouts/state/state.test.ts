@@ -61,7 +61,7 @@ const state: fc.Arbitrary<RolloutState> = fc.oneof(
   fc.record({
     ...exposed,
     phase: phase("Holding"),
-    heldBecause: fc.string(),
+    holdReason: fc.string(),
     bakingSince: fc.option(at),
     breach: fc.option(because),
   }),

@@ -100,7 +100,7 @@ export type Pending = Carried & {
 export type Progressing = Exposed & { readonly phase: "Progressing" };
 export type Holding = Exposed & {
   readonly phase: "Holding";
-  readonly heldBecause: string;
+  readonly holdReason: string;
   readonly bakingSince: Instant | null;
   /** A breach that waits for a person, because `rollback.mode` is Hold. */
   readonly breach: RollbackCause | null;
@@ -135,7 +135,7 @@ export type StateFields = Pick<
   | "candidate"
   | "step"
   | "frozenSince"
-  | "heldBecause"
+  | "holdReason"
   | "bakingSince"
   | "exposure"
   | "previousExposure"
@@ -232,7 +232,7 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
       if (phase === "Progressing") return { ...exposed, phase };
       if (phase === "Baking") return { ...exposed, phase, bakingSince: bakingSince ?? now };
       if (phase === "Holding") {
-        return { ...exposed, phase, heldBecause: status.heldBecause ?? "", bakingSince, breach: because };
+        return { ...exposed, phase, holdReason: status.holdReason ?? "", bakingSince, breach: because };
       }
       return { ...exposed, phase, frozenSince: at(status.frozenSince) ?? now, bakingSince, breach: because };
     }
@@ -285,7 +285,7 @@ export function fieldsOf(state: RolloutState): StateFields {
         ...common,
         ...exposedFields(state),
         ...(state.phase === "Holding"
-          ? { heldBecause: state.heldBecause }
+          ? { holdReason: state.holdReason }
           : { frozenSince: timestampOf(state.frozenSince) }),
         ...(state.bakingSince === null ? {} : { bakingSince: timestampOf(state.bakingSince) }),
         ...(state.breach === null ? {} : { rollback: rollbackField(state.breach) }),

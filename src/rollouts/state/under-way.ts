@@ -134,9 +134,9 @@ function unfreeze(state: Frozen, facts: Facts): RolloutState {
   const exposed = exposedOf(moved);
   const { bakingSince } = moved;
   if (state.breach !== null) {
-    const heldBecause = state.breach.reason;
+    const holdReason = state.breach.reason;
     return withHistory(
-      { ...exposed, phase: "Holding", heldBecause, bakingSince, breach: state.breach },
+      { ...exposed, phase: "Holding", holdReason, bakingSince, breach: state.breach },
       facts,
       message,
     );
@@ -166,7 +166,7 @@ function rollBackOnBreach(
   const next: UnderWay = {
     ...exposedOf(state),
     phase: "Holding",
-    heldBecause: breach.reason,
+    holdReason: breach.reason,
     bakingSince,
     breach,
     step: { ...state.step, passingSince: null, pausedAt: null },
@@ -231,12 +231,12 @@ function continueStep(state: UnderWay, facts: Facts, assessment: CandidateAssess
     return complete(next, next.candidate, facts, `watched for ${durationText(bake)} at 100 %`);
   }
   if (held !== null) {
-    const heldBecause = held.reason;
-    if (next.phase === "Holding" && next.heldBecause === heldBecause) return next;
+    const holdReason = held.reason;
+    if (next.phase === "Holding" && next.holdReason === holdReason) return next;
     const bakingSince = next.phase === "Holding" ? next.bakingSince : null;
     const breach = next.phase === "Holding" ? next.breach : null;
     return withHistory(
-      { ...exposedOf(next), phase: "Holding", heldBecause, bakingSince, breach },
+      { ...exposedOf(next), phase: "Holding", holdReason, bakingSince, breach },
       facts,
       `held: ${held.message}`,
     );
