@@ -144,7 +144,7 @@ export const STRATEGY_DEFAULTS = {
 
 export const ANALYSIS_DEFAULTS = { minimumCoverage: 90 } as const;
 
-export const BUDGET_DEFAULTS = { percent: 2, minimumExecuted: 20 } as const;
+export const BUDGET_DEFAULTS = { percent: 2, minimumReported: 20 } as const;
 
 export const OFFLINE_DEFAULTS = { policy: "Skip", after: "30m" as Duration } as const;
 
@@ -339,14 +339,14 @@ export const inferenceDeploymentSpecSchema = Type.Object(
             description: "More failed devices than this share of those that tried, and it is rolled back.",
             default: BUDGET_DEFAULTS.percent,
           }),
-          minimumExecuted: Type.Integer({
+          minimumReported: Type.Integer({
             description: "Judged only after this many devices have tried.",
             minimum: 1,
-            default: BUDGET_DEFAULTS.minimumExecuted,
+            default: BUDGET_DEFAULTS.minimumReported,
           }),
         },
         {
-          description: `Devices that report Failed: download, digest, load or probe. Without it: ${BUDGET_DEFAULTS.percent} % of at least ${BUDGET_DEFAULTS.minimumExecuted}, or of all exposed where fewer are.`,
+          description: `Devices that report Failed: download, digest, load or probe. Without it: ${BUDGET_DEFAULTS.percent} % of at least ${BUDGET_DEFAULTS.minimumReported}, or of all exposed where fewer are.`,
           default: {},
           "x-kubernetes-validations": [
             cel(

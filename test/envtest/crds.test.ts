@@ -742,7 +742,7 @@ describe("what the API server adds", () => {
       },
       objectives: [{ metric: "errorRate", critical: "0.01" }],
       analysis: { minimumCoverage: 90 },
-      failureBudget: { percent: 2, minimumExecuted: 20 },
+      failureBudget: { percent: 2, minimumReported: 20 },
       offline: { policy: "Skip", after: "30m" },
       rollback: { mode: "Automatic" },
       paused: false,

@@ -47,7 +47,7 @@ test("one device whose report cannot be true neither decides nor stops the other
   });
   await beginRollout(story, {
     strategy: strategy([{ percent: 50 }, { percent: 100 }]),
-    failureBudget: { percent: 20, minimumExecuted: 5 },
+    failureBudget: { percent: 20, minimumReported: 5 },
   });
   await story.runUntil(({ status }) => status?.step?.index === 1, minutes(60));
   const [latency] = story.status()?.analysis ?? [];

@@ -164,7 +164,7 @@ for (const lies of LIES) {
     });
     await begin(story, 20, {
       strategy: strategy([{ percent: 100, hold: duration("5m") }]),
-      failureBudget: { percent: "10", minimumExecuted: 20 },
+      failureBudget: { percent: "10", minimumReported: 20 },
     });
     let named = false;
     const end = story.world.now() + minutes(3 * HOURS);
@@ -282,7 +282,7 @@ test("a device whose clock is wrong does not stop a good release", async () => {
   await begin(story, 40, {
     strategy: strategy([{ percent: 100, hold: duration("5m") }]),
     offline: { policy: "CountAsFailed", after: duration("10m") },
-    failureBudget: { percent: "10", minimumExecuted: 20 },
+    failureBudget: { percent: "10", minimumReported: 20 },
   });
   await story.runUntil(isCompleted, minutes(3 * HOURS));
   expect(story.phases).not.toContain("RollingBack");

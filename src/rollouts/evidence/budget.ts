@@ -30,7 +30,7 @@ export function failureBudget(
 ): Budget {
   const { failed, tried, waiting, stragglers, unplaced } = cohort;
   // Where fewer can be reached than the minimum, all of them are enough.
-  const enough = waiting === 0 || tried >= (spec ?? BUDGET_DEFAULTS).minimumExecuted;
+  const enough = waiting === 0 || tried >= (spec ?? BUDGET_DEFAULTS).minimumReported;
   const spent = enough && failed > 0 && failed * 100 > percent * tried;
   const first = cohort.examples[0];
   return {

@@ -249,7 +249,7 @@ test("whoever a width passed without is not waited for again, and counts against
 });
 
 test("the failure budget is judged once as many have tried as can be reached", () => {
-  const spec = { percent: 2, minimumExecuted: 20 };
+  const spec = { percent: 2, minimumReported: 20 };
   const done = (bad: number, good: number) =>
     cohort([...many(bad, (n) => failed(`bad-${n}`)), ...many(good, (n) => ran(`good-${n}`))]);
   const few = cohort([failed("bad"), ...many(30, (n) => old(`busy-${n}`, 0))]);

@@ -438,7 +438,7 @@ test("a straggler that a width went on without is not waited for at the next one
   const pointer = { deployment: "plant-a.resnet", release: "plant-a.v2", digest: v2.digests[0]! };
   const spec = {
     strategy: strategy([{ percent: 50 }, { percent: 100 }]),
-    failureBudget: { percent: 5, minimumExecuted: 20 },
+    failureBudget: { percent: 5, minimumReported: 20 },
   };
   const at = (minute: number) => {
     const now = instant(NOW + minutes(minute));
