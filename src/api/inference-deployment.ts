@@ -623,7 +623,7 @@ export const inferenceDeploymentStatusSchema = Type.Object(
         },
       ),
     ),
-    lastHandled: Type.Optional(
+    handledRequests: Type.Optional(
       Type.Object(
         {
           abort: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })),

@@ -559,7 +559,7 @@ export const modelReleaseStatusSchema = Type.Object(
         { description: "Verdict on each variant.", maxItems: 16 },
       ),
     ),
-    lastHandled: Type.Optional(
+    handledRequests: Type.Optional(
       Type.Object(
         { reverify: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })) },
         { description: "Tokens of the requests already served." },

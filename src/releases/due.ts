@@ -19,7 +19,7 @@ const SHORTEST_INTERVAL = 3_600_000;
 /** The request that has not been served yet; `null`: none. */
 export function requestOf({ annotations, status }: ModelRelease): string | null {
   const token = clip(annotations[REVERIFY_ANNOTATION] ?? "", LONGEST_TOKEN);
-  return token === "" || token === status?.lastHandled?.reverify ? null : token;
+  return token === "" || token === status?.handledRequests?.reverify ? null : token;
 }
 
 /** @param verifierVersion `null`: it could not be asked. */

@@ -50,11 +50,11 @@ export function statusOf(
     }),
   );
   const conditions = stampConditions(had, drafts, seen.now);
-  const reverify = requestOf(release) ?? release.status?.lastHandled?.reverify;
+  const reverify = requestOf(release) ?? release.status?.handledRequests?.reverify;
   return {
     observedGeneration: release.generation,
     variants,
-    ...(reverify === undefined ? {} : { lastHandled: { reverify } }),
+    ...(reverify === undefined ? {} : { handledRequests: { reverify } }),
     conditions,
   };
 }

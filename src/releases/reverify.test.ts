@@ -59,7 +59,7 @@ test("a person asks for another verification by a new token: the verdict stands 
   });
   expect(world.condition("Ready")?.message).toBe("passed: fp32; verified again meanwhile: fp32");
   expect(world.condition("Reverifying")?.message).toBe("fp32, because it was asked for: started");
-  expect(world.status()).toMatchObject({ lastHandled: { reverify: "monday" } });
+  expect(world.status()).toMatchObject({ handledRequests: { reverify: "monday" } });
   // New ones go first in the verifier's queue.
   expect(world.verifier.begun().map(({ urgency }) => urgency)).toEqual(["new", "again"]);
   await world.clock.advance(HOUR);
@@ -261,7 +261,7 @@ test("what people ask for comes one after the other too, before what nobody aske
   expect(world.verifier.running()).toHaveLength(1);
   const again = (index: number) => world.releases.get(keys[index]!)?.status?.variants?.[0]?.reverification;
   expect(again(2)).toMatchObject({ cause: "Requested", verdict: "Pending", message: "waiting for its turn" });
-  expect(world.releases.get(keys[2]!)?.status?.lastHandled).toEqual({ reverify: "all" });
+  expect(world.releases.get(keys[2]!)?.status?.handledRequests).toEqual({ reverify: "all" });
   expect(again(1)).toBeUndefined();
   world.restart(); // they are put down: a new process knows
   world.reverifySlots().onFree((key) => called.push(key));
@@ -328,9 +328,9 @@ async function endOf(mishap: Mishap | null, at: number) {
   ask(world, "1");
   if (mishap !== null) calls.spoil(at, mishap);
   await world.settle(answer);
-  const { variants = [], conditions = [], lastHandled } = world.status();
+  const { variants = [], conditions = [], handledRequests } = world.status();
   const end = {
-    lastHandled,
+    handledRequests,
     variants: variants.map(({ verifiedAt: _at, key: _key, report, ...rest }) => ({
       ...rest,
       stored: report !== undefined,

@@ -52,7 +52,7 @@ type Condition = {
 type Object = {
   readonly status?: {
     readonly conditions?: readonly Condition[];
-    readonly lastHandled?: object;
+    readonly handledRequests?: object;
   };
 };
 
@@ -345,7 +345,7 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
   await annotate("promote", "one");
   await completed("people", "digits-2.0.0");
   const { status } = await get("idep", "people");
-  expect(status?.lastHandled).toEqual({ abort: "one", retry: "one", promote: "one" });
+  expect(status?.handledRequests).toEqual({ abort: "one", retry: "one", promote: "one" });
   expect(await events("InferenceDeployment", "people")).toContain("aborted by request");
 });
 

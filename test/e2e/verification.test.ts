@@ -114,7 +114,7 @@ test("a person asks for another verification: Ready stays True, and there is ano
     );
   });
   expect(unready).toEqual([]);
-  expect(after.status?.lastHandled).toEqual({ reverify: "monday" });
+  expect(after.status?.handledRequests).toEqual({ reverify: "monday" });
   expect(conditionOf(after, "Reverifying")).toBeUndefined();
   expect(JSON.parse((await blobText(after.status?.variants?.[0]?.report?.path ?? "")).text)).toMatchObject({
     verdict: "Passed",

@@ -150,7 +150,7 @@ export function createPromises(parts: PromiseParts) {
   ): void {
     const steps = deployment.spec.strategy?.steps ?? [];
     const isLast = before?.bakingSince !== undefined || (before?.step?.index ?? 0) >= steps.length - 1;
-    if (status.lastHandled?.promote !== before?.lastHandled?.promote && isLast) promotedLast = true;
+    if (status.handledRequests?.promote !== before?.handledRequests?.promote && isLast) promotedLast = true;
     if (status.phase !== "Completed" || before?.phase === "Completed") return;
     const release = status.stable?.release;
     if (release === undefined || before?.candidate?.release !== release || before.stable?.release === release)

@@ -312,7 +312,7 @@ test("promote does not go past a breach", async () => {
   expect(story.status()).toMatchObject({
     phase: "Holding",
     step: { index: 0 },
-    lastHandled: { promote: "1" },
+    handledRequests: { promote: "1" },
   });
   expect(story.lines.some((line) => line.includes("promote refused"))).toBe(true);
   story.request("abort", "2");

@@ -287,7 +287,7 @@ export function createStory(given: StoryOptions = {}) {
       candidate: status?.candidate,
       exposure: status?.exposure,
       quarantined: status?.quarantinedReleases?.map(({ release: name, reason }) => ({ name, reason })),
-      handled: status?.lastHandled,
+      handled: status?.handledRequests,
       pointers: Object.fromEntries(
         [...world.truth.pointers()].map(([id, pointer]) => [
           id,

@@ -144,7 +144,7 @@ export type StateFields = Pick<
   | "rollback"
   | "quarantinedReleases"
   | "history"
-  | "lastHandled"
+  | "handledRequests"
 >;
 
 export function isUnderWay(state: RolloutState): state is UnderWay {
@@ -174,9 +174,9 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
   const carried: Carried = {
     quarantined: (status.quarantinedReleases ?? []).map((entry) => ({ ...entry, at: at(entry.at) ?? now })),
     handled: {
-      abort: status.lastHandled?.abort ?? null,
-      promote: status.lastHandled?.promote ?? null,
-      retry: status.lastHandled?.retry ?? null,
+      abort: status.handledRequests?.abort ?? null,
+      promote: status.handledRequests?.promote ?? null,
+      retry: status.handledRequests?.retry ?? null,
     },
     history: status.history ?? [],
     stable,
@@ -254,7 +254,7 @@ export function fieldsOf(state: RolloutState): StateFields {
     ...(handled.abort === null && handled.promote === null && handled.retry === null
       ? {}
       : {
-          lastHandled: {
+          handledRequests: {
             ...(handled.abort === null ? {} : { abort: handled.abort }),
             ...(handled.promote === null ? {} : { promote: handled.promote }),
             ...(handled.retry === null ? {} : { retry: handled.retry }),
