@@ -115,7 +115,7 @@ describe.each(NAMES)("%s", (name) => {
         clusterId: name,
         succeeds: false,
         successor: null,
-        handedTo: "nobody",
+        handedTo: "none",
         grant: OPEN_GRANT,
         mustWait: false,
         deployments: [deployment],

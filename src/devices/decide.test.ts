@@ -40,7 +40,7 @@ function seen(device: EdgeDevice, hub: HubSeen, deployments = [inferenceDeployme
     clusterId: "c1",
     succeeds: false,
     successor: null,
-    handedTo: "nobody",
+    handedTo: "none",
     deployments,
     hub,
     hubReachable: true,

@@ -45,7 +45,7 @@ export type UndoAction =
   | { readonly kind: "removeIdentity" }
   /** Another EdgeDevice of the namespace has the same deviceId: the identity, its keys, its bucket and its model are its. */
   | { readonly kind: "handOver"; readonly to: string }
-  /** Whoever it was handed to is gone: it is this object's again, and goes with it. */
+  /** The object that it was handed to is gone: it is this object's again, and goes with it. */
   | { readonly kind: "takeBack" }
   /** Takes tags and pointers back and leaves the identity. */
   | { readonly kind: "withdraw"; readonly modules: readonly string[] }
@@ -93,7 +93,7 @@ export function decideDevice(seen: DeviceSeen): DevicePlan {
   }
 }
 
-/** Place of the device in canaries: what its tags say, kept for its life, whatever becomes of the salt or of the object. */
+/** Place of the device in canaries: what its tags say, for its whole life, also where the salt or the object changes. */
 export function bucketFor(seen: DeviceSeen): number {
   const { device, hub } = seen;
   const owner = hub.kind === "present" ? ownerOf(hub.tags) : null;
@@ -188,7 +188,7 @@ function undo(seen: DeviceSeen, lifecycle: Lifecycle): DevicePlan {
   };
 }
 
-/** Whoever was given the identity must have it before this object goes: if that one goes first, it is taken back. */
+/** The object that was given the identity must have it before this one goes: if that one goes first, it is taken back. */
 function notProven(
   { handedTo, deviceId }: DeviceSeen,
   blocked: (obstacle: Obstacle) => DevicePlan,
@@ -200,7 +200,7 @@ function notProven(
       const message = `waits until the EdgeDevice that the tags of ${deviceId} name has taken the identity over`;
       return blocked({ kind: "fault", fault: { kind: "conflict", message } });
     }
-    case "nobody":
+    case "none":
     case "taken":
       return { kind: "undo", actions: [{ kind: "removeFinalizer" }] };
     default:

@@ -22,7 +22,7 @@ type DeviceCache = {
 };
 
 /**
- * Kept in step with the cache, so that ten thousand deletions are not counted ten thousand times. Who waits is in the
+ * Follows the cache, so that ten thousand deletions are not counted ten thousand times. Who waits is in the
  * objects' status, and so survives this process; only the removals of the last minute are forgotten with it.
  * @param limit identities of a namespace that may be removed within a minute; 0: any number.
  */

@@ -49,7 +49,7 @@ export function observeDevice(deps: ObserveDeps) {
       clusterId: deps.clusterId,
       succeeds: hub.kind === "present" && givesUp(deps, device, hub.tags),
       successor: device.deleting ? successorOf(deps, device) : null,
-      handedTo: device.deleting && hub.kind === "present" ? handedTo(deps, device, hub.tags) : "nobody",
+      handedTo: device.deleting && hub.kind === "present" ? handedTo(deps, device, hub.tags) : "none",
       deployments: deps.deployments.list(device.namespace),
       hub,
       hubReachable: deps.fleet.health().reachable,
@@ -69,11 +69,11 @@ function givesUp(deps: ObserveDeps, device: EdgeDevice, tags: IdentitySeen["tags
 function handedTo(deps: ObserveDeps, device: EdgeDevice, tags: IdentitySeen["tags"]): DeviceSeen["handedTo"] {
   const owner = ownerOf(tags);
   if (owner === null || owner.namespace !== device.namespace || isForeign(owner, deps.clusterId))
-    return "nobody";
-  if (isOwner(device, owner, deps.clusterId)) return "nobody";
+    return "none";
+  if (isOwner(device, owner, deps.clusterId)) return "none";
   const named = deps.devices.get(objectKey(owner.namespace, owner.device));
   if (named === undefined) return "gone";
-  if (deviceIdOf(named) !== deviceIdOf(device)) return "nobody";
+  if (deviceIdOf(named) !== deviceIdOf(device)) return "none";
   // An object without our finalizer can vanish before it has heard of what it was given.
   return !named.deleting && named.finalizers.includes(FINALIZER) ? "taken" : "waiting";
 }
@@ -93,7 +93,7 @@ function successorOf(deps: ObserveDeps, device: EdgeDevice): string | null {
   return others.map(({ name }) => name).sort()[0] ?? null;
 }
 
-/** A device that the fleet view knows as somebody's is not asked for again; the hub answers only for the others. */
+/** A device whose owner the fleet view knows is not asked for again; the hub is asked about the others only. */
 async function lookAtHub(
   deps: ObserveDeps,
   device: EdgeDevice,

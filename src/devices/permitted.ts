@@ -7,7 +7,7 @@ export function idRefusal({ device, deviceId, grant }: Pick<DeviceSeen, "device"
   return mayUseDevice(grant, deviceId) ? null : deviceRefusal(device.namespace, grant, deviceId);
 }
 
-/** Why an identity that nobody manages may not be taken over; `null`: it may, or it is this object's already. */
+/** Why an identity without an owner may not be taken over; `null`: it may, or it is this object's already. */
 export function adoptionProblem(seen: DeviceSeen, hub: IdentitySeen): string | null {
   const { device, deviceId, grant } = seen;
   if (isProven(seen, hub) || mayAdopt(grant, deviceId)) return null;
@@ -17,7 +17,7 @@ export function adoptionProblem(seen: DeviceSeen, hub: IdentitySeen): string | n
 /**
  * Whether it is proven that the identity is this object's. The proof is on the hub: the tags name the object, or the
  * identity says that it was made for its uid, or it lives the life that our status remembers to have made. A finalizer
- * is none: whoever writes a manifest writes finalizers.
+ * is none: a manifest can name any finalizer.
  */
 export function isProven(
   { device, deviceId, host, clusterId }: Pick<DeviceSeen, "device" | "deviceId" | "host" | "clusterId">,

@@ -673,7 +673,7 @@ test("an identity whose iotEdge cannot be made right stalls with what to do", as
   createDevice(world);
   expect(await world.pass()).toMatchObject({ kind: "stalled" });
   expect(world.condition("Registered")).toMatchObject({ status: "False", reason: "HubRejected" });
-  expect(world.condition("Registered")?.message).toContain("create this EdgeDevice anew with iotEdge: false");
+  expect(world.condition("Registered")?.message).toContain("recreate this EdgeDevice with iotEdge: false");
   expect(world.devices.get(CAM)?.finalizers).toEqual([]);
   expect(world.registry.twin(DEVICE)?.tags).toEqual({});
 });
@@ -777,7 +777,7 @@ test("tags that somebody took away, and an identity that somebody removed, come 
       type: "Warning",
       reason: "IdentityRecreated",
       message:
-        "cam-1 was gone from hub.test and has been created anew, with new keys: the device cannot connect until it is given them",
+        "cam-1 was gone from hub.test and has been recreated with new keys: the device cannot connect until it is given them",
     },
   ]);
 });

@@ -11,7 +11,7 @@ const SPREAD = seconds(10);
 
 export type Wake = { readonly delay: Millis; readonly why: string };
 
-/** `null`: nothing to wait for. Heartbeats are no changes, so nobody tells us when they begin or end. */
+/** `null`: nothing to wait for. Heartbeats are not changes, so no trigger announces when they begin or end. */
 export function wakeOf(seen: DeviceSeen): Wake | null {
   const { device, hub, now } = seen;
   if (lifecycleOf(device) === "cleanup") return null;

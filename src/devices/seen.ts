@@ -45,9 +45,9 @@ export type DeviceSeen = {
   readonly successor: string | null;
   /**
    * Of an object that is deleted and whose identity the tags give to another: whether that one has it (taken), has yet to
-   * take it or to let go (waiting), or is gone without having taken it (gone). `nobody`: it was given to no other.
+   * take it or to let go (waiting), or is gone without having taken it (gone). `none`: it was given to no other.
    */
-  readonly handedTo: "nobody" | "waiting" | "taken" | "gone";
+  readonly handedTo: "none" | "waiting" | "taken" | "gone";
   /** Those of the device's namespace. */
   readonly deployments: readonly InferenceDeployment[];
   readonly hub: HubSeen;
@@ -62,7 +62,7 @@ export type DeviceSeen = {
 /** How the connection Secret fared in this pass. */
 export type SecretOutcome =
   | { readonly kind: "written"; readonly generationId: string; readonly identityEtag: string | null }
-  /** Somebody else's Secret has that name. */
+  /** A Secret of that name exists and is not owned by this object. */
   | { readonly kind: "foreign" }
   /** The identity has no symmetric keys. */
   | { readonly kind: "keyless" }

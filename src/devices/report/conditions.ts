@@ -43,7 +43,7 @@ export function registration(
     return {
       status: "False",
       reason: REASONS.HubConflict,
-      message: "the identity appeared meanwhile; read again by itself",
+      message: "the identity appeared meanwhile; it will be read again automatically",
     };
   return record.adopted
     ? {
@@ -70,7 +70,7 @@ export function secretFact(
     return {
       status: "True",
       reason: REASONS.SecretWritten,
-      message: `Secret ${wanted.name} holds the keys of this life of the identity`,
+      message: `Secret ${wanted.name} holds the current keys of the identity`,
     };
   const outcome = acted.secret;
   switch (outcome?.kind) {
@@ -169,7 +169,7 @@ export function summary(facts: readonly Fact[]): Fact {
   };
 }
 
-/** kstatus: Stalled is what only a person mends, Reconciling what goes on by itself. */
+/** kstatus: Stalled needs a person, Reconciling continues automatically. */
 export function progressFact(
   ready: Fact,
   problem: DeviceProblem | null,

@@ -7,7 +7,7 @@ import type { DevicePlan } from "../decide.ts";
 import type { DeviceActed, DeviceSeen } from "../seen.ts";
 import { deletionHold } from "./problem.ts";
 
-/** Somebody removed the identity behind our back: the new one has other keys, and the device does not know them. */
+/** The identity was removed outside of the operator: the new one has other keys, which the device does not have. */
 function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceActed): readonly Note[] {
   const had = device.status?.hub?.generationId ?? "";
   if (created === null || had === "" || had === created) return [];
@@ -17,7 +17,7 @@ function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceAc
     {
       type: "Warning",
       reason: REASONS.IdentityRecreated,
-      message: `${deviceId} was gone from ${host} and has been created anew, with new keys${keys}: the device cannot connect until it is given them`,
+      message: `${deviceId} was gone from ${host} and has been recreated with new keys${keys}: the device cannot connect until it is given them`,
     },
   ];
 }

@@ -7,12 +7,12 @@ import { type Fault, unreachable } from "../../base/result.ts";
 import type { DevicePlan, Obstacle } from "../decide.ts";
 import type { DeviceActed, DeviceSeen, SecretOutcome } from "../seen.ts";
 
-// What keeps the hub from being as it ought to be, in words.
+// Why the hub is not in the desired state, and what to do about it.
 
 /** `fault`: where a call failed, that one. */
 export type DeviceProblem = Problem & { readonly fault: Fault | null };
 
-/** What kept the hub from being as it ought to be. A conflict is no news: the next pass reads again and decides anew. */
+/** Why the hub is not in the desired state. A conflict is not reported: the next pass reads and decides again. */
 export function problemOf(
   seen: DeviceSeen,
   plan: DevicePlan,
@@ -49,7 +49,7 @@ function obstacleProblem(seen: DeviceSeen, obstacle: Obstacle): DeviceProblem {
       return {
         fault: null,
         reason: REASONS.HubRejected,
-        message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or create this EdgeDevice anew with iotEdge: ${obstacle.iotEdge}`,
+        message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or recreate this EdgeDevice with iotEdge: ${obstacle.iotEdge}`,
       };
     case "notPermitted":
       return { fault: null, reason: REASONS.NotPermitted, message: obstacle.message };
@@ -91,15 +91,15 @@ function messageFor(fault: Fault): string {
   const cause = redacted(fault.message);
   switch (fault.kind) {
     case "throttled":
-      return "the hub has no budget left for this at the moment; tried again by itself";
+      return "the hub has no budget left for this at the moment; it will be retried automatically";
     case "unavailable":
-      return `the hub cannot be reached (${cause}); tried again by itself`;
+      return `the hub cannot be reached (${cause}); it will be retried automatically`;
     case "denied":
       return `the hub refuses the operator (${cause}); give its credential the right to manage identities and twins`;
     case "rejected":
       return `the hub refuses: ${cause}; change the spec or the identity`;
     case "conflict":
-      return "it was changed meanwhile; read again by itself";
+      return "it was changed meanwhile; it will be read again automatically";
     default:
       return unreachable(fault);
   }

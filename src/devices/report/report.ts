@@ -150,7 +150,7 @@ function recordAfter(
   if (plan.record !== null) return plan.record;
   const { host, deviceId } = seen;
   if (acted.created !== null) return { host, deviceId, generationId: acted.created, adopted: false };
-  // Nobody knows whether an unanswered creation happened: should the identity be there next time, it is ours.
+  // An unanswered creation may have happened: an identity that is there next time is ours.
   if (fault?.kind === "unavailable") return { host, deviceId, generationId: "", adopted: false };
   return null;
 }
