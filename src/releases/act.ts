@@ -117,7 +117,7 @@ async function downloads(
   });
 }
 
-/** A report that cannot be kept undoes no verdict: what is in the way is reported, and the pass goes on. */
+/** A report that cannot be stored changes no verdict: why is in the status, and the pass continues. */
 async function saveAll(
   deps: ActDeps,
   seen: ReleaseSeen,
@@ -146,9 +146,9 @@ async function saveOne(
     path: `${blob.path}.verification/${key.slice(0, 12)}.${ending}`,
   });
   if (!mayUseBlob(grant, beside("json")))
-    return troubled(REASONS.NotPermitted, (had.reportError?.attempts ?? 0) + 1, null, [
+    return notStored(REASONS.NotPermitted, (had.reportError?.attempts ?? 0) + 1, null, [
       blobRefusal(release.namespace, grant, beside("json")),
-      "then ask for another verification",
+      "then request another verification",
     ]);
   const found = await deps.verifier.report(key as VerificationKey, signal);
   if (!found.ok) return failed(had, now, "verifier", found.error);
@@ -177,7 +177,7 @@ async function saveOne(
   return { kind: "stored", report: { container, path, page: beside("html").path } };
 }
 
-/** What models and files are called comes from outside; whoever may read the store need not be trusted with a URL. */
+/** Names of models and files come from outside; those who may read the store must not learn a URL. */
 function withoutSecrets(report: FullReport): FullReport {
   const longest = 100_000;
   return JSON.parse(
@@ -187,42 +187,44 @@ function withoutSecrets(report: FullReport): FullReport {
   ) as FullReport;
 }
 
-/** Rights are mended outside and a refused name stays refused: neither is tried again before there is another report. */
+/** Missing rights and refused names need a person: neither is retried before there is another report. */
 function failed(had: VariantStatus, now: Instant, source: "store" | "verifier", fault: Fault): Saved {
   const attempts = (had.reportError?.attempts ?? 0) + 1;
-  const words = redacted(fault.message, 300);
+  const cause = redacted(fault.message, 300);
   if (fault.kind === "denied")
-    return troubled(REASONS.StoreDenied, attempts, null, [
-      `the store refuses to keep the report (${words})`,
-      "give the operator's credential the right to write blobs, then ask for another verification",
+    return notStored(REASONS.StoreDenied, attempts, null, [
+      `the store refuses to store the report (${cause})`,
+      "give the operator's credential the right to write blobs, then request another verification",
     ]);
   if (fault.kind === "rejected")
-    return troubled(REASONS.ReportNotStored, attempts, null, [`the ${source} refuses the report (${words})`]);
+    return notStored(REASONS.ReportNotStored, attempts, null, [
+      `the ${source} refuses the report (${cause})`,
+    ]);
   const reason = source === "store" ? REASONS.StoreUnavailable : REASONS.VerifierUnavailable;
   const retryAt = later(now, retryDelay(attempts));
-  return troubled(reason, attempts, retryAt, [
-    `the ${source} does not answer (${words})`,
-    "tried again by itself",
+  return notStored(reason, attempts, retryAt, [
+    `the ${source} does not answer (${cause})`,
+    "it will be retried automatically",
   ]);
 }
 
 function lost(had: VariantStatus): Saved {
-  return troubled(REASONS.ReportNotStored, (had.reportError?.attempts ?? 0) + 1, null, [
+  return notStored(REASONS.ReportNotStored, (had.reportError?.attempts ?? 0) + 1, null, [
     "the verifier was restarted before its report was fetched; the verdict stands",
   ]);
 }
 
-function troubled(
+function notStored(
   reason: string,
   attempts: number,
   retryAt: Instant | null,
   words: readonly string[],
 ): Saved {
-  const trouble: ReportError = {
+  const error: ReportError = {
     reason,
     message: words.join("; "),
     attempts,
     ...(retryAt === null ? {} : { retryAt: timestampOf(retryAt) }),
   };
-  return { kind: "failed", trouble };
+  return { kind: "failed", error };
 }

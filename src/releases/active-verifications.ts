@@ -1,15 +1,15 @@
 import type { ObjectKey } from "../api/resource.ts";
 
 /**
- * Which verifications are under way for whom, so that what nobody wants any more can be stopped. Kept in memory: a
- * finalizer would hold an object back for no more than an early end of something that ends by itself.
+ * Which verifications are under way for whom, so that what is no longer wanted can be stopped. In memory only: a
+ * finalizer would hold an object back for no more than an early end of something that ends anyway.
  */
 export type ActiveVerifications<Verification> = {
-  /** @returns what was asked for this variant before, if it was another and nobody else waits for it. */
+  /** @returns what was asked for this variant before, if it was another one and no other variant waits for it. */
   readonly note: (key: ObjectKey, variant: string, asked: Verification) => Verification | null;
   /** It has ended. */
   readonly ended: (key: ObjectKey, variant: string) => void;
-  /** The object is gone. @returns what nobody waits for any more. */
+  /** The object is gone. @returns what no variant waits for any more. */
   readonly gone: (key: ObjectKey) => readonly Verification[];
 };
 

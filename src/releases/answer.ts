@@ -62,8 +62,8 @@ export function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
       };
     }
     case "error":
-      // Seen for the first time it is put down; what was put down before, and is due, is tried again.
-      return isPutDown(one) || outlivedUrls(seen, one, report)
+      // Seen for the first time it is remembered; what was remembered before, and is due, is retried.
+      return isRemembered(one) || outlivedUrls(seen, one, report)
         ? planStart(seen, one)
         : verificationErrored(seen, one, report);
     case "unknown":
@@ -103,8 +103,8 @@ function confirmed(
   };
 }
 
-/** Another trouble may have come on top of it since. */
-function isPutDown({ had }: AskedSeen): boolean {
+/** Another problem may have replaced it since. */
+function isRemembered({ had }: AskedSeen): boolean {
   return had !== null && had.attempts !== undefined && had.verdict !== "Running";
 }
 

@@ -61,7 +61,7 @@ function planOpen(seen: ReleaseSeen, one: OpenSeen): OpenPlan {
   }
 }
 
-/** A verdict stands, and what runs goes on running; nothing is asked, started or told about files that it may not use. */
+/** A verdict stands, and what runs continues; nothing is asked, started or reported about files that it may not use. */
 export function refused(seen: ReleaseSeen, one: Extract<OpenSeen, { readonly kind: "refused" }>): OpenPlan {
   const { had, variant, message } = one;
   if (had !== null && one.standing === null && stands(had)) {

@@ -5,7 +5,7 @@ import { type Instant, instantOf, later, millis, millisOf } from "../base/time.t
 
 export type Cause = Reverification["cause"];
 
-/** Whether a verdict that stands is to be reached anew. */
+/** Whether what has a verdict is to be verified again. */
 export type Due =
   | { readonly kind: "now"; readonly cause: Cause }
   /** `null`: not by the clock. */

@@ -106,7 +106,7 @@ async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSigna
     return settled(subject, had, next);
   }
   const standing = { verdict: had, since: timestampOf(subject.now), cause: due.cause };
-  // A request is put down at once, so that it is served once; what nobody asked for writes nothing while it waits.
+  // A request is remembered at once, so that it is served once; what was not requested writes nothing while it waits.
   if (due.cause === "Requested")
     return await lookAtOpen(
       deps,

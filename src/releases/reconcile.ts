@@ -36,7 +36,7 @@ export type ReleaseDeps = ObserveDeps &
  * Has every variant of one ModelRelease verified, and says what came of it. A start is idempotent by its key, and the
  * verifier is looked at before anything is started. What the key is made of beside the spec (which release it is
  * compared with, the round of a verification that is made again) is remembered first. There is no finalizer: what was
- * asked for an object that is gone is cancelled from memory, and would end by itself.
+ * asked for an object that is gone is cancelled from memory, and would end anyway.
  */
 export function reconcileRelease(deps: ReleaseDeps): Reconcile<ObjectKey> {
   const measure = createMeasure(deps);
@@ -115,7 +115,7 @@ function replacedBy(
   });
 }
 
-/** Once: a verifier that does not answer runs nothing, and what is not cancelled ends by itself. */
+/** Once: a verifier that does not answer runs nothing, and what is not cancelled ends anyway. */
 async function cancelAll(
   { verifier }: Pick<ReleaseDeps, "verifier">,
   keys: readonly VerificationKey[],
@@ -171,7 +171,11 @@ function rest(seen: ReleaseSeen, plan: ReleasePlan, random: () => number): Outco
     return { kind: "wakeAfter", delay: spread(seconds(30), seconds(40)), why: "a blob is missing" };
   const retries = waiting.flatMap((each) => (each.kind === "retry" ? [elapsed(seen.now, each.at)] : []));
   if (retries.length > 0)
-    return { kind: "retry", cause: "the verification broke off", atLeast: millis(Math.min(...retries)) };
+    return {
+      kind: "retry",
+      cause: "the verification ended in an error",
+      atLeast: millis(Math.min(...retries)),
+    };
   const later = waiting.flatMap((each) => laterOf(each, seen.now));
   if (later.length === 0) return SETTLED;
   // Releases of one schedule do not all wake in one moment.
@@ -179,9 +183,9 @@ function rest(seen: ReleaseSeen, plan: ReleasePlan, random: () => number): Outco
   return { kind: "wakeAfter", delay, why: "it is looked at again" };
 }
 
-/** What is waited for is also told by a trigger: this is for what no trigger saw. */
+/** Triggers announce what is waited for; this is for what no trigger saw. */
 const LOOK_AGAIN = minutes(5);
-/** Timers of many days are nobody's strength. */
+/** Timers of many days are unreliable. */
 const LONGEST_REST = minutes(12 * 60);
 
 function laterOf(waiting: Waiting, now: Instant): readonly Millis[] {

@@ -70,7 +70,7 @@ function rememberedOf({ release, variant, digest }: Reference) {
   return { release, variant, digest };
 }
 
-/** `null`: what was compared with is gone, and has to be found anew. */
+/** `null`: what was compared with is gone, and has to be found again. */
 function recalled(remembered: ComparedWith, others: readonly ModelRelease[]): References | null {
   const find = (one: ComparedWith["parity"]): Reference | null | undefined => {
     if (one === undefined) return null;

@@ -12,7 +12,7 @@ import { trimmed } from "./trim.ts";
 
 type Fact = Pick<ConditionDraft, "status" | "reason" | "message">;
 
-/** After so many attempts that broke off a person should look; it is tried on all the same. */
+/** After so many attempts that ended in an error a person should look; it is still retried. */
 const ATTEMPTS_UNTIL_STALLED = 5;
 
 /** A condition's message may have 4096 characters. */
@@ -21,7 +21,7 @@ const LONGEST_MESSAGE = 2000;
 /**
  * The status from scratch. Conditions, in this order: Available, Verified, Ready; Reconciling or Stalled while
  * true; Reverifying and ReportStored where there is something to say. Verified is False for a verdict on the model only:
- * trouble of ours leaves it Unknown.
+ * problems of the operator, store or verifier leave it Unknown.
  */
 export function statusOf(
   seen: ReleaseSeen,
@@ -71,7 +71,7 @@ function variantsAfter(
       const { report: _report, reportError: _trouble, ...rest } = next;
       return saved.kind === "stored"
         ? { ...rest, report: saved.report }
-        : { ...rest, reportError: saved.trouble };
+        : { ...rest, reportError: saved.error };
     }
     const one = seen.variants[index];
     if (fault === null || start === null || one === undefined || acted.started.includes(next.name))
@@ -138,7 +138,7 @@ function verification(variants: readonly VariantStatus[]): Fact {
   if (running.length > 0)
     return { status: "Unknown", reason: REASONS.VerificationRunning, message: said(running) };
   const again = variants.filter(({ reverification }) => reverification !== undefined);
-  const meanwhile = again.length === 0 ? "" : `; verified again meanwhile: ${namesOf(again)}`;
+  const meanwhile = again.length === 0 ? "" : `; being verified again: ${namesOf(again)}`;
   return {
     status: "True",
     reason: REASONS.VerificationPassed,
@@ -182,16 +182,16 @@ const WHY = {
 } as const;
 
 function storedOf(variants: readonly VariantStatus[]): readonly (Fact & { readonly type: "ReportStored" })[] {
-  const troubled = variants.flatMap(({ name, reportError }) =>
+  const notStored = variants.flatMap(({ name, reportError }) =>
     reportError === undefined ? [] : [{ name, ...reportError }],
   );
-  const [first] = troubled;
+  const [first] = notStored;
   if (first === undefined) return [];
-  const message = troubled.map((one) => `${one.name}: ${one.message}`).join("; ");
+  const message = notStored.map((one) => `${one.name}: ${one.message}`).join("; ");
   return [{ type: "ReportStored", status: "False", reason: first.reason, message }];
 }
 
-/** kstatus: Stalled is what only a person mends, Reconciling what goes on by itself. */
+/** kstatus: Stalled needs a person, Reconciling continues automatically. */
 function progressOf(
   ready: Fact,
   variants: readonly VariantStatus[],

@@ -1,22 +1,22 @@
 import type { ObjectKey } from "../api/resource.ts";
 
 /**
- * Verifications of what is verified already take turns, so that those of new releases never wait behind many of them.
- * Kept in memory: what runs takes its turn back after a restart.
+ * Slots for verifications of what has a verdict already, so that those of new releases never wait behind many of them.
+ * In memory only: what runs takes its slot again after a restart.
  */
 export type ReverifySlots = {
   /**
-   * Whether this variant may be verified again now; it keeps the turn until it lets go.
-   * @param urgent a person asked: it comes before all that nobody asked for.
+   * Whether this variant may be verified again now; it holds the slot until `release`.
+   * @param urgent a person requested it: it comes before all that was not requested.
    */
   readonly acquire: (key: ObjectKey, variant: string, urgent: boolean) => boolean;
   /** For what runs already. */
   readonly force: (key: ObjectKey, variant: string) => void;
-  /** It needs no turn, or no more. */
+  /** Releases the slot; idempotent. */
   readonly release: (key: ObjectKey, variant: string) => void;
   /** The object is gone. */
   readonly releaseAll: (key: ObjectKey) => void;
-  /** Told whose turn it is, when there is one. */
+  /** Called with the object that may have a slot that has become free. */
   readonly onFree: (listener: (key: ObjectKey) => void) => void;
 };
 

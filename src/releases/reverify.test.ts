@@ -57,7 +57,7 @@ test("a person asks for another verification by a new token: the verdict stands 
     Ready: "True VerificationPassed",
     Reverifying: "True VerificationRunning",
   });
-  expect(world.condition("Ready")?.message).toBe("passed: fp32; verified again meanwhile: fp32");
+  expect(world.condition("Ready")?.message).toBe("passed: fp32; being verified again: fp32");
   expect(world.condition("Reverifying")?.message).toBe("fp32, because it was asked for: started");
   expect(world.status()).toMatchObject({ handledRequests: { reverify: "monday" } });
   // New ones go first in the verifier's queue.

@@ -32,7 +32,7 @@ export type Next =
   | { readonly kind: "at"; readonly at: Instant }
   /** It is due, and others come first. */
   | { readonly kind: "turn" }
-  /** The verifier did not say its version, so nobody knows. */
+  /** The version of the verifier is not known, so neither is this. */
   | { readonly kind: "unknown" };
 
 export type VariantSeen = {
@@ -90,6 +90,6 @@ export type ReleaseActed = {
 
 export type Saved =
   | { readonly kind: "stored"; readonly report: NonNullable<VariantStatus["report"]> }
-  | { readonly kind: "failed"; readonly trouble: ReportError };
+  | { readonly kind: "failed"; readonly error: ReportError };
 
 export const NOT_ACTED: ReleaseActed = { started: [], failedAt: "verifier", saved: {} };

@@ -9,7 +9,7 @@ import { attemptsOf, baseOf, faultedStatus, sizeOf, withStandingVerdict } from "
 
 // A verification that is to be started, and what has to be there first.
 
-/** How long the verifier may read the blobs; the URLs are made anew for every start and kept nowhere. */
+/** How long the verifier may read the blobs; URLs are made for every start and stored nowhere. */
 export const URL_LIFETIME = minutes(60);
 
 export function planStart(seen: ReleaseSeen, one: AskedSeen): OpenPlan {

@@ -26,7 +26,7 @@ function definedOf<T extends object>(fields: T): { readonly [K in keyof T]: Excl
   };
 }
 
-/** A variant that waits for a system that lets us down; the first words of a trouble stay as long as it does. */
+/** A variant that waits for a system that fails; the first message of a problem stays for as long as the problem does. */
 export function faultedStatus(
   base: Base,
   had: VariantStatus | null,
@@ -53,10 +53,10 @@ function messageFor(source: "store" | "verifier", fault: Fault): string {
   if (source === "store")
     return fault.kind === "denied"
       ? `the store refuses the operator (${cause}); give its credential the right to read blobs and to sign URLs`
-      : `the store cannot be read (${cause}); tried again by itself`;
+      : `the store cannot be read (${cause}); it will be retried automatically`;
   return fault.kind === "rejected"
     ? `the verifier refuses the request: ${cause}`
-    : `the verifier does not answer (${cause}); tried again by itself`;
+    : `the verifier does not answer (${cause}); it will be retried automatically`;
 }
 
 type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "etag" | "goldenDigest" | "comparedWith">;
@@ -76,7 +76,7 @@ export function baseOf(seen: ReleaseSeen, one: LookedSeen): Base {
   };
 }
 
-/** Once found it is kept, so that the question stays the same as long as it is asked. */
+/** What was found once stays, so that the question does not change while it is asked. */
 function comparisonOf(seen: ReleaseSeen, one: LookedSeen): Pick<VariantStatus, "comparedWith"> {
   const comparedWith =
     one.kind === "asked" ? comparedWithOf(seen.release, { ...one, kind: "found" }) : one.had?.comparedWith;

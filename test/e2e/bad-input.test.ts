@@ -363,7 +363,7 @@ test("a verifier that is gone is named by the releases that wait for it, which g
     "mrel",
     "digits-waiting",
     "Verified",
-    /^Unknown VerifierUnavailable: fp32: the verifier does not answer \(.*\); tried again by itself/,
+    /^Unknown VerifierUnavailable: fp32: the verifier does not answer \(.*\); it will be retried automatically/,
   );
   await says("idep", "waiting", "Ready", /^False ReleaseUnverified: digits-waiting is not verified yet/);
   await says("mrel", "digits-1.0.0", "Verified", /^True/);
