@@ -34,7 +34,7 @@ export type ActDeps = {
   readonly log: Log;
 };
 
-/** Twins in flight at once; the hub's budget is kept by its adapter. */
+/** Twins in flight at once; the hub's adapter keeps within its budget. */
 const PARALLEL = 8;
 
 export type Act = (
@@ -92,7 +92,7 @@ async function carryOut(
         const refused = await conditionProblem(acting, action.condition, signal);
         if (!refused.ok || refused.value !== null) return refused;
       }
-      // Whoever was read while a configuration still targeted devices may have been given the candidate since.
+      // A twin that was read while a configuration still targeted devices may have been given the candidate since.
       if (state?.phase === "RollingBack")
         clearedIn(acting.memories.of(seen.deployment.key), state.because).clear();
       const { condition: targetCondition, labels, lane } = action;

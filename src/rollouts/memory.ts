@@ -15,7 +15,7 @@ export type Memory = {
   rollback: string;
   readonly cleared: Set<string>;
   refreshedAt: Instant | null;
-  /** Where the fast lane goes on. */
+  /** Where the fast lane continues. */
   cursor: number;
   reportedAt: Instant | null;
   /** Whether the last report was put off. */

@@ -173,7 +173,7 @@ function releasesFor(
 
 /**
  * The fast lane: exposed devices are read at the pace of the analysis, not of the sweeps. Protection sees by it, so it
- * goes on for as long as twins can be read, also where queries fail and the rollout is frozen.
+ * continues for as long as twins can be read, also where queries fail and the rollout is frozen.
  */
 async function refreshExposed(
   observing: Observing,

@@ -127,7 +127,7 @@ export function fullProblem(seen: RolloutSeen, more: number): Problem | null {
   if (more === 0 || all.length + more <= limit) return null;
   return {
     reason: REASONS.HubFull,
-    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(seen, all)}. Remove some that nobody needs, and it goes on by itself`,
+    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(seen, all)}. Remove some that are not needed; the rollout then continues automatically`,
   };
 }
 

@@ -117,7 +117,7 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       memory.reportDeferred = false;
       const isEarly =
         memory.reportedAt !== null && elapsed(memory.reportedAt, seen.now) < settings.analysisInterval;
-      // Numbers that move by themselves are written at the pace of the analysis; what happened is written at once.
+      // Counts and measured values are written at the pace of the analysis; what happened is written at once.
       if (isEarly && !isSignificantChange(seen.deployment.status, status)) {
         memory.reportDeferred = true;
         return ok(undefined);

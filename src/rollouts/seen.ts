@@ -76,7 +76,7 @@ export type Settings = {
   readonly fastPathLimit: number;
   /** Configurations that the hub allows, of all owners. */
   readonly hubConfigurationLimit: number;
-  /** managed: we keep the one deployment with the system modules · external: somebody else does. */
+  /** managed: we keep the one deployment with the system modules · external: it is managed elsewhere. */
   readonly baseDeployment: "managed" | "external";
   /** For how long a deployment must be missing before its configurations are taken off the hub. */
   readonly ownerlessAfter: Millis;

@@ -18,7 +18,7 @@ export function referenceOf(release: ModelRelease): ReleaseRef {
   };
 }
 
-/** Every variant must have passed, and its verdict must be about the digest that devices will be told. */
+/** Every variant must have passed, and its verdict must be about the digest that devices will be given. */
 export function verificationOf(release: ModelRelease | undefined): Verification {
   if (release === undefined) return { kind: "missing" };
   const waiting: string[] = [];

@@ -332,7 +332,7 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
     "idep",
     "people",
     "Ready",
-    /^False RolledBack: digits-2\.0\.0 is quarantined, and devices are desired on digits-1\.0\.0: aborted by request.*when you type: kubectl .* edgefleet\.dev\/retry=/,
+    /^False RolledBack: digits-2\.0\.0 is quarantined, and was rolled back to digits-1\.0\.0: aborted by request.*To roll it out again: kubectl .* edgefleet\.dev\/retry=/,
   );
   expect(new Set(await pointersOf("people-"))).toEqual(new Set(["digits-1.0.0"]));
   await annotate("retry", "one");

@@ -46,7 +46,7 @@ export function actionsFor(state: RolloutState, facts: Facts): Actions {
     ...restores.urgent.filter(({ to }) => to !== null || state.stable === null || stable.create.length === 0),
   ];
   const widening = rest.filter(({ lane }) => lane === "normal");
-  // Nobody is exposed before there is a way back; where the object of stable is gone, the hub has what there is.
+  // No device is exposed before there is a way back; where the object of stable is gone, the hub has what there is.
   const noFallback =
     stable.missing && state.stable !== null && seen.releases[state.stable.release] !== undefined;
   const candidates = noFallback ? [] : candidate.create;
@@ -82,7 +82,7 @@ export function baseActions(seen: RolloutSeen): readonly Action[] {
     .map(({ id }) => ({ kind: "remove", id, lane: "normal" }));
 }
 
-/** Whether every device says it runs what it is meant to run: then nobody has to come back to look. */
+/** Whether every device says it runs what it is meant to run: then there is nothing to come back for. */
 export function isSettled(state: RolloutState, seen: RolloutSeen): boolean {
   return (
     state.phase === "Completed" &&

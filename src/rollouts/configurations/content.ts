@@ -25,7 +25,7 @@ export const LABEL = {
   contentHash: "edgefleet-content",
   /** Seconds since the epoch. */
   urlExpires: "edgefleet-url-expires",
-  /** Newest entry of the history of the state that wrote it last, in milliseconds: it tells an old status from a new one. */
+  /** Newest entry of the history of the state that wrote it last, in milliseconds: it distinguishes an old status from a new one. */
   stateAt: "edgefleet-state-at",
   /** On the base deployment only: it belongs to all. */
   base: "edgefleet-base",
@@ -102,7 +102,7 @@ export function pointerIn(
   return whole ? (pointer as ModelPointer) : null;
 }
 
-/** Whether a configuration of the hub, whoever made it, brings a module to devices. */
+/** Whether a configuration of the hub, of any owner, brings a module to devices. */
 export function bringsModule(
   { kind, content }: Pick<Configuration, "kind" | "content">,
   module: string,

@@ -30,7 +30,7 @@ export function ownerlessConfigurations(listed: Listed): ReadonlyMap<ObjectKey, 
 }
 
 /**
- * The deployment as far as its configurations tell, as one that is being deleted and retains what runs. `null`: nothing
+ * The deployment as far as its configurations show it, as one that is being deleted and retains what runs. `null`: nothing
  * of it is left that is certainly ours; without the name of a cluster it may be another one's.
  */
 export function ownerlessDeployment(listed: Listed, key: ObjectKey): InferenceDeployment | null {

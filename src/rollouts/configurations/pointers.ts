@@ -85,7 +85,7 @@ export function stablePointer(
       kind === kindOf(member) &&
       (variant === null || labels[LABEL.variant] === variant.name),
   );
-  // Without the object nobody knows which variant a class has, unless there is only one.
+  // Without the object it is not known which variant a class has, unless there is only one.
   if (variant === null && fitting.length !== 1) return null;
   const best = fitting.toSorted((a, b) => expiryOf(b) - expiryOf(a))[0];
   return best === undefined ? null : pointerIn(best, module);

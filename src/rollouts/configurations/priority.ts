@@ -9,7 +9,7 @@ export const BANDS = {
 } as const satisfies Readonly<Record<string, Band>>;
 
 /**
- * A priority that nobody uses, as low as possible but above those that must be outranked; where there is no room above
+ * A priority that no configuration uses, as low as possible but above those that must be outranked; where there is no room above
  * them, any free one (they are about to go). `null`: the band is full.
  */
 export function priorityFor(

@@ -104,7 +104,7 @@ function createAction(
   state: RolloutState,
 ): Create {
   const { deployment, now, settings } = seen;
-  // In whole hours: a create that is tried again soon has the same id, and is found to exist.
+  // In whole hours: a create that is retried soon has the same id, and is found to exist.
   const grain = Math.min(HOUR, settings.sasLifetime / 8);
   const expiresAt = instant(Math.floor((now + settings.sasLifetime) / grain) * grain);
   const verdict = slot.release.status?.variants?.find(({ name }) => name === slot.variant.name);

@@ -120,7 +120,7 @@ export function fallbackProblem(state: RolloutState, seen: RolloutSeen): Problem
   const own = ownOn(seen, "stable").filter(({ labels }) => labels[LABEL.release] === stable.release);
   const lost = (why: string): Problem => ({
     reason: REASONS.StableUnavailable,
-    message: `the hub has no configuration that gives devices ${stable.release}, and it cannot be made: ${why}. Devices that lose their model get none back; roll another release out`,
+    message: `the hub has no configuration that gives devices ${stable.release}, and it cannot be made: ${why}. Devices that lose their model do not get it back; roll out another release`,
   });
   if (release === undefined || !isSame(stable, release)) {
     // A release that has just completed is given by its candidate until its stable configuration stands.

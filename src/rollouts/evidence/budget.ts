@@ -51,7 +51,7 @@ export type Coverage = { readonly enough: boolean; readonly message: string };
 
 /**
  * Whether enough of the devices that were there have been heard with the candidate: `percent` of those that have not
- * failed, at least one of each stratum, all but `accepted` that a person goes on without. `heard` is how many were.
+ * failed, at least one of each stratum, all but `accepted` ones that a person promoted past. `heard` is how many were.
  */
 export function coverageOf(cohort: Cohort, heard: number, percent: number, accepted: number): Coverage {
   const expected = Math.max(0, cohort.reachable - cohort.discounted);

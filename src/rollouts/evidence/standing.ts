@@ -76,7 +76,7 @@ export type CohortRules = {
   readonly hearingSince: Instant;
   /** How long a sweep of the fleet takes. */
   readonly sweepTime: Millis;
-  /** Whether nothing ran here before: then nobody has reported yet. */
+  /** Whether nothing ran here before: then no device has reported yet. */
   readonly isFirst: boolean;
   readonly offline: InferenceDeploymentSpec["offline"];
   /** Of a step. */

@@ -51,10 +51,10 @@ function degraded(state: RolloutState, facts: Facts, summary: Summary): Bare {
       "Degraded",
       "True",
       REASONS.VerificationFailed,
-      `devices run ${state.stable?.release}, which does not pass verification any more: ${verdict.message}; roll another release out`,
+      `devices run ${state.stable?.release}, which does not pass verification any more: ${verdict.message}; roll out another release`,
     );
   }
-  return draft("Degraded", "False", REASONS.Healthy, "nothing was taken back");
+  return draft("Degraded", "False", REASONS.Healthy, "nothing was rolled back");
 }
 
 /** About the release in spec, or, while another one is out, about that one. */
@@ -96,7 +96,7 @@ function conflict(seen: RolloutSeen): readonly Bare[] {
       "Conflict",
       "True",
       REASONS.Conflict,
-      `module ${seen.deployment.spec.module.name} is wanted by another deployment as well: ${named.slice(0, 10).join(", ")}; new releases go to neither's devices until one selector lets go of them`,
+      `module ${seen.deployment.spec.module.name} is wanted by another deployment as well: ${named.slice(0, 10).join(", ")}; new releases reach these devices only when one of the selectors no longer matches them`,
     ),
   ];
 }

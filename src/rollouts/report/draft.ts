@@ -5,7 +5,7 @@ import type { RolloutSeen } from "../seen.ts";
 
 export type Status = InferenceDeploymentStatus;
 
-/** A condition that has yet to be told its generation and its time. */
+/** A condition without its generation and its time. */
 export type Bare = Omit<ConditionDraft, "observedGeneration">;
 
 export function draft(type: string, status: Bare["status"], reason: Reason, message: string): Bare {

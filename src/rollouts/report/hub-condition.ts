@@ -16,7 +16,7 @@ export function hubCondition(seen: RolloutSeen, fault: Fault | null): Bare {
   return draft("HubReachable", "True", REASONS.HubReachable, "the hub answers");
 }
 
-/** A right that is missing is mended by somebody else than an outage. */
+/** A missing right and an outage have different owners, so they are different reasons. */
 export function hubReason(seen: RolloutSeen): Reason {
   return !seen.hub.reachable && seen.hub.kind === "denied" ? REASONS.HubDenied : REASONS.HubUnavailable;
 }

@@ -21,7 +21,7 @@ export type Summary = {
   readonly stalled: boolean;
 };
 
-/** The one sentence that somebody reads at three in the morning. */
+/** One sentence: what is going on, why, and what to do about it. */
 export function summaryOf(decided: Decided, problem: Problem | null, arrival: Arrival): Summary {
   const { state, facts } = decided;
   const { seen, assessment } = facts;
@@ -50,7 +50,7 @@ export function summaryOf(decided: Decided, problem: Problem | null, arrival: Ar
       const left = facts.rollback.devices.length;
       return moving(
         REASONS.RollingBack,
-        `${state.candidate.release} is taken back to ${targetText(state)}: ${state.because.message}; ${devices(left)} still to be looked at or brought back`,
+        `${state.candidate.release} is being rolled back to ${targetText(state)}: ${state.because.message}; ${devices(left)} still to be checked or rolled back`,
       );
     }
     case "RolledBack": {
@@ -60,7 +60,7 @@ export function summaryOf(decided: Decided, problem: Problem | null, arrival: Ar
           : ` ${arrival.running} of ${devices(matched)} report ${state.stable.release}.`;
       return stuck(
         REASONS.RolledBack,
-        `${state.because.release} is quarantined, and devices are desired on ${targetText(state)}: ${state.because.message}.${back} It goes out again when you type: ${annotate(seen.deployment, "retry")}`,
+        `${state.because.release} is quarantined, and was rolled back to ${targetText(state)}: ${state.because.message}.${back} To roll it out again: ${annotate(seen.deployment, "retry")}`,
       );
     }
     default:
@@ -102,7 +102,10 @@ function summaryOfPending(facts: Facts): Summary {
   if (!facts.hubReadable) return standing(REASONS.Frozen, `${release} waits for the hub: ${hubText(seen)}`);
   if (seen.deployment.spec.paused === true)
     return standing(REASONS.Paused, `${release} waits because spec.paused is true`);
-  return moving(REASONS.StepInProgress, `${release} is about to go out to ${devices(seen.members.length)}`);
+  return moving(
+    REASONS.StepInProgress,
+    `${release} is about to be rolled out to ${devices(seen.members.length)}`,
+  );
 }
 
 function summaryOfCompleted({ stable }: Completed, arrival: Arrival, matched: number): Summary {
@@ -110,7 +113,7 @@ function summaryOfCompleted({ stable }: Completed, arrival: Arrival, matched: nu
   const silent = matched - running - missing.length;
   const rest = [
     ...(missing.length === 0 ? [] : [`${devices(missing.length)} not yet (${namesOf(missing)})`]),
-    ...(silent === 0 ? [] : [`${devices(silent)} disabled or not heard from`]),
+    ...(silent === 0 ? [] : [`${devices(silent)} disabled or not reporting`]),
   ];
   const text = [`${running} of ${devices(matched)} report ${stable.release}`, ...rest].join("; ");
   return complete ? standing(REASONS.Completed, text) : moving(REASONS.Updating, text);
@@ -129,7 +132,7 @@ function summaryOfCandidate(
     const now = objections.breach === null ? "; it is within its bounds again" : "";
     return {
       reason: breach.reason,
-      message: `${width}; held for a person because rollback.mode is Hold: ${breach.message}${now}. Take it back: ${annotate(seen.deployment, "abort")}. Go on, once nothing is breached: ${annotate(seen.deployment, "promote")}`,
+      message: `${width}; held because rollback.mode is Hold: ${breach.message}${now}. To roll it back: ${annotate(seen.deployment, "abort")}. To continue, once nothing is breached: ${annotate(seen.deployment, "promote")}`,
       moving: false,
       stalled: true,
     };
@@ -141,7 +144,7 @@ function summaryOfCandidate(
       held.reason === REASONS.ObjectiveWarning ||
       held.reason === REASONS.Inconclusive ||
       held.reason === REASONS.DeadlineExceeded
-        ? `. Go on all the same: ${annotate(seen.deployment, "promote")}. Take it back: ${annotate(seen.deployment, "abort")}`
+        ? `. To continue all the same: ${annotate(seen.deployment, "promote")}. To roll it back: ${annotate(seen.deployment, "abort")}`
         : "";
     return { reason: held.reason, message: `${width}; ${held.message}${hint}`, moving: false, stalled };
   }
@@ -209,7 +212,7 @@ function mergedText(state: UnderWay, facts: Facts): string {
     by === "Site" ? first?.site === undefined : first?.deviceClass === undefined,
   );
   if (first === undefined || lost.length === 0) return "";
-  return ` (not shared out by ${lost.join(" and ")}: the target condition would be too long for the hub)`;
+  return ` (not stratified by ${lost.join(" and ")}: the target condition would be too long for the hub)`;
 }
 
 function targetText(state: RolloutState): string {

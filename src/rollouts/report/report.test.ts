@@ -60,7 +60,7 @@ test("devices that are off do not make it unready, and are counted", () => {
   const dead = { ...running(memberAt(20), "v2", 40), heardAt: instant(NOW - minutes(31)) };
   const disabled = { ...running(memberAt(21), "v2", 40), enabled: false };
   expect(ready([...fleet(2, "v1"), dead, disabled, memberAt(22)])).toBe(
-    "True Completed: 2 of 5 devices report v1; 3 devices disabled or not heard from",
+    "True Completed: 2 of 5 devices report v1; 3 devices disabled or not reporting",
   );
 });
 

@@ -41,7 +41,7 @@ export function statusOf(decided: Decided, acted: RolloutActed, fault: Fault | n
   };
 }
 
-/** What the candidate was found to do; kept after its end, because it says why. */
+/** What the analysis of the candidate found; it stays after the end of the rollout, because it explains the end. */
 function findings(
   state: RolloutState,
   { assessment, evidence, seen }: Facts,

@@ -1,7 +1,7 @@
 import { canonicalJson } from "../../base/digest.ts";
 import type { Status } from "./draft.ts";
 
-/** Whether a report says something new, beyond numbers that move by themselves. */
+/** Whether a status differs in more than counts, measured values and examples. */
 export function isSignificantChange(before: Status | null, after: Status): boolean {
   return canonicalJson(significantFields(before)) !== canonicalJson(significantFields(after));
 }

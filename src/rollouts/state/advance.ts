@@ -25,7 +25,6 @@ import {
 import { whileUnderWay } from "./under-way.ts";
 
 // The state machine: one step. Rules are tried in order, and the first that has something to say decides.
-// Requests of a person come first, then what takes a candidate back, then what stops it, then what lets it go on.
 
 export function advance(state: RolloutState, facts: Facts): RolloutState {
   switch (state.phase) {
@@ -65,7 +64,7 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
   if (!isSameReference(state.candidate, wanted.reference)) {
     const named = { ...state, candidate: wanted.reference };
     if (state.candidate?.release === release) return named;
-    return withHistory(named, facts, `${release} is to go out`);
+    return withHistory(named, facts, `${release} is to be rolled out`);
   }
   const step = stepsOf(seen)[0];
   const mayBegin =
@@ -145,7 +144,7 @@ function whileRollingBack(state: RollingBack, facts: Facts): RolloutState {
       quarantined: [...others, entry].slice(-QUARANTINE_LIMIT),
     },
     facts,
-    `devices are desired on ${target} again; ${candidate.release} is quarantined`,
+    `rolled back to ${target}; ${candidate.release} is quarantined`,
   );
 }
 

@@ -2,7 +2,7 @@ import type { Step, StratumExposure } from "../../api/inference-deployment.ts";
 import { BUCKETS, stratumOf } from "../../api/membership.ts";
 
 // Who goes first. A stratum exposes the devices whose bucket is below its threshold, so one number for each stratum is
-// all that is remembered, and all that the hub is told.
+// all that is remembered, and all that the hub has to evaluate.
 
 export type Placed = {
   readonly site: string | undefined;
@@ -11,7 +11,7 @@ export type Placed = {
 };
 export type StratifyBy = readonly ("Site" | "DeviceClass")[];
 
-/** Everybody: no strata and no buckets, so that joiners and new classes are included. */
+/** All devices: no strata and no buckets, so that joiners and new classes are included. */
 export function allDevices(devices: number): readonly StratumExposure[] {
   return [{ threshold: BUCKETS, devices }];
 }
@@ -31,7 +31,7 @@ export function countExposed(exposure: readonly StratumExposure[], devices: read
 
 /** `isExposed` for many devices: one look-up instead of a search through all strata. */
 export function exposureIndex(exposure: readonly StratumExposure[]): (device: Placed) => boolean {
-  // Only what strata are told apart by is looked at: a fleet can have a site for each device.
+  // Only what distinguishes strata is looked at: a fleet can have a site for each device.
   const by: StratifyBy = [
     ...(exposure.some(({ site }) => site !== undefined) ? (["Site"] as const) : []),
     ...(exposure.some(({ deviceClass }) => deviceClass !== undefined) ? (["DeviceClass"] as const) : []),
@@ -53,8 +53,8 @@ export function exposureIndex(exposure: readonly StratumExposure[]): (device: Pl
  * least one for each stratum where the bound allows. Inside a stratum the order is that of the buckets; devices that
  * share a bucket are exposed together or not at all, so there can be fewer than `bound`, never more.
  *
- * `had` is the exposure so far. While the bound allows it nobody who is exposed is taken out again; when it does not
- * (devices have left or joined), nobody is added while others are taken out.
+ * `had` is the exposure so far. While the bound allows it no exposed device is taken out again; when it does not
+ * (devices have left or joined), no device is added while others are taken out.
  */
 export function expose(
   devices: readonly Placed[],
@@ -137,7 +137,7 @@ function share(claims: readonly Claim[], total: number, one: number): readonly n
   const sizes = sumOf(claims.map(({ size }) => size));
   if (sizes === 0) return claims.map(() => 0);
   const floor = claims.map(({ least, most }) => Math.min(most, Math.max(least, one)));
-  // What everybody has already may leave too little for one in each stratum.
+  // What strata have already may leave too little for one in each stratum.
   const low = sumOf(floor) <= total ? floor : claims.map(({ least }) => least);
   const at = (scale: number): readonly number[] =>
     claims.map(({ size, most }, i) =>

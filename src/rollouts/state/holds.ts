@@ -7,11 +7,11 @@ import { devices } from "../text.ts";
 import { isUnderWay, type RollbackCause, type RolloutState, type UnderWay } from "./state.ts";
 import { currentStep, deadlineOf, holdOf } from "./strategy.ts";
 
-// What speaks against a candidate that is out: a breach takes it back, anything else only holds its width.
+// What speaks against a candidate that is out: a breach rolls it back, anything else only holds its width.
 
 /** What speaks against the candidate, decided once in a pass; both `null` where none is out. */
 export type Objections = {
-  /** What would take it back now. */
+  /** What would roll it back now. */
   readonly breach: Breach | null;
   /** Why its width may not grow now. */
   readonly held: Problem | null;
@@ -32,7 +32,7 @@ export type Decided = {
 
 export type Breach = { readonly reason: RollbackReason; readonly message: string };
 
-/** What would take the candidate back now; `null`: nothing, as far as anything can be seen. */
+/** What would roll the candidate back now; `null`: nothing, as far as anything can be seen. */
 export function breachNow(state: UnderWay, facts: Facts, assessment: CandidateAssessment): Breach | null {
   if (assessment.verification.kind === "failed")
     return { reason: "VerificationFailed", message: assessment.verification.message };

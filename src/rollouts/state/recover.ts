@@ -22,7 +22,7 @@ import { type Handled, isUnderWay, newStep, type ReleaseRef, type RolloutState }
 import { stepsOf } from "./strategy.ts";
 
 // What the hub shows outranks a status that is missing or older than it. An object without status is new, or it came
-// back from a backup, and the hub's configurations tell the two apart. A status that the hub contradicts came back from
+// back from a backup, and the hub's configurations distinguish the two. A status that the hub contradicts came back from
 // a backup as well: nothing is moved by it until a person has said which of the two counts.
 
 /**
@@ -87,15 +87,15 @@ export function contradiction(state: RolloutState, seen: RolloutSeen): Problem |
   const requests = REQUESTS.toSorted().map((request) => `${requestAnnotation(request)} ${MEANING[request]}`);
   return {
     reason: REASONS.StateContradicted,
-    message: `the status does not fit what is on the hub, as after a restore from a backup: ${found}. The hub has ${onHub(seen)}. Nothing is moved until you set one of the annotations ${requests.join(", ")} to a new value`,
+    message: `the status does not match what is on the hub, as after a restore from a backup: ${found}. The hub has ${onHub(seen)}. Nothing is moved until you set one of the annotations ${requests.join(", ")} to a new value`,
   };
 }
 
 const COUNTS = "the status counts, by request, although the hub contradicted it";
 const MEANING: Readonly<Record<Request, string>> = {
-  retry: "(go on from what the hub has)",
-  abort: "(go on from what the hub has, and take a candidate back)",
-  promote: "(go on from the status as it is)",
+  retry: "(continue from what the hub has)",
+  abort: "(continue from what the hub has, and roll a candidate back)",
+  promote: "(continue from the status as it is)",
 };
 
 /** What a person decides about a state that the hub contradicts; until then it stays as it is. */

@@ -19,7 +19,7 @@ import { type Instant, parseTimestamp, timestampOf } from "../../base/time.ts";
 
 export type ReleaseRef = { readonly release: string; readonly digests: readonly string[] };
 
-/** Why a candidate is taken back (or, where `rollback.mode` is Hold, would be). */
+/** Why a candidate is rolled back (or, where `rollback.mode` is Hold, would be). */
 export type RollbackCause = {
   readonly reason: RollbackReason;
   readonly message: string;
@@ -44,7 +44,7 @@ export type AtStep = {
   readonly unplacedAt: Instant | null;
   /** When it was last looked at, to the minute. */
   readonly watchedAt: Instant;
-  /** Devices that a person went on without, by promoting past them. */
+  /** Missing devices that a person accepted by promoting past them. */
   readonly accepted: number;
 };
 
@@ -163,7 +163,7 @@ export function exposureOf(state: RolloutState): readonly StratumExposure[] {
 
 /**
  * The state that a status means. `null`: it means none, because it is empty or lost what its phase needs; then it is
- * recovered from the hub. A point in time that cannot be read counts as `now`: waiting starts anew, nothing is skipped.
+ * recovered from the hub. A point in time that cannot be read counts as `now`: waiting starts over, nothing is skipped.
  */
 export function stateOf(status: InferenceDeploymentStatus | null, now: Instant): RolloutState | null {
   const phase = status?.phase;
@@ -192,7 +192,7 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
       return because === null ? null : { ...carried, phase, because };
     case "RollingBack": {
       if (candidate === null) return null;
-      // Somebody took the reason away; going on with the rollback is the safe reading.
+      // The reason was removed from the status; continuing the rollback is the safe reading.
       const reason = because ?? {
         reason: "Aborted",
         message: "the reason was lost",
@@ -241,7 +241,7 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
   }
 }
 
-/** The flat fields that a state is kept in. */
+/** The flat fields of the status that represent a state. */
 export function fieldsOf(state: RolloutState): StateFields {
   const { quarantined, handled, history } = state;
   const common: StateFields = {

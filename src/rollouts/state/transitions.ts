@@ -63,7 +63,7 @@ export function start(state: RolloutState, facts: Facts, message?: string): Roll
   const quarantined = state.quarantined.find(({ release }) => release === reference.release);
   if (quarantined !== undefined) return stayRolledBack(state, quarantined, facts);
   const next: Pending = { ...carry(state), phase: "Pending", candidate: reference };
-  return withHistory(next, facts, message ?? `${reference.release} is to go out`);
+  return withHistory(next, facts, message ?? `${reference.release} is to be rolled out`);
 }
 
 /** Spec names a release that failed here before: that is the end of it until a person retries it. */
@@ -120,7 +120,7 @@ export function rollBack(
   return withHistory(next, facts, `back to ${stable === null ? "no release" : stable.release}: ${text}`);
 }
 
-/** Requests that have nothing to act on are served too, or they would strike a later rollout. */
+/** Requests that have nothing to act on are served too, or they would take effect on a later rollout. */
 export function ignoreRequests<S extends RolloutState>(
   state: S,
   facts: Facts,
@@ -147,7 +147,7 @@ export function withHistory<S extends RolloutState>(state: S, facts: Facts, mess
   return { ...state, history: [...withoutRepeats(state.history, entry), entry].slice(-HISTORY) };
 }
 
-/** A hub that comes and goes is one story: its latest outage is kept, and does not push out what happened before. */
+/** A hub that comes and goes counts as one story: only its latest outage stays in the history, and does not push out what happened before. */
 function withoutRepeats(history: readonly HistoryEntry[], entry: HistoryEntry): readonly HistoryEntry[] {
   const [before, last] = history.slice(-2);
   const isRepeat = before?.phase === "Frozen" && last?.phase !== "Frozen" && before.release === entry.release;

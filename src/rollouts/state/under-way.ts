@@ -19,7 +19,7 @@ import {
 } from "./transitions.ts";
 
 // A candidate is out. Rules are tried in order, and the first that has something to say decides: requests of a person come
-// first, then what takes a candidate back, then what stops it, then what lets it go on.
+// first, then what rolls a candidate back, then what holds it, then what lets it continue.
 
 export function whileUnderWay(before: UnderWay, facts: Facts, assessment: CandidateAssessment): RolloutState {
   const aborted = abortRequested(before, facts);
@@ -99,7 +99,7 @@ function releaseChanged(state: UnderWay, facts: Facts): RolloutState | null {
   return start(state, facts, `${release} replaces ${state.candidate.release}`);
 }
 
-/** Without the whole hub nothing is widened, and time stands still. What lowers exposure goes on. */
+/** Without the whole hub nothing is widened, and time stands still. What lowers exposure continues. */
 function hubUnreadable(state: UnderWay, facts: Facts, assessment: CandidateAssessment): RolloutState | null {
   if (facts.hubReadable) return state.phase === "Frozen" ? unfreeze(state, facts) : null;
   if (state.phase === "Frozen") return narrowed(state, facts, assessment);
@@ -174,7 +174,7 @@ function rollBackOnBreach(
   return withHistory(next, facts, `held instead of rolled back (rollback.mode: Hold): ${breach.message}`);
 }
 
-/** A person says: go on from here. Past a hold, a warning, missing evidence; never past a breach. */
+/** A person asks to continue from here. Past a hold, a warning, missing evidence; never past a breach. */
 function promoteRequested(
   state: UnderWay,
   facts: Facts,
@@ -205,7 +205,7 @@ function promoteRefusal(state: UnderWay, facts: Facts, assessment: CandidateAsse
   if (assessment.problem !== null) return assessment.problem.message;
   if (facts.seen.deployment.spec.paused === true) return "spec.paused is true";
   if (!hasCandidate(state.candidate, facts.seen))
-    return `the hub has not been given ${state.candidate.release} yet, so there is nothing to go on from`;
+    return `the hub has not been given ${state.candidate.release} yet, so there is nothing to promote`;
   return null;
 }
 
@@ -324,7 +324,7 @@ function widthAt(state: UnderWay, facts: Facts, assessment: CandidateAssessment,
   if (exposed > bound) {
     return { percent: step.percent, exposure: expose(members, assessment.stratifyBy, bound, state.exposure) };
   }
-  // Whoever replaces a device that vanished is newly exposed: only while the candidate is in good standing.
+  // A device that replaces one that vanished is newly exposed: only while the candidate is in good standing.
   if (heldNow(state, facts, assessment) !== null) return same;
   if (step.percent >= 100) return { percent: step.percent, exposure: allDevices(members.length) };
   const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
