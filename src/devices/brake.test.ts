@@ -50,7 +50,7 @@ test.each<[string, Readonly<Record<string, readonly Leaving[]>>, boolean]>([
   expect(waits(those)).toBe(expected);
 });
 
-test("who waits goes on waiting, whoever else has gone", () => {
+test("one that waits keeps waiting, also when others have gone", () => {
   expect(mustWait({ ...ONE, isPaused: true }, new Map(), LIMIT, NOW)).toBe(true);
 });
 

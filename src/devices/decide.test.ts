@@ -76,7 +76,7 @@ test.each<[string, EdgeDevice, Json, boolean]>([
     false,
   ],
   [
-    "status that says so, where somebody else made it meanwhile",
+    "status that says so, where it was created elsewhere meanwhile",
     edgeDevice({ status: { hub: { ...RECORD, generationId: "" } } }),
     {},
     true,
@@ -136,13 +136,13 @@ test.each([
 test.each<[string, Partial<NonNullable<EdgeDevice["status"]>>, number, boolean]>([
   ["is written once", {}, 1, false],
   [
-    "is written anew for another life of the identity",
+    "is written again for another life of the identity",
     { connectionSecret: { name: "s", generationId: "life-0" } },
     1,
     true,
   ],
   [
-    "is written anew under another name",
+    "is written again under another name",
     { connectionSecret: { name: "t", generationId: "life-1" } },
     1,
     true,
@@ -194,7 +194,7 @@ test.each<[string, EdgeDevice, HubSeen, readonly string[] | string]>([
     ["removeFinalizer"],
   ],
   [
-    "one that was made anew without us is left alone",
+    "one that was recreated without us is left alone",
     gone(),
     present({}, { generationId: "life-9" }),
     ["removeFinalizer"],

@@ -184,7 +184,7 @@ test("a crash right after the creation leaves no doubt whose the identity is", a
   expect(world.registry.identity("team-a-1")).toBeUndefined();
 });
 
-test("what another namespace calls its object is not told", async () => {
+test("what another namespace calls its object is not disclosed", async () => {
   const world = createWorld();
   world.granted.set("team-b", grantOf({ [DEVICES_ANNOTATION]: "*" }));
   const tags = { edgefleet: { managed: true, namespace: "team-a", device: "secret-name" } };
@@ -217,7 +217,7 @@ test("a grant that is taken away leaves everything as it is, and deletion waits 
   expect(world.devices.get(key)).toBeUndefined();
 });
 
-test("whatever a tenant applies and deletes, nothing of another tenant or of nobody changes", async () => {
+test("whatever a tenant applies and deletes, nothing of another tenant or without an owner changes", async () => {
   const pool = ["team-a-1", "team-a-2", "stray-1", "team-b-1", "team-b-2", "team-ab-1"];
   const step = fc.record({
     kind: fc.constantFrom("apply", "delete", "sweep"),

@@ -341,7 +341,7 @@ test.each(["Delete", "Retain"] as const)(
   },
 );
 
-test("the second EdgeDevice of one identity is told whose it is, and leaves it alone to the end", async () => {
+test("the second EdgeDevice of one identity reports whose it is, and leaves it alone to the end", async () => {
   const world = createWorld();
   createDevice(world);
   await world.settle();
@@ -757,7 +757,7 @@ test("an exposed device is followed through its update", async () => {
   expect(world.announcer.notes().map(({ reason }) => reason)).toEqual(["UpdateFailed"]);
 });
 
-test("tags that somebody took away, and an identity that somebody removed, come back", async () => {
+test("tags and an identity that were removed outside of the operator come back", async () => {
   const world = createWorld();
   createDevice(world);
   await world.settle();
@@ -867,7 +867,7 @@ test.each(["Delete", "Retain"] as const)(
   },
 );
 
-test("somebody else's Secret is never overwritten", async () => {
+test("a Secret of another owner is never overwritten", async () => {
   const world = createWorld();
   const theirs = { namespace: "plant-a", name: "cam-1-hub", data: { a: "b" }, ownerUid: null };
   world.secrets.put(theirs);
@@ -942,7 +942,7 @@ test.each(FAULTS.flatMap((fault) => CALLS.map((call) => [fault[0].kind, call, fa
   },
 );
 
-test("the hub's own words are told when it refuses", async () => {
+test("the hub's own message is reported when it refuses", async () => {
   const world = createWorld();
   createDevice(world);
   world.calls.breakAll("hub.createIdentity", { kind: "rejected", message: "quota of devices reached" });

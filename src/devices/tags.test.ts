@@ -68,7 +68,7 @@ test("a tag stays while its deployment is gone without a trace, or the next one 
   expect(wanted(before, [serving]).deployments).toEqual({ inference: "plant-a.resnet50-line-7" });
 });
 
-test("a further tag that left the spec is taken away, one that somebody else wrote is not", () => {
+test("a further tag that left the spec is taken away, one of another writer is not", () => {
   const before = mergePatch({ theirs: "x" }, tagsPatch(wanted(), {}) ?? {});
   const fewer = edgeDevice({ spec: { ...device.spec, tags: { line: "8" } } });
   expect(tagsPatch(wanted(before, [resnet], fewer), before)).toEqual({
@@ -86,7 +86,7 @@ test("a tag edgefleet of another shape is replaced", () => {
     });
 });
 
-test("tags of another EdgeDevice are told from ours", () => {
+test("tags of another EdgeDevice are distinguished from ours", () => {
   const tags = mergePatch({}, tagsPatch(wanted(), {}) ?? {});
   const owner = ownerOf(tags);
   expect(owner !== null && isOwner(device, owner, "c1")).toBe(true);

@@ -183,7 +183,7 @@ test("attempts wait twice as long each time, and ten minutes at most", () => {
   expect(retryDelay(100)).toBe(minutes(10));
 });
 
-test("the first words of a trouble stay as long as it does", () => {
+test("the first message of a problem stays for as long as it does", () => {
   const had = { ...BASE, reason: "VerifierUnavailable", message: "the first words" };
   const fault = { kind: "unavailable", message: "other words" } as const;
   expect(

@@ -239,7 +239,7 @@ test("a named release that is not there is waited for, and said", async () => {
   expect(world.summary()["Ready"]).toBe("True VerificationPassed");
 });
 
-test("a release that names itself is told so", async () => {
+test("a release that names itself reports so", async () => {
   const { world, create } = parityWorld(against("resnet50-2.1.0"));
   create();
   await world.pass();
@@ -264,7 +264,7 @@ test("a model to compare with that is not in the store is waited for", async () 
 
 // ── URLs that expire in the queue
 
-test("a verification that waited longer than its URLs live is started anew at once, and nothing has failed", async () => {
+test("a verification that waited longer than its URLs live is started again at once, and nothing has failed", async () => {
   const { world, create } = parityWorld(checks({}));
   create();
   await world.pass();

@@ -70,7 +70,7 @@ test("each verdict is counted once, and timed where its start was seen", async (
   expect(world.meter.value("edgefleet_verification_duration_seconds", { verdict: "Passed" })).toBe(1);
 });
 
-test("the verifier gets URLs that open the blobs for an hour, and nobody else sees them", async () => {
+test("the verifier gets URLs that open the blobs for an hour, and they are visible nowhere else", async () => {
   const world = createReleaseWorld();
   world.create();
   await world.pass();
@@ -138,7 +138,7 @@ test("all variants must pass", async () => {
   expect(world.summary()).toMatchObject({ Verified: "True VerificationPassed" });
 });
 
-test("a failed release is judged anew by another version of the verifier", async () => {
+test("a failed release is judged again by another version of the verifier", async () => {
   const world = createReleaseWorld();
   world.create();
   await world.settle(() => world.verifier.answer(FP32.digest, FAILED));
@@ -194,7 +194,7 @@ test.each([
   expect(world.summary()["Ready"]).toBe("True VerificationPassed");
 });
 
-test("trouble of ours is retried ever more slowly, is never a verdict, and calls for a person in the end", async () => {
+test("an error on our side is retried ever more slowly, is never a verdict, and calls for a person in the end", async () => {
   const world = createReleaseWorld();
   world.create();
   const waits: number[] = [];

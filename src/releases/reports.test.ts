@@ -58,7 +58,7 @@ test.each([
   ["store.put", "rejected", "ReportNotStored", /the store refuses the report/],
   ["verifier.report", "rejected", "ReportNotStored", /the verifier refuses the report/],
 ] as const)(
-  "a report that %s (%s) keeps out is told once as %s, and not tried for ever",
+  "a report that %s (%s) keeps out is reported once as %s, and not retried for ever",
   async (call, kind, reason, words) => {
     const world = await judged();
     world.calls.breakAll(call, fault(kind));

@@ -117,7 +117,7 @@ test("a Failed verdict that is confirmed replaces a Passed one, and names check,
   });
 });
 
-test("trouble of ours while it is verified again undoes no verdict, and is tried again", async () => {
+test("an error on our side while it is verified again changes no verdict, and is retried", async () => {
   const world = await verified();
   ask(world, "1");
   await world.pass();
@@ -250,7 +250,7 @@ test("one that breaks off, or whose object is deleted, gives its turn to the nex
   expect(world.verifier.running()).toHaveLength(1);
 });
 
-test("what people ask for comes one after the other too, before what nobody asked for", async () => {
+test("what is requested comes one after the other too, before what is not", async () => {
   const { world, keys, passAll } = await upgradedWorld(5);
   const called: string[] = [];
   world.reverifySlots().onFree((key) => called.push(key));
@@ -275,7 +275,7 @@ test("what people ask for comes one after the other too, before what nobody aske
   expect(world.verifier.running()).toMatchObject([{ model: { digest: digestOf(keys[2]!) } }]);
 });
 
-test("what ran before a restart is looked after, whoever takes a turn first", async () => {
+test("what ran before a restart keeps its slot, whichever release is looked at first", async () => {
   const { world, keys } = await upgradedWorld(2);
   await world.pass(keys[0]);
   world.restart();

@@ -81,7 +81,7 @@ test.each([
   expect(syncOf(report, wanted, "plant-a")).toMatchObject({ status, reason });
 });
 
-test("a failure is told in the device's words, without the secrets in them", () => {
+test("a failure is reported in the device's words, without the secrets in them", () => {
   const error = { code: "Download", message: "GET https://store.example/m.onnx?sig=c2VjcmV0 gave 403" };
   const { message } = syncOf(updating("Failed", error), placement, "plant-a");
   expect(message).toContain("Download: GET https://store.example/m.onnx?");

@@ -23,7 +23,7 @@ test("a device below the threshold is meant for the candidate, one above it for 
   expect(place([rolling], 50_000)).toMatchObject([{ track: "Stable", release: "resnet50-2.0.0" }]);
 });
 
-test("while a rollout is taken back nobody is meant for the candidate, whatever the exposure says", () => {
+test("while a rollout is rolled back no device is placed on the candidate, whatever the exposure says", () => {
   for (const phase of ["RollingBack", "RolledBack"] as const) {
     const status = { ...rollingStatus(1_000_000), phase };
     expect(place([inferenceDeployment({ status })], 0)).toMatchObject([{ track: "Stable" }]);

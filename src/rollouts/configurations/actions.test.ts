@@ -273,7 +273,7 @@ test("where the new stable cannot be created, what devices run stays", () => {
   expect(todo(completedSecond, look({ members: two, configurations, releases: [] }))).toEqual([]);
 });
 
-test("nobody is exposed while there is no way back", () => {
+test("no device is exposed while there is no way back", () => {
   const releases = [releaseNamed("v1", "Pending"), releaseNamed("v2")];
   // Of v1 there is what edge devices get; devices without it never got it.
   const members = [memberAt(0, { iotEdge: false }), memberAt(1, { iotEdge: false })];
@@ -281,7 +281,7 @@ test("nobody is exposed while there is no way back", () => {
   expect(todo(atFull, look({ members, configurations, releases }))).toEqual([]);
 });
 
-test("what is not verified (any more) is given to nobody anew", () => {
+test("what is not verified (any more) is given to no further device", () => {
   const configurations = [base, layer("s1", "v1", "stable")];
   const releases = [releaseNamed("v1"), releaseNamed("v2", "Pending")];
   expect(todo(atFull, look({ members: two, configurations, releases }))).toEqual([]);
@@ -311,7 +311,7 @@ test("a rollback reads no more twins at a time than it may, those on the candida
   ]);
 });
 
-test("beyond that, a rollback is over only once the sweeps have seen everybody", () => {
+test("beyond that, a rollback is over only once the sweeps have seen every device", () => {
   const configurations = [base, layer("s1", "v1", "stable")];
   const seen = look({ members: [memberAt(0), memberAt(1)], configurations, settings: { fastPathLimit: 1 } });
   const read = { ...seen, cleared: new Set(["cam-0"]) };
@@ -375,7 +375,7 @@ test("of two configurations with the same content the one that lives longer stay
   expect(todo(completed, look({ release: "v1", members: two, configurations }))).toEqual(["remove s1"]);
 });
 
-test("a URL near its end is renewed for whoever still waits", () => {
+test("a URL near its end is renewed for devices that still wait", () => {
   const configurations = [base, layer("s1", "v1", "stable", { left: minutes(60) })];
   expect(todo(completed, look({ release: "v1", members: two, configurations }))).toEqual([]);
   const waiting = [two[0]!, memberAt(1)];
@@ -384,7 +384,7 @@ test("a URL near its end is renewed for whoever still waits", () => {
   ]);
 });
 
-test("a hub without room is told nothing new, and loses nothing", () => {
+test("a hub without room gets nothing new, and loses nothing", () => {
   const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
   const seen = look({ members: two, configurations, settings: { hubConfigurationLimit: 3 } });
   const { actions, problem } = actionsFor(completedSecond, factsOf(seen, completedSecond));

@@ -101,7 +101,7 @@ test.each(["my-module", "7up", "group", "Order"])("a module called %s stands in 
   expect(condition).toContain(`tags.edgefleet.deployments.[[${module}]] = 'plant-a.resnet'`);
 });
 
-test("nobody is a condition that a hub understands, and that selects nobody", () => {
+test("the condition that matches none is one that a hub understands, and selects no device", () => {
   const none: Device = { site: "a", deviceClass: "orin", bucket: 0, iotEdge: true, isOurs: true };
   expect(compileCondition(MATCH_NONE)(subject(none, 0))).toBe(false);
   expect(candidateCondition(targetFor("edge", "gpu"), [])).toBe(MATCH_NONE);

@@ -213,7 +213,7 @@ test("silence counts from when the hub could be heard", () => {
   expect(cohort([fell("d", 31)], how)).toMatchObject({ lost: 0, running: 1, offline: 0 });
 });
 
-test("an operator that has started waits a few minutes, and then for nobody who was gone before", () => {
+test("an operator that has started waits a few minutes, and then for no device that was gone before", () => {
   const early = rules("Skip", { hearingSince: ago(1) });
   expect(cohort([ran("a"), old("behind", 60 * 24)], early)).toMatchObject({ excused: 0, waiting: 1 });
   const how = rules("Skip", { hearingSince: ago(6) });
@@ -240,7 +240,7 @@ test("a step arrives when no device at this width is waited for, and an empty on
   expect(hasArrived(cohort([ran("a"), old("d", 1)]), 2)).toBe(false);
 });
 
-test("whoever a width passed without is not waited for again, and counts against the budget", () => {
+test("a device that a width passed without is not waited for again, and counts against the budget", () => {
   const how = rules("Skip", { previousExposure: allDevices(200) });
   const fleet = [...many(199, (n) => ran(`ran-${n}`)), old("straggler", 1)];
   expect(cohort(fleet, how)).toMatchObject({ waiting: 0, stragglers: 1, missing: ["straggler"] });

@@ -211,7 +211,7 @@ test("a warning waits for its confirmation by a later window, and forgets a brea
   expect(well.breachedSince).toBeUndefined();
 });
 
-test("a breach of another kind waits anew", () => {
+test("a breach of another kind waits again", () => {
   const asked = objective({ warning: 100, maximumRatioToStable: "2.0", consecutive: 2 });
   const before = { ...judgeObjective(asked, evidence([sample("d", { p95: 120 })])) };
   const later = instant(NOW + seconds(600));

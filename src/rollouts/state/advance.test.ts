@@ -223,7 +223,7 @@ test("devices that ran it and fell silent pass no step, and take the release bac
   });
 });
 
-test("a hold begins anew when the analysis stopped passing", () => {
+test("a hold starts over when the analysis stopped passing", () => {
   const at = (minute: number) => instant(NOW + minutes(minute));
   const spec = {
     strategy: strategy([{ percent: 10, hold: text("10m") }, { percent: 100 }]),

@@ -55,7 +55,7 @@ test("every stratum has its fair share, and one device at least where the bound 
   expect(counts(100)).toEqual([90, 9, 1]);
 });
 
-test("whoever is exposed stays exposed while the exposure grows", () => {
+test("an exposed device stays exposed while the exposure grows", () => {
   fc.assert(
     fc.property(fleet, stratifyBy, fc.nat(60), fc.nat(60), (devices, by, one, more) => {
       const first = expose(devices, by, one, []);
@@ -67,7 +67,7 @@ test("whoever is exposed stays exposed while the exposure grows", () => {
   );
 });
 
-test("nobody is added while others are taken out", () => {
+test("no device is added while others are taken out", () => {
   fc.assert(
     fc.property(fleet, stratifyBy, fc.nat(60), fc.nat(60), (devices, by, one, less) => {
       const first = expose(devices, by, one, []);
@@ -96,7 +96,7 @@ test("devices that share a bucket go together", () => {
   expect(countExposed(expose(twins, ["Site"], 4, []), twins)).toBe(4);
 });
 
-test("everybody is everybody, even those who have yet to join", () => {
+test("all devices are all devices, even those that have yet to join", () => {
   expect(isExposed(allDevices(3), { site: "new", deviceClass: "new", bucket: 999_999 })).toBe(true);
 });
 

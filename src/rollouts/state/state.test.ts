@@ -104,7 +104,7 @@ test("a status that means nothing is no state, and is never taken for progress",
   });
 });
 
-test("a time that cannot be read counts as now: waiting starts anew", () => {
+test("a time that cannot be read counts as now: waiting starts over", () => {
   const now = instant(1_000_000);
   const startedAt = "yesterday" as ReturnType<typeof timestampOf>;
   const read = stateOf(
