@@ -353,7 +353,7 @@ export function createPromises(parts: PromiseParts) {
     must(history.length <= 10, "the history grows");
     // Outages that nothing happened between are one entry, not one for each.
     const begins = ({ message }: { readonly message: string }) => message.includes("the hub cannot be read");
-    const ends = ({ message }: { readonly message: string }) => message.includes("the hub can be read");
+    const ends = ({ message }: { readonly message: string }) => message.includes("the hub can be read again");
     const freezes = history.filter((entry, index) => {
       const [first, second] = [history[index - 2], history[index - 1]];
       return begins(entry) && first !== undefined && begins(first) && second !== undefined && ends(second);

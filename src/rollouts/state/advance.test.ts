@@ -190,8 +190,8 @@ test("without fresh windows no step is passed, however long it takes", () => {
   for (let minute = 0; minute < 300; minute += 1) {
     const now = instant(NOW + minutes(minute));
     const windowless = members.map((member) => {
-      const { window: _window, ...stayRolledBack } = running(member, "v2", 40, now).report!;
-      return { ...member, heardAt: now, report: stayRolledBack };
+      const { window: _window, ...rest } = running(member, "v2", 40, now).report!;
+      return { ...member, heardAt: now, report: rest };
     });
     state = next(state, look({ now, members: windowless }));
     expect(state).toMatchObject({ step: { index: 0 } });
@@ -298,6 +298,19 @@ test("a blip of the hub pauses a hold, fills no history, and ends it no later th
   expect(state.history.filter(({ phase }) => phase === "Frozen")).toHaveLength(1);
 });
 
+test("a request that was served during an outage stays in the history through the next one", () => {
+  const annotations = { [requestAnnotation("retry")]: "1" };
+  let state: RolloutState = { ...exposed(), phase: "Progressing" };
+  for (const [minute, reachable] of [false, false, true, false].entries()) {
+    const now = instant(NOW + minutes(minute));
+    const devices = members.map((member) => running(member, "v2", 40, now));
+    state = next(state, look({ now, reachable, members: devices, ...(minute === 0 ? {} : { annotations }) }));
+  }
+  expect(state.history.map(({ message }) => message)).toContain(
+    "edgefleet.dev/retry had no effect: the release is going out already",
+  );
+});
+
 test("without evidence for a while a hold is paused, and starts over on evidence against the release", () => {
   const spec = {
     strategy: strategy([{ percent: 10, hold: text("10m") }, { percent: 100 }]),
@@ -308,8 +321,8 @@ test("without evidence for a while a hold is paused, and starts over on evidence
     const now = instant(NOW + minutes(minute));
     const devices = members.map((member) => {
       const fresh = running(member, "v2", 40, now);
-      const { window: _window, ...stayRolledBack } = fresh.report!;
-      return measured ? fresh : { ...fresh, report: stayRolledBack };
+      const { window: _window, ...rest } = fresh.report!;
+      return measured ? fresh : { ...fresh, report: rest };
     });
     state = next(state, look({ now, spec, members: devices }));
   };

@@ -147,11 +147,18 @@ export function withHistory<S extends RolloutState>(state: S, facts: Facts, mess
   return { ...state, history: [...withoutRepeats(state.history, entry), entry].slice(-HISTORY) };
 }
 
-/** A hub that comes and goes counts as one story: only its latest outage stays in the history, and does not push out what happened before. */
+export const FREEZES = "the hub cannot be read: nothing is widened until it can";
+export const UNFREEZES = "the hub can be read again";
+
+/**
+ * A hub that comes and goes counts as one story: of outages that follow each other only the latest stays in the history,
+ * and does not push out what happened before. What happened during one, a request that was served for one, stays.
+ */
 function withoutRepeats(history: readonly HistoryEntry[], entry: HistoryEntry): readonly HistoryEntry[] {
   const [before, last] = history.slice(-2);
-  const isRepeat = before?.phase === "Frozen" && last?.phase !== "Frozen" && before.release === entry.release;
-  return entry.phase === "Frozen" && isRepeat ? history.slice(0, -2) : history;
+  const isRepeat =
+    before?.message === FREEZES && last?.message === UNFREEZES && before.release === entry.release;
+  return entry.message === FREEZES && isRepeat ? history.slice(0, -2) : history;
 }
 
 /** What every phase carries on from the one before it. */

@@ -12,9 +12,11 @@ import {
   atStep,
   complete,
   exposedOf,
+  FREEZES,
   ignoreRequests,
   rollBack,
   start,
+  UNFREEZES,
   withHistory,
 } from "./transitions.ts";
 
@@ -110,11 +112,7 @@ function hubUnreadable(state: UnderWay, facts: Facts, assessment: CandidateAsses
     bakingSince: state.phase === "Progressing" ? null : state.bakingSince,
     breach: state.phase === "Holding" ? state.breach : null,
   };
-  return narrowed(
-    withHistory(next, facts, "the hub cannot be read: nothing is widened until it can"),
-    facts,
-    assessment,
-  );
+  return narrowed(withHistory(next, facts, FREEZES), facts, assessment);
 }
 
 /** Devices that join fall under conditions that the hub has: while it is frozen they widen nothing. */
@@ -129,7 +127,7 @@ function narrowed<S extends UnderWay>(state: S, facts: Facts, assessment: Candid
 }
 
 function unfreeze(state: Frozen, facts: Facts): RolloutState {
-  const message = "the hub can be read again";
+  const message = UNFREEZES;
   const moved = movedOn(state, elapsed(state.frozenSince, facts.now));
   const exposed = exposedOf(moved);
   const { bakingSince } = moved;
