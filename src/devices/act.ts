@@ -101,7 +101,7 @@ async function createIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSign
     signal,
   );
   if (!created.ok) return created;
-  // Not worth a line of everybody's log: the status says it, and a line for each costs a cold start 7 % of its processor time.
+  // Not worth a line at level info: the status says it, and a line for each costs a cold start 7 % of its processor time.
   deps.log.debug("created an identity", { device: seen.deviceId, iotEdge });
   return ok(created.value);
 }

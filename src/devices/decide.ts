@@ -76,7 +76,7 @@ export type DevicePlan =
  *     no finalizer, absent       → finalizer → create → tags → Secret → status     (created)
  *     no finalizer, present      → status.hub.adopted → finalizer → tags → …       (adopted)
  *     present without tags, made for our uid: created by us, and then we died      (created)
- *     deleting, ours             → identity removed, or tags and pointers taken back → finalizer off
+ *     deleting, ours             → identity removed, or tags and pointers removed → finalizer off
  *     deleting, and another object of the namespace has the deviceId: tags name that one → finalizer off (renamed)
  */
 export function decideDevice(seen: DeviceSeen): DevicePlan {

@@ -74,7 +74,7 @@ export function planAsked(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
 }
 
 /**
- * What runs on devices is not taken back for one bad run: a failure against a verdict that passed is verified once more,
+ * What runs on devices is not rolled back for one bad run: a failure against a verdict that passed is verified once more,
  * in a round of its own, before the verdict changes. `null`: it is final.
  */
 function confirmed(

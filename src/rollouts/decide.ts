@@ -19,7 +19,7 @@ import { contradiction, decided, recover } from "./state/recover.ts";
 import { fieldsOf, type RolloutState, stateOf } from "./state/state.ts";
 import { bakeOf, currentStep, deadlineOf, holdOf } from "./state/strategy.ts";
 
-// Composes the pure parts: what was seen in, what to do out.
+// Composes the pure parts: from what was seen to a plan.
 
 export type Wake =
   | { readonly kind: "onChange" }
@@ -87,7 +87,7 @@ function decideCleanup(seen: RolloutSeen): RolloutPlan {
   };
 }
 
-/** What a deployment left behind that went without its finalizer: it may come back, from a backup for one. */
+/** Configurations of a deployment that went without its finalizer: it may return, for example from a backup. */
 function decideOwnerless(seen: RolloutSeen, since: Instant): RolloutPlan {
   const left = seen.settings.ownerlessAfter - elapsed(since, seen.now);
   if (left > 0) {
@@ -120,7 +120,7 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
   if (takeover.kind === "preparing") return prepareTakeover(seen, before, takeover);
   const start = takeover.kind === "ready" ? takeover.state : before;
   const judged = factsOf(seen, start);
-  // What the hub contradicts does not go on: a person says which of the two counts.
+  // A state that the hub contradicts does not advance: a person decides which of the two counts.
   const state = contradiction(start, seen) === null ? advance(start, judged) : decided(start, judged);
   const remembered = fieldsOf(state);
   const had = pick(seen.deployment.status, Object.keys({ ...fieldsOf(before), ...remembered }));
@@ -142,7 +142,7 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
   };
 }
 
-/** Nothing but the configurations is made, and nothing is remembered that cannot be seen again. */
+/** Only configurations are created; nothing is remembered that could not be observed again. */
 function prepareTakeover(
   seen: RolloutSeen,
   state: RolloutState,
@@ -166,7 +166,7 @@ function prepareTakeover(
   };
 }
 
-/** The earliest moment at which something can come true that no change in the world announces. */
+/** When to look again: the earliest moment at which something becomes due that no change announces. */
 export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Action[]): Wake {
   if (actions.length > 0) return after(seconds(1), "to see what acting came to");
   const { seen, now } = facts;

@@ -28,7 +28,7 @@ import { isUnderWay, type ReleaseRef, type RolloutState, type UnderWay } from ".
 import { deadlineOf, stratifyByOf } from "./state/strategy.ts";
 import { referenceOf, type Verification, verificationOf, verificationOfCandidate } from "./verification.ts";
 
-// What was seen, in the words of the state machine.
+// What was seen, as the facts that the state machine decides on.
 
 export type Facts = {
   readonly now: Instant;
@@ -49,9 +49,9 @@ export type Facts = {
   readonly hubReadable: boolean;
   /** Whether the devices that are exposed can be read, although the rest of the fleet may not be. */
   readonly exposedReadable: boolean;
-  /** Of the candidate that is out; `null` where none is. */
+  /** The assessment of the candidate that is out; `null` where none is. */
   readonly assessment: CandidateAssessment | null;
-  /** What the candidate was judged by that is being taken back or completed just now. */
+  /** The assessment that the decision was based on, where it ended the candidate in this pass; otherwise `null`. */
   readonly evidence: CandidateAssessment | null;
   /** What a rollback still has to do. */
   readonly rollback: RollbackProgress;
@@ -75,7 +75,7 @@ export type CandidateAssessment = {
 };
 
 export type RollbackProgress = {
-  /** Candidate configurations that still target anybody. */
+  /** Candidate configurations that still target devices. */
   readonly targeting: number;
   /** Devices that are, or may still be, desired on the candidate. */
   readonly devices: readonly DeviceToCheck[];
@@ -101,7 +101,7 @@ export function factsOf(seen: RolloutSeen, state: RolloutState): Facts {
     wanted: {
       reference: release === undefined ? { release: name, digests: [] } : referenceOf(release),
       verification: verificationOf(release),
-      ...planOf(seen, state, release),
+      ...preconditionsOf(seen, state, release),
     },
     requests: unserved(seen, state),
     hubReadable,
@@ -112,8 +112,8 @@ export function factsOf(seen: RolloutSeen, state: RolloutState): Facts {
   };
 }
 
-/** Only a rollout that has yet to begin needs a plan. */
-function planOf(
+/** Only a rollout that has yet to begin has preconditions. */
+function preconditionsOf(
   seen: RolloutSeen,
   state: RolloutState,
   release: ModelRelease | undefined,
@@ -208,7 +208,7 @@ function cohortRules(seen: RolloutSeen, state: UnderWay, release: ModelRelease |
 }
 
 /**
- * A rollback is over when no candidate configuration targets anybody and no device is desired on the candidate: read
+ * A rollback is over when no candidate configuration targets any device and no device is desired on the candidate: read
  * again after the withdrawal, device by device, up to `fastPathLimit` of them; the rest is known from the sweeps.
  */
 function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgress {
@@ -231,7 +231,7 @@ function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgr
     if (isOnCandidate(member.pointer)) pointing.push({ twin: member, member });
     else if (isCovered && !seen.cleared.has(member.device)) unread.push({ twin: member, member });
   }
-  // What two deployments want stays what it is, but no device stays on what is taken back.
+  // Contested devices keep what they run, unless it is the release that is rolled back.
   for (const contested of seen.contested) {
     if (isOnCandidate(contested.pointer)) pointing.push({ twin: contested, member: contested });
   }

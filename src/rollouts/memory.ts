@@ -18,7 +18,7 @@ export type Memory = {
   /** Where the fast lane continues. */
   cursor: number;
   reportedAt: Instant | null;
-  /** Whether the last report was put off. */
+  /** Whether the last report was deferred to the pace of the analysis. */
   reportDeferred: boolean;
   /** What devices reported last, by device; empty unless a candidate is under way. */
   readonly heard: Map<string, Heard>;
@@ -26,14 +26,14 @@ export type Memory = {
   emptiedAt: Instant | null;
   /** Since when configurations have been seen whose deployment does not exist. */
   ownerlessSince: Instant | null;
-  /** What was last said about them. */
+  /** The stage that was last logged and announced. */
   ownerlessSaid: "grace" | "removal" | null;
 };
 
 export type Memories = {
   readonly of: (key: ObjectKey) => Memory;
   readonly forget: (key: ObjectKey) => void;
-  /** What the hub said to target conditions, for all rollouts. */
+  /** Results of testing target conditions, for all rollouts. */
   readonly tested: Map<string, string | null>;
 };
 
@@ -75,7 +75,7 @@ export function clearedIn(memory: Memory, because: RollbackCause): Set<string> {
   return memory.cleared;
 }
 
-/** Asks the hub once for each condition: `null`, or its words against it. */
+/** Asks the hub once for each condition. Returns `null` where it accepts it, otherwise its message. */
 export async function testCondition(
   hub: Pick<DeviceHub, "testCondition">,
   memories: Memories,

@@ -49,7 +49,7 @@ export type StaleDevice = {
   readonly heirs: readonly string[];
 };
 
-/** What another deployment of the namespace calls stable, and what it is trying. */
+/** The stable release and the candidate of another deployment of the namespace. */
 export type Predecessor = { readonly stable: string | null; readonly candidate: string | null };
 
 /** A device that another deployment selects too: neither moves it. */
@@ -95,7 +95,7 @@ export type RolloutSeen = {
     readonly canReadTwins: boolean;
     readonly since: Instant;
     readonly twinsSince: Instant;
-    /** What is known of devices that are not read one by one is up to so old. */
+    /** Duration of a sweep: the greatest age of what is known of devices that are not read one by one. */
     readonly sweepTime: Millis;
     readonly message: string;
     readonly kind?: Fault["kind"];
@@ -104,7 +104,7 @@ export type RolloutSeen = {
   readonly configurations: readonly Configuration[] | null;
   /** Those of them that are this deployment's; none before they are listed. */
   readonly own: readonly Configuration[];
-  /** Target conditions that the hub was asked about: `null` where it took them, its words where it did not. */
+  /** Target conditions that the hub was asked about: `null` where it accepted them, otherwise its message. */
   readonly tested: Dictionary<string | null>;
   /** Devices whose twin was read after the rollback in flight began, and was not (or no longer) on the candidate. */
   readonly cleared: ReadonlySet<string>;

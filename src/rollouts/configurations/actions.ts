@@ -60,7 +60,7 @@ export function actionsFor(state: RolloutState, facts: Facts): Actions {
     actions: [
       ...urgent,
       ...base,
-      // The fallback stands before anybody can fall.
+      // The fallback stands before any device may need it.
       ...stable.create,
       ...stable.retarget,
       ...candidates,
@@ -93,7 +93,7 @@ export function isSettled(state: RolloutState, seen: RolloutSeen): boolean {
 
 /**
  * When the next URL may have to be renewed for devices that wait; `null`: none. One that was due before and was not
- * renewed is one that no device waits for: it must not keep anybody awake.
+ * renewed is one that no device waits for: it must cause no further wake-ups.
  */
 export function renewalDue(state: RolloutState, seen: RolloutSeen): Instant | null {
   const times = seen.own

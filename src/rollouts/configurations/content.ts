@@ -139,7 +139,7 @@ export function exactPatch(current: unknown, wanted: unknown): unknown {
   return Object.keys(patch).length === 0 ? undefined : patch;
 }
 
-/** An id in the hub's alphabet and length (128). The hash makes it unique, the rest is for people. */
+/** An id in the hub's alphabet and length (128). The hash makes it unique, the rest makes it readable. */
 export function configurationId(
   deployment: Pick<InferenceDeployment, "namespace" | "name">,
   variant: string,

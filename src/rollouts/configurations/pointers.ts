@@ -40,7 +40,7 @@ export function restoreActions(state: RolloutState, facts: Facts): Restores {
   const candidate = isUnderWay(state) ? named(state.candidate.release) : null;
   const rolledBack = state.phase === "RolledBack" ? named(state.because.release) : null;
   const stable = state.stable === null ? null : named(state.stable.release);
-  // Contested devices keep what they run, but for a release that was taken back.
+  // Contested devices keep what they run, but for a release that was rolled back.
   const contested = seen.contested.flatMap((one) =>
     one.pointer?.deployment === deployment && rolledBack !== null && one.pointer.release === rolledBack
       ? [restore(one, rolledBack, stablePointer(state.stable, seen, one), "rollback")]

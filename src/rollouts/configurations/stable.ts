@@ -34,7 +34,7 @@ export function stableActions(
   // Without the object, or with another one under its name, what is on the hub is all there is: it stays.
   if (release === undefined || !isSame(stable, release))
     return { ...NO_CHANGES, missing: own.length === outdated.length };
-  // Who is under trial when another deployment claims it falls back like everybody.
+  // A device that runs the candidate when another deployment claims it falls back like the others.
   const slots = slotsOf(seen, release, [stable.release, ...outWith(state)]);
   const changes = slotChanges(seen, "stable", slots, (slot) => stableCondition(slot.target), {
     creatable: (slot) => isGivable(seen, stable, slot),

@@ -13,7 +13,7 @@ export function hasArrived(cohort: Cohort, percent: number): boolean {
 }
 
 export type Budget = {
-  /** Past the budget, and enough devices have tried: the candidate is taken back. */
+  /** Past the budget, and enough devices have tried: the candidate is rolled back. */
   readonly spent: boolean;
   /** Failures and devices that are missing, together, are within the budget. */
   readonly covers: boolean;

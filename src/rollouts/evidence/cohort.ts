@@ -22,23 +22,23 @@ export type Cohort = {
   readonly heard: readonly Member[];
   /** Exposed devices that count as failed: reported, lost, implausible, or offline where the policy says so. */
   readonly failed: number;
-  /** Those of them that speak, but not as evidence: they have reported a failure, or what cannot be. */
+  /** Those of them whose reports are not evidence: a failure, or a report that cannot be true. */
   readonly discounted: number;
   /** Those of them that ran the candidate and fell silent. */
   readonly lost: number;
-  /** Exposed devices that have been silent for longer than `offline.after`, whatever the policy makes of it. */
+  /** Exposed devices that have been silent for longer than `offline.after`, under every policy. */
   readonly offline: number;
   /** Exposed devices that are neither waited for nor counted. */
   readonly excused: number;
-  /** Exposed devices that have yet to arrive, or to be missed, at this width. */
+  /** Exposed devices that have not arrived at this width, and are still waited for. */
   readonly waiting: number;
-  /** Exposed devices that have not arrived and that the width before went on without. */
+  /** Exposed devices that have not arrived, and that an earlier width passed without. */
   readonly stragglers: number;
-  /** Those of both that the hub has not pointed at the candidate: it cannot be the candidate's doing. */
+  /** Those of both that the hub has not pointed at the candidate, so that the candidate cannot be the cause. */
   readonly unplaced: number;
-  /** Devices that came to an end, good or bad: the denominator of the failure budget. */
+  /** Devices with a result, good or bad: the denominator of the failure budget. */
   readonly tried: number;
-  /** Exposed devices that can come to an end at all. */
+  /** Exposed devices that can have a result at all. */
   readonly reachable: number;
   /** Names of strata in which devices that are online run the candidate, and none was heard with it. */
   readonly unheardStrata: readonly string[];
@@ -48,7 +48,7 @@ export type Cohort = {
   readonly missing: readonly string[];
 };
 
-/** Of the stable devices of a stratum, how many may be silent for longer before silence counts as everybody's. */
+/** Of the stable devices of a stratum, how many may be silent for longer before silence counts as that of the whole stratum. */
 const QUIET_SHARE = 0.9;
 
 export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort {

@@ -28,7 +28,7 @@ export type Judgement = {
   readonly results: readonly AnalysisResult[];
   /** Fail if one fails; Pass only if every objective passes or is skipped, or if there are none. */
   readonly overall: Exclude<Verdict, "Skipped">;
-  /** What stands in the way of Pass, for people; empty when nothing does. */
+  /** Why the verdict is not Pass, human-readable; empty where it is. */
   readonly message: string;
   /** How many of the exposed devices that say they run the candidate have fresh windows in which they inferred something. */
   readonly coverage: {

@@ -12,7 +12,7 @@ import {
 } from "../../base/time.ts";
 import type { Member } from "../seen.ts";
 
-// What a device can possibly say. A device may be slow, idle, offline, or behind with its clock, and its report is still
+// Which reports are plausible. A device may be slow, idle, offline, or behind with its clock, and its report is still
 // evidence; a report that contradicts itself, time or arithmetic is none.
 
 type Window = NonNullable<InferenceReport["window"]>;
@@ -37,7 +37,7 @@ export type Circumstances = {
   readonly previous: Window | null;
 };
 
-/** Why a report cannot be true, for people; `null`: it can. What was not reported is never held against a device. */
+/** Why a report cannot be true, human-readable; `null`: it can. What was not reported is never held against a device. */
 export function implausibleBecause(report: InferenceReport, given: Circumstances): string | null {
   const heartbeat = parseTimestamp(report.heartbeatAt);
   if (heartbeat === null) return "its heartbeat has no time";
@@ -115,7 +115,7 @@ function overlap(window: Window, ended: Instant, length: Millis, previous: Windo
   return `a window of ${decimalText(window.seconds)} s, ${durationText(millis(ended - before))} after the one before`;
 }
 
-/** What was heard of a device last, and what was thought of it. */
+/** The last report of a device, and whether it was plausible. */
 export type Heard = {
   readonly report: InferenceReport;
   readonly heardAt: Instant;
@@ -124,7 +124,7 @@ export type Heard = {
   readonly implausible: Member["implausible"];
 };
 
-/** What to remember of a device after hearing it again. Without `had` only the comparison with the window before is missing. */
+/** What to remember of a device after another report. Without `had` only the comparison with the previous window is missing. */
 export function hear(had: Heard | undefined, report: InferenceReport, heardAt: Instant, now: Instant): Heard {
   if (had !== undefined && had.report === report && had.heardAt === heardAt) return had;
   const last = had?.report.window ?? null;

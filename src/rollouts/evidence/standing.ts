@@ -59,20 +59,20 @@ export function digestFor(
     : (variantFor(release.spec.variants, member.deviceClass)?.digest ?? null);
 }
 
-/** What a cohort is judged by, besides its members. */
+/** The parameters that a cohort is assessed by. */
 export type CohortRules = {
   readonly now: Instant;
   readonly namespace: string;
   readonly candidate: ReleaseRef;
   readonly release: ModelRelease | undefined;
   readonly exposure: readonly StratumExposure[];
-  /** Who was exposed before the step under way. */
+  /** The exposure of the step before. */
   readonly previousExposure: readonly StratumExposure[];
   /** When the rollout began: what was reported before is about an earlier attempt. */
   readonly begunAt: Instant;
   /** When the step began. */
   readonly stepStarted: Instant;
-  /** Since when twins can be read: before that, silence was ours. */
+  /** Since when twins can be read: silence before that says nothing about devices. */
   readonly hearingSince: Instant;
   /** How long a sweep of the fleet takes. */
   readonly sweepTime: Millis;
@@ -157,7 +157,7 @@ function isExcusable(member: Member, isNewlyExposed: boolean, rules: CohortRules
   if (member.heardAt === null) return isOffline(member, rules) || !rules.isFirst;
   // A first report is dated by the device's clock, which may be behind: the next one shows whether it lives.
   if (elapsed(rules.hearingSince, rules.now) < freshFor(member, rules)) return false;
-  // By its own last report: an operator that has started knows who was gone before it came.
+  // By its own last report: an operator that has started knows which devices were gone before.
   if (elapsed(member.heardAt, rules.now) < offlineAfter(rules)) return false;
   // Those of an earlier width were judged there.
   return !isNewlyExposed || member.heardAt < rules.stepStarted - freshFor(member, rules);

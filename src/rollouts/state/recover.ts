@@ -133,7 +133,7 @@ function laterThan(state: RolloutState, seen: RolloutSeen): string | null {
   return `${newest.configuration.id} was written at ${timestampOf(newest.at)} or later, and the status ${since}`;
 }
 
-/** A candidate that the hub had has configurations until it is taken back or complete. */
+/** A candidate that the hub had has configurations until it is rolled back or complete. */
 function candidateGone(state: RolloutState, seen: RolloutSeen): string | null {
   if (!isUnderWay(state)) return null;
   const { step, candidate } = state;

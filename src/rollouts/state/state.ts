@@ -116,7 +116,7 @@ export type Completed = Carried & { readonly phase: "Completed"; readonly stable
 export type RollingBack = Carried & {
   readonly phase: "RollingBack";
   readonly candidate: ReleaseRef;
-  /** Who was exposed: their twins are looked at one by one. */
+  /** The devices that were exposed: their twins are read one by one. */
   readonly exposure: readonly StratumExposure[];
   readonly because: RollbackCause;
 };

@@ -42,7 +42,7 @@ export function stepAfter(
   return step === undefined ? null : { step, index };
 }
 
-/** The place of the current step in spec, for people; where spec no longer has it, the place that it had. */
+/** The index of the current step in spec, for display; where spec no longer has it, the index that it had. */
 export function indexOfStep(at: Pick<AtStep, "index" | "percent">, seen: Deployed): number {
   const position = stepsOf(seen).indexOf(currentStep(at, seen));
   return position >= 0 ? position : at.index;
