@@ -184,7 +184,7 @@ async function tagsBefore(
   return ok(twin.value);
 }
 
-/** So that the next pass decides on what is there now and not on the view's old word again. */
+/** Updates the view, so that the next pass decides on what is there now. */
 async function noteCurrent(deps: ActDeps, ref: TwinRef, signal: AbortSignal): Promise<void> {
   const twin = await deps.hub.getTwin(ref, "normal", signal);
   if (!twin.ok) return; // The conflict itself is what is reported.
@@ -285,7 +285,7 @@ async function removeIdentity(deps: ActDeps, seen: DeviceSeen, signal: AbortSign
   return removed;
 }
 
-/** Names the new owner in the tags and leaves everything else: its next pass makes the rest what it says. */
+/** Names the new owner in the tags and leaves everything else: the next pass of that one reconciles the rest. */
 async function handOver(deps: ActDeps, seen: DeviceSeen, to: string, signal: AbortSignal): Attempt<void> {
   const ref = { device: seen.deviceId, module: null };
   const handed = await patchOwn(deps, seen, ref, () => ({ tags: { [OWN_TAG]: { device: to } } }), signal);

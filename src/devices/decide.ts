@@ -18,7 +18,7 @@ import {
 
 export type HubRecord = NonNullable<EdgeDeviceStatus["hub"]>;
 
-/** Why nothing is touched. */
+/** Why nothing on the hub is changed. */
 export type Obstacle =
   | { readonly kind: "fault"; readonly fault: Fault }
   | { readonly kind: "ownedByAnother"; readonly owner: Owner }
@@ -51,7 +51,7 @@ export type UndoAction =
   | { readonly kind: "withdraw"; readonly modules: readonly string[] }
   | { readonly kind: "removeFinalizer" };
 
-/** keep: the device is to be on the hub · undo: it is to leave · blocked: nothing is touched until something changes */
+/** keep: the device is to be on the hub · undo: it is to be removed from it · blocked: nothing is changed until something else does */
 export type DevicePlan =
   | {
       readonly kind: "keep";
@@ -71,11 +71,11 @@ export type DevicePlan =
     };
 
 /**
- * An identity goes through this life; a crash between any two lines is found again by the state on its left:
+ * The life cycle of an identity; after a crash between any two lines the next pass starts from the state on the left:
  *
  *     no finalizer, absent       → finalizer → create → tags → Secret → status     (created)
  *     no finalizer, present      → status.hub.adopted → finalizer → tags → …       (adopted)
- *     present without tags, made for our uid: created by us, and then we died      (created)
+ *     present without tags, made for our uid: created by us before a crash          (created)
  *     deleting, ours             → identity removed, or tags and pointers removed → finalizer off
  *     deleting, and another object of the namespace has the deviceId: tags name that one → finalizer off (renamed)
  */
@@ -208,7 +208,7 @@ function notProven(
   }
 }
 
-/** Whose making an identity is. Where nothing says so it counts as adopted: what we leave behind can still be removed. */
+/** Whether an identity was created or adopted. Where nothing says so it counts as adopted: what is left behind can still be removed. */
 function recordOf(seen: DeviceSeen, hub: IdentitySeen): HubRecord {
   const { device, deviceId, host } = seen;
   const had = device.status?.hub;
@@ -222,7 +222,7 @@ function recordOf(seen: DeviceSeen, hub: IdentitySeen): HubRecord {
   if (sameLife) return { ...base, adopted: had.adopted };
   const said = adoptedInTags(hub.tags);
   if (said !== null) return { ...base, adopted: said };
-  // A pass that created the identity and died has left the object's uid in it.
+  // A pass that created the identity and then crashed has left the object's uid in it.
   return { ...base, adopted: hub.madeFor !== device.uid };
 }
 

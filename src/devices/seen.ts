@@ -59,7 +59,7 @@ export type DeviceSeen = {
   readonly mustWait: boolean;
 };
 
-/** How the connection Secret fared in this pass. */
+/** The result of writing the connection Secret in this pass. */
 export type SecretOutcome =
   | { readonly kind: "written"; readonly generationId: string; readonly identityEtag: string | null }
   /** A Secret of that name exists and is not owned by this object. */

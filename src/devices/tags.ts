@@ -5,7 +5,7 @@ import { OWN_TAG as OWN } from "../api/ownership.ts";
 import { own } from "../base/lookup.ts";
 import type { Json } from "../hub/hub.ts";
 
-/** `tags` of a device's twin as they ought to be. */
+/** The desired `tags` of a device's twin. */
 export type WantedTags = {
   readonly own: Omit<Required<FleetTags>, "deployments">;
   readonly deployments: Readonly<Record<string, string>>;
@@ -153,7 +153,7 @@ function furtherPatch(wanted: WantedTags, current: Json): Json {
   ]);
 }
 
-/** The patch that takes everything away that we ever put there; `null` where nothing is left. */
+/** The patch that removes every tag that the operator has written; `null` where none is left. */
 export function bareTagsPatch(current: Json): Json | null {
   const ours = [...keysInTags(current), OWN].filter((key) => Object.hasOwn(current, key));
   return ours.length === 0 ? null : Object.fromEntries(ours.map((key) => [key, null]));

@@ -21,7 +21,7 @@ import { NOT_ACTED, type ReleaseActed, type ReleaseSeen, type Saved } from "./se
 import { shown, URL_LIFETIME } from "./start.ts";
 import { checksOf } from "./verdict-match.ts";
 
-/** What a page says above a report. */
+/** What the page of a report shows above it. */
 export type ReportSubject = {
   readonly namespace: string;
   readonly release: string;
@@ -40,7 +40,7 @@ export type ActDeps = {
   readonly pageOf: (report: FullReport, subject: ReportSubject) => string;
 };
 
-/** Starts what is to be started and stops at the first fault; starting twice is starting once. Then keeps reports. */
+/** Starts what is to be started and stops at the first fault; starting is idempotent. Then stores reports. */
 export function actOnRelease(deps: ActDeps) {
   return async (seen: ReleaseSeen, plan: ReleasePlan, signal: AbortSignal): Promise<Done<ReleaseActed>> => {
     const { acted, fault } = await startAll(deps, seen, plan, signal);

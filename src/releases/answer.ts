@@ -99,7 +99,7 @@ function confirmed(
       },
     },
     start: null,
-    waiting: { kind: "again", next: { kind: "turn" }, reportAt: null },
+    waiting: { kind: "again", next: { kind: "slot" }, reportAt: null },
   };
 }
 

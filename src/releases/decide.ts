@@ -12,7 +12,7 @@ import { goldenDigestOf, stands } from "./verdict-match.ts";
  *     unknown  → blobs there? → start → running → passed | failed   (stands)
  *     error    → wait, twice as long each time → start → …
  *
- * What stands and is due goes the same way once more, below it, and is replaced by the verdict that it ends with.
+ * A verdict that is due for another verification stands meanwhile, and is replaced by the verdict that this ends with.
  */
 export function decideRelease(seen: ReleaseSeen): ReleasePlan {
   return { variants: seen.variants.map((variant) => planVariant(seen, variant)) };
@@ -41,7 +41,7 @@ function planOpen(seen: ReleaseSeen, one: OpenSeen): OpenPlan {
         start: null,
         waiting:
           one.retryAt === null
-            ? { kind: "again", next: { kind: "turn" }, reportAt: null }
+            ? { kind: "again", next: { kind: "slot" }, reportAt: null }
             : { kind: "retry", at: one.retryAt },
       };
     case "unreachable": {

@@ -4,7 +4,7 @@ import { REASONS } from "../api/reasons.ts";
 import type { Note } from "../api/resource.ts";
 import { failuresOf, namesOf } from "./report.ts";
 
-/** What came of a pass, where that is not what was reported before. */
+/** Events for what has changed since the last report. */
 export function eventsOf(before: ModelReleaseStatus | null, after: ModelReleaseStatus): readonly Note[] {
   const had = before?.variants ?? [];
   const variants = after.variants ?? [];

@@ -115,7 +115,7 @@ async function lookAtVariant(deps: Looking, subject: Subject, signal: AbortSigna
       signal,
     );
   if (!deps.reverifySlots.acquire(release.key, variant.name, false))
-    return settled(subject, had, { kind: "turn" });
+    return settled(subject, had, { kind: "slot" });
   return await lookAtOpen(deps, subject, { had: null, standing }, signal);
 }
 
@@ -225,7 +225,7 @@ function withoutState(had: VariantStatus | null): VariantStatus | null {
   return rest;
 }
 
-/** What broke off waits for its time, and for its turn; not where a person asks. */
+/** A verification that ended in an error waits for its retry and for a slot, unless a person requests it. */
 function waitOf(
   { reverifySlots }: Pick<Looking, "reverifySlots">,
   { release, variant, now }: Subject,

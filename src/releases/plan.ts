@@ -39,10 +39,10 @@ export type Waiting =
   | { readonly kind: "fault"; readonly source: "store" | "verifier"; readonly fault: Fault };
 
 export type VariantPlan = {
-  /** As it stands once everything that was planned has been done. */
+  /** The status once everything that is planned has been done. */
   readonly next: VariantStatus;
   readonly start: Start | null;
-  /** Its verdict's report is to be brought to the store. */
+  /** Whether the report of its verdict is to be stored. */
   readonly save: boolean;
   readonly waiting: Waiting;
 };
@@ -51,7 +51,7 @@ export type ReleasePlan = { readonly variants: readonly VariantPlan[] };
 
 export type OpenSeen = Exclude<VariantSeen, { readonly kind: "settled" }>;
 
-/** The store was looked at, or was not to be. */
+/** Variants whose files the namespace may use. */
 export type LookedSeen = Exclude<OpenSeen, { readonly kind: "refused" }>;
 
 export type OpenPlan = Omit<VariantPlan, "save">;

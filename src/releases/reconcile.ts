@@ -33,7 +33,7 @@ export type ReleaseDeps = ObserveDeps &
   };
 
 /**
- * Has every variant of one ModelRelease verified, and says what came of it. A start is idempotent by its key, and the
+ * Has every variant of one ModelRelease verified, and reports the results. A start is idempotent by its key, and the
  * verifier is looked at before anything is started. What the key is made of beside the spec (which release it is
  * compared with, the round of a verification that is made again) is remembered first. There is no finalizer: what was
  * asked for an object that is gone is cancelled from memory, and would end anyway.
@@ -99,7 +99,7 @@ function memoryOf(status: VariantStatus | undefined): string {
   return canonicalJson([comparedWith ?? null, since]);
 }
 
-/** @returns what was asked before in the place of what is asked now. */
+/** @returns the verifications that those of this plan replace. */
 function replacedBy(
   asked: ActiveVerifications<VerificationKey>,
   { release, variants }: ReleaseSeen,
@@ -160,7 +160,7 @@ function endOf({ reverification, ...variant }: VariantStatus) {
   };
 }
 
-/** The variant that needs us first decides; one that runs is looked at soon whatever else there is. */
+/** The variant that is due first decides; while one runs, the next look is soon in any case. */
 function rest(seen: ReleaseSeen, plan: ReleasePlan, random: () => number): Outcome {
   const waiting = plan.variants.map((variant) => variant.waiting);
   const spread = (from: Millis, to: Millis): Millis => millis(Math.round(from + random() * (to - from)));

@@ -80,7 +80,7 @@ function variantsAfter(
   });
 }
 
-/** Whatever is known of the files from before: what may not be used is not described. */
+/** Also where the files are known from before: what may not be used is not described. */
 function notPermitted({ variants }: ReleaseSeen): Fact | null {
   const refused = variants.flatMap((one) =>
     one.kind === "refused" ? [`${one.variant.name}: ${one.message}`] : [],
@@ -106,7 +106,7 @@ function availability(variants: readonly VariantStatus[]): Fact {
   return { status: "True", reason: REASONS.BlobFound, message: sizes.join(", ") };
 }
 
-/** The worst variant speaks: a verdict against one is a verdict against the release. */
+/** The worst variant decides: one that failed fails the release. */
 function verification(variants: readonly VariantStatus[]): Fact {
   const failed = variants.filter(({ verdict }) => verdict === "Failed");
   if (failed.length > 0)
@@ -146,7 +146,7 @@ function verification(variants: readonly VariantStatus[]): Fact {
   };
 }
 
-/** What happens below a verdict that stands. */
+/** The verification that is under way while a verdict stands. */
 function againOf(
   variants: readonly VariantStatus[],
   scheduleProblem: string | null,

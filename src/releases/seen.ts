@@ -30,8 +30,8 @@ export type ReferenceSeen = Reference & { readonly found: BlobSeen };
 export type Next =
   | { readonly kind: "never" }
   | { readonly kind: "at"; readonly at: Instant }
-  /** It is due, and others come first. */
-  | { readonly kind: "turn" }
+  /** It is due, and waits for a slot. */
+  | { readonly kind: "slot" }
   /** The version of the verifier is not known, so neither is this. */
   | { readonly kind: "unknown" };
 
@@ -47,11 +47,11 @@ export type VariantSeen = {
   | {
       readonly kind: "settled";
       readonly had: VariantStatus;
-      /** Whether its full report is to be brought to the store now. */
+      /** Whether its full report is to be stored now. */
       readonly save: boolean;
       readonly next: Next;
     }
-  /** The verification broke off, and it is not time yet to try again, or not its turn. */
+  /** The verification ended in an error and waits for its retry, or no slot is free. */
   | { readonly kind: "waiting"; readonly had: VariantStatus; readonly retryAt: Instant | null }
   /** What it is to be compared with does not exist. */
   | { readonly kind: "unresolved"; readonly message: string; readonly blob: BlobSeen }
@@ -78,13 +78,13 @@ export type ReleaseSeen = {
   readonly variants: readonly VariantSeen[];
 };
 
-/** What acting came to; it counts even where a later action failed. */
+/** What acting found out; it counts even where a later action failed. */
 export type ReleaseActed = {
   /** Variants whose verification was started. */
   readonly started: readonly string[];
   /** Which system a fault came from. */
   readonly failedAt: "store" | "verifier";
-  /** Variants whose full report was brought to the store, or not. */
+  /** Variants whose full report was to be stored, and the result. */
   readonly saved: Readonly<Record<string, Saved>>;
 };
 

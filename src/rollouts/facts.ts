@@ -51,7 +51,7 @@ export type Facts = {
   readonly exposedReadable: boolean;
   /** The assessment of the candidate that is out; `null` where none is. */
   readonly assessment: CandidateAssessment | null;
-  /** The assessment that the decision was based on, where it ended the candidate in this pass; otherwise `null`. */
+  /** The assessment that the state was decided on, where it has changed in this pass; otherwise `null`. */
   readonly evidence: CandidateAssessment | null;
   /** What a rollback still has to do. */
   readonly rollback: RollbackProgress;
