@@ -294,6 +294,21 @@ test.each<[string, Fault, string, Outcome["kind"]]>([
   expect(world.summary()["Ready"]).toBe("True VerificationPassed");
 });
 
+test("of two variants the one that was started stays started where the start of the other fails", async () => {
+  const variants = [variant("fp32"), variant("int8")];
+  const tried = createReleaseWorld();
+  tried.create({ variants });
+  await tried.pass();
+  const world = createReleaseWorld();
+  world.create({ variants });
+  world.calls.spoil(tried.calls.made().lastIndexOf("verifier.start"), { kind: "fault", fault: AWAY });
+  expect((await world.pass()).kind).toBe("retry");
+  expect(world.status().variants).toMatchObject([
+    { name: "fp32", verdict: "Running" },
+    { name: "int8", verdict: "Pending", reason: "VerifierUnavailable" },
+  ]);
+});
+
 test("a verifier that is away does not hide that the blob is missing", async () => {
   const world = createReleaseWorld();
   world.blobs.remove(FP32.blob);

@@ -127,7 +127,10 @@ export function reconcileRollout(deps: RolloutDeps): Reconcile<ObjectKey> {
       return written.ok ? ok(undefined) : written;
     },
 
-    rest: (seen, plan, after) => restOf(running, seen.deployment.key, plan, after),
+    rest: (seen, plan, after) => {
+      const reportDeferred = plan.kind === "live" && memories.of(seen.deployment.key).reportDeferred;
+      return restOf(plan, after, reportDeferred, settings.analysisInterval);
+    },
   });
 }
 
@@ -187,17 +190,18 @@ function record(
   }
 }
 
-function restOf(
-  { settings, memories }: Running,
-  key: ObjectKey,
+/** @param reportDeferred whether a report still has to be written, at the pace of the analysis. */
+export function restOf(
   plan: RolloutPlan,
   { acted: { problem }, fault }: Done<RolloutActed>,
+  reportDeferred: boolean,
+  interval: Millis,
 ): Outcome {
   if (fault !== null) {
     const outcome = outcomeOfFault(fault);
     // Back-off would make a rollout that is under way blind for a while; it comes back at its own pace.
     const isAtOwnPace = plan.kind === "live" && isUnderWay(plan.state);
-    return isAtOwnPace ? atOwnPace(outcome, settings.analysisInterval) : outcome;
+    return isAtOwnPace ? atOwnPace(outcome, interval) : outcome;
   }
   switch (plan.kind) {
     case "gone":
@@ -214,10 +218,8 @@ function restOf(
       if (problem !== null && !isUnderWay(plan.state)) {
         return { kind: "wakeAfter", delay: minutes(1), why: problem.reason };
       }
-      if (problem !== null) return { kind: "wakeAfter", delay: settings.analysisInterval, why: "analysis" };
-      return outcomeOfWake(
-        memories.of(key).reportDeferred ? sooner(plan.wake, settings.analysisInterval) : plan.wake,
-      );
+      if (problem !== null) return { kind: "wakeAfter", delay: interval, why: "analysis" };
+      return outcomeOfWake(reportDeferred ? sooner(plan.wake, interval) : plan.wake);
     }
     default:
       return unreachable(plan);
