@@ -491,14 +491,14 @@ describe("a mistake in what was given is not one of the model:", () => {
       }),
       { descr: "<f4", shape: [2, 7], values: Array(14).fill(1) },
     ],
-  ])("no samples for a model that takes %s", async (_what, bytes, x) => {
+  ])("no samples for a model that takes %s", async (_what, bytes, samples) => {
     const model = await file("picky.onnx", bytes);
     const flags = [model, "--p95", "10s", "--samples", "20", "--quiet"];
     const { out, status } = await run(...flags);
     expect(out).toContain("no verdict in check Latency: InputNeeded: ");
     expect(out).toContain("give a golden set");
     expect(status).toBe(2);
-    const golden = await file("picky.npz", npzFile({ x }));
+    const golden = await file("picky.npz", npzFile({ x: samples }));
     expect(await run(...flags, "--golden", golden)).toMatchObject({ status: 0 });
   });
 

@@ -23,7 +23,7 @@ const OPTIONAL = Symbol("optional");
 
 /** Fields that are not wrapped in `Type.Optional` are required. */
 function object(properties: Readonly<Record<string, TSchema>>, options: Keywords = {}): Keywords {
-  const required = Object.keys(properties).filter((name) => !(OPTIONAL in (properties[name] ?? {})));
+  const required = Object.entries(properties).flatMap(([name, schema]) => (OPTIONAL in schema ? [] : [name]));
   return { type: "object", ...(required.length > 0 ? { required } : {}), properties, ...options };
 }
 
