@@ -298,6 +298,14 @@ describe("test data that does not fit is refused with a sentence", () => {
     expect(await refused(files, PLAIN, wants)).toMatch(message);
   });
 
+  test("because a file is cut off in the middle of a number, with both sizes too", async () => {
+    // A tag alone, and one of which the number goes on.
+    for (const bytes of [Buffer.from([0x08]), Buffer.from([0x08, 0x80])])
+      expect(await refused({ ...one(), [IN]: bytes })).toContain(
+        `input_0.pb: it is broken or cut off: it has ${bytes.length} bytes, and what is in it says that it has at least ${bytes.length + 1}`,
+      );
+  });
+
   test("because what it has for a sequence or a map is another", async () => {
     const many = model([info("x", [], "sequence(float32)")], []);
     const wrong = { [IN]: sequenceProto([rawProto("int64", [1], Buffer.alloc(8))]) };
