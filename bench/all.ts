@@ -11,6 +11,7 @@ const PROGRAMS = [
   "verifier-latency",
   "verifier-memory",
   "verifier-liquid",
+  "verify-start",
   "hub-writes",
   "cold-start",
   "steady-state",

@@ -9,7 +9,7 @@ import { err, ok, type Result } from "../src/base/result.ts";
 import type { Download } from "../src/verification/verification.ts";
 import type { Fetch } from "../src/verifier/download.ts";
 import type { Walls } from "../src/verifier/sandbox.ts";
-import { fileFault } from "./yaml-file.ts";
+import { fileFault } from "./file-fault.ts";
 
 /** Files of this machine in the place of downloads: they are read where they are, and never changed. */
 export type LocalFiles = {

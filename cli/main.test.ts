@@ -32,6 +32,7 @@ function start(...args: readonly string[]) {
     env: {
       PATH: dirname(process.execPath) + delimiter + process.env["PATH"],
       TMPDIR: join(directory, "tmp"),
+      XDG_CACHE_HOME: join(directory, "cache"),
       ORT_DISABLE_TELEMETRY: "1",
     },
     stdio: ["ignore", "pipe", "pipe"],

@@ -1,18 +1,21 @@
 import { nearest } from "../simulator/base/nearest.ts";
 import { own } from "../src/base/lookup.ts";
-import { productVersion } from "../src/verifier/version.ts";
 import { row } from "./command-line.ts";
-import { releaseCommand } from "./release-command.ts";
 import type { Terminal } from "./terminal.ts";
-import { verifyCommand } from "./verify-command.ts";
 
 // The program for people and for CI: a command, its flags, and an exit status that means something.
 
 type Command = (args: readonly string[], terminal: Terminal, signal: AbortSignal) => Promise<number>;
 
-const COMMANDS: Readonly<Record<string, { readonly help: string; readonly run: Command }>> = {
-  verify: { help: "make the checks of a release on this machine", run: verifyCommand },
-  release: { help: "write the manifest of a release: edgefleet release new", run: releaseCommand },
+const COMMANDS: Readonly<Record<string, { readonly help: string; readonly load: () => Promise<Command> }>> = {
+  verify: {
+    help: "make the checks of a release on this machine",
+    load: async () => (await import("./verify-command.ts")).verifyCommand,
+  },
+  release: {
+    help: "write the manifest of a release: edgefleet release new",
+    load: async () => (await import("./release-command.ts")).releaseCommand,
+  },
 };
 
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
@@ -39,6 +42,7 @@ function helpText(): string {
 async function run(args: readonly string[], terminal: Terminal, signal: AbortSignal): Promise<number> {
   const [name, ...rest] = args;
   if (name === "--version") {
+    const { productVersion } = await import("../src/verifier/installed-version.ts");
     terminal.out(`edgefleet ${await productVersion()}\n`);
     return 0;
   }
@@ -48,7 +52,7 @@ async function run(args: readonly string[], terminal: Terminal, signal: AbortSig
     return name === undefined ? USAGE : 0;
   }
   const command = Object.hasOwn(COMMANDS, name) ? own(COMMANDS, name) : undefined;
-  if (command !== undefined) return command.run(rest, terminal, signal);
+  if (command !== undefined) return (await command.load())(rest, terminal, signal);
   const near = nearest(name, Object.keys(COMMANDS));
   terminal.err(
     `${name} is no command${near === null ? "" : `; did you mean ${near}?`}\nsee edgefleet --help\n`,

@@ -3,6 +3,7 @@ import { verificationSchema } from "../src/api/model-release.ts";
 import { own } from "../src/base/lookup.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import type { Duration } from "../src/base/time.ts";
+import { buildSandbox } from "../src/verifier/sandbox.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 import { localFiles } from "./local-files.ts";
 import type { VariantFile } from "./release-manifest.ts";
@@ -38,6 +39,7 @@ export async function measureModels(
   }) as unknown as Verification & { readonly timeout: Duration };
   let p95 = 0;
   let bytes = 0;
+  const sandbox = buildSandbox();
   for (const { name, file } of variants) {
     const files = localFiles();
     const taken = await files.take(file.path, signal);
@@ -50,7 +52,7 @@ export async function measureModels(
       variantParity: null,
       checks,
     };
-    const about = { files, memoryBytes: MEMORY, begin: () => undefined };
+    const about = { files, memoryBytes: MEMORY, sandbox, begin: () => undefined };
     const { report, full } = await verifyHere(request, about, signal);
     if (report.kind !== "passed" || full === null)
       return err({

@@ -9,6 +9,7 @@ import { type OnnxFile, readOnnxFile } from "../src/verifier/onnx-file.ts";
 import type { TensorInfo } from "../src/verifier/tensor.ts";
 import { overlay } from "./bounds.ts";
 import { suggestion } from "./command-line.ts";
+import { fileFault } from "./file-fault.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 import { type LocalFile, localFiles } from "./local-files.ts";
 import { measureModels } from "./measure-models.ts";
@@ -18,7 +19,6 @@ import { manifestText, type VariantFile } from "./release-manifest.ts";
 import { type Problem, problemsIn, sentence, withDefaults } from "./spec-check.ts";
 import type { Terminal } from "./terminal.ts";
 import { complain, EXIT } from "./verify-command.ts";
-import { fileFault } from "./yaml-file.ts";
 
 /** `edgefleet release new`: answers with the exit status. */
 export async function releaseCommand(

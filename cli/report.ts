@@ -1,10 +1,7 @@
-import { stringify } from "yaml";
 import { isReleaseFault } from "../src/api/reasons.ts";
 import type { CheckReport, FullReport, TensorFacts } from "../src/api/verification-report.ts";
 import { unreachable } from "../src/base/result.ts";
-import { reportPage } from "../src/verification/report-page.ts";
 import { printable } from "../src/verifier/judgement.ts";
-import { junitText } from "./junit.ts";
 import { reasonOf, type Subject } from "./subject.ts";
 import type { Format } from "./verify-flags.ts";
 
@@ -17,14 +14,19 @@ type NoVerdict = {
   readonly check: string;
 };
 
-export function reportText(format: Format, subject: Subject, colours: boolean): string {
+/** What only some formats need is loaded for them alone: nothing stands between people and the first check. */
+export async function reportText(format: Format, subject: Subject, colours: boolean): Promise<string> {
   switch (format) {
     case "json":
       return `${JSON.stringify(machineReport(subject), null, 2)}\n`;
-    case "yaml":
+    case "yaml": {
+      const { stringify } = await import("yaml");
       return stringify(machineReport(subject));
-    case "junit":
+    }
+    case "junit": {
+      const { junitText } = await import("./junit.ts");
       return junitText(subject);
+    }
     case "html":
       return pageText(subject);
     case "text":
@@ -34,9 +36,12 @@ export function reportText(format: Format, subject: Subject, colours: boolean): 
   }
 }
 
-function pageText(subject: Subject): string {
+async function pageText(subject: Subject): Promise<string> {
   const { full } = subject.verified;
-  if (full !== null) return reportPage(full, subject.about);
+  if (full !== null) {
+    const { reportPage } = await import("../src/verification/report-page.ts");
+    return reportPage(full, subject.about);
+  }
   const text = plainText(subject, false).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
   return `<!doctype html>\n<meta charset="utf-8">\n<title>No verdict</title>\n<pre>${text}</pre>\n`;
 }

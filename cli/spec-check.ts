@@ -1,9 +1,9 @@
+import { createRequire } from "node:module";
 import type { TSchema } from "typebox";
-import { Errors } from "typebox/schema";
-import { Settings } from "typebox/system";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../src/base/decimal.ts";
 import { own } from "../src/base/lookup.ts";
 import { suggestion } from "./command-line.ts";
+import { fits } from "./fits.ts";
 import { isObject, type Json, keysOf, pointerTo } from "./json-pointer.ts";
 import { RULES } from "./spec-rules.ts";
 
@@ -11,9 +11,6 @@ import { RULES } from "./spec-rules.ts";
 
 /** `pointer` is a JSON pointer, empty for the whole value. */
 export type Problem = { readonly pointer: string; readonly message: string };
-
-/** The library stops at eight otherwise; more than this nobody reads. */
-Settings.Set({ maxErrors: 100 });
 
 type Node = {
   readonly properties?: Readonly<Record<string, Node>>;
@@ -52,7 +49,7 @@ export function sentence(where: string, message: string): string {
 export function problemsIn(schema: TSchema, value: Json): readonly Problem[] {
   const unknown = unknownFields(schema as Node, value, "");
   const wrong = new Map<string, Problem>();
-  for (const error of Errors(schema, value)[1]) {
+  for (const error of fits(schema, value) ? [] : errorsIn(schema, value)) {
     const pointer = error.instancePath;
     // The first error of a place is the plainest, but for a choice of types, where it is about the first of them.
     if (wrong.has(pointer) && error.keyword !== "anyOf") continue;
@@ -70,7 +67,18 @@ function pointersIn(value: Json, pointer: string): readonly string[] {
   return [pointer, ...entries.flatMap(([key, inner]) => pointersIn(inner, pointerTo(pointer, key)))];
 }
 
-type SchemaError = ReturnType<typeof Errors>[1][number];
+type SchemaError = ReturnType<typeof import("typebox/schema")["Errors"]>[1][number];
+
+const require = createRequire(import.meta.url);
+
+/** The library is loaded where something is wrong, and only there: that takes a tenth of a second. */
+function errorsIn(schema: TSchema, value: Json): readonly SchemaError[] {
+  const { Settings } = require("typebox/system") as typeof import("typebox/system");
+  const { Errors } = require("typebox/schema") as typeof import("typebox/schema");
+  // It stops at eight otherwise; more than this is never read.
+  Settings.Set({ maxErrors: 100 });
+  return Errors(schema, value)[1];
+}
 
 function messageOf(error: SchemaError, node: Node | undefined, root: Json): string {
   const [rule] = node?.["x-kubernetes-validations"] ?? [];

@@ -1,6 +1,8 @@
 import { writeFile } from "node:fs/promises";
 import { isReleaseFault } from "../src/api/reasons.ts";
 import type { VerifyReport } from "../src/verification/verification.ts";
+import { buildSandbox } from "../src/verifier/sandbox.ts";
+import { fileFault } from "./file-fault.ts";
 import { localFiles } from "./local-files.ts";
 import { startProgress } from "./progress.ts";
 import { reportText } from "./report.ts";
@@ -9,7 +11,6 @@ import type { Terminal } from "./terminal.ts";
 import { readVerifyFlags, type VerifyOptions, verifyHelp } from "./verify-flags.ts";
 import { verifyHere } from "./verify-here.ts";
 import { planVerification } from "./verify-plan.ts";
-import { fileFault } from "./yaml-file.ts";
 
 export const EXIT = { passed: 0, failed: 1, usage: 2, environment: 3 } as const;
 
@@ -25,6 +26,7 @@ export async function verifyCommand(
     return EXIT.passed;
   }
   const files = localFiles();
+  const sandbox = buildSandbox();
   const plan = await planVerification(options, files, signal);
   if (signal.aborted) return interrupted(terminal);
   if (problems.length > 0 || !plan.ok)
@@ -33,7 +35,7 @@ export async function verifyCommand(
 
   const progress = startProgress(request.checks, options.quiet ? null : terminal);
   const { memoryBytes } = options;
-  const verified = await verifyHere(request, { files, memoryBytes, begin: progress.begin }, signal);
+  const verified = await verifyHere(request, { files, memoryBytes, sandbox, begin: progress.begin }, signal);
   progress.end();
   if (signal.aborted) return interrupted(terminal);
   return tell({ ...subject, verified, check: progress.check() }, options, terminal);
@@ -46,11 +48,11 @@ function interrupted(terminal: Terminal): number {
 
 async function tell(subject: Subject, options: VerifyOptions, terminal: Terminal): Promise<number> {
   const { verified } = subject;
-  terminal.out(reportText(options.output, subject, terminal.colours));
+  terminal.out(await reportText(options.output, subject, terminal.colours));
   let status = statusOf(verified.report);
   for (const { file, format } of options.reports) {
     try {
-      await writeFile(file, reportText(format, subject, false));
+      await writeFile(file, await reportText(format, subject, false));
     } catch (thrown) {
       terminal.err(`--report ${file}: ${fileFault(thrown)}\n`);
       status = EXIT.environment;

@@ -1,11 +1,11 @@
 import { tmpdir } from "node:os";
 import { systemClock } from "../src/runtime/clock.ts";
 import type { VerifyRequest } from "../src/verification/verification.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
+import { installedVersion } from "../src/verifier/installed-version.ts";
+import type { Sandbox } from "../src/verifier/sandbox.ts";
 import { type Verified, verify } from "../src/verifier/verify.ts";
-import { verifierVersion } from "../src/verifier/version.ts";
+import { fileFault } from "./file-fault.ts";
 import type { LocalFiles } from "./local-files.ts";
-import { fileFault } from "./yaml-file.ts";
 
 /**
  * A verification as the sidecar makes it, with files of this machine: the same checks in the same process behind the
@@ -17,20 +17,21 @@ export async function verifyHere(
   about: {
     readonly files: LocalFiles;
     readonly memoryBytes: number;
+    /** What this machine can do, which is tried while files are read. */
+    readonly sandbox: Promise<Sandbox>;
     readonly begin: (check: string) => void;
   },
   signal: AbortSignal,
 ): Promise<Verified> {
   const { files, memoryBytes, begin } = about;
   try {
-    const sandbox = await buildSandbox();
-    const place = { workdir: tmpdir(), memoryBytes, sandbox };
-    const version = await verifierVersion(place, signal);
-    if (!version.ok) return noVerdict(version.error);
+    const sandbox = await about.sandbox;
     const deps = {
-      ...place,
+      workdir: tmpdir(),
+      memoryBytes,
+      sandbox,
       fetch: files.fetch(sandbox.walls),
-      version: version.value,
+      version: await installedVersion(),
       clock: systemClock(),
     };
     const verified = await verify(request, begin, deps, signal);

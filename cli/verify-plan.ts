@@ -17,7 +17,7 @@ import type { LocalFile, LocalFiles } from "./local-files.ts";
 import { dotted, isManifest, placesOf, type ReleaseFile, releaseIn } from "./release-file.ts";
 import { problemsIn, sentence, withDefaults } from "./spec-check.ts";
 import type { VerifyOptions } from "./verify-flags.ts";
-import { readYamlFile, type YamlDocument } from "./yaml-file.ts";
+import type { YamlDocument } from "./yaml-file.ts";
 
 /** What is verified, and what it is called where it is told. */
 export type VerifyPlan = {
@@ -92,10 +92,16 @@ export async function planVerification(
   });
 }
 
+/** The parser is loaded where there is something to read. */
+async function readYaml(file: string): Promise<Result<readonly YamlDocument[], readonly string[]>> {
+  const { readYamlFile } = await import("./yaml-file.ts");
+  return readYamlFile(file);
+}
+
 async function readRelease({ one }: VerifyOptions): Promise<Result<ReleaseFile | null, readonly string[]>> {
   const file = one("release");
   if (file === null) return ok(null);
-  const documents = await readYamlFile(file);
+  const documents = await readYaml(file);
   return documents.ok ? releaseIn(file, documents.value) : documents;
 }
 
@@ -111,7 +117,7 @@ async function readChecks(
       file: release.file,
     });
   if (file === null) return ok({ verification: {}, placeOf: null, file: null });
-  const documents = await readYamlFile(file);
+  const documents = await readYaml(file);
   if (!documents.ok) return documents;
   const [document] = documents.value;
   if (documents.value.some(isManifest)) {

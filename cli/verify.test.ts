@@ -6,11 +6,12 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import type { FullReport } from "../src/api/verification-report.ts";
 import { digestOf } from "../src/base/digest.ts";
-import { npzFile } from "../test/builders/npz.ts";
+import { type NpyArray, npzFile } from "../test/builders/npz.ts";
 import {
   endlessModel,
   floatTensor,
   hugeAllocationModel,
+  integerTensor,
   modelFile,
   node,
   randomPerceptron,
@@ -470,6 +471,37 @@ describe("a mistake in what was given is not one of the model:", () => {
     expect(out).toContain('save it with .astype("float32")');
   });
 
+  test.each<[string, Buffer, NpyArray]>([
+    [
+      "texts",
+      modelFile({
+        nodes: [node("Identity", ["x"], ["y"])],
+        inputs: [tensorInfo("x", ["n"], "string")],
+        outputs: [tensorInfo("y", ["n"], "string")],
+      }),
+      { descr: "<U10", shape: [2], values: ["a", "b"] },
+    ],
+    [
+      "rows of which the length is a multiple of 7",
+      modelFile({
+        nodes: [node("Reshape", ["x", "shape"], ["y"])],
+        initializers: [integerTensor("shape", [2], [-1, 7])],
+        inputs: [tensorInfo("x", ["n", "m"])],
+        outputs: [tensorInfo("y", ["k", 7])],
+      }),
+      { descr: "<f4", shape: [2, 7], values: Array(14).fill(1) },
+    ],
+  ])("no samples for a model that takes %s", async (_what, bytes, samples) => {
+    const model = await file("picky.onnx", bytes);
+    const flags = [model, "--p95", "10s", "--samples", "20", "--quiet"];
+    const { out, status } = await run(...flags);
+    expect(out).toContain("no verdict in check Latency: InputNeeded: ");
+    expect(out).toContain("give a golden set");
+    expect(status).toBe(2);
+    const golden = await file("picky.npz", npzFile({ x: samples }));
+    expect(await run(...flags, "--golden", golden)).toMatchObject({ status: 0 });
+  });
+
   test("no samples for a model that does not take what can be made up; with samples alone it is measured", async () => {
     const table = modelFile({
       nodes: [node("Gather", ["rows", "x"], ["y"])],
@@ -504,6 +536,7 @@ test("the help names every flag, and colours are only where they are wanted", as
   for (const flags of Object.values(VERIFY_FLAGS))
     for (const flag of Object.keys(flags)) expect(out).toMatch(new RegExp(`--${flag}\\b`));
   for (const line of lines(out)) expect(line.length).toBeLessThanOrEqual(120);
+  expect(out).toMatch(/--golden FILE .*inputs, labels and output:NAME/);
 });
 
 /** Ten lists of ten lists of … : a gigabyte once it is unfolded. */

@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { type Document, isMap, isPair, isScalar, LineCounter, parseAllDocuments } from "yaml";
-import { own } from "../src/base/lookup.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
+import { fileFault } from "./file-fault.ts";
 import { type Json, keysOf } from "./json-pointer.ts";
 
 /** One document of a file, and where in it each value stands. */
@@ -53,24 +53,6 @@ async function readText(path: string): Promise<Result<string, string>> {
   } catch (thrown) {
     return err(`${path}: ${fileFault(thrown)}`);
   }
-}
-
-/** What is wrong with a file, in words. */
-export function fileFault(thrown: unknown): string {
-  const code = typeof thrown === "object" && thrown !== null && "code" in thrown ? String(thrown.code) : "";
-  const words: Readonly<Record<string, string>> = {
-    ENOENT: "there is no such file",
-    ENOTDIR: "there is no such file",
-    EACCES: "it may not be read or written by this user",
-    EPERM: "it may not be read or written by this user",
-    EISDIR: "is a directory",
-    EEXIST: "it exists already",
-    ENOSPC: "the disk is full",
-    EROFS: "the file system is read-only",
-    ENAMETOOLONG: "the name is too long",
-    ELOOP: "its symbolic links lead in a circle",
-  };
-  return own(words, code) ?? (code === "" ? "it cannot be used" : `it cannot be used (${code})`);
 }
 
 /** Of the key where there is one, else of the value. */

@@ -1,5 +1,5 @@
-import { Type } from "typebox";
 import type { Of } from "./schema.ts";
+import { Type } from "./type.ts";
 
 // The device contract, version 1: what the operator writes to `properties.desired.model` and what a device answers in
 // `properties.reported.inference`; in the twin of the module, or of the device when it does not run IoT Edge.

@@ -1,6 +1,6 @@
-import { Type } from "typebox";
 import type { Resource } from "./resource.ts";
 import { cel, conditionsSchema, duration, type Of, oneOf, stringMap } from "./schema.ts";
+import { Type } from "./type.ts";
 
 /** A value that becomes a twin tag and part of a target condition: no quotes, no spaces, nothing to escape. */
 export const LABEL_LIKE = "^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$";

@@ -1,4 +1,3 @@
-import { Type } from "typebox";
 import type { Duration } from "../base/time.ts";
 import type { Resource } from "./resource.ts";
 import {
@@ -11,6 +10,7 @@ import {
   timestamp,
   whereDecimal,
 } from "./schema.ts";
+import { Type } from "./type.ts";
 
 /** Requests that are not desired state: annotations whose value is a token, served once for every new token. */
 export const REQUESTS = ["abort", "promote", "retry"] as const;

@@ -1,4 +1,3 @@
-import { Type } from "typebox";
 import type { Duration } from "../base/time.ts";
 import { LABEL_LIKE } from "./edge-device.ts";
 import {
@@ -22,6 +21,7 @@ import {
   timestamp,
   whereDecimal,
 } from "./schema.ts";
+import { Type } from "./type.ts";
 
 /** ONNX tensor element types as ONNX Runtime names them. */
 const TENSOR_TYPES = [

@@ -1,5 +1,5 @@
-import { Type } from "typebox";
 import { cel, decimal, listMap, oneOf, whereDecimal } from "./schema.ts";
+import { Type } from "./type.ts";
 
 // Bounds on what a model answers, as they stand in golden, parity and variantParity.
 

@@ -1,7 +1,8 @@
-import { type Static, type TSchema, Type } from "typebox";
+import type { Static, TSchema } from "typebox";
 import { DECIMAL_FORM, DECIMAL_PATTERN, type Decimal } from "../base/decimal.ts";
 import { DIGEST_PATTERN, type Digest } from "../base/digest.ts";
 import { DURATION_PATTERN, type Duration, type Timestamp } from "../base/time.ts";
+import { Type } from "./type.ts";
 
 // Only what is valid in a structural schema of a CustomResourceDefinition is used here: no const, no anyOf of
 // objects, no patternProperties. Each wrapper below says a type to TypeScript and plain OpenAPI v3 to Kubernetes.

@@ -1,4 +1,4 @@
-import { Type } from "typebox";
+import { Type } from "./type.ts";
 
 // What a page about a report understands of the details of its checks: docs/verifier.md. Whatever else they say is in the
 // JSON.

@@ -1,7 +1,8 @@
-import { type TSchema, Type } from "typebox";
+import type { TSchema } from "typebox";
 import { checkResultSchema, verificationSchema } from "./model-release.ts";
 import { closed } from "./parse.ts";
 import { digest, type Of } from "./schema.ts";
+import { Type } from "./type.ts";
 
 // What the operator and the verifier sidecar send to each other as JSON; docs/verifier.md tells the paths.
 

@@ -1,4 +1,5 @@
 import { err, ok, type Result } from "../base/result.ts";
+import { createClassCounts, NAN } from "./class-counts.ts";
 import type { Classification, Unfit } from "./classification.ts";
 import { labelText } from "./golden-labels.ts";
 import { type Head, listed, shapeOfHead } from "./heads.ts";
@@ -34,41 +35,12 @@ export type Agreeing = {
 };
 
 type Reading = Pick<Head, "kind" | "classes">;
-const MOST_CONFUSED = 10;
-const NAN = "NaN";
 
 export function createAgreeing(options: AgreeingOptions, infos: readonly TensorInfo[]): Agreeing {
   let output: string | null = null;
   let samples = 0;
   let classes = 0;
-  let worst: Agreement["worst"] = null;
-  const words: string[] = [];
-  const numbers = new Map<string, number>();
-  const byClass = new Map<number, { samples: number; correct: number }>();
-  const confused = new Map<string, { expected: number; got: number; samples: number }>();
-
-  function numberOf(word: string): number {
-    if (word === NAN) return -1;
-    const known = numbers.get(word);
-    if (known !== undefined) return known;
-    numbers.set(word, words.length);
-    words.push(word);
-    return words.length - 1;
-  }
-
-  function addSample(index: number, expected: number, got: number, margin: number): void {
-    const count = byClass.get(expected) ?? { samples: 0, correct: 0 };
-    byClass.set(expected, count);
-    count.samples += 1;
-    if (expected === got) {
-      count.correct += 1;
-      return;
-    }
-    const pair = confused.get(`${expected}/${got}`) ?? { expected, got, samples: 0 };
-    confused.set(`${expected}/${got}`, { ...pair, samples: pair.samples + 1 });
-    if (worst === null || margin > worst.margin) worst = { index, expected, got, margin };
-  }
-
+  const counts = createClassCounts();
   return {
     add: (count, first, second) => {
       if (output === null) {
@@ -87,49 +59,23 @@ export function createAgreeing(options: AgreeingOptions, infos: readonly TensorI
       if (b.data.length !== a.data.length) return notComparable(output);
       classes = left.classes;
       for (let at = 0; at < places; at += 1) {
+        const index = samples + Math.floor(at / each);
         const expected = wordAt(a, left, at, options.threshold, keys);
         const got = wordAt(b, right, at, options.threshold, keys);
         if (expected === NAN)
           return {
             because: "misfit",
-            message: `what it is compared with answers NaN for sample ${samples + Math.floor(at / each)} in output "${output}"`,
+            message: `what it is compared with answers NaN for sample ${index} in output "${output}"`,
           };
         const margin =
           left.kind === "scores" ? marginAt(b as TensorValue, left.classes, at, a as TensorValue) : 0;
-        addSample(samples + Math.floor(at / each), numberOf(expected), numberOf(got), margin);
+        counts.add(index, expected, got, margin);
       }
       samples += count;
       return null;
     },
-    found: () => {
-      if (output === null) return null;
-      const order = ordered(words);
-      const place = (number: number) => (number < 0 ? -1 : (order.places[number] ?? -1));
-      const counts = [...byClass].map(([number, count]) => ({ label: place(number), ...count }));
-      return {
-        output,
-        classes: order.names === null ? Math.max(classes, 1 + Math.max(-1, ...order.places)) : words.length,
-        names: order.names,
-        samples: counts.reduce((sum, one) => sum + one.samples, 0),
-        correct: counts.reduce((sum, one) => sum + one.correct, 0),
-        byClass: counts.sort((x, y) => x.label - y.label),
-        confused: [...confused.values()]
-          .map((pair) => ({ ...pair, expected: place(pair.expected), got: place(pair.got) }))
-          .sort((x, y) => y.samples - x.samples)
-          .slice(0, MOST_CONFUSED),
-        worst: worst === null ? null : { ...worst, expected: place(worst.expected), got: place(worst.got) },
-      };
-    },
+    found: () => (output === null ? null : { output, ...counts.found(classes) }),
   };
-}
-
-/** Words that are whole numbers are their own numbers; others have names. */
-function ordered(words: readonly string[]): {
-  readonly names: readonly string[] | null;
-  readonly places: readonly number[];
-} {
-  if (words.every((word) => /^\d{1,6}$/.test(word))) return { names: null, places: words.map(Number) };
-  return { names: words, places: words.map((_, index) => index) };
 }
 
 function notComparable(output: string): Unfit {

@@ -2,7 +2,7 @@ import { Buffer } from "node:buffer";
 import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { createGunzip } from "node:zlib";
-import { extract, type Header } from "tar-stream";
+import type { Header } from "tar-stream";
 import { err, ok, type Result } from "../base/result.ts";
 import { isZip, readZip, shown, unsafeName } from "./zip.ts";
 
@@ -72,6 +72,8 @@ async function readTarFiles(
 ): Promise<Result<readonly ArchiveFile[], string>> {
   const files: ArchiveFile[] = [];
   const names = new Set<string>();
+  // Few golden sets are of this kind, and it is many files.
+  const { extract } = await import("tar-stream");
   const tar = extract();
   const fed = pipeline(inflated(bytes, kind, limit), tar).then(
     () => null,

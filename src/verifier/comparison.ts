@@ -77,131 +77,47 @@ export function createComparing(
   infos: readonly TensorInfo[] = [],
   exact = false,
 ): Comparing {
-  const { finiteOnly } = tolerance;
-  const judged = tolerance.absolute !== null || tolerance.relative !== null;
-  const absolute = tolerance.absolute ?? 0;
-  const relative = tolerance.relative ?? 0;
-  let samples = 0;
-  let elements = 0;
-  let beyond = 0;
-  let nonFinite = 0;
-  let largestAbsolute = 0;
-  let largestRelative = 0;
-  let worst: (Difference & { readonly excess: number }) | null = null;
-  let lowestCosine: Comparison["lowestCosine"] = null;
-  const outputs = new Set<string>();
-  const withoutCosine = new Set<string>();
-
-  function note(
-    place: Pick<Difference, "output" | "index" | "element" | "place">,
-    pair: { readonly expected: string; readonly got: string },
-    off: { readonly absolute: number; readonly relative: number; readonly excess: number },
-  ): void {
-    if (judged && off.excess > 0) beyond += 1;
-    largestAbsolute = Math.max(largestAbsolute, off.absolute);
-    largestRelative = Math.max(largestRelative, off.relative);
-    const size = judged ? off.excess : off.absolute;
-    if (off.absolute > 0 && (worst === null || size > worst.excess))
-      worst = { ...place, ...pair, absolute: off.absolute, relative: off.relative, excess: size };
-  }
-
-  function addNumbers(
-    { from, perSample, axes }: Rows,
-    output: string,
-    expected: TensorValue,
-    got: TensorValue,
-  ): void {
-    for (let at = 0; at < expected.data.length; at += 1) {
-      const has = numberAt(got, at);
-      const finite = Number.isFinite(has);
-      if (!finite) nonFinite += 1;
-      const off = errorAt(expected, got, at);
-      if (off === 0 && (finite || !finiteOnly)) continue;
-      const size = Math.abs(numberAt(expected, at));
-      const error = !finite && finiteOnly ? Number.POSITIVE_INFINITY : off;
-      const allowed = absolute + (relative === 0 ? 0 : relative * size);
-      note(placeAt(output, { from, perSample, axes }, at), elementTexts(expected, got, at), {
-        absolute: error,
-        relative: error === Number.POSITIVE_INFINITY ? error : error / size,
-        excess: error === Number.POSITIVE_INFINITY ? error : error - allowed,
-      });
-    }
-    if (perSample < 2) withoutCosine.add(output);
-    if (perSample < 2) return;
-    for (let row = 0; row * perSample < expected.data.length; row += 1) {
-      const cosine = cosineOf(expected, got, row * perSample, perSample);
-      if (lowestCosine === null || cosine < lowestCosine.cosine)
-        lowestCosine = { output, index: from + row, cosine };
-    }
-  }
+  const tally = createTally(tolerance);
 
   function addTensors(place: Place, output: string, expected: Value, got: Value): string | null {
     const { from, samples: count } = place;
-    const fits =
-      isText(expected) === isText(got) ? fitOf(expected, got, place, { info: infoOf(output), exact }) : "no";
+    const info = infos.find(({ name }) => name === output) ?? null;
+    const fits = isText(expected) === isText(got) ? fitOf(expected, got, place, { info, exact }) : "no";
     if (fits === "no")
       return `output "${output}" should be ${tensorText(expected)} for ${count} samples, the model answers ${tensorText(got)}`;
-    outputs.add(output);
-    samples = Math.max(samples, from + count);
+    tally.begin(output, from + count);
     if (fits === "size") {
-      elements += 1;
       const texts = { expected: `[${expected.shape.join(",")}]`, got: `[${got.shape.join(",")}]` };
-      note({ output, index: from, element: 0, place: "shape" }, texts, OTHER);
-      lowestCosine = { output, index: from, cosine: -1 };
+      tally.other({ output, index: from, element: 0, place: "shape" }, texts);
+      tally.cosine({ output, index: from, cosine: -1 }, true);
       return null;
     }
-    elements += expected.data.length;
     const perSample = Math.max(1, elementCount(expected.shape) / Math.max(1, count));
-    const axes = got.shape[0] === count ? got.shape.slice(1) : got.shape;
-    if (!isText(expected) && !isText(got)) {
-      addNumbers({ from, perSample, axes }, output, expected, got);
-      return null;
-    }
-    withoutCosine.add(output);
-    for (const [at, wanted] of (expected.data as readonly string[]).entries()) {
-      const has = String(got.data[at]);
-      if (has === wanted) continue;
-      note(
-        placeAt(output, { from, perSample, axes }, at),
-        { expected: JSON.stringify(wanted), got: JSON.stringify(has) },
-        OTHER,
-      );
-    }
+    const rows = { from, perSample, axes: got.shape[0] === count ? got.shape.slice(1) : got.shape };
+    if (isText(expected) || isText(got)) addTexts(tally, rows, output, expected, got);
+    else addNumbers(tally, rows, output, expected, got);
     return null;
-  }
-
-  function infoOf(output: string): TensorInfo | null {
-    return infos.find(({ name }) => name === output) ?? null;
   }
 
   /** Sequences and optionals: what differs in kind or length is infinitely wrong. */
   function addOthers({ from }: Place, output: string, expected: Datum, got: Datum): void {
-    samples = Math.max(samples, from + 1);
-    outputs.add(output);
+    tally.begin(output, from + 1);
     const same =
       expected.type === "sequence" && got.type === "sequence"
         ? expected.elements.length === got.elements.length
         : expected.type === got.type;
     if (!same) {
-      elements += 1;
-      note(
-        { output, index: from, element: 0, place: "0" },
-        { expected: kindText(expected), got: kindText(got) },
-        OTHER,
-      );
-      lowestCosine = { output, index: from, cosine: -1 };
+      const texts = { expected: kindText(expected), got: kindText(got) };
+      tally.other({ output, index: from, element: 0, place: "0" }, texts);
+      tally.cosine({ output, index: from, cosine: -1 }, true);
     }
     if (!same || expected.type !== "sequence" || got.type !== "sequence") return;
     for (const [at, element] of expected.elements.entries()) {
       const has = got.elements[at] ?? element;
       const wrong = addTensors({ from, samples: 1 }, `${output}[${at}]`, element, has);
       if (wrong === null) continue;
-      elements += 1;
-      note(
-        { output: `${output}[${at}]`, index: from, element: 0, place: "shape" },
-        { expected: tensorText(element), got: tensorText(has) },
-        OTHER,
-      );
+      const texts = { expected: tensorText(element), got: tensorText(has) };
+      tally.other({ output: `${output}[${at}]`, index: from, element: 0, place: "shape" }, texts);
     }
   }
 
@@ -212,16 +128,113 @@ export function createComparing(
       addOthers(place, output, expected, got);
       return null;
     },
-    found: () => {
-      const { excess: _, ...difference } = worst ?? { excess: 0 };
+    found: tally.found,
+  };
+}
+
+type Where = Pick<Difference, "output" | "index" | "element" | "place">;
+type Pair = { readonly expected: string; readonly got: string };
+type Off = { readonly absolute: number; readonly relative: number; readonly excess: number };
+type Tally = ReturnType<typeof createTally>;
+
+/** What was found so far, and the worst of it. */
+function createTally(tolerance: Tolerance) {
+  const judged = tolerance.absolute !== null || tolerance.relative !== null;
+  const outputs = new Set<string>();
+  const withoutCosine = new Set<string>();
+  let worst: (Difference & { readonly excess: number }) | null = null;
+  let lowestCosine: Comparison["lowestCosine"] = null;
+  const sums = { samples: 0, elements: 0, beyond: 0, nonFinite: 0, largestAbsolute: 0, largestRelative: 0 };
+
+  function difference(where: Where, pair: Pair, off: Off): void {
+    if (judged && off.excess > 0) sums.beyond += 1;
+    sums.largestAbsolute = Math.max(sums.largestAbsolute, off.absolute);
+    sums.largestRelative = Math.max(sums.largestRelative, off.relative);
+    const size = judged ? off.excess : off.absolute;
+    if (off.absolute > 0 && (worst === null || size > worst.excess))
+      worst = { ...where, ...pair, absolute: off.absolute, relative: off.relative, excess: size };
+  }
+
+  return {
+    tolerance,
+    /** @param samples how many there are so far. */
+    begin: (output: string, samples: number) => {
+      outputs.add(output);
+      sums.samples = Math.max(sums.samples, samples);
+    },
+    elements: (count: number) => {
+      sums.elements += count;
+    },
+    nonFinite: () => {
+      sums.nonFinite += 1;
+    },
+    difference,
+    /** What is no number and not as expected counts as one element. */
+    other: (where: Where, pair: Pair) => {
+      sums.elements += 1;
+      difference(where, pair, OTHER);
+    },
+    /** The lowest stays, unless there was nothing that could be compared at all. */
+    cosine: (found: NonNullable<Comparison["lowestCosine"]>, always = false) => {
+      if (always || lowestCosine === null || found.cosine < lowestCosine.cosine) lowestCosine = found;
+    },
+    withoutCosine: (output: string) => {
+      withoutCosine.add(output);
+    },
+    found: (): Comparison => {
+      const { excess: _, ...rest } = worst ?? { excess: 0 };
       return {
-        ...{ samples, elements, beyond, nonFinite, largestAbsolute, largestRelative, lowestCosine },
-        worst: worst === null ? null : (difference as Difference),
+        ...{ ...sums, lowestCosine },
+        worst: worst === null ? null : (rest as Difference),
         outputs: [...outputs],
         withoutCosine: [...withoutCosine],
       };
     },
   };
+}
+
+function addNumbers(
+  tally: Tally,
+  { from, perSample, axes }: Rows,
+  output: string,
+  expected: TensorValue,
+  got: TensorValue,
+): void {
+  const { finiteOnly, absolute, relative } = tally.tolerance;
+  tally.elements(expected.data.length);
+  for (let at = 0; at < expected.data.length; at += 1) {
+    const finite = Number.isFinite(numberAt(got, at));
+    if (!finite) tally.nonFinite();
+    const off = errorAt(expected, got, at);
+    if (off === 0 && (finite || !finiteOnly)) continue;
+    const size = Math.abs(numberAt(expected, at));
+    const error = !finite && finiteOnly ? Number.POSITIVE_INFINITY : off;
+    const allowed = (absolute ?? 0) + ((relative ?? 0) === 0 ? 0 : (relative ?? 0) * size);
+    tally.difference(placeAt(output, { from, perSample, axes }, at), elementTexts(expected, got, at), {
+      absolute: error,
+      relative: error === Number.POSITIVE_INFINITY ? error : error / size,
+      excess: error === Number.POSITIVE_INFINITY ? error : error - allowed,
+    });
+  }
+  if (perSample < 2) tally.withoutCosine(output);
+  else
+    for (let row = 0; row * perSample < expected.data.length; row += 1)
+      tally.cosine({
+        output,
+        index: from + row,
+        cosine: cosineOf(expected, got, row * perSample, perSample),
+      });
+}
+
+function addTexts(tally: Tally, rows: Rows, output: string, expected: Value, got: Value): void {
+  tally.elements(expected.data.length);
+  tally.withoutCosine(output);
+  for (const [at, wanted] of (expected.data as readonly string[]).entries()) {
+    const has = String(got.data[at]);
+    if (has === wanted) continue;
+    const texts = { expected: JSON.stringify(wanted), got: JSON.stringify(has) };
+    tally.difference(placeAt(output, rows, at), texts, OTHER);
+  }
 }
 
 type Place = { readonly from: number; readonly samples: number };

@@ -35,3 +35,24 @@ function editsOf(expected: readonly string[], got: readonly string[]): Edits {
 function wordsOf(text: string): readonly string[] {
   return text.split(/\s+/).filter((word) => word !== "");
 }
+
+/** Edits of all texts by the length of all expected ones; `null`: none of them has anything in it. */
+export function createErrorRates() {
+  const words = { edits: 0, length: 0 };
+  const characters = { edits: 0, length: 0 };
+  const rate = ({ edits, length }: Edits) => (length === 0 ? null : edits / length);
+  return {
+    add: (expected: readonly string[], got: readonly string[]): void => {
+      for (const [at, wanted] of expected.entries()) {
+        add(words, wordEdits(wanted, got[at] ?? ""));
+        add(characters, characterEdits(wanted, got[at] ?? ""));
+      }
+    },
+    found: () => ({ words: rate(words), characters: rate(characters) }),
+  };
+}
+
+function add(sum: { edits: number; length: number }, more: Edits): void {
+  sum.edits += more.edits;
+  sum.length += more.length;
+}

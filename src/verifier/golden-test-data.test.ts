@@ -280,10 +280,30 @@ describe("test data that does not fit is refused with a sentence", () => {
       "a file is no protobuf",
       { ...one(), [IN]: Buffer.from("hello") },
       OUTPUTS,
-      /input_0\.pb: its protobuf is broken/,
+      /input_0\.pb: its protobuf is broken: at byte 2 of its 5 no field begins$/,
+    ],
+    [
+      "a file is cut off",
+      { ...one(), [IN]: bytesOf(X).subarray(0, -3) },
+      OUTPUTS,
+      /input_0\.pb: it is broken or cut off: it has \d+ bytes, and what is in it says that it has at least \d+$/,
+    ],
+    [
+      "a file has something in the place of a field",
+      { ...one(), [IN]: Buffer.from([0x08, 0x01, 0x07, 0x00]) },
+      OUTPUTS,
+      /input_0\.pb: its protobuf is broken: at byte 2 of its 4 no field begins$/,
     ],
   ])("because %s", async (_what, files, wants, message) => {
     expect(await refused(files, PLAIN, wants)).toMatch(message);
+  });
+
+  test("because a file is cut off in the middle of a number, with both sizes too", async () => {
+    // A tag alone, and one of which the number goes on.
+    for (const bytes of [Buffer.from([0x08]), Buffer.from([0x08, 0x80])])
+      expect(await refused({ ...one(), [IN]: bytes })).toContain(
+        `input_0.pb: it is broken or cut off: it has ${bytes.length} bytes, and what is in it says that it has at least ${bytes.length + 1}`,
+      );
   });
 
   test("because what it has for a sequence or a map is another", async () => {

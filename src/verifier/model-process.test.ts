@@ -6,7 +6,8 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { withoutPermissions } from "../../test/builders/walls.ts";
 import { millis, seconds } from "../base/time.ts";
-import { CHILD_ENVIRONMENT, type ModelProcess, type ProcessEnd, startModelProcess } from "./model-process.ts";
+import { CHILD_ENVIRONMENT, type ModelProcess, startModelProcess } from "./model-process.ts";
+import type { ProcessEnd } from "./process-end.ts";
 import { buildSandbox, type Cell } from "./sandbox.ts";
 
 const MODEL = join(import.meta.dirname, "../../examples/models/files/digits/1.0.0/model.onnx");

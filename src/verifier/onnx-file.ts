@@ -1,6 +1,7 @@
 import { Buffer } from "node:buffer";
 import { err, ok, type Result } from "../base/result.ts";
 import { type ByteSource, bytesIn } from "./byte-source.ts";
+import { broken, cutOff } from "./protobuf.ts";
 import { ONNX_ELEMENT_TYPES, type TensorInfo } from "./tensor.ts";
 import { whatItIs } from "./what-it-is.ts";
 
@@ -133,8 +134,8 @@ export function readOnnxFile(bytes: Uint8Array | ByteSource): Result<OnnxFile, s
     nodes: 0,
     parameters: 0,
   };
-  const broken = walkMessage(source, walk);
-  if (broken !== null) return err(`not an ONNX model: ${broken}`);
+  const wrong = walkMessage(source, walk);
+  if (wrong !== null) return err(`not an ONNX model: ${wrong}`);
   if (walk.irVersion === null || walk.irVersion < 1)
     return err("not an ONNX model: it has no IR version; is it another kind of protobuf?");
   if (walk.graphs !== 1) return err(`not an ONNX model: it has ${walk.graphs} graphs instead of one`);
@@ -163,6 +164,11 @@ function otherFormat(bytes: ByteSource): string | null {
   return kind === null ? null : `it is ${kind}`;
 }
 
+/** A number that ends with the file was cut off with it. */
+function brokenAt({ length }: ByteSource, { at }: { readonly at: number }): string {
+  return at >= length ? cutOff(length, length + 1) : broken(at, length);
+}
+
 /** `null`, or what is broken. */
 function walkMessage(bytes: ByteSource, walk: Walk): string | null {
   const cursor = { at: 0 };
@@ -174,22 +180,23 @@ function walkMessage(bytes: ByteSource, walk: Walk): string | null {
       continue;
     }
     const tag = readVarint(bytes, cursor, top.end);
-    if (tag === null) return brokenAt(cursor.at);
+    if (tag === null) return brokenAt(bytes, cursor);
     const field = Math.floor(tag / 8);
     const wireType = tag % 8;
-    if (field < 1 || field > 0x1fff_ffff) return brokenAt(cursor.at);
+    if (field < 1 || field > 0x1fff_ffff) return brokenAt(bytes, cursor);
     if (wireType === VARINT) {
       const value = readVarint(bytes, cursor, top.end);
-      if (value === null) return brokenAt(cursor.at);
+      if (value === null) return brokenAt(bytes, cursor);
       takeNumber(top, field, value, walk);
     } else if (wireType === FIXED64 || wireType === FIXED32) {
       cursor.at += wireType === FIXED64 ? 8 : 4;
-      if (cursor.at > top.end) return brokenAt(cursor.at);
+      if (cursor.at > bytes.length) return cutOff(bytes.length, cursor.at);
+      if (cursor.at > top.end) return brokenAt(bytes, cursor);
     } else if (wireType === LENGTH) {
       const length = readVarint(bytes, cursor, top.end);
-      if (length === null) return brokenAt(cursor.at);
+      if (length === null) return brokenAt(bytes, cursor);
       if (cursor.at + length > bytes.length) return cutOff(bytes.length, cursor.at + length);
-      if (length > top.end - cursor.at) return brokenAt(cursor.at);
+      if (length > top.end - cursor.at) return brokenAt(bytes, cursor);
       const child = childOf(top, field, cursor.at + length, walk);
       if (child === null) {
         takeBytes(top, field, { bytes, from: cursor.at, to: cursor.at + length }, walk);
@@ -199,17 +206,9 @@ function walkMessage(bytes: ByteSource, walk: Walk): string | null {
       if (stack.length >= DEEPEST) return `its messages are nested more than ${DEEPEST} deep`;
       if (walk.values > MOST_VALUES) return `it has more than ${MOST_VALUES} inputs, outputs and axes`;
       stack.push(child);
-    } else return brokenAt(cursor.at);
+    } else return brokenAt(bytes, cursor);
   }
   return null;
-}
-
-function cutOff(has: number, needs: number): string {
-  return `it is broken or cut off: it has ${has} bytes, and what is in it says that it has at least ${needs}`;
-}
-
-function brokenAt(position: number): string {
-  return `its protobuf is broken or cut off at byte ${position}`;
 }
 
 function frame(type: MessageType, end: number, graphs: number, value: Value | null): Frame {

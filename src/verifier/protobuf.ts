@@ -6,6 +6,7 @@ const VARINT = 0;
 const FIXED64 = 1;
 const LENGTH = 2;
 const FIXED32 = 5;
+const WIRES: readonly number[] = [VARINT, FIXED64, LENGTH, FIXED32];
 const HIGHEST_FIELD = 0x1fff_ffff;
 
 /** @param value a whole number from 0 on. */
@@ -59,13 +60,15 @@ export function eachField(
   while (cursor.at < message.length) {
     const from = cursor.at;
     const tag = varintAt(message, cursor);
-    if (tag === null) return broken(from);
+    if (tag === null) return brokenVarint(message.length, cursor, from);
     const [field, wire] = [Number(tag >> 3n), Number(tag & 7n)];
-    if (field < 1 || field > HIGHEST_FIELD) return broken(from);
+    if (field < 1 || field > HIGHEST_FIELD) return broken(from, message.length);
     const value = wire === VARINT ? varintAt(message, cursor) : null;
     const length = lengthOf(wire, message, cursor);
-    if ((wire === VARINT && value === null) || length === null || length > message.length - cursor.at)
-      return broken(from);
+    if (!WIRES.includes(wire)) return broken(from, message.length);
+    if ((wire === VARINT && value === null) || length === null)
+      return brokenVarint(message.length, cursor, from);
+    if (length > message.length - cursor.at) return cutOff(message.length, cursor.at + length);
     const bytesOf = wire === VARINT ? null : message.subarray(cursor.at, cursor.at + length);
     cursor.at += length;
     const wrong = visit({ number: field, from, to: cursor.at, varint: value, bytes: bytesOf });
@@ -120,6 +123,16 @@ function varintAt(message: Uint8Array, cursor: { at: number }): bigint | null {
   return null;
 }
 
-function broken(position: number): string {
-  return `its protobuf is broken or cut off at byte ${position}`;
+/** What ends before what is in it does. */
+export function cutOff(has: number, needs: number): string {
+  return `it is broken or cut off: it has ${has} bytes, and what is in it says that it has at least ${needs}`;
+}
+
+export function broken(position: number, has: number): string {
+  return `its protobuf is broken: at byte ${position} of its ${has} no field begins`;
+}
+
+/** A number that does not end: with the message, or at all. */
+function brokenVarint(has: number, { at }: { readonly at: number }, from: number): string {
+  return at >= has ? cutOff(has, has + 1) : broken(from, has);
 }

@@ -97,46 +97,23 @@ export async function buildSandbox(): Promise<Sandbox> {
     unshare: linux ? toolNamed("unshare") : null,
     setpriv: linux ? toolNamed("setpriv") : null,
   };
-  const lacking: string[] = [];
-  const need = async (what: string, because: string, holds: () => boolean | Promise<boolean>) => {
-    const there = await holds();
-    if (!there) lacking.push(`${what}: ${because}`);
-    return there;
-  };
-
-  const limits = await need(
-    "limits",
-    `there is no Linux with ${SHELL} here`,
-    () => linux && existsSync(SHELL),
-  );
-  const network = await need(
-    "network",
-    tools.unshare === null
-      ? "there is no unshare (util-linux)"
-      : "the system lets nobody have a network namespace",
-    () => tools.unshare !== null && tries([...networkWall(tools.unshare, root), SHELL, "-c", "exit 0"]),
-  );
-  const privileges = await need("privileges", "there is no setpriv (util-linux) that works", async () => {
-    return (
-      tools.setpriv !== null && (await tries([...privilegeWall(tools.setpriv, null), SHELL, "-c", "exit 0"]))
-    );
-  });
-  const user = await need(
-    "user",
-    root
-      ? "no other user may read the program, or become one"
-      : "only root can give a model a user of its own",
-    async () => {
-      if (!root || !privileges || tools.setpriv === null) return false;
-      const reads = [SHELL, "-c", 'test -x "$0" && test -r "$1"', process.execPath, thisFile()];
-      return await tries([...privilegeWall(tools.setpriv, FIRST_USER), ...reads]);
-    },
-  );
-  const processes = await need(
-    "processes",
-    "a count of processes needs a user or a namespace of its own",
-    () => limits && (user || (network && !root)),
-  );
+  const limits = linux && existsSync(SHELL);
+  // Side by side: each of them starts a process or two.
+  const privileged =
+    tools.setpriv !== null && tries([...privilegeWall(tools.setpriv, null), SHELL, "-c", "exit 0"]);
+  const [network, privileges, user] = await Promise.all([
+    tools.unshare !== null && tries([...networkWall(tools.unshare, root), SHELL, "-c", "exit 0"]),
+    privileged,
+    root && tools.setpriv !== null && hasUser(tools.setpriv, privileged),
+  ]);
+  const processes = limits && (user || (network && !root));
+  const lacking = [
+    ...(limits ? [] : [`limits: there is no Linux with ${SHELL} here`]),
+    ...(network ? [] : [`network: ${noNetwork(tools)}`]),
+    ...(privileges ? [] : ["privileges: there is no setpriv (util-linux) that works"]),
+    ...(user ? [] : [`user: ${noUser(root)}`]),
+    ...(processes ? [] : ["processes: a count of processes needs a user or a namespace of its own"]),
+  ];
   const walls = { limits, network, user, privileges, processes, orphans: privileges, permissions: true };
   return {
     walls,
@@ -160,6 +137,28 @@ export async function buildSandbox(): Promise<Sandbox> {
       };
     },
   };
+}
+
+/** Another user may read the program, and can be become. */
+async function hasUser(setpriv: string, privileges: false | Promise<boolean>): Promise<boolean> {
+  const reads = [SHELL, "-c", 'test -x "$0" && test -r "$1"', process.execPath, thisFile()];
+  const [read, privileged] = await Promise.all([
+    tries([...privilegeWall(setpriv, FIRST_USER), ...reads]),
+    privileges,
+  ]);
+  return read && privileged;
+}
+
+function noNetwork({ unshare }: Tools): string {
+  return unshare === null
+    ? "there is no unshare (util-linux)"
+    : "the system lets nobody have a network namespace";
+}
+
+function noUser(root: boolean): string {
+  return root
+    ? "no other user may read the program, or become one"
+    : "only root can give a model a user of its own";
 }
 
 function commandOf(

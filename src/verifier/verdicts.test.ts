@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { judgedGolden, judgedParity } from "../../test/builders/judging.ts";
-import { type NpyArray, npzFile, zipFile } from "../../test/builders/npz.ts";
+import { type NpyArray, npyFile, npzFile, zipFile } from "../../test/builders/npz.ts";
 import {
   floatTensor,
   integerTensor,
@@ -9,7 +9,7 @@ import {
   node,
   tensorInfo,
 } from "../../test/builders/onnx-model.ts";
-import { bytesOf, floatProto, tarFile } from "../../test/builders/test-data.ts";
+import { bytesOf, floatProto, tarFile, tarGzFile } from "../../test/builders/test-data.ts";
 
 // Models and golden sets that got a wrong verdict once, or none, and the right one.
 
@@ -300,6 +300,35 @@ describe("what is expected", () => {
         because: "golden",
         message: expect.stringContaining("is no name for a file in an archive"),
       });
+  });
+});
+
+describe("an archive that macOS has made", () => {
+  const same = headed([output("y", 2)], [node("Identity", ["x"], ["y"])]);
+  const bounds = { maximumAbsoluteError: 0 };
+  const ownData = Buffer.from("\u0000\u0005\u0016\u0007Mac OS X        ", "latin1");
+  const data = ["input", "output"].map(
+    (side) => [`golden/test_data_set_0/${side}_0.pb`, bytesOf(floatProto([1, 2], [1, 2]))] as const,
+  );
+
+  test("has files of its own beside those of test data, in a zip", async () => {
+    const beside = data.map(([name]) => [`__MACOSX/${name.replace(/([^/]+)$/, "._$1")}`, ownData] as const);
+    const zip = zipFile([...data, ["golden/.DS_Store", ownData], ...beside], true);
+    expect(await judgedGolden(same, zip, bounds)).toMatchObject({ reason: null });
+  });
+
+  test("has files of its own beside those of test data, in a tar.gz", async () => {
+    const beside = data.map(([name]) => [name.replace(/([^/]+)$/, "._$1"), ownData] as const);
+    const tar = await tarGzFile(Object.fromEntries([...beside, ...data]));
+    expect(await judgedGolden(same, tar, bounds)).toMatchObject({ reason: null });
+  });
+
+  test("has files of its own beside arrays", async () => {
+    const arrays = ["x", "output:y"].map((name) => [`${name}.npy`, npyFile(floats([1, 2], [1, 2]))] as const);
+    const beside = arrays.map(([name]) => [`__MACOSX/._${name}`, ownData] as const);
+    expect(await judgedGolden(same, zipFile([...arrays, ...beside], true), bounds)).toMatchObject({
+      reason: null,
+    });
   });
 });
 

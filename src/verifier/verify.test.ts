@@ -1,4 +1,4 @@
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -192,6 +192,17 @@ describe("how many samples are run at once", () => {
   });
 });
 
+/** ONNX Runtime's own, where a model names none. */
+const DEFAULT_LOCALE = "en_US.UTF-8";
+
+test("the image has the locale that StringNormalizer asks for", async () => {
+  const dockerfile = await readFile("Dockerfile", "utf8");
+  const [build, image] = dockerfile.split(/^FROM /m).slice(1);
+  const [language, charset] = DEFAULT_LOCALE.split(".");
+  expect(build).toContain(`localedef -i ${language} -f ${charset} ${DEFAULT_LOCALE}`);
+  expect(image).toContain("COPY --from=build /usr/lib/locale /usr/lib/locale");
+});
+
 test("a locale that this machine lacks is no fault of the model", async () => {
   const upper = message().text(1, "case_change_action").text(4, "UPPER").varint(20, 3);
   const normalizer = modelFile({
@@ -200,7 +211,11 @@ test("a locale that this machine lacks is no fault of the model", async () => {
     outputs: [tensorInfo("y", ["m"], "string")],
   });
   const { report } = await verdictOn(normalizer, {});
-  const lacking = { kind: "error", reason: "LocaleMissing", message: expect.stringContaining("en_US.UTF-8") };
+  const lacking = {
+    kind: "error",
+    reason: "LocaleMissing",
+    message: expect.stringContaining(DEFAULT_LOCALE),
+  };
   expect(report).toMatchObject(report.kind === "passed" ? {} : lacking);
 });
 

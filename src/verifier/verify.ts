@@ -26,7 +26,8 @@ import { judgeGolden } from "./judge-golden.ts";
 import { judgeParity, paritySections } from "./judge-parity.ts";
 import { type CheckName, failed, type Judgement, passed, printable, skipped } from "./judgement.ts";
 import type { Answer, BatchFound, GoldenMeasured, Question, Refusal, Samples } from "./model-messages.ts";
-import { type ModelProcess, type ProcessEnd, startModelProcess } from "./model-process.ts";
+import { type ModelProcess, startModelProcess } from "./model-process.ts";
+import type { ProcessEnd } from "./process-end.ts";
 import type { Cell, Sandbox } from "./sandbox.ts";
 import { type Signature, sideText } from "./tensor.ts";
 

@@ -1,8 +1,8 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
-import { findPackageJSON } from "node:module";
+import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { err, ok, type Result } from "../base/result.ts";
 import { seconds } from "../base/time.ts";
+import { verifierText } from "./installed-version.ts";
 import { startModelProcess } from "./model-process.ts";
 import { type VerifyDeps, WORK_PREFIX } from "./verify.ts";
 
@@ -23,17 +23,8 @@ export async function verifierVersion(
         `cannot run ONNX Runtime: ${"message" in started.error ? started.error.message : started.error.kind}`,
       );
     await started.value.end();
-    return ok(`edgefleet-verifier/${await productVersion()} onnxruntime/${started.value.runtimeVersion}`);
+    return ok(await verifierText(started.value.runtimeVersion));
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
-}
-
-/** Of package.json. */
-export async function productVersion(): Promise<string> {
-  const path = findPackageJSON(import.meta.url);
-  const manifest: unknown = path === undefined ? null : JSON.parse(await readFile(path, "utf8"));
-  const version =
-    typeof manifest === "object" && manifest !== null && "version" in manifest ? manifest.version : null;
-  return typeof version === "string" ? version : "unknown";
 }

@@ -84,7 +84,12 @@ export function readZip(
 
 function readDirectory(buffer: Buffer, mostEntries: number): Result<readonly Listed[], string> {
   const end = findEnd(buffer);
-  if (end === null) return err("it is no zip archive (or cut off)");
+  if (end === null)
+    return err(
+      isZip(buffer)
+        ? `it is a zip archive that is cut off: it has ${buffer.length} bytes, and the list of its files, which comes last, is not among them`
+        : "it is no zip archive",
+    );
   if (buffer.readUInt16LE(end + 4) !== 0) return err("it is a zip archive in several parts");
   const found = startOfDirectory(buffer, end);
   if (!found.ok) return found;

@@ -1,0 +1,19 @@
+import { own } from "../src/base/lookup.ts";
+
+/** What is wrong with a file, in words. */
+export function fileFault(thrown: unknown): string {
+  const code = typeof thrown === "object" && thrown !== null && "code" in thrown ? String(thrown.code) : "";
+  const words: Readonly<Record<string, string>> = {
+    ENOENT: "there is no such file",
+    ENOTDIR: "there is no such file",
+    EACCES: "it may not be read or written by this user",
+    EPERM: "it may not be read or written by this user",
+    EISDIR: "is a directory",
+    EEXIST: "it exists already",
+    ENOSPC: "the disk is full",
+    EROFS: "the file system is read-only",
+    ENAMETOOLONG: "the name is too long",
+    ELOOP: "its symbolic links lead in a circle",
+  };
+  return own(words, code) ?? (code === "" ? "it cannot be used" : `it cannot be used (${code})`);
+}
