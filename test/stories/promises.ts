@@ -57,6 +57,7 @@ export function createPromises(parts: PromiseParts) {
   let exposed = new Map<string, { readonly wasThere: boolean }>();
   let exposedTo = "";
   let pointed: ReadonlySet<string> = new Set();
+  const begunAt = world.now();
   let exposures: { readonly at: number; readonly exposure: Exposure }[] = [];
   let readySince: number | null = null;
   let troubledAt = Number.NEGATIVE_INFINITY;
@@ -136,7 +137,10 @@ export function createPromises(parts: PromiseParts) {
     for (const member of own) {
       if (exposed.has(member.device) || !isExposed(status.exposure ?? [], member)) continue;
       const device = devices.get(member.device);
-      const wasThere = device?.connected === true && world.now() - device.beatAt <= minutes(2);
+      // A device that has joined just now has not been read yet, and is like one that was never switched on.
+      const joinedAt = since.get(member.device)?.member ?? world.now();
+      const isKnown = joinedAt === begunAt || world.now() - joinedAt >= minutes(2);
+      const wasThere = isKnown && device?.connected === true && world.now() - device.beatAt <= minutes(2);
       exposed.set(member.device, { wasThere });
     }
   }
