@@ -60,6 +60,25 @@ test.each(["a b", "-a", "a'b", "a".repeat(64)])("%j is no id of a cluster", (wri
   expect(parsed.kind === "mistakes" && parsed.mistakes.join()).toContain("--cluster-id:");
 });
 
+test.each(["\n", "\r\n", "  "])("what a Secret has at the end of a value is no part of it: %j", (end) => {
+  const hub = GOOD.EDGEFLEET_HUB_CONNECTION_STRING;
+  const storage = GOOD.EDGEFLEET_STORAGE_CONNECTION_STRING;
+  const environment = {
+    EDGEFLEET_HUB_CONNECTION_STRING: `\uFEFF${hub}${end}`,
+    EDGEFLEET_STORAGE_CONNECTION_STRING: `${storage}${end}`,
+    EDGEFLEET_HUB_TIER: `S2${end}`,
+    KUBECONFIG: `/etc/kubeconfig${end}`,
+  };
+  expect(parseConfig([], environment, HOST)).toMatchObject({
+    kind: "config",
+    config: {
+      kubeconfig: "/etc/kubeconfig",
+      hub: { tier: "S2", access: { connectionString: hub } },
+      store: { access: { connectionString: storage } },
+    },
+  });
+});
+
 test("a mistake in a connection string never shows the string", () => {
   const parsed = parseConfig(
     [],

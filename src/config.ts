@@ -143,7 +143,9 @@ export function parseConfig(
   if (flags["help"] === true) return { kind: "help", text: helpText() };
   const text = (name: Name): string => {
     const flag = flags[name];
-    return typeof flag === "string" ? flag : (own(env, environmentName(name)) ?? SETTINGS[name].default);
+    return typeof flag === "string"
+      ? flag
+      : (fromEnvironment(env, environmentName(name)) ?? SETTINGS[name].default);
   };
   const oneOf = <const T extends readonly string[]>(name: Name, values: T): T[number] => {
     const value = values.find((candidate) => candidate === text(name));
@@ -177,20 +179,24 @@ export function parseConfig(
       ?.split(",")
       .map((name) => name.trim()) ?? null;
   const config: Config = {
-    kubeconfig: orNull("kubeconfig") ?? env["KUBECONFIG"] ?? null,
+    kubeconfig: orNull("kubeconfig") ?? fromEnvironment(env, "KUBECONFIG") ?? null,
     context: orNull("context"),
     namespaces,
     tenancy: tenancyOf(orNull("tenancy"), namespaces, mistakes),
     deletionsPerMinute: text("deletions-per-minute") === "0" ? 0 : count("deletions-per-minute", 100_000),
     hub: {
-      access: hubAccess(env["EDGEFLEET_HUB_CONNECTION_STRING"], text("hub-host"), mistakes),
+      access: hubAccess(fromEnvironment(env, "EDGEFLEET_HUB_CONNECTION_STRING"), text("hub-host"), mistakes),
       endpoint: orNull("hub-endpoint") === null ? null : address("hub-endpoint"),
       caFile: orNull("hub-ca"),
       tier: oneOf("hub-tier", ["S1", "S2", "S3", "F1"]),
       units: count("hub-units", 200),
     },
     store: {
-      access: storeAccess(env["EDGEFLEET_STORAGE_CONNECTION_STRING"], text("storage-url"), mistakes),
+      access: storeAccess(
+        fromEnvironment(env, "EDGEFLEET_STORAGE_CONNECTION_STRING"),
+        text("storage-url"),
+        mistakes,
+      ),
       sasVersion: orNull("storage-sas-version"),
       caFile: orNull("storage-ca"),
     },
@@ -259,6 +265,14 @@ function readFlags(
     else if (token.value === undefined) mistakes.push(`--${token.name}: needs a value`);
   }
   return values as Readonly<Record<string, string | boolean | undefined>>;
+}
+
+/** Secrets that were made from a file end with its newline, and some begin with a byte order mark. */
+function fromEnvironment(
+  env: Readonly<Record<string, string | undefined>>,
+  name: string,
+): string | undefined {
+  return own(env, name)?.trim();
 }
 
 function hubAccess(connectionString: string | undefined, host: string, mistakes: string[]): HubAccess {
