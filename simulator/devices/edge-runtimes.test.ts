@@ -107,6 +107,8 @@ test("an invalid manifest is told with all of its mistakes", async () => {
       c: { settings: { image: "" } },
       d: { settings: { createOptions: "{" } },
       e: { imagePullPolicy: "always" },
+      f: { settings: { image: `r.example:5000/f:1.2@sha256:${"0".repeat(64)}` } },
+      pinned: { settings: { image: `r.example:5000/f@sha256:${"0".repeat(64)}` } },
     }),
   );
   await advance(5 * SECOND);
@@ -117,10 +119,12 @@ test("an invalid manifest is told with all of its mistakes", async () => {
     "b.restartPolicy",
     "b.startupOrder",
     "c.settings.image",
+    "f.settings.image",
     "d.settings.createOptions",
     "e.imagePullPolicy",
   ])
     expect(description).toContain(`modules.${path}`);
+  expect(description).not.toContain("modules.pinned");
 });
 
 test("createOptions are put together from their pieces, and a gap is a mistake", async () => {

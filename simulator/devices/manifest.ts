@@ -68,6 +68,8 @@ export function readManifest(desired: JsonObject): ReadManifest {
   return { ok: false, code: 400, description: problems.join("; ").slice(0, LONGEST_DESCRIPTION) };
 }
 
+const TAG_AND_DIGEST = /:[^/:@]+@[^@]+$/;
+
 function readModule(written: JsonValue | undefined, path: string, problems: string[]): ModuleSpec {
   const module = isObject(written) ? written : {};
   if (!isObject(written)) problems.push(`${path} is needed`);
@@ -76,6 +78,9 @@ function readModule(written: JsonValue | undefined, path: string, problems: stri
   const image = settings["image"];
   if (isObject(written) && (typeof image !== "string" || image.trim() === ""))
     problems.push(`${path}.settings.image is needed`);
+  // The agent's reader of image names takes one or the other (Azure/iotedge issue 5259).
+  if (typeof image === "string" && TAG_AND_DIGEST.test(image))
+    problems.push(`${path}.settings.image has a tag and a digest: ${image} is not a valid reference`);
   const choice = <T extends string>(name: string, values: readonly T[], fallback: T): T => {
     const value = ownValue(module, name) ?? fallback;
     const found = values.find((one) => one === value);

@@ -253,13 +253,17 @@ export const inferenceDeploymentSpecSchema = Type.Object(
         image: Type.Optional(
           Type.String({
             description:
-              "Container image of the module, pinned by digest. Left out: another deployment brings the module, and only its model pointer is managed here.",
+              "Container image of the module, pinned by digest and without a tag, as registry/repository@sha256:… Left out: another deployment brings the module, and only its model pointer is managed here.",
             pattern: "^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)+(:[A-Za-z0-9._-]+)?@sha256:[0-9a-f]{64}$",
             maxLength: 512,
             "x-kubernetes-validations": [
               cel(
                 "self.matches('@sha256:[0-9a-f]{64}$')",
-                "pin the image by digest, so that all devices run the same: registry/repository[:tag]@sha256:<64 hexadecimal digits>",
+                "pin the image by digest, so that all devices run the same: registry/repository@sha256:<64 lower-case hexadecimal digits>",
+              ),
+              cel(
+                "!self.matches(':[A-Za-z0-9._-]+@')",
+                "write the image without its tag, registry/repository@sha256:<64 lower-case hexadecimal digits>: IoT Edge refuses a whole deployment in which an image has a tag and a digest",
               ),
             ],
           }),

@@ -185,7 +185,7 @@ describe("what is let in", () => {
       "an image pinned by digest",
       "InferenceDeployment",
       deployment({
-        module: { name: "inference", image: `registry.example:5000/vision/inference:1.2@${DIGEST}` },
+        module: { name: "inference", image: `registry.example:5000/vision/inference@${DIGEST}` },
       }),
     ],
     [
@@ -557,6 +557,14 @@ describe("what is refused, and why", () => {
       "InferenceDeployment",
       deployment({ module: { name: "inference", image: "registry.example/inference:1.2" } }),
       "pin the image by digest",
+    ],
+    [
+      "an image with a tag and a digest",
+      "InferenceDeployment",
+      deployment({
+        module: { name: "inference", image: `registry.example:5000/vision/inference:1.2@${DIGEST}` },
+      }),
+      "write the image without its tag",
     ],
     [
       "an expression In without values",
