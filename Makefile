@@ -7,7 +7,7 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test demo dev run generate bench fuzz test-scale build image
+.PHONY: help install check test demo dev run generate bench fuzz stories test-scale build image
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
@@ -43,6 +43,9 @@ bench: $(INSTALLED) ## timed figures, never asserted in tests, in one table; ARG
 
 fuzz: $(INSTALLED) ## 100,000 cases of nonsense against the simulator, half an hour; SIMULATOR_FUZZ=N for another number
 	@$(NPM) run --silent test:fuzz
+
+stories: $(INSTALLED) ## 10,000 rollouts made at random, half an hour; STORIES=N for another number
+	@$(NPM) run --silent test:stories
 
 test-scale: $(INSTALLED) ## a whole rollout through 10,000 devices, twenty minutes or more; EDGEFLEET_SCALE=N for another size
 	@$(NPM) run --silent test:scale

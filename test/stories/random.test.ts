@@ -11,8 +11,14 @@ import { createStory, duration, objective, type Story, strategy, variant } from 
 // the end the world comes to rest, and an abort always leads back. A failure prints the seed and the smallest case, and
 // STORIES_SEED=<seed>/<path> tells it again.
 
-const RUNS = Number(process.env["STORIES"] ?? 1000);
-const [SEED = "", PATH = ""] = (process.env["STORIES_SEED"] ?? "").split("/");
+// Without STORIES it is the same thousand every time, so that what fails was broken by the change at hand; `make stories`
+// looks for new ones.
+
+const GIVEN = process.env["STORIES"];
+const RUNS = Number(GIVEN ?? 1000);
+const [SEED = "", PATH = ""] = (process.env["STORIES_SEED"] ?? (GIVEN === undefined ? "20261201" : "")).split(
+  "/",
+);
 
 const BEHAVIOURS: Readonly<Record<string, Partial<Behaviour>>> = {
   well: {},
@@ -305,11 +311,22 @@ function isDeadly(given: Scenario): boolean {
   );
 }
 
+/** A step all of whose devices are disabled or have never been there proves nothing: it holds until a person decides. */
+function isHeldWithoutDevices(given: Scenario, story: Story): boolean {
+  const exposed = [...story.world.truth.pointers()].flatMap(([device, pointer]) =>
+    pointer?.release === `${NAMESPACE}.v2` ? [device] : [],
+  );
+  const isThere = (device: string) =>
+    given.fleet.every(({ is }, index) => device !== `cam-${index}` || is === "there");
+  return story.status()?.phase === "Holding" && exposed.length > 0 && !exposed.some(isThere);
+}
+
 /** The world is whole again: everything comes to an end, and then to rest. */
 async function end(given: Scenario, story: Story): Promise<void> {
   if (isGood(given)) {
     await story.run(minutes(90));
-    expect(story.status()).toMatchObject({ phase: "Completed", stable: { release: "v2" } });
+    if (!isHeldWithoutDevices(given, story))
+      expect(story.status()).toMatchObject({ phase: "Completed", stable: { release: "v2" } });
   }
   if (isDeadly(given)) {
     await story.run(minutes(20));
