@@ -3,13 +3,15 @@ import {
   type BlobReference,
   type ModelReleaseSpec,
   modelReleaseSpecSchema,
+  modelReleaseStatusSchema,
 } from "../src/api/model-release.ts";
 import { GROUP, VERSION } from "../src/api/resource.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import { suggestion } from "./command-line.ts";
-import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
-import { problemsIn, sentence, withDefaults } from "./spec-check.ts";
-import type { YamlDocument } from "./yaml-file.ts";
+import { isObject, type Json, type JsonObject, pointerTo } from "./json-pointer.ts";
+import { objectMetaProblems } from "./object-meta-problems.ts";
+import { type Problem, problemsIn, sentence, unknownFieldsIn, withDefaults } from "./spec-check.ts";
+import type { YamlDocument } from "./yaml-documents.ts";
 
 /** A ModelRelease as a file has it. */
 export type ReleaseFile = {
@@ -25,31 +27,31 @@ export function isManifest({ value }: YamlDocument): boolean {
   return isObject(value) && (Object.hasOwn(value, "kind") || Object.hasOwn(value, "apiVersion"));
 }
 
+const KIND = "ModelRelease";
+
 /** The one ModelRelease among the documents of a file, as the API server would store it; or every mistake in it. */
 export function releaseIn(
   file: string,
   documents: readonly YamlDocument[],
 ): Result<ReleaseFile, readonly string[]> {
-  const releases = documents.filter(({ value }) => isObject(value) && value["kind"] === "ModelRelease");
+  const objects = documents.flatMap(objectsIn);
+  const releases = objects.filter(({ value }) => isObject(value) && value["kind"] === KIND);
   const [document, second] = releases;
   if (document === undefined)
-    return err([`${file}: there is no ModelRelease in it, but ${kindsText(documents)}`]);
+    return err([`${file}: there is no ModelRelease in it, but ${kindsText(objects)}`]);
   if (second !== undefined)
     return err([
       `${file}: there are ${releases.length} ModelReleases in it (${releases.map(nameOf).join(", ")}); keep the one to verify in a file of its own`,
     ]);
   const { placeOf } = document;
   const manifest = withDefaults({}, document.value) as JsonObject;
-  const problems: string[] = [];
-  if (manifest["apiVersion"] !== API_VERSION)
-    problems.push(`${placeOf("/apiVersion")}: apiVersion must be ${API_VERSION}`);
-  const known = ["apiVersion", "kind", "metadata", "spec", "status"];
-  for (const key of Object.keys(manifest))
-    if (!known.includes(key))
-      problems.push(`${placeOf(`/${key}`)}: ${key} is not a field${suggestion(key, known)}`);
   const spec = withDefaults(modelReleaseSpecSchema, manifest["spec"] ?? {});
-  for (const { pointer, message } of problemsIn(modelReleaseSpecSchema, spec))
-    problems.push(`${placeOf(`/spec${pointer}`)}: ${sentence(`spec${dotted(pointer)}`, message)}`);
+  const problems = [
+    ...frameProblems(manifest),
+    ...objectMetaProblems(manifest["metadata"] ?? {}).map(inField("/metadata")),
+    ...problemsIn(modelReleaseSpecSchema, spec).map(inField("/spec")),
+    ...unknownFieldsIn(modelReleaseStatusSchema, manifest["status"] ?? {}).map(inField("/status")),
+  ].map(({ pointer, message }) => `${placeOf(pointer)}: ${sentence(dotted(pointer).slice(1), message)}`);
   if (problems.length > 0) return err(problems);
   return ok({
     file,
@@ -57,6 +59,41 @@ export function releaseIn(
     spec: spec as unknown as ModelReleaseSpec,
     placeOf,
   });
+}
+
+function inField(field: string): (problem: Problem) => Problem {
+  return ({ pointer, message }) => ({ pointer: `${field}${pointer}`, message });
+}
+
+function frameProblems(manifest: JsonObject): readonly Problem[] {
+  const wrongVersion =
+    manifest["apiVersion"] === API_VERSION
+      ? []
+      : [{ pointer: "/apiVersion", message: `must be ${API_VERSION}` }];
+  const known = ["apiVersion", "kind", "metadata", "spec", "status"];
+  const unknown = Object.keys(manifest)
+    .filter((key) => !known.includes(key))
+    .map((key) => ({ pointer: pointerTo("", key), message: `is not a field${suggestion(key, known)}` }));
+  return [...wrongVersion, ...unknown];
+}
+
+/** A document, or the objects of a list of them, as kubectl takes lists apart. */
+function objectsIn(document: YamlDocument): readonly YamlDocument[] {
+  const { value, placeOf } = document;
+  const items = isObject(value) ? value["items"] : undefined;
+  if (!isObject(value) || !Array.isArray(items) || !isList(value)) return [document];
+  // The list of one kind says of each item what it is.
+  const frame = value["kind"] === "List" ? {} : { apiVersion: API_VERSION, kind: KIND };
+  return items.flatMap((item: Json, index) =>
+    objectsIn({
+      value: isObject(item) ? { ...frame, ...item } : item,
+      placeOf: (pointer) => placeOf(`/items/${index}${pointer}`),
+    }),
+  );
+}
+
+function isList({ apiVersion, kind }: JsonObject): boolean {
+  return (apiVersion === "v1" && kind === "List") || (apiVersion === API_VERSION && kind === `${KIND}List`);
 }
 
 /** `/golden/minimumAccuracy` → `.golden.minimumAccuracy`, `/variants/0` → `.variants[0]`. */

@@ -2,6 +2,7 @@ import { createRequire } from "node:module";
 import type { TSchema } from "typebox";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../src/base/decimal.ts";
 import { own } from "../src/base/lookup.ts";
+import { DURATION_PATTERN } from "../src/base/time.ts";
 import { suggestion } from "./command-line.ts";
 import { fits } from "./fits.ts";
 import { isObject, type Json, keysOf, pointerTo } from "./json-pointer.ts";
@@ -16,6 +17,7 @@ type Node = {
   readonly properties?: Readonly<Record<string, Node>>;
   readonly required?: readonly string[];
   readonly items?: Node;
+  readonly type?: string;
   readonly default?: Json;
   readonly pattern?: string;
   readonly description?: string;
@@ -86,11 +88,13 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
     case "pattern":
       if (rule === undefined && (node?.pattern?.length ?? 0) > LONGEST_PATTERN)
         return `is not known: ${node?.description}`;
-      return rule?.message ?? error.message;
+      return withExample(rule?.message ?? error.message, node, error.instancePath, root);
+    case "type":
+      return node?.type === "string" ? textMessage(node, error.instancePath, root) : error.message;
     case "anyOf":
       return node?.pattern === DECIMAL_PATTERN
         ? decimalMessage(valueAt(root, error.instancePath))
-        : "must be a whole number or a text";
+        : `must be a whole number or a text${quotesHint(valueAt(root, error.instancePath))}`;
     case "enum":
       return `must be one of ${error.params.allowedValues.join(", ")}`;
     case "required":
@@ -104,7 +108,52 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
 const LONGEST_PATTERN = 80;
 
 function decimalMessage(value: Json | undefined): string {
-  return typeof value === "number" ? `must be in quotes, as a decimal: "${value}"` : DECIMAL_FORM;
+  return typeof value === "number"
+    ? `must be in quotes, as a decimal: "${plainDecimal(value)}"`
+    : DECIMAL_FORM;
+}
+
+/** `must be a text`, and what has been read in its place. */
+function textMessage(node: Node, pointer: string, root: Json): string {
+  const value = valueAt(root, pointer);
+  if (node.pattern === DURATION_PATTERN && typeof value === "number")
+    return `must be a duration with its unit: ${value}${unitOf(pointer)}`;
+  return `must be a text${quotesHint(value)}`;
+}
+
+function quotesHint(value: Json | undefined): string {
+  return typeof value === "number" || typeof value === "boolean"
+    ? `, and YAML reads ${value} here: put it in quotes`
+    : "";
+}
+
+/** A rule, and where it can be guessed what was meant, that. */
+function withExample(rule: string, node: Node | undefined, pointer: string, root: Json): string {
+  const value = valueAt(root, pointer);
+  if (typeof value !== "string") return rule;
+  if (node?.pattern === DURATION_PATTERN && /^[0-9]+(\.[0-9]+)?$/.test(value))
+    return `${rule}: here ${value}${unitOf(pointer)}?`;
+  const isScientific = /^-?[0-9]+(\.[0-9]+)?[eE][-+]?[0-9]{1,2}$/.test(value);
+  return node?.pattern === DECIMAL_PATTERN && isScientific
+    ? `${rule}: here "${plainDecimal(Number(value))}"`
+    : rule;
+}
+
+/** Latencies are milliseconds; whatever else takes time takes seconds. */
+function unitOf(pointer: string): string {
+  return /\/p[0-9]+$/.test(pointer) ? "ms" : "s";
+}
+
+/** Without an exponent. */
+function plainDecimal(value: number): string {
+  const [mantissa = "", exponent = "0"] = value.toExponential().split("e");
+  const places = Math.max(0, mantissa.replace(/^-?\d\.?/, "").length - Number(exponent));
+  return Math.abs(value) < 1e21 ? value.toFixed(Math.min(100, places)) : String(value);
+}
+
+/** Fields that the schema does not have: the API server refuses them even where it looks at nothing else. */
+export function unknownFieldsIn(schema: TSchema, value: Json): readonly Problem[] {
+  return unknownFields(schema as Node, value, "");
 }
 
 function unknownFields(schema: Node, value: Json, pointer: string): readonly Problem[] {

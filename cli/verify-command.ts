@@ -31,7 +31,8 @@ export async function verifyCommand(
   if (signal.aborted) return interrupted(terminal);
   if (problems.length > 0 || !plan.ok)
     return complain([...problems, ...(plan.ok ? [] : plan.error)], terminal);
-  const { request, ...subject } = plan.value;
+  const { request, notes, ...subject } = plan.value;
+  for (const note of notes) terminal.err(`${note}\n`);
 
   const progress = startProgress(request.checks, options.quiet ? null : terminal);
   const { memoryBytes } = options;

@@ -17,13 +17,15 @@ import type { LocalFile, LocalFiles } from "./local-files.ts";
 import { dotted, isManifest, placesOf, type ReleaseFile, releaseIn } from "./release-file.ts";
 import { problemsIn, sentence, withDefaults } from "./spec-check.ts";
 import type { VerifyOptions } from "./verify-flags.ts";
-import type { YamlDocument } from "./yaml-file.ts";
+import type { YamlDocument, YamlDocuments } from "./yaml-documents.ts";
 
 /** What is verified, and what it is called where it is told. */
 export type VerifyPlan = {
   readonly request: VerifyRequest;
   readonly title: string;
   readonly about: ReportSubject;
+  /** What people should know of how the files were read. */
+  readonly notes: readonly string[];
 };
 
 /** Checks of a file: where each value stands, and where the files lie that it names. */
@@ -31,6 +33,7 @@ type Checks = {
   readonly verification: Json;
   readonly placeOf: YamlDocument["placeOf"] | null;
   readonly file: string | null;
+  readonly notes: readonly string[];
 };
 
 /** Reads what the flags name; every mistake in it is told at once. */
@@ -40,8 +43,9 @@ export async function planVerification(
   signal: AbortSignal,
 ): Promise<Result<VerifyPlan, readonly string[]>> {
   const problems: string[] = [];
-  const release = await readRelease(options);
-  if (!release.ok) return release;
+  const read = await readRelease(options);
+  if (!read.ok) return read;
+  const release = ok(read.value?.release ?? null);
   const variant = release.value === null ? null : chooseVariant(release.value, options, problems);
   const checks = await readChecks(options, release.value);
   if (!checks.ok) return err([...problems, ...checks.error]);
@@ -71,6 +75,7 @@ export async function planVerification(
   const named = release.value === null ? "" : ` (${release.value.name}, variant ${variant?.name})`;
   return ok({
     title: `${model.path}${named}`,
+    notes: [...(read.value?.notes ?? []), ...checks.value.notes],
     about: {
       namespace: null,
       release: release.value?.name ?? null,
@@ -93,16 +98,20 @@ export async function planVerification(
 }
 
 /** The parser is loaded where there is something to read. */
-async function readYaml(file: string): Promise<Result<readonly YamlDocument[], readonly string[]>> {
+async function readYaml(file: string): Promise<Result<YamlDocuments, readonly string[]>> {
   const { readYamlFile } = await import("./yaml-file.ts");
   return readYamlFile(file);
 }
 
-async function readRelease({ one }: VerifyOptions): Promise<Result<ReleaseFile | null, readonly string[]>> {
+type ReadRelease = { readonly release: ReleaseFile; readonly notes: readonly string[] };
+
+async function readRelease({ one }: VerifyOptions): Promise<Result<ReadRelease | null, readonly string[]>> {
   const file = one("release");
   if (file === null) return ok(null);
-  const documents = await readYaml(file);
-  return documents.ok ? releaseIn(file, documents.value) : documents;
+  const read = await readYaml(file);
+  if (!read.ok) return read;
+  const release = releaseIn(file, read.value.documents);
+  return release.ok ? ok({ release: release.value, notes: read.value.notes }) : release;
 }
 
 async function readChecks(
@@ -110,25 +119,30 @@ async function readChecks(
   release: ReleaseFile | null,
 ): Promise<Result<Checks, readonly string[]>> {
   const file = one("checks");
-  if (release !== null)
-    return ok({
-      verification: (release.spec.verification ?? {}) as Json,
-      placeOf: (pointer) => release.placeOf(`/spec/verification${pointer}`),
-      file: release.file,
-    });
-  if (file === null) return ok({ verification: {}, placeOf: null, file: null });
-  const documents = await readYaml(file);
-  if (!documents.ok) return documents;
-  const [document] = documents.value;
-  if (documents.value.some(isManifest)) {
-    const found = releaseIn(file, documents.value);
-    return found.ok ? readChecks({ one: () => null } as unknown as VerifyOptions, found.value) : found;
+  if (release !== null) return ok(checksOf(release, []));
+  if (file === null) return ok({ verification: {}, placeOf: null, file: null, notes: [] });
+  const read = await readYaml(file);
+  if (!read.ok) return read;
+  const { documents, notes } = read.value;
+  const [document] = documents;
+  if (documents.some(isManifest)) {
+    const found = releaseIn(file, documents);
+    return found.ok ? ok(checksOf(found.value, notes)) : found;
   }
-  if (document === undefined || documents.value.length > 1)
-    return err([`${file}: there are ${documents.value.length} documents in it, and checks are one`]);
+  if (document === undefined || documents.length > 1)
+    return err([`${file}: there are ${documents.length} documents in it, and checks are one`]);
   if (!isObject(document.value))
     return err([`${document.placeOf("")}: checks are fields, such as timeout and golden`]);
-  return ok({ verification: document.value, placeOf: document.placeOf, file });
+  return ok({ verification: document.value, placeOf: document.placeOf, file, notes });
+}
+
+function checksOf({ spec, placeOf, file }: ReleaseFile, notes: readonly string[]): Checks {
+  return {
+    verification: (spec.verification ?? {}) as Json,
+    placeOf: (pointer) => placeOf(`/spec/verification${pointer}`),
+    file,
+    notes,
+  };
 }
 
 function chooseVariant(
