@@ -17,6 +17,7 @@ import type { YamlDocument } from "./yaml-documents.ts";
 export type ReleaseFile = {
   readonly file: string;
   readonly name: string;
+  readonly metadata: JsonObject;
   readonly spec: ModelReleaseSpec;
   readonly placeOf: YamlDocument["placeOf"];
 };
@@ -45,10 +46,11 @@ export function releaseIn(
     ]);
   const { placeOf } = document;
   const manifest = withDefaults({}, document.value) as JsonObject;
+  const metadata = manifest["metadata"] ?? {};
   const spec = withDefaults(modelReleaseSpecSchema, manifest["spec"] ?? {});
   const problems = [
     ...frameProblems(manifest),
-    ...objectMetaProblems(manifest["metadata"] ?? {}).map(inField("/metadata")),
+    ...objectMetaProblems(metadata).map(inField("/metadata")),
     ...problemsIn(modelReleaseSpecSchema, spec).map(inField("/spec")),
     ...unknownFieldsIn(modelReleaseStatusSchema, manifest["status"] ?? {}).map(inField("/status")),
   ].map(({ pointer, message }) => `${placeOf(pointer)}: ${sentence(dotted(pointer).slice(1), message)}`);
@@ -56,6 +58,7 @@ export function releaseIn(
   return ok({
     file,
     name: nameOf(document),
+    metadata: isObject(metadata) ? metadata : {},
     spec: spec as unknown as ModelReleaseSpec,
     placeOf,
   });
