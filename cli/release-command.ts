@@ -5,11 +5,12 @@ import { modelReleaseSpecSchema, verificationSchema } from "../src/api/model-rel
 import { err, ok, type Result } from "../src/base/result.ts";
 import { bytesInFile } from "../src/verifier/byte-source.ts";
 import { signatureDifferences } from "../src/verifier/checks.ts";
-import { type OnnxFile, readOnnxFile } from "../src/verifier/onnx-file.ts";
-import type { TensorInfo } from "../src/verifier/tensor.ts";
+import { readOnnxFile } from "../src/verifier/onnx-file.ts";
+import type { Signature, TensorInfo } from "../src/verifier/tensor.ts";
 import { overlay } from "./bounds.ts";
 import { suggestion } from "./command-line.ts";
 import { fileFault } from "./file-fault.ts";
+import { inspectModels, type NotInspected } from "./inspect-models.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 import { type LocalFile, localFiles } from "./local-files.ts";
 import { measureModels } from "./measure-models.ts";
@@ -45,20 +46,28 @@ export async function releaseCommand(
   }
   const release = await describe(options, [...problems], signal);
   if (signal.aborted) return EXIT.environment;
-  if (!release.ok) return complain(release.error, terminal, "release new");
+  if (!release.ok)
+    return release.error.kind === "wrong"
+      ? complain(release.error.problems, terminal, "release new")
+      : notRun(release.error, terminal);
   const { variants, notes } = release.value;
   let { verification } = release.value;
   if (options.measure) {
     const measured = await measureModels(variants, { verification, margin: options.margin }, signal);
-    if (!measured.ok) {
-      terminal.err(`${measured.error.message}\n`);
-      return measured.error.failed ? EXIT.failed : EXIT.environment;
-    }
+    if (!measured.ok) return notRun(measured.error, terminal);
     verification = measured.value;
   }
   const text = manifestText(options, { ...release.value, verification });
   for (const note of notes) terminal.err(`${note}\n`);
   return write(text, options, terminal);
+}
+
+function notRun(
+  { failed, message }: { readonly failed: boolean; readonly message: string },
+  terminal: Terminal,
+): number {
+  terminal.err(`${message}\n`);
+  return failed ? EXIT.failed : EXIT.environment;
 }
 
 async function write(text: string, { output, force }: ReleaseOptions, terminal: Terminal): Promise<number> {
@@ -86,49 +95,62 @@ type Described = {
   readonly notes: readonly string[];
 };
 
+/** What was given is wrong, or it could not be looked at. */
+type NotDescribed =
+  | { readonly kind: "wrong"; readonly problems: readonly string[] }
+  | ({ readonly kind: "notRun" } & NotInspected);
+
 /** Reads the files and checks that a release can be made of them; every mistake is told at once. */
 async function describe(
   options: ReleaseOptions,
   problems: string[],
   signal: AbortSignal,
-): Promise<Result<Described, readonly string[]>> {
+): Promise<Result<Described, NotDescribed>> {
   const files = localFiles();
-  const variants: (VariantFile & { readonly header: OnnxFile })[] = [];
+  const variants: VariantFile[] = [];
   for (const { variant, file } of options.files) {
     const taken = await files.take(file, signal);
-    const header = taken.ok ? readHeader(taken.value) : taken;
-    if (!taken.ok || !header.ok) {
-      problems.push(`${file}: ${header.ok ? "" : header.error}`);
+    const fault = taken.ok ? headerFault(taken.value) : taken.error;
+    if (!taken.ok || fault !== null) {
+      problems.push(`${file}: ${fault}`);
       continue;
     }
     const path = options.pathOf(variant) ?? `${options.model}/${options.version}/${basename(file)}`;
     const deviceClasses = options.classesOf(variant);
-    variants.push({ name: variant, file: taken.value, header: header.value, path, deviceClasses });
+    variants.push({ name: variant, file: taken.value, path, deviceClasses });
   }
   const golden = options.golden === null ? null : await files.take(options.golden.file, signal);
   if (golden !== null && !golden.ok) problems.push(`--golden ${options.golden?.file}: ${golden.error}`);
   const { verification, flagAt } = boundsOf(options, golden?.ok === true ? golden.value : null, problems);
-  const { signature, notes } = signatureOf(variants);
   const described: Described = {
     variants,
     golden: golden?.ok === true ? golden.value : null,
-    verification: { ...(signature === null ? {} : { signature }), ...verification },
-    notes,
+    verification,
+    notes: [],
   };
   problems.push(...problemsOf(options, described, flagAt));
-  return problems.length > 0 ? err(problems) : ok(described);
+  const inspected = await inspectModels(variants, described, signal);
+  if (!inspected.ok && problems.length === 0) return err({ kind: "notRun", ...inspected.error });
+  if (inspected.ok) problems.push(...inspected.value.misfits);
+  if (problems.length > 0 || !inspected.ok) return err({ kind: "wrong", problems });
+  const { signature, notes } = signatureOf(variants, inspected.value.signatures);
+  return ok({
+    ...described,
+    verification: { ...(signature === null ? {} : { signature }), ...verification },
+    notes: [...notes, ...inspected.value.notes],
+  });
 }
 
-function readHeader({ path, sizeBytes }: LocalFile): Result<OnnxFile, string> {
+/** Why a file can be no release, whatever is in the model; `null`: it can. */
+function headerFault({ path, sizeBytes }: LocalFile): string | null {
   const descriptor = openSync(path, "r");
   try {
     const header = readOnnxFile(bytesInFile(descriptor, sizeBytes));
-    const [external] = header.ok ? header.value.externalTensors : [];
+    if (!header.ok) return header.error;
+    const [external] = header.value.externalTensors;
     return external === undefined
-      ? header
-      : err(
-          `tensor "${external}" is kept in another file; a release is one file: save the model without external data`,
-        );
+      ? null
+      : `tensor "${external}" is kept in another file; a release is one file: save the model without external data`;
   } finally {
     closeSync(descriptor);
   }
@@ -163,12 +185,15 @@ function flagUnder(flagAt: ReadonlyMap<string, string>, pointer: string): string
   return [...flagAt].find(([at]) => at === pointer || at.startsWith(`${pointer}/`))?.[1];
 }
 
-/** What every variant takes and gives, or a note that says why there is no such thing. */
-function signatureOf(variants: readonly (VariantFile & { readonly header: OnnxFile })[]): {
+/** What ONNX Runtime says that every variant takes and gives, or a note that says why there is no such thing. */
+function signatureOf(
+  variants: readonly VariantFile[],
+  signatures: readonly Signature[],
+): {
   readonly signature: JsonObject | null;
   readonly notes: readonly string[];
 } {
-  const [first, ...others] = variants;
+  const [first] = signatures;
   if (first === undefined) return { signature: null, notes: [] };
   const side = (infos: readonly TensorInfo[]) =>
     infos.map(({ name, type, shape }) => ({
@@ -176,7 +201,7 @@ function signatureOf(variants: readonly (VariantFile & { readonly header: OnnxFi
       type,
       shape: shape.map((axis) => (axis === "" ? "any" : axis)),
     }));
-  const signature = { inputs: side(first.header.inputs), outputs: side(first.header.outputs) };
+  const signature = { inputs: side(first.inputs), outputs: side(first.outputs) };
   const [problem] = problemsIn(verificationSchema.properties.signature, signature);
   if (problem !== undefined)
     return {
@@ -185,13 +210,15 @@ function signatureOf(variants: readonly (VariantFile & { readonly header: OnnxFi
         `no signature, because a release cannot say it: ${sentence(dotted(problem.pointer).slice(1), problem.message)}`,
       ],
     };
-  for (const { name, header } of others) {
-    const wanted = signature as unknown as Parameters<typeof signatureDifferences>[0];
-    const differences = signatureDifferences(wanted, header);
+  const wanted = signature as unknown as Parameters<typeof signatureDifferences>[0];
+  for (const [index, other] of signatures.entries()) {
+    const differences = signatureDifferences(wanted, other);
     if (differences.length > 0)
       return {
         signature: null,
-        notes: [`no signature: variant ${name} differs from ${first.name}: ${differences.join("; ")}`],
+        notes: [
+          `no signature: variant ${variants[index]?.name} differs from ${variants[0]?.name}: ${differences.join("; ")}`,
+        ],
       };
   }
   return { signature, notes: [] };

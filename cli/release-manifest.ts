@@ -1,6 +1,7 @@
 import { basename } from "node:path";
-import { Document, isCollection, isMap, isNode } from "yaml";
+import { Document, isCollection, isMap, isNode, visit } from "yaml";
 import { GROUP, VERSION } from "../src/api/resource.ts";
+import { isPlainText } from "./is-plain-text.ts";
 import type { JsonObject } from "./json-pointer.ts";
 import type { LocalFile } from "./local-files.ts";
 import type { ReleaseOptions } from "./release-flags.ts";
@@ -87,10 +88,24 @@ export function manifestText(
   const missing = ["golden", "latency", "memory"].filter((check) => !Object.hasOwn(checks, check));
   if (missing.length > 0)
     document.comment = ` Not asked for: ${missing.join(", ")}. kubectl explain modelrelease.spec.verification tells what there is.`;
-  return document.toString({ lineWidth: 120, flowCollectionPadding: false });
+  visit(document, {
+    Scalar: (_, scalar) => {
+      if (typeof scalar.value === "string" && !isPlainText(scalar.value)) scalar.type = "QUOTE_DOUBLE";
+    },
+  });
+  // Without folding: what a line break in quotes means depends on the version of YAML.
+  return escaped(document.toString({ lineWidth: 0, flowCollectionPadding: false }));
+}
+
+/** Inside quotes, where they are alone, characters that YAML 1.1 takes for line breaks or does not take at all. */
+function escaped(text: string): string {
+  return text.replaceAll(
+    /[\u007f-\u009f\u2028\u2029\ufeff\ufffe\uffff]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`,
+  );
 }
 
 /** A file's name goes into a comment: on one line. */
 function printableName({ path }: LocalFile): string {
-  return basename(path).replaceAll(/\p{C}/gu, "?");
+  return basename(path).replaceAll(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
 }
