@@ -1,5 +1,6 @@
 import { BOUND_FLAGS } from "./bounds.ts";
 import { type Arguments, type FlagGroups, flagsHelp, HELP, readArguments } from "./command-line.ts";
+import { namespaceFault, objectNameFault } from "./object-meta-problems.ts";
 
 export const RELEASE_FLAGS: FlagGroups = {
   "What the release is": {
@@ -65,7 +66,6 @@ export type ReleaseOptions = {
 };
 
 const DEFAULT_VARIANT = "default";
-const NAME = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
 
 /** What the command line says by itself, and everything that is wrong with it. */
 export function readReleaseFlags(args: readonly string[]): {
@@ -114,19 +114,18 @@ export function readReleaseFlags(args: readonly string[]): {
   const margin = Number(one("margin") ?? 2);
   if (!(margin >= 1 && margin <= 1000)) problems.push("--margin must be a number from 1 to 1000");
   const name = one("name") ?? `${model}-${version}`.toLowerCase().replaceAll(/[^a-z0-9.-]/g, "-");
-  for (const [flag, value] of [
-    ["name", name],
-    ["namespace", one("namespace")],
-  ] as const)
-    if (value !== null && model !== "" && version !== "" && !NAME.test(value))
-      problems.push(`--${flag} must be lower-case letters, digits, - and . : ${value}`);
+  const nameFault = objectNameFault(name);
+  if (model !== "" && version !== "" && nameFault !== null) problems.push(`--name ${nameFault}: ${name}`);
+  const namespace = one("namespace");
+  const fault = namespace === null ? null : namespaceFault(namespace);
+  if (fault !== null) problems.push(`--namespace ${fault}: ${namespace}`);
   return {
     options: {
       args: given,
       model,
       version,
       name,
-      namespace: one("namespace"),
+      namespace,
       container: one("container") ?? "models",
       files,
       pathOf: (variant) => paths.get(variant)?.[0] ?? null,

@@ -5,12 +5,17 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { modelReleaseSpecSchema } from "../src/api/model-release.ts";
 import { digestOf } from "../src/base/digest.ts";
+import { declaredFreeModel, namesModel, withoutShapeModel } from "../test/builders/described-models.ts";
+import { manyInputsModel } from "../test/builders/hostile-models.ts";
+import { npzFile } from "../test/builders/npz.ts";
 import { castModel, endlessModel, externalDataModel, randomPerceptron } from "../test/builders/onnx-model.ts";
+import { HOSTILE_TEXTS } from "../test/builders/random-manifest.ts";
 import type { Json } from "./json-pointer.ts";
 import { releaseCommand } from "./release-command.ts";
 import { RELEASE_FLAGS } from "./release-flags.ts";
 import { problemsIn, withDefaults } from "./spec-check.ts";
 import { verifyCommand } from "./verify-command.ts";
+import { documentsIn } from "./yaml-documents.ts";
 
 const FILES = join(import.meta.dirname, "../examples/models/files/digits");
 const MODEL = join(FILES, "2.0.0/model.onnx");
@@ -167,6 +172,66 @@ spec:
     expect(status).toBe(0);
   });
 
+  test.each([
+    ["of a free axis that is none", declaredFreeModel, [1, 8], [1, 3]],
+    ["of an output without a shape", withoutShapeModel, ["N", 8], ["N", 3]],
+  ])(
+    "has the signature that ONNX Runtime finds, as %s, and verify finds the same",
+    async (_, model, x, p) => {
+      const path = await file("inferred.onnx", model);
+      const release = join(directory, "inferred.yaml");
+      const { spec } = await manifestOf(path);
+      expect(spec["verification"]).toMatchObject({
+        signature: { inputs: [{ name: "x", shape: x }], outputs: [{ name: "p", shape: p }] },
+      });
+      expect(await write(path, "-o", release, "--force")).toMatchObject({ status: 0 });
+      expect(await run(verifyCommand, path, "--release", release, "-q")).toMatchObject({ status: 0 });
+    },
+  );
+
+  test("is read as it was meant by YAML 1.1, by YAML 1.2 and by kubectl, whatever things are called", async () => {
+    const names = [
+      ...HOSTILE_TEXTS,
+      "a: b",
+      "# c",
+      "x?",
+      "é\u0085\u2028\u007f",
+      "*a",
+      "- b",
+      "'",
+      '"\\/',
+      "a, b",
+      "line\nbreak",
+    ];
+    const path = await file("names.onnx", namesModel(names));
+    const { out, status } = await run(
+      releaseCommand,
+      ...["new", path, "--model", "0100", "--version", "1e3", "--name", "0x10", "--namespace", "null"],
+      ...["--path", "2001-01-01", "--container", "yes", "--device-class", "on", "--device-class", "1_000"],
+    );
+    expect(status).toBe(0);
+    const meant = parse(out) as Manifest;
+    expect(meant).toMatchObject({
+      metadata: { name: "0x10", namespace: "null" },
+      spec: {
+        model: "0100",
+        version: "1e3",
+        variants: [{ blob: { container: "yes", path: "2001-01-01" }, deviceClasses: ["on", "1_000"] }],
+        verification: { signature: { inputs: names.map((name) => ({ name, shape: [name, 2] })) } },
+      },
+    });
+    expect(parse(out, { version: "1.1" })).toEqual(meant);
+    const kubectl = documentsIn("release.yaml", out);
+    expect(kubectl.ok && kubectl.value.documents.map(({ value }) => value)).toEqual([meant]);
+  });
+
+  test("comes with a note where the model does not keep its bounds on the golden set", async () => {
+    const { err, out, status } = await write(MODEL, "--golden", GOLDEN, "--minimum-accuracy", "1");
+    expect(status).toBe(0);
+    expect(err).toMatch(/^the model does not pass its golden set: /);
+    expect(out).toContain('minimumAccuracy: "1"');
+  });
+
   test("takes bounds from a measurement, and keeps those that were said", async () => {
     const { spec } = await manifestOf(MODEL, "--measure", "--margin", "3");
     expect(spec["verification"]).toMatchObject({
@@ -208,6 +273,50 @@ spec:
 });
 
 describe("it is not written", () => {
+  test("with a golden set that does not fit: every way in which it does not is named, and every other mistake", async () => {
+    const floats = (shape: readonly number[]) => ({
+      descr: "<f4" as const,
+      shape,
+      values: Array(shape.reduce((a, b) => a * b, 1)).fill(0) as number[],
+    });
+    const golden = await file(
+      "misfit.npz",
+      npzFile({ image: floats([4, 1, 8, 9]), stranger: floats([4]), "output:nothing": floats([3, 10]) }),
+    );
+    const bounds = ["--minimum-accuracy", "0.9", "--maximum-absolute-error", "0.1"];
+    const { out, err, status } = await write(MODEL, "--golden", golden, ...bounds, "--p95", "20");
+    expect({ out, status }).toEqual({ out: "", status: 2 });
+    for (const mistake of [
+      "--p95: write a duration like 90s, 10m or 1h30m: here 20ms?",
+      "--golden misfit.npz does not fit the model: ",
+      'array "stranger" is neither an input of the model',
+      'array "output:nothing": the model has no such output',
+      "a bound on accuracy needs an array `labels`",
+      'array "output:nothing" has 3 samples where others have 4',
+      'array "image" is float32[4,1,8,9], the model\'s input is float32[batch,1,8,8]',
+    ])
+      expect(err).toContain(mistake);
+    const named = await write(
+      MODEL,
+      "--golden",
+      GOLDEN,
+      "--minimum-accuracy",
+      "0.9",
+      "--golden-output",
+      "logits",
+    );
+    expect(named).toMatchObject({
+      status: 2,
+      err: expect.stringContaining('the model has no output "logits"'),
+    });
+  });
+
+  test("of a model that ONNX Runtime does not load: then it is the model that fails", async () => {
+    const { out, err, status } = await write(await file("twice.onnx", manyInputsModel(20)));
+    expect({ out, status }).toEqual({ out: "", status: 1 });
+    expect(err).toContain("the model could not be loaded: ");
+  });
+
   test("over a file that is there, unless that is meant", async () => {
     const path = await file("precious.yaml", "precious");
     expect(await write(MODEL, "-o", path)).toEqual({
@@ -267,7 +376,12 @@ describe("it is not written", () => {
     [[MODEL, "--path", "a", "--path", "b"], "--path: variant default has more than one"],
     [[MODEL, "--golden", GOLDEN], "--golden: nothing uses the golden set: say what good means"],
     [[MODEL, "--parity-with", "digits-1.0.0"], "--parity-with: say how alike they must be"],
-    [[MODEL, "--name", "Digits"], "--name must be lower-case letters, digits, - and . : Digits"],
+    [
+      [MODEL, "--name", "Digits"],
+      "--name must be lower-case letters, digits, - and . with a letter or digit at both ends",
+    ],
+    [[MODEL, "--name", "digits..2"], "and around every . (as in digits-2.1.0): digits..2"],
+    [[MODEL, "--namespace", "plant.a"], "--namespace must be lower-case letters, digits and - with a letter"],
     [[], "say which file: edgefleet release new MODEL.onnx, or --variant NAME=FILE"],
   ])("%j", async (args, problem) => {
     const { err, status } = await write(...args);

@@ -11,6 +11,8 @@ export type Answer = {
 export type ApiClient = {
   readonly get: (path: string, accept?: string) => Promise<Answer>;
   readonly post: (path: string, body: unknown) => Promise<Answer>;
+  /** The body as it is: the API server reads the YAML. */
+  readonly postYaml: (path: string, text: string) => Promise<Answer>;
   readonly mergePatch: (path: string, body: unknown) => Promise<Answer>;
   readonly delete: (path: string) => Promise<Answer>;
 };
@@ -45,12 +47,14 @@ export async function createApiClient(kubeconfig: string): Promise<ApiClient> {
         response.on("end", () => resolve({ status: response.statusCode ?? 0, body: JSON.parse(text) }));
       });
       asked.on("error", reject);
-      asked.end(details.body === undefined ? undefined : JSON.stringify(details.body));
+      const { body } = details;
+      asked.end(body === undefined || typeof body === "string" ? body : JSON.stringify(body));
     });
   };
   return {
     get: (path, accept) => call("GET", path, accept === undefined ? {} : { accept }),
     post: (path, body) => call("POST", path, { body }),
+    postYaml: (path, body) => call("POST", path, { body, type: "application/yaml" }),
     mergePatch: (path, body) => call("PATCH", path, { body, type: "application/merge-patch+json" }),
     delete: (path) => call("DELETE", path),
   };

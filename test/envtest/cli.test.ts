@@ -1,11 +1,15 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { beforeAll, describe, expect, inject, test } from "vitest";
 import { parse } from "yaml";
 import type { JsonObject } from "../../cli/json-pointer.ts";
 import { releaseCommand } from "../../cli/release-command.ts";
 import { withDefaults } from "../../cli/spec-check.ts";
+import { verifyCommand } from "../../cli/verify-command.ts";
 import { modelReleaseSpecSchema } from "../../src/api/model-release.ts";
 import { BROKEN_SPECS, soundSpec } from "../builders/broken-specs.ts";
+import { DESCRIBED_MODELS } from "../builders/described-models.ts";
 import { type ApiClient, createApiClient } from "./api-client.ts";
 
 // What `edgefleet` says of a manifest on a laptop is what the API server will say.
@@ -17,11 +21,9 @@ beforeAll(async () => {
   api = await createApiClient(inject("kubeconfig"));
 });
 
-const tryCreate = (manifest: object) =>
-  api.post(
-    "/apis/edgefleet.dev/v1alpha1/namespaces/default/modelreleases?fieldValidation=Strict&dryRun=All",
-    manifest,
-  );
+const RELEASES =
+  "/apis/edgefleet.dev/v1alpha1/namespaces/default/modelreleases?fieldValidation=Strict&dryRun=All";
+const tryCreate = (manifest: object) => api.post(RELEASES, manifest);
 const releaseOf = (spec: JsonObject) => ({
   apiVersion: "edgefleet.dev/v1alpha1",
   kind: "ModelRelease",
@@ -63,6 +65,34 @@ test("a manifest that it writes is taken, and nothing in it is unknown or pruned
   expect(body.spec).toMatchObject(manifest["spec"] as JsonObject);
   expect(body.spec).toEqual(withDefaults(modelReleaseSpecSchema, manifest["spec"] ?? {}));
 });
+
+test("of every model that there is, what is written is taken, and the model passes it", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "edgefleet-described-"));
+  const found: { readonly name: string; readonly statuses: readonly number[]; readonly message: unknown }[] =
+    [];
+  try {
+    for (const [index, [name, bytes]] of DESCRIBED_MODELS.entries()) {
+      const model = join(directory, `${index}.onnx`);
+      const release = join(directory, `${index}.yaml`);
+      await writeFile(model, bytes);
+      const about = ["--model", "0100", "--version", "1e3", "--name", `m-${index}`, "-o", release];
+      const wrote = await quietly(releaseCommand, "new", model, ...about);
+      const verified = await quietly(verifyCommand, model, "--release", release, "-q");
+      const { status, body } = await api.postYaml(RELEASES, await readFile(release, "utf8"));
+      found.push({ name, statuses: [wrote, verified, status], message: body.message });
+    }
+  } finally {
+    await rm(directory, { recursive: true, force: true });
+  }
+  expect(found).toEqual(
+    DESCRIBED_MODELS.map(([name]) => ({ name, statuses: [0, 0, 201], message: undefined })),
+  );
+});
+
+function quietly(command: typeof releaseCommand, ...args: readonly string[]): Promise<number> {
+  const terminal = { out: () => undefined, err: () => undefined, colours: false, rewrites: false };
+  return command(args, terminal, new AbortController().signal);
+}
 
 test("defaults are those that the API server fills in, and what is empty goes", async () => {
   const checks = {
