@@ -60,6 +60,29 @@ test("a decimal without quotes is told with its quotes", () => {
   ]);
 });
 
+test.each<[string, Json, Json, string]>([
+  ["/latency/p95", { p95: 20 }, null, "must be a duration with its unit: 20ms"],
+  ["/latency/p95", { p95: "20" }, null, "write a duration like 90s, 10m or 1h30m: here 20ms?"],
+  ["/timeout", { p95: "1s" }, "20", "write a duration like 90s, 10m or 1h30m: here 20s?"],
+  ["/timeout", { p95: "1s" }, 1.5, "must be a duration with its unit: 1.5s"],
+  ["/timeout", { p95: "1s" }, true, "must be a text, and YAML reads true here: put it in quotes"],
+])("%s says which unit may be meant", (pointer, latency, timeout, message) => {
+  const checks = withDefaults(verificationSchema, { latency, timeout });
+  expect(problemsIn(verificationSchema, checks)).toEqual([{ pointer, message }]);
+});
+
+test.each<[Json, string]>([
+  [1e-7, 'must be in quotes, as a decimal: "0.0000001"'],
+  [1.5e3 + 0.5, 'must be in quotes, as a decimal: "1500.5"'],
+  ["1e-3", 'write a whole number, or quote the decimal, without % or exponent: 200 or "0.05": here "0.001"'],
+  ["2.5E2", 'write a whole number, or quote the decimal, without % or exponent: 200 or "0.05": here "250"'],
+])("the decimal %j is told without its exponent", (minimumPerSecond, message) => {
+  const checks = withDefaults(verificationSchema, { throughput: { minimumPerSecond } });
+  expect(problemsIn(verificationSchema, checks)).toEqual([
+    { pointer: "/throughput/minimumPerSecond", message },
+  ]);
+});
+
 test("a misspelt field is told with what was meant, at any depth", () => {
   const spec = { ...soundSpec, verification: { golden: {}, latency: { p95: "1s", sample: 3 } }, wersion: 1 };
   expect(check(spec)).toEqual(
