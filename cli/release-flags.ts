@@ -168,7 +168,8 @@ export function releaseHelp(): string {
     "usage: edgefleet release new MODEL.onnx --model NAME --version VERSION [flags]",
     "       edgefleet release new --variant fp32=A.onnx --variant int8=B.onnx --model NAME --version VERSION [flags]",
     "",
-    "Writes the manifest of a ModelRelease: digests and signature are read from the files, bounds come from the flags.",
+    "Writes the manifest of a ModelRelease: digests of the files, the signature that ONNX Runtime has, bounds of the flags.",
+    "A golden set that does not fit the model is refused.",
     "",
     "examples:",
     "  edgefleet release new model.onnx --model digits --version 2.1.0 --p95 20ms -o release.yaml",
@@ -177,7 +178,7 @@ export function releaseHelp(): string {
     "    --model digits --version 2.1.0 --measure",
     "",
     ...flagsHelp(RELEASE_FLAGS),
-    "exit status: 0 it is written, 1 a model failed while it was measured, 2 a flag or a file that was given is wrong,",
+    "exit status: 0 it is written, 1 a model could not be loaded or measured, 2 a flag or a file that was given is wrong,",
     "3 it could not be written or measured, 130 Ctrl-C",
     "",
   ].join("\n");

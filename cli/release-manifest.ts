@@ -84,7 +84,7 @@ export function manifestText(
     ? asked.items.find(({ key }) => String(key) === "signature")?.key
     : undefined;
   if (isNode(signature))
-    signature.commentBefore = " Read from the file; a name in a shape is an axis of any size.";
+    signature.commentBefore = " As ONNX Runtime has it; a name in a shape is an axis of any size.";
   const missing = ["golden", "latency", "memory"].filter((check) => !Object.hasOwn(checks, check));
   if (missing.length > 0)
     document.comment = ` Not asked for: ${missing.join(", ")}. kubectl explain modelrelease.spec.verification tells what there is.`;

@@ -86,7 +86,7 @@ spec:
         path: digits/2.0.0/model.onnx
       digest: ${digestOf(await readFile(MODEL))} # of model.onnx, 27286 bytes
   verification:
-    # Read from the file; a name in a shape is an axis of any size.
+    # As ONNX Runtime has it; a name in a shape is an axis of any size.
     signature:
       inputs:
         - {name: image, type: float32, shape: [batch, 1, 8, 8]}
