@@ -70,6 +70,12 @@ describe("a value", () => {
     expect(found.ok && found.value.notes).toEqual(["f.yaml:4:3: c is there a second time: this one counts"]);
   });
 
+  test("that is overridden need not be one that JSON has", () => {
+    expect(values("a: .inf\na: 1\n")).toEqual([{ a: 1 }]);
+    expect(values("a: { ~: 1 }\na: 2\n")).toEqual([{ a: 2 }]);
+    expect(values("a: &x {b: .nan}\na: {<<: *x, b: 3}\n")).toEqual([{ a: { b: 3 } }]);
+  });
+
   test("under two keys that are the same text is neither", () => {
     expect(values('1: a\n"1": b\n')).toEqual([
       "f.yaml:2:1: two keys are 1 once they are read, here and before; put one of them in quotes",

@@ -1,5 +1,5 @@
 import { type Alias, type Document, isAlias, isMap, isScalar, isSeq, type Pair, type YAMLMap } from "yaml";
-import { err, ok, type Result } from "../src/base/result.ts";
+import { err, ok, type Result, unreachable } from "../src/base/result.ts";
 import type { Json } from "./json-pointer.ts";
 import { keyText, scalarOf, TAG_PREFIX, type YamlScalar } from "./yaml-scalar.ts";
 
@@ -24,7 +24,7 @@ export function yamlValue(document: Document): Result<ReadValue, ValueNote> {
   const reader: Reader = { notes, targets: new Map(), following: new Set(), nodes: 0, ofAliases: 0 };
   try {
     findTargets(document.contents, new Map(), reader.targets);
-    return ok({ located: read(document.contents, reader, 0), notes });
+    return ok({ located: converted(read(document.contents, reader, 0)), notes });
   } catch (thrown) {
     if (thrown instanceof Unreadable) return err({ at: thrown.at, message: thrown.message });
     throw thrown;
@@ -68,29 +68,31 @@ function findTargets(node: unknown, anchors: Map<string, unknown>, targets: Map<
     }
 }
 
-const NOTHING: ReadonlyMap<string, Located> = new Map();
+/** What a value is before it becomes JSON: what is overridden never has to. */
+type Resolved = { readonly at: number } & (
+  | { readonly kind: "scalar"; readonly scalar: YamlScalar }
+  | { readonly kind: "list"; readonly items: readonly Resolved[] }
+  | { readonly kind: "fields"; readonly fields: Fields }
+);
+
+/** By what a key is, as it was read: 1 and "1" are two keys. */
+type Fields = ReadonlyMap<string, Field>;
+type Field = { readonly at: number; readonly key: YamlScalar; readonly value: Resolved };
 
 /** @param around where a value that is left out would be. */
-function read(node: unknown, reader: Reader, around: number): Located {
+function read(node: unknown, reader: Reader, around: number): Resolved {
   const at = offsetOf(node) ?? around;
   count(reader, at);
   if (isAlias(node)) return follow(node, reader, (target) => read(target, reader, at));
-  if (isSeq(node)) {
-    const items = node.items.map((item) => read(item, reader, at));
-    const inside = new Map(items.map((item, index) => [String(index), item] as const));
-    return { value: items.map(({ value }) => value), at, inside };
-  }
-  if (!isMap(node)) return { value: jsonOf(scalarIn(node, at), at), at, inside: NOTHING };
-  const fields: Fields = new Map();
+  if (isSeq(node)) return { kind: "list", at, items: node.items.map((item) => read(item, reader, at)) };
+  if (!isMap(node)) return { kind: "scalar", at, scalar: scalarIn(node, at) };
+  const fields = new Map<string, Field>();
   fill(fields, node, reader, false);
-  const entries = [...fields].map(([key, { value }]) => [key, value] as const);
-  return { value: Object.fromEntries(entries), at, inside: fields };
+  return { kind: "fields", at, fields };
 }
 
-type Fields = Map<string, Located & { readonly kind: YamlScalar["kind"] }>;
-
 /** Later keys win, and so do those of a merge key that stands behind them. */
-function fill(fields: Fields, map: YAMLMap, reader: Reader, merged: boolean): void {
+function fill(fields: Map<string, Field>, map: YAMLMap, reader: Reader, merged: boolean): void {
   const own = new Set<string>();
   for (const pair of map.items) {
     if (isMergeKey(pair)) {
@@ -98,25 +100,52 @@ function fill(fields: Fields, map: YAMLMap, reader: Reader, merged: boolean): vo
       continue;
     }
     const at = offsetOf(pair.key) ?? offsetOf(map) ?? 0;
-    const scalar = keyOf(pair.key, reader, at);
-    const key = keyText(scalar);
-    if (key === null)
-      throw new Unreadable(
+    const key = keyOf(pair.key, reader, at);
+    const identity = `${key.kind} ${key.kind === "null" ? "" : key.value}`;
+    if (own.has(identity) && !merged)
+      reader.notes.push({
         at,
-        "a key must be a text, and this is null or too large a number; put it in quotes",
-      );
-    const known = fields.get(key);
-    if (known !== undefined && known.kind !== scalar.kind)
-      throw new Unreadable(
-        at,
-        `two keys are ${key} once they are read, here and before; put one of them in quotes`,
-      );
-    if (own.has(key) && !merged)
-      reader.notes.push({ at, message: `${key.slice(0, 60)} is there a second time: this one counts` });
-    own.add(key);
-    fields.delete(key);
-    fields.set(key, { ...read(pair.value, reader, at), at, kind: scalar.kind });
+        message: `${keyText(key)?.slice(0, 60)} is there a second time: this one counts`,
+      });
+    own.add(identity);
+    fields.set(identity, { at, key, value: read(pair.value, reader, at) });
   }
+}
+
+const NOTHING: ReadonlyMap<string, Located> = new Map();
+
+function converted(resolved: Resolved, at = resolved.at): Located {
+  switch (resolved.kind) {
+    case "scalar":
+      return { value: jsonOf(resolved.scalar, resolved.at), at, inside: NOTHING };
+    case "list": {
+      const items = resolved.items.map((item) => converted(item));
+      const inside = new Map(items.map((item, index) => [String(index), item] as const));
+      return { value: items.map(({ value }) => value), at, inside };
+    }
+    case "fields": {
+      const inside = new Map<string, Located>();
+      for (const field of resolved.fields.values()) {
+        const key = textOf(field);
+        if (inside.has(key))
+          throw new Unreadable(
+            field.at,
+            `two keys are ${key} once they are read, here and before; put one of them in quotes`,
+          );
+        inside.set(key, converted(field.value, field.at));
+      }
+      const entries = [...inside].map(([key, { value }]) => [key, value] as const);
+      return { value: Object.fromEntries(entries), at, inside };
+    }
+    default:
+      return unreachable(resolved);
+  }
+}
+
+function textOf({ key, at }: Field): string {
+  const text = keyText(key);
+  if (text !== null) return text;
+  throw new Unreadable(at, "a key must be a text, and this is null or too large a number; put it in quotes");
 }
 
 function keyOf(node: unknown, reader: Reader, at: number): YamlScalar {
@@ -133,7 +162,7 @@ function isMergeKey({ key }: Pair): boolean {
   return tag === `${TAG_PREFIX}merge` || (tag === "!" && key.type === "PLAIN");
 }
 
-function merge(fields: Fields, node: unknown, reader: Reader, at: number): void {
+function merge(fields: Map<string, Field>, node: unknown, reader: Reader, at: number): void {
   const one = (from: unknown) => {
     count(reader, at);
     if (isMap(from)) return fill(fields, from, reader, true);

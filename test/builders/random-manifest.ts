@@ -173,6 +173,11 @@ const NAMES = [
 ];
 const ANY = ["", "~", "1", "text", "[1]", "{a: b}", "yes"];
 
+/** No texts: kubectl looks at those of a list itself. */
+const STATUSES = ["{}", "~", "{ conditions: [] }", "{ a: b }"];
+/** Those that are sound are there; all are texts: one that is none kubectl replaces in a list. */
+const NAMESPACES = ["default", '"default"', "Default", "a.b"];
+
 export function randomManifest(seed: number, number: number): RandomManifest {
   const random = seededRandom(seed);
   const chance = (share: number) => random() < share;
@@ -195,8 +200,8 @@ export function randomManifest(seed: number, number: number): RandomManifest {
     ...(chance(0.05) ? [`  version: ${one(HOSTILE_TEXTS)}`] : []),
     ...variants(random),
     ...verification(random, or),
-    ...(chance(0.05) ? [`${one(["status", "  extra", "extra"])}: ${one(ANY)}`] : []),
-    ...(chance(0.08) ? ["status: {}"] : []),
+    ...(chance(0.05) ? [`${one(["  extra", "extra"])}: ${one(ANY)}`] : []),
+    ...(chance(0.08) ? [`status: ${one(STATUSES)}`] : []),
   ];
   return { name, text: framed(lines, random) };
 }
@@ -231,8 +236,9 @@ function metadata(random: Random): readonly string[] {
     ...(chance(0.25) ? ["  labels:", ...entries("first", LABELS)] : []),
     ...(chance(0.25) ? ["  annotations:", ...entries("note", NOTES)] : []),
     ...(chance(0.05) ? ["  creationTimestamp: null"] : []),
+    ...(chance(0.08) ? [`  namespace: ${one(NAMESPACES)}`] : []),
     ...(chance(0.05)
-      ? [`  ${one(["finalizers", "lables", "namespace", "generation", "ownerReferences"])}: ${one(ANY)}`]
+      ? [`  ${one(["finalizers", "lables", "generation", "ownerReferences"])}: ${one(ANY)}`]
       : []),
   ];
 }
