@@ -76,7 +76,7 @@ test.each<[Json, string]>([
   [1.5e3 + 0.5, 'must be in quotes, as a decimal: "1500.5"'],
   ["1e-3", 'write a whole number, or quote the decimal, without % or exponent: 200 or "0.05": here "0.001"'],
   ["2.5E2", 'write a whole number, or quote the decimal, without % or exponent: 200 or "0.05": here "250"'],
-])("the decimal %j is told without its exponent", (minimumPerSecond, message) => {
+])("the decimal %j is suggested without its exponent", (minimumPerSecond, message) => {
   const checks = withDefaults(verificationSchema, { throughput: { minimumPerSecond } });
   expect(problemsIn(verificationSchema, checks)).toEqual([
     { pointer: "/throughput/minimumPerSecond", message },

@@ -35,6 +35,7 @@ describe("a stream", () => {
     ["~: 1\n", "f.yaml:1:1: a key must be a text, and this is null or too large a number; put it in quotes"],
     ["[a]: 1\n", "f.yaml:1:1: a key must be a text, and this is a list or fields"],
     ["a:\n  <<: 1\n", "f.yaml:2:3: a merge key << needs fields, an alias of fields, or a list of them"],
+    [`a: ${"[".repeat(5000)}`, "f.yaml:1:1: is nested too deeply to be read"],
     ["a: \u0007\n", "f.yaml:1:4: a control character: write it as an escape in double quotes"],
   ])("is refused with %j", (stream, problem) => {
     expect(values(stream)).toContain(problem);

@@ -36,6 +36,10 @@ export function documentsIn(path: string, stream: string): Result<YamlDocuments,
     };
     const parsed = parseAllDocuments(text, { ...OPTIONS, lineCounter: lines });
     const document = Array.isArray(parsed) ? ((parsed as readonly Document[])[0] ?? null) : null;
+    if (json === undefined && document?.errors.some(({ message }) => STACK.test(message))) {
+      problems.push(`${place(0)}: is nested too deeply to be read`);
+      continue;
+    }
     const errors = [
       ...(document?.errors ?? [])
         .filter(({ code, message }) => !IGNORED.includes(code) && !message.startsWith(COMMENT))
@@ -69,6 +73,8 @@ const OPTIONS = {
 
 /** What kubectl does not look at. */
 const IGNORED: readonly string[] = ["TAG_RESOLVE_FAILED", "BAD_COLLECTION_TYPE"];
+/** How the library reports that its own recursion came to an end; every other mistake that it finds then follows from it. */
+const STACK = /call stack size exceeded|stack overflow/i;
 const COMMENT = "Comments must be separated from other tokens";
 
 /** A JSON file is JSON first, and YAML only where it is not: the escapes of both differ. */

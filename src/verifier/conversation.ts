@@ -106,7 +106,7 @@ function readFrames(
     const wrong = read(piece);
     if (wrong !== null) shut(`${INVALID}: ${wrong}`);
   });
-  // A pipe that breaks is told by the end of the child.
+  // A broken pipe means that the child has ended, which is reported elsewhere.
   channel.on("error", () => undefined);
 }
 
@@ -127,12 +127,12 @@ function closePipes({ stderr }: ChildProcess, channel: Socket): void {
   stderr?.destroy();
 }
 
-/** Of the whole group; whoever is left of it when the first process has ended, too. */
+/** The whole process group, also what is left of it once its first process has ended. */
 function killAll({ pid }: ChildProcess): void {
   if (pid === undefined) return;
   try {
     process.kill(-pid, "SIGKILL");
   } catch {
-    // Nobody is left.
+    // No process is left.
   }
 }

@@ -150,9 +150,7 @@ async function hasUser(setpriv: string, privileges: false | Promise<boolean>): P
 }
 
 function noNetwork({ unshare }: Tools): string {
-  return unshare === null
-    ? "there is no unshare (util-linux)"
-    : "the system lets nobody have a network namespace";
+  return unshare === null ? "there is no unshare (util-linux)" : "the system allows no network namespaces";
 }
 
 function noUser(root: boolean): string {

@@ -57,7 +57,7 @@ test.each<[string, Uint8Array, RegExp]>([
     npzFile({ x: { descr: "<f4", shape: [1, 1], values: [1] } }).subarray(0, 60),
     /it is a zip archive that is cut off: it has 60 bytes, and the list of its files, which comes last/,
   ],
-])("a golden set %s is told as what it is", async (_what, bytes, message) => {
+])("a golden set %s is named as what it is", async (_what, bytes, message) => {
   const read = await readGoldenSet(
     bytes,
     { inputs: [], outputs: [] },

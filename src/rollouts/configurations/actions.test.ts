@@ -116,7 +116,7 @@ function said(action: Action): string {
     case "createBase":
       return "create base";
     case "retarget":
-      return `retarget ${action.id} ${action.condition === MATCH_NONE ? "nobody" : action.condition} ${action.lane}`;
+      return `retarget ${action.id} ${action.condition === MATCH_NONE ? "no device" : action.condition} ${action.lane}`;
     case "remove":
       return `remove ${action.id}`;
     case "restore":
@@ -291,7 +291,7 @@ test("a rollback withdraws first, then brings back those that were exposed", () 
   const configurations = [base, layer("s1", "v1", "stable"), layer("c2", "v2", "candidate")];
   const members = [pointed(memberAt(0), "v2"), memberAt(1)];
   expect(todo(rollingBack, look({ members, configurations }))).toEqual([
-    "retarget c2 nobody rollback",
+    "retarget c2 no device rollback",
     "restore cam-0 to plant-a.v1 rollback",
     "restore cam-1 to plant-a.v1 rollback",
   ]);
@@ -361,7 +361,7 @@ test("no device stays on what is taken back, contested or not", () => {
 test("a stable configuration that is missing is created before devices are brought back to it", () => {
   const configurations = [base, layer("c2", "v2", "candidate")];
   expect(todo(rollingBack, look({ members: [pointed(memberAt(0), "v2")], configurations }))).toEqual([
-    "retarget c2 nobody rollback",
+    "retarget c2 no device rollback",
     "create stable v1",
   ]);
 });

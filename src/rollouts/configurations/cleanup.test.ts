@@ -84,7 +84,7 @@ function said(action: Action): string {
     case "createBase":
       return action.kind;
     case "retarget":
-      return `retarget ${action.id} to ${action.condition === MATCH_NONE ? "nobody" : action.condition}`;
+      return `retarget ${action.id} to ${action.condition === MATCH_NONE ? "no device" : action.condition}`;
     case "remove":
       return `remove ${action.id}`;
     case "restore":
@@ -136,7 +136,7 @@ test("a deletion that retains first returns a canary, then empties, then waits, 
   const seen = deleted({ configurations: both, others: 1, staleDevices: [staleDevice({ release: "v2" })] });
   expect(todo(seen)).toEqual(["remove c2", "restore cam-9 to plant-a.v1"]);
   const back = { ...seen, staleDevices: [staleDevice()] };
-  expect(todo(back)).toEqual(["remove c2", "retarget s1 to nobody"]);
+  expect(todo(back)).toEqual(["remove c2", "retarget s1 to no device"]);
   const emptied = {
     ...withConfigurations(back, [base, layer("s1", "v1", "stable", MATCH_NONE)]),
     emptiedAt: NOW,
@@ -153,7 +153,7 @@ test("a deletion that retains first returns a canary, then empties, then waits, 
 
 test("the last base goes before the layers that stand on it, so that the hub leaves edge devices as they are", () => {
   const seen = deleted({ configurations: both.slice(0, 2), staleDevices: [staleDevice()] });
-  expect(todo(seen)).toEqual([`remove ${BASE_ID}`, "retarget s1 to nobody"]);
+  expect(todo(seen)).toEqual([`remove ${BASE_ID}`, "retarget s1 to no device"]);
 });
 
 test("without a device that is left to itself there is nothing to wait for", () => {
