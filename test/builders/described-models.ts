@@ -18,6 +18,7 @@ import {
   tensorInfo,
   zipMapNode,
 } from "./onnx-model.ts";
+import { AWKWARD_TEXTS, HOSTILE_TEXTS } from "./random-manifest.ts";
 import { randomModels } from "./random-model.ts";
 
 // Models whose manifest is to be written: what they say of themselves is not always what ONNX Runtime makes of it, and
@@ -122,34 +123,7 @@ export const DESCRIBED_MODELS: readonly (readonly [string, Buffer])[] = [
       { functions: [] },
     ),
   ],
-  [
-    "names that YAML takes for something else",
-    namesModel([
-      "y",
-      "N",
-      "0100",
-      "1_000",
-      "1e3",
-      "null",
-      "0x10",
-      "2001-01-01",
-      "~",
-      "<<",
-      "a: b",
-      "# c",
-      "x?",
-      "1:30",
-      "é\u0085\u2028\u007f",
-      "*a",
-      "- b",
-      "'",
-      '"\\/',
-      "a, b",
-      "%d",
-      "line\nbreak",
-      " space ",
-    ]),
-  ],
+  ["names that YAML takes for something else", namesModel([...HOSTILE_TEXTS, ...AWKWARD_TEXTS])],
   ...[1, 2, 3, 4, 5, 6].map((seed) => {
     const [{ bytes }] = randomModels(seededRandom(seed), { samples: 2, steps: 5, broken: false });
     return [`a chain of operators, seed ${seed}`, bytes] as const;

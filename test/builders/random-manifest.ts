@@ -42,6 +42,21 @@ export const HOSTILE_TEXTS: readonly string[] = [
     "1.0.0-rc1",
   ],
 ];
+/** Texts with characters that mean something to YAML, or end a line for some reader of it. */
+export const AWKWARD_TEXTS: readonly string[] = [
+  "a: b",
+  "# c",
+  "x?",
+  "é\u0085\u2028\u007f",
+  "*a",
+  "- b",
+  "'",
+  '"\\/',
+  "a, b",
+  "%d",
+  "line\nbreak",
+  " space ",
+];
 const INTEGERS = [
   "100",
   "0100",
