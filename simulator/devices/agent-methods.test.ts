@@ -158,6 +158,13 @@ test("logs are filtered by tail, time, level and pattern", async () => {
   expect(await lines("vision", { tail: 1, regex: "^stop" })).toEqual([]);
 });
 
+test("a time without its zone is refused in what is asked of logs", async () => {
+  const { logs } = await startEdge();
+  const { status, payload } = await logs([{ id: "a", filter: { since: "2026-03-01T12:05:00" } }]);
+  expect(status).toBe(400);
+  expect((payload as JsonObject)["message"]).toContain("a time of RFC 3339 with its zone");
+});
+
 test("every mistake in what is asked of logs is told", async () => {
   const { logs } = await startEdge();
   const wrong = [{ id: "(" }, { filter: { tail: -1, loglevel: 9, since: "yesterday", regex: "[" } }, 5];

@@ -185,8 +185,13 @@ export function readMoment(
     /^([0-9]+(?:\.[0-9]+)?) ?(s|m|h|d|w|sec|min|seconds?|minutes?|hours?|days?|weeks?)$/i.exec(text) ?? [];
   if (amount !== undefined && unit !== undefined)
     return now - Number(amount) * (ownValue(UNITS, unit[0]?.toLowerCase() ?? "s") ?? 0);
-  const parsed = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T/.test(text) ? Date.parse(text) : Number.NaN;
+  // Without its zone it would be another time on another machine.
+  const parsed = /^[0-9]{4}-[0-9]{2}-[0-9]{2}T.*(Z|[+-][0-9]{2}:[0-9]{2})$/i.test(text)
+    ? Date.parse(text)
+    : Number.NaN;
   if (!Number.isNaN(parsed)) return parsed;
-  problems.push(`${path} must be a duration such as 1h, a time of RFC 3339, or seconds since 1970`);
+  problems.push(
+    `${path} must be a duration such as 1h, a time of RFC 3339 with its zone, or seconds since 1970`,
+  );
   return null;
 }

@@ -1,5 +1,5 @@
 import { redacted } from "../base/redact.ts";
-import { type Instant, parseTimestamp } from "../base/time.ts";
+import { type Instant, parseTimestamp, TIMESTAMP_FORM } from "../base/time.ts";
 import type { BlobReference } from "./model-release.ts";
 
 // What a namespace may use of what all namespaces share: blobs of the store and identities of the hub. Whoever
@@ -56,7 +56,6 @@ const SWITCH: ReadonlyMap<string, Grant["adopt"]> = new Map<string, Grant["adopt
 ]);
 const LONGEST_ANNOTATION = 65_536;
 const LONGEST_SHOWN = 100;
-const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/;
 
 /** Reads a Namespace's annotations. What is missing or not understood grants nothing. */
 export function grantOf(annotations: Readonly<Record<string, string>>): Grant {
@@ -73,7 +72,7 @@ export function grantOf(annotations: Readonly<Record<string, string>>): Grant {
   const until = read(ALLOW_DELETIONS_ANNOTATION);
   const allowDeletionsUntil = deletionsUntil(until);
   if (until !== "" && allowDeletionsUntil === null)
-    mistakes[ALLOW_DELETIONS_ANNOTATION] = "it is not a time such as 2026-12-01T10:00:00Z";
+    mistakes[ALLOW_DELETIONS_ANNOTATION] = `it is not ${TIMESTAMP_FORM}`;
   return {
     blobs: blobGrants(blobs, (mistake) => {
       mistakes[BLOBS_ANNOTATION] ??= mistake;
@@ -88,8 +87,7 @@ export function grantOf(annotations: Readonly<Record<string, string>>): Grant {
 
 /** The time in an `allow-deletions-until` annotation; `null`: none, or not a time. */
 export function deletionsUntil(text: string | undefined): Instant | null {
-  const written = (text ?? "").trim();
-  return TIMESTAMP.test(written) ? parseTimestamp(written) : null;
+  return parseTimestamp((text ?? "").trim());
 }
 
 export function mayUseBlob({ blobs }: Grant, { container, path }: BlobReference): boolean {

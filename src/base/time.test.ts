@@ -8,6 +8,7 @@ import {
   millis,
   millisOf,
   parseDuration,
+  parseHttpDate,
   parseTimestamp,
   timestampOf,
 } from "./time.ts";
@@ -45,6 +46,38 @@ test("a moment reads back as what it was written from", () => {
       expect(parseTimestamp(timestampOf(instant(at)))).toBe(at);
     }),
   );
+});
+
+test.each([
+  ["2026-03-01T12:00:00Z", "2026-03-01T12:00:00.000Z"],
+  ["2026-03-01T12:00Z", "2026-03-01T12:00:00.000Z"],
+  ["2026-03-01t12:00:00z", "2026-03-01T12:00:00.000Z"],
+  ["2026-03-01T12:00:00.1234567+00:00", "2026-03-01T12:00:00.123Z"],
+  ["2026-03-01T12:00:00-05:30", "2026-03-01T17:30:00.000Z"],
+])("%s is a moment", (written, expected) => {
+  expect(timestampOf(parseTimestamp(written)!)).toBe(expected);
+});
+
+test.each([
+  "2026-03-01T12:00:00",
+  "2026-03-01 12:00:00",
+  "2026-03-01 12:00:00Z",
+  "2026-03-01",
+  "Sun, 01 Mar 2026 12:00:00 GMT",
+  "March 1, 2026",
+  "1772366400000",
+  "2026-13-01T12:00:00Z",
+  "",
+])("%j is no moment: it has no time zone, or is not RFC 3339", (written) => {
+  expect(parseTimestamp(written)).toBeNull();
+});
+
+test.each([
+  ["Sun, 01 Mar 2026 12:00:00 GMT", 1_772_366_400_000],
+  ["Sun, 01 Mar 2026 12:00:00", null],
+  ["soon GMT", null],
+])("%j as a date of HTTP", (written, expected) => {
+  expect(parseHttpDate(written)).toBe(expected);
 });
 
 test("a clock that went back reads as no time at all", () => {

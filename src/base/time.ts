@@ -77,8 +77,24 @@ export function durationText(length: Millis): string {
     .join("");
 }
 
-/** `null` for text that is no point in time. */
+/** What to write where `parseTimestamp` finds no time. */
+export const TIMESTAMP_FORM = "a time with its zone, such as 2026-12-01T10:00:00Z";
+const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i;
+
+/**
+ * A point in time of RFC 3339, whose seconds may be left out; `null` for any other text. Without a time zone it is no
+ * point in time: it would be another one on a machine in another zone.
+ */
 export function parseTimestamp(written: string): Instant | null {
+  return TIMESTAMP.test(written) ? readDate(written) : null;
+}
+
+/** A date of an HTTP header; `null` for any other text. */
+export function parseHttpDate(written: string): Instant | null {
+  return / GMT$/.test(written) ? readDate(written) : null;
+}
+
+function readDate(written: string): Instant | null {
   const at = Date.parse(written);
   return Number.isNaN(at) ? null : (at as Instant);
 }

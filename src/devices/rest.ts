@@ -18,7 +18,14 @@ export function wakeOf(seen: DeviceSeen): Wake | null {
   const spread = millis(Math.round((bucketFor(seen) / 1_000_000) * SPREAD));
   const heartbeatAt = heartbeatOf(hub.kind === "present" ? hub.slots : {});
   const timeout = millisOf(device.spec.heartbeatTimeout);
-  const facts = { enabled: device.spec.enabled, heartbeatAt, timeout, hubReachable: seen.hubReachable, now };
+  const facts = {
+    enabled: device.spec.enabled,
+    hasReported: heartbeatAt !== null,
+    heartbeatAt,
+    timeout,
+    hubReachable: seen.hubReachable,
+    now,
+  };
   if (heartbeatAt === null || presenceOf(facts).status !== "True")
     return { delay: millis(LOOK_AGAIN + spread), why: "waits for a heartbeat" };
   const left = elapsed(now, later(heartbeatAt, timeout));

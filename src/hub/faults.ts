@@ -2,15 +2,7 @@ import { own } from "../base/lookup.ts";
 import { redact } from "../base/redact.ts";
 import type { Fault } from "../base/result.ts";
 import { cut } from "../base/text.ts";
-import {
-  elapsed,
-  type Instant,
-  type Millis,
-  millis,
-  minutes,
-  parseTimestamp,
-  seconds,
-} from "../base/time.ts";
+import { elapsed, type Instant, type Millis, millis, minutes, parseHttpDate, seconds } from "../base/time.ts";
 
 /** An answer of the hub that is not a success, before anybody has judged it. */
 export type ErrorAnswer = {
@@ -136,7 +128,7 @@ export function wordsOf({ headers, body }: Pick<ErrorAnswer, "headers" | "body">
 function retryAfterOf(answer: ErrorAnswer, { now, random }: FaultContext): Millis {
   const written = first(answer.headers["retry-after"])?.trim();
   if (written !== undefined && /^[0-9]+$/.test(written)) return seconds(Number(written));
-  const at = written === undefined ? null : parseTimestamp(written);
+  const at = written === undefined ? null : parseHttpDate(written);
   if (at !== null) return elapsed(now, at);
   return millis(THROTTLED + random() * THROTTLED_JITTER);
 }

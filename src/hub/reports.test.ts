@@ -118,6 +118,19 @@ describe("reports", () => {
   });
 });
 
+test("a digest that a device reports in upper case is the same digest", () => {
+  const [upper, lower] = [`SHA256:${"AB".repeat(32)}`, `sha256:${"ab".repeat(32)}`];
+  const report = reportOf({
+    ...WHOLE,
+    active: { ...WHOLE.active, digest: upper },
+    update: { ...WHOLE.update, digest: upper },
+  });
+  expect(report).toMatchObject({ active: { digest: lower }, update: { digest: lower } });
+  expect(reportOf({ ...WHOLE, active: { ...WHOLE.active, digest: "SHA256:AB" } })?.active?.digest).toBe(
+    "SHA256:AB",
+  );
+});
+
 describe("fleet tags", () => {
   const ours = {
     managed: true,

@@ -1,5 +1,6 @@
 import { CONTRACT, type FleetTags, type InferenceReport, UPDATE_STATES } from "../api/device-contract.ts";
 import { BUCKETS } from "../api/membership.ts";
+import { parseDigest } from "../base/digest.ts";
 import { clip } from "../base/text.ts";
 import type { Json, PointerRow } from "./hub.ts";
 
@@ -87,12 +88,18 @@ export function reportOf(reported: unknown, intern: Intern = plain): InferenceRe
   };
 }
 
+/** Digests are compared as text: hexadecimal digits in upper case are the same digest. */
+function digestIn(written: unknown): string | null {
+  const digest = textOf(written, MAX_NAME);
+  return digest === null ? null : (parseDigest(digest.toLowerCase()) ?? digest);
+}
+
 type Part<K extends keyof InferenceReport> = NonNullable<InferenceReport[K]>;
 
 function activeOf(active: unknown, intern: Intern): Part<"active"> | null {
   if (!isJson(active)) return null;
   const release = textOf(active["release"], MAX_NAME);
-  const digest = textOf(active["digest"], MAX_NAME);
+  const digest = digestIn(active["digest"]);
   if (release === null || digest === null) return null;
   return {
     release: intern(release),
@@ -106,7 +113,7 @@ function activeOf(active: unknown, intern: Intern): Part<"active"> | null {
 function updateOf(update: unknown, intern: Intern): Part<"update"> | null {
   if (!isJson(update)) return null;
   const release = textOf(update["release"], MAX_NAME);
-  const digest = textOf(update["digest"], MAX_NAME);
+  const digest = digestIn(update["digest"]);
   const state = UPDATE_STATES.find((known) => known === update["state"]);
   if (release === null || digest === null || state === undefined) return null;
   const error = isJson(update["error"]) ? update["error"] : null;

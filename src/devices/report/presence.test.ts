@@ -4,7 +4,14 @@ import { instant, later, minutes, seconds } from "../../base/time.ts";
 import { heartbeatOf, presenceOf } from "./presence.ts";
 
 const NOW = instant(Date.UTC(2026, 0, 1, 12));
-const facts = { enabled: true, heartbeatAt: NOW, timeout: minutes(5), hubReachable: true, now: NOW };
+const facts = {
+  enabled: true,
+  hasReported: true,
+  heartbeatAt: NOW,
+  timeout: minutes(5),
+  hubReachable: true,
+  now: NOW,
+};
 const ago = (length: number) => instant(NOW - length);
 
 test.each([
@@ -35,6 +42,15 @@ test.each([
   ["a disabled device is offline whatever it says", { enabled: false }, "False", "Disabled"],
 ])("%s", (_, change, status, reason) => {
   expect(presenceOf({ ...facts, ...change })).toMatchObject({ status, reason });
+});
+
+test("a device whose heartbeat cannot be read is told from one that has not reported, and what to write is said", () => {
+  expect(presenceOf({ ...facts, heartbeatAt: null }).message).toContain(
+    "it must be a time with its zone, such as 2026-12-01T10:00:00Z",
+  );
+  expect(presenceOf({ ...facts, hasReported: false, heartbeatAt: null }).message).toBe(
+    "the device has not reported yet",
+  );
 });
 
 test("the words for a device that is online are the same at every heartbeat", () => {

@@ -6,6 +6,7 @@ import {
   later,
   type Millis,
   parseTimestamp,
+  TIMESTAMP_FORM,
   timestampOf,
 } from "../../base/time.ts";
 import type { ModuleSlot } from "../seen.ts";
@@ -29,22 +30,29 @@ export type Presence = {
 /** Whether a device is there. No words that change with every heartbeat: they would be written to the API server. */
 export function presenceOf(facts: {
   readonly enabled: boolean;
+  /** Whether there is a report, whatever its heartbeat is. */
+  readonly hasReported: boolean;
   readonly heartbeatAt: Instant | null;
   readonly timeout: Millis;
   readonly hubReachable: boolean;
   readonly now: Instant;
 }): Presence {
-  const { enabled, heartbeatAt, timeout, hubReachable, now } = facts;
+  const { enabled, hasReported, heartbeatAt, timeout, hubReachable, now } = facts;
   if (!enabled)
     return {
       status: "False",
       reason: REASONS.Disabled,
       message: "spec.enabled is false: the hub refuses its connection",
     };
+  if (heartbeatAt === null && !hubReachable) return UNREACHABLE;
   if (heartbeatAt === null)
-    return hubReachable
-      ? { status: "Unknown", reason: REASONS.NeverSeen, message: "the device has not reported yet" }
-      : UNREACHABLE;
+    return {
+      status: "Unknown",
+      reason: REASONS.NeverSeen,
+      message: hasReported
+        ? `the device reports, but its heartbeatAt cannot be read: it must be ${TIMESTAMP_FORM}`
+        : "the device has not reported yet",
+    };
   const limit = durationText(timeout);
   if (heartbeatAt > later(now, timeout))
     return {

@@ -86,6 +86,7 @@ function statusOfKept(
 
   const online = presenceOf({
     enabled: spec.enabled,
+    hasReported: Object.values(slots).some(({ report }) => report !== null),
     heartbeatAt: heartbeatOf(slots),
     timeout: millisOf(spec.heartbeatTimeout),
     hubReachable: seen.hubReachable && readable,

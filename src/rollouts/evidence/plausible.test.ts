@@ -107,7 +107,16 @@ describe("what cannot be", () => {
       reported(windowOf(), { heartbeatAt: "2031-01-01T00:00:00Z" }),
       "dated 2031-01-01",
     ],
-    ["a heartbeat without a time", reported(windowOf(), { heartbeatAt: "now" }), "its heartbeat has no time"],
+    [
+      "a heartbeat without a time",
+      reported(windowOf(), { heartbeatAt: "now" }),
+      "its heartbeat is not a time",
+    ],
+    [
+      "a heartbeat without a time zone",
+      reported(windowOf(), { heartbeatAt: "2026-03-01T12:00:00" }),
+      "its heartbeat is not a time with its zone, such as 2026-12-01T10:00:00Z",
+    ],
     ["a window without an end", reported(windowOf({ endedAt: "" })), "its window has no end"],
     [
       "a window of last year",

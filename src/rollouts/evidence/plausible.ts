@@ -8,6 +8,7 @@ import {
   minutes,
   parseTimestamp,
   seconds,
+  TIMESTAMP_FORM,
   timestampOf,
 } from "../../base/time.ts";
 import type { Member } from "../seen.ts";
@@ -40,7 +41,7 @@ export type Circumstances = {
 /** Why a report cannot be true, human-readable; `null`: it can. What was not reported is never held against a device. */
 export function implausibleBecause(report: InferenceReport, given: Circumstances): string | null {
   const heartbeat = parseTimestamp(report.heartbeatAt);
-  if (heartbeat === null) return "its heartbeat has no time";
+  if (heartbeat === null) return `its heartbeat is not ${TIMESTAMP_FORM}`;
   if (heartbeat > given.heardAt + CLOCK_SKEW) {
     return `its heartbeat is dated ${timestampOf(heartbeat)}, which is in the future`;
   }
@@ -87,7 +88,7 @@ function impossibleTime(
 ): string | null {
   // Mostly the same text, and reading dates of a hundred thousand devices takes its time.
   const ended = window.endedAt === heartbeatAt ? heartbeat : parseTimestamp(window.endedAt);
-  if (ended === null) return "its window has no end";
+  if (ended === null) return `its window has no end: endedAt is not ${TIMESTAMP_FORM}`;
   if (ended > heartbeat + CLOCK_SKEW) {
     return `its window ends at ${timestampOf(ended)}, after the heartbeat that came with it`;
   }
