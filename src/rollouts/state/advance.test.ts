@@ -9,7 +9,7 @@ import {
   strategy,
   duration as text,
 } from "../../../test/stories/story.ts";
-import { requestAnnotation } from "../../api/inference-deployment.ts";
+import { QUARANTINE_LIMIT, requestAnnotation } from "../../api/inference-deployment.ts";
 import { dictionary } from "../../base/lookup.ts";
 import { type Instant, instant, minutes } from "../../base/time.ts";
 import type { Configuration } from "../../hub/hub.ts";
@@ -611,6 +611,44 @@ test("a quarantined release in spec rests until it is retried", () => {
     quarantined: [],
     handled: { retry: "1" },
   });
+});
+
+test("a full quarantine forgets its oldest entry and says so, but never what spec or stable name", () => {
+  const old = (name: string) => ({ release: name, reason: "ObjectiveBreached", at: NOW });
+  const others = Array.from({ length: QUARANTINE_LIMIT - 2 }, (_, index) => old(`old-${index}`));
+  const full: RolloutState = {
+    ...kept,
+    quarantined: [old("v3"), old("v1"), ...others],
+    phase: "RollingBack",
+    stable: v1,
+    candidate: v2,
+    exposure: [],
+    because,
+  };
+  const seen = look({ release: "v3", releases: ["v1", "v2", "v3"].map((name) => releaseNamed(name)) });
+  const facts = factsOf(seen, full);
+  const done = advance(full, { ...facts, rollback: { ...facts.rollback, done: true } });
+  const names = done.quarantined.map(({ release }) => release);
+  expect(names).toHaveLength(QUARANTINE_LIMIT);
+  expect(names.slice(0, 3)).toEqual(["v3", "v1", "old-1"]);
+  expect(names.at(-1)).toBe("v2");
+  expect(done.history.at(-1)?.message).toContain(
+    "old-0 is no longer quarantined, as 100 releases at most are remembered",
+  );
+});
+
+test("a quarantine with room forgets nothing, and says nothing about it", () => {
+  const rolling: RolloutState = {
+    ...kept,
+    phase: "RollingBack",
+    stable: v1,
+    candidate: v2,
+    exposure: [],
+    because,
+  };
+  const facts = factsOf(look(), rolling);
+  const done = advance(rolling, { ...facts, rollback: { ...facts.rollback, done: true } });
+  expect(done.history.at(-1)?.message).toBe("rolled back to v1; v2 is quarantined");
 });
 
 test("a release that was replaced by other bytes under its name is taken back", () => {

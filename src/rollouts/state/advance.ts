@@ -6,6 +6,7 @@ import {
   type Exposed,
   newStep,
   type Pending,
+  type Quarantined,
   type ReleaseRef,
   type RolledBack,
   type RollingBack,
@@ -136,16 +137,27 @@ function whileRollingBack(state: RollingBack, facts: Facts): RolloutState {
   const entry = { release: candidate.release, reason: because.reason, at: facts.now };
   const others = quarantined.filter(({ release }) => release !== candidate.release);
   const target = stable === null ? "no release" : stable.release;
+  // Without its entry what spec or stable names would be rolled out again.
+  const inUse = [facts.wanted.reference.release, stable?.release, candidate.release];
+  const room = bounded([...others, entry], inUse);
+  const forgotten = room.forgotten.map(({ release }) => release).join(", ");
+  const note =
+    forgotten === ""
+      ? ""
+      : `; ${forgotten} is no longer quarantined, as ${QUARANTINE_LIMIT} releases at most are remembered`;
   return withHistory(
-    {
-      ...carry(state),
-      phase: "RolledBack",
-      because,
-      quarantined: [...others, entry].slice(-QUARANTINE_LIMIT),
-    },
+    { ...carry(state), phase: "RolledBack", because, quarantined: room.kept },
     facts,
-    `rolled back to ${target}; ${candidate.release} is quarantined`,
+    `rolled back to ${target}; ${candidate.release} is quarantined${note}`,
   );
+}
+
+/** The entries that the status has room for: the oldest go, but none of a release that is in use. */
+function bounded(entries: readonly Quarantined[], inUse: readonly (string | undefined)[]) {
+  const forgotten = entries
+    .filter(({ release }) => !inUse.includes(release))
+    .slice(0, Math.max(0, entries.length - QUARANTINE_LIMIT));
+  return { kept: entries.filter((entry) => !forgotten.includes(entry)), forgotten };
 }
 
 function isSameReference(a: ReleaseRef | null, b: ReleaseRef): boolean {
