@@ -68,7 +68,12 @@ async function pointerTo(version: string, more: Partial<ModelPointer> = {}): Pro
   };
 }
 
-function startDevice(id: string, args: readonly string[], module = "") {
+function startDevice(
+  id: string,
+  args: readonly string[],
+  module = "",
+  around: readonly [string, string] = ["", ""],
+) {
   const { hub } = simulator;
   const key = { authentication: { type: "sas", symmetricKey: { primaryKey: KEY, secondaryKey: KEY } } };
   hub.registry.putDevice(id, { ...key, capabilities: { iotEdge: false } }, null);
@@ -80,7 +85,7 @@ function startDevice(id: string, args: readonly string[], module = "") {
   const child: ChildProcess = spawn(
     process.execPath,
     ["simulator/reference-device.ts", "--ca", join(directory, "ca.crt"), "--directory", models, ...args],
-    { cwd: ROOT, env: { ...process.env, DEVICE_CONNECTION_STRING: written } },
+    { cwd: ROOT, env: { ...process.env, DEVICE_CONNECTION_STRING: `${around[0]}${written}${around[1]}` } },
   );
   started.add(child);
   let output = "";
@@ -161,6 +166,13 @@ test("a real device downloads, checks, runs and reports a model, keeps it when t
   expect(output).not.toContain("secret");
   expect(output).not.toContain(KEY);
   expect(JSON.stringify(simulator.hub.twins.get("cam-real")?.reported.value)).not.toContain("sig=");
+});
+
+test("what a file or a Secret has around the connection string is no part of it", async () => {
+  const around = ["\uFEFF", "\r\n"] as const;
+  const device = startDevice("cam-newline", ["--report-interval", "200ms"], "", around);
+  expect((await device.until(({ heartbeatAt }) => heartbeatAt !== "")).contract).toBe(1);
+  expect((await device.stop()).code).toBe(0);
 });
 
 test("a module does the same in its own twin, and without --run it measures nothing", async () => {

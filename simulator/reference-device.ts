@@ -61,7 +61,8 @@ if (flags?.help === true) {
   console.log(HELP);
   process.exit(0);
 }
-const connectionString = process.env["DEVICE_CONNECTION_STRING"] ?? "";
+// What a file or a Secret adds around it, a byte order mark or a newline, is no part of it.
+const connectionString = (process.env["DEVICE_CONNECTION_STRING"] ?? "").trim();
 if (!/HostName=/i.test(connectionString))
   problems.push("DEVICE_CONNECTION_STRING must hold the connection string of a device or a module");
 const ca = certificate(flags?.ca);

@@ -1,3 +1,6 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from "vitest";
 import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../../src/api/edge-device.ts";
 import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts";
@@ -51,6 +54,47 @@ beforeAll(async () => {
 afterAll(async () => {
   await must("DELETE", `/api/v1/namespaces/${namespace}`);
   await transport.close();
+});
+
+test("certificates at relative paths start at the folder of their kubeconfig, and the first of several files counts", async () => {
+  const given = loadKubeConfig(inject("kubeconfig"), null);
+  const cluster = given.getCurrentCluster();
+  const user = given.getCurrentUser();
+  const folder = mkdtempSync(join(tmpdir(), "edgefleet-kubeconfig-"));
+  mkdirSync(join(folder, "pki"));
+  const put = (name: string, data: string | undefined, file: string | undefined) =>
+    writeFileSync(
+      join(folder, "pki", name),
+      data === undefined ? readFileSync(file ?? "") : Buffer.from(data, "base64"),
+    );
+  put("ca.crt", cluster?.caData, cluster?.caFile);
+  put("client.crt", user?.certData, user?.certFile);
+  put("client.key", user?.keyData, user?.keyFile);
+  const write = (name: string, server: string | undefined) => {
+    const content = {
+      "current-context": "here",
+      clusters: [{ name: "here", cluster: { server, "certificate-authority": "pki/ca.crt" } }],
+      users: [
+        { name: "me", user: { "client-certificate": "pki/client.crt", "client-key": "pki/client.key" } },
+      ],
+      contexts: [{ name: "here", context: { cluster: "here", user: "me" } }],
+    };
+    writeFileSync(join(folder, name), JSON.stringify(content));
+    return join(folder, name);
+  };
+  const paths = [
+    join(folder, "missing"),
+    write("first", cluster?.server),
+    write("second", "https://127.0.0.1:1"),
+  ];
+  const other = createTransport(loadKubeConfig(paths.join(delimiter), null), {}, deps);
+  try {
+    const call = { method: "GET", path: `/api/v1/namespaces/${namespace}` } as const;
+    expect(value(await other.call(call, never))).toMatchObject({ metadata: { name: namespace } });
+  } finally {
+    await other.close();
+    rmSync(folder, { recursive: true });
+  }
 });
 
 async function must(
