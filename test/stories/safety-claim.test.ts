@@ -262,6 +262,48 @@ test("canaries that fall back to the old release after they ran the new one are 
   expect(fellBack.some((device) => JSON.stringify(story.status()).includes(device))).toBe(true);
 });
 
+test("the only canary, which falls back within a hold of seconds, is named and taken back at the deadline", async () => {
+  const [canary = ""] = byBucket(2);
+  const story = createStory({ behaviour: acts({ fallsBack: seconds(24) }), tick: seconds(3) });
+  await begin(story, 2, {
+    strategy: strategy([{ percent: 50, hold: duration("40s") }, { percent: 100 }], {
+      progressDeadline: duration("3m"),
+    }),
+    objectives: [objective({ consecutive: 1, warning: 100, critical: 200 })],
+  });
+  let named = false;
+  const end = story.world.now() + minutes(9);
+  while (story.world.now() < end && !phaseIs("RolledBack")({ status: story.status() })) {
+    await story.step();
+    expect(targeted(story)).toBeLessThanOrEqual(1);
+    const { phase } = story.status() ?? {};
+    named ||= phase !== "Pending" && JSON.stringify(story.status()).includes(canary);
+  }
+  expect(story.status()?.phase).toBe("RolledBack");
+  expect(named).toBe(true);
+});
+
+test("a device that falls back within the failure budget is named, and the rollout goes on without it", async () => {
+  const [canary = ""] = byBucket(200);
+  const story = createStory({
+    behaviour: acts({ fallsBack: minutes(3) }, (device) => device === canary),
+    tick: seconds(20),
+  });
+  // One of the 20 that are exposed first: 5 %.
+  await begin(story, 200, {
+    strategy: strategy(STEPS, { progressDeadline: duration("30m") }),
+    failureBudget: { percent: 10, minimumReported: 20 },
+  });
+  let named = false;
+  const end = story.world.now() + minutes(4 * HOURS);
+  while (story.world.now() < end && !isCompleted({ status: story.status() })) {
+    await story.step();
+    named ||= JSON.stringify(story.status()).includes(canary);
+  }
+  expect(story.status()).toMatchObject({ phase: "Completed", stable: { release: "v2" } });
+  expect(named).toBe(true);
+});
+
 test("a fleet that falls back at full width does not complete", async () => {
   const story = createStory({ behaviour: acts({ fallsBack: minutes(6) }) });
   await begin(story, 20, {
