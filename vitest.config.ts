@@ -3,7 +3,7 @@ import { defineConfig } from "vitest/config";
 const unit = [
   "{src,simulator,cli,tools,examples}/**/*.test.ts",
   "test/*.test.ts",
-  "test/{stories,contract,simulator}/**/*.test.ts",
+  "test/{stories,contract,simulator,verifier}/**/*.test.ts",
 ];
 
 export default defineConfig({

@@ -5,10 +5,10 @@ import { parseArgs } from "node:util";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { seconds } from "../src/base/time.ts";
 
-import { madeUpFeeds } from "../src/verifier/latency-input.ts";
-import { type ModelProcess, startModelProcess } from "../src/verifier/model-process.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
-import { nearestRank } from "../src/verifier/timing.ts";
+import { madeUpFeeds } from "../src/verifier/child/inputs.ts";
+import { type ModelProcess, startModelProcess } from "../src/verifier/process/model-process.ts";
+import { buildSandbox } from "../src/verifier/process/sandbox.ts";
+import { nearestRank } from "../src/verifier/score/timing.ts";
 import { randomPerceptron } from "../test/builders/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 

@@ -3,9 +3,9 @@ import { loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { seconds } from "../src/base/time.ts";
-import { type ModelProcess, startModelProcess } from "../src/verifier/model-process.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
-import { timingOf } from "../src/verifier/timing.ts";
+import { type ModelProcess, startModelProcess } from "../src/verifier/process/model-process.ts";
+import { buildSandbox } from "../src/verifier/process/sandbox.ts";
+import { timingOf } from "../src/verifier/score/timing.ts";
 import { floatTensor, modelFile, node, seededRandom, tensorInfo } from "../test/builders/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 

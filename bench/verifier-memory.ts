@@ -10,8 +10,8 @@ import type { Digest } from "../src/base/digest.ts";
 import { ok } from "../src/base/result.ts";
 import type { Duration } from "../src/base/time.ts";
 import { systemClock } from "../src/runtime/clock.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
-import { verify } from "../src/verifier/verify.ts";
+import { verify } from "../src/verifier/checks/run.ts";
+import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { floatTensor, modelFile, node, tensorInfo } from "../test/builders/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 

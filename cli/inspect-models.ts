@@ -3,8 +3,8 @@ import { type Verification, verificationSchema } from "../src/api/model-release.
 import { isReleaseFault } from "../src/api/reasons.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import type { Duration } from "../src/base/time.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
-import type { Signature } from "../src/verifier/tensor.ts";
+import type { Signature } from "../src/verifier/onnx/tensor.ts";
+import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { isObject, type JsonObject } from "./json-pointer.ts";
 import { type LocalFile, localFiles } from "./local-files.ts";
 import type { VariantFile } from "./release-manifest.ts";

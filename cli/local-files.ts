@@ -7,8 +7,8 @@ import { REASONS } from "../src/api/reasons.ts";
 import type { Digest } from "../src/base/digest.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import type { Download } from "../src/verification/verification.ts";
-import type { Fetch } from "../src/verifier/download.ts";
-import type { Walls } from "../src/verifier/sandbox.ts";
+import type { Fetch } from "../src/verifier/files/download.ts";
+import type { Walls } from "../src/verifier/process/sandbox.ts";
 import { fileFault } from "./file-fault.ts";
 
 /** Files of this machine in the place of downloads: they are read where they are, and never changed. */

@@ -42,7 +42,7 @@ function helpText(): string {
 async function run(args: readonly string[], terminal: Terminal, signal: AbortSignal): Promise<number> {
   const [name, ...rest] = args;
   if (name === "--version") {
-    const { productVersion } = await import("../src/verifier/installed-version.ts");
+    const { productVersion } = await import("../src/verifier/service/installed-version.ts");
     terminal.out(`edgefleet ${await productVersion()}\n`);
     return 0;
   }

@@ -3,7 +3,7 @@ import { verificationSchema } from "../src/api/model-release.ts";
 import { own } from "../src/base/lookup.ts";
 import { err, ok, type Result } from "../src/base/result.ts";
 import type { Duration } from "../src/base/time.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
+import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { isObject, type Json, type JsonObject } from "./json-pointer.ts";
 import { localFiles } from "./local-files.ts";
 import type { VariantFile } from "./release-manifest.ts";

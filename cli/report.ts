@@ -1,7 +1,7 @@
 import { isReleaseFault } from "../src/api/reasons.ts";
 import type { CheckReport, FullReport, TensorFacts } from "../src/api/verification-report.ts";
 import { unreachable } from "../src/base/result.ts";
-import { printable } from "../src/verifier/judgement.ts";
+import { printable } from "../src/verifier/checks/judgement.ts";
 import { reasonOf, type Subject } from "./subject.ts";
 import type { Format } from "./verify-flags.ts";
 

@@ -1,5 +1,5 @@
 import type { ReportSubject } from "../src/verification/report-page.ts";
-import type { Verified } from "../src/verifier/verify.ts";
+import type { Verified } from "../src/verifier/checks/run.ts";
 
 /** What a report is about. */
 export type Subject = {

@@ -1,7 +1,7 @@
 import { writeFile } from "node:fs/promises";
 import { isReleaseFault } from "../src/api/reasons.ts";
 import type { VerifyReport } from "../src/verification/verification.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
+import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { fileFault } from "./file-fault.ts";
 import { localFiles } from "./local-files.ts";
 import { startProgress } from "./progress.ts";

@@ -1,9 +1,9 @@
 import { tmpdir } from "node:os";
 import { systemClock } from "../src/runtime/clock.ts";
 import type { VerifyRequest } from "../src/verification/verification.ts";
-import { installedVersion } from "../src/verifier/installed-version.ts";
-import type { Sandbox } from "../src/verifier/sandbox.ts";
-import { type Verified, verify } from "../src/verifier/verify.ts";
+import { type Verified, verify } from "../src/verifier/checks/run.ts";
+import type { Sandbox } from "../src/verifier/process/sandbox.ts";
+import { installedVersion } from "../src/verifier/service/installed-version.ts";
 import { fileFault } from "./file-fault.ts";
 import type { LocalFiles } from "./local-files.ts";
 

@@ -7,9 +7,9 @@ import type { BlobReference, ModelReleaseSpec, Verification } from "../src/api/m
 import type { Duration } from "../src/base/time.ts";
 import { systemClock } from "../src/runtime/clock.ts";
 import type { Download, VerifyReport } from "../src/verification/verification.ts";
-import { DOWNLOAD_LIMITS, downloader } from "../src/verifier/download.ts";
-import { buildSandbox } from "../src/verifier/sandbox.ts";
-import { verify } from "../src/verifier/verify.ts";
+import { verify } from "../src/verifier/checks/run.ts";
+import { DOWNLOAD_LIMITS, downloader } from "../src/verifier/files/download.ts";
+import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { type BlobServer, startBlobServer } from "../test/builders/blob-server.ts";
 
 // The story's releases before the real verifier: real downloads, real child processes, ONNX Runtime.

@@ -142,7 +142,7 @@ function children(workdir: string): readonly string[] {
   return globSync("/proc/[0-9]*/cmdline").filter((path) => {
     try {
       const command = readFileSync(path, "utf8");
-      return command.includes("onnx-child") && command.includes(workdir);
+      return command.includes("verifier/child/main") && command.includes(workdir);
     } catch {
       return false;
     }

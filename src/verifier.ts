@@ -3,8 +3,8 @@ import { createLog } from "./telemetry/log.ts";
 import { createMetrics, VERIFIER_METRICS } from "./telemetry/metrics.ts";
 import { createProbes } from "./telemetry/probes.ts";
 import type { Log } from "./telemetry/telemetry.ts";
-import { parseSettings, type Settings } from "./verifier/settings.ts";
-import { startSidecar } from "./verifier/sidecar.ts";
+import { parseSettings, type Settings } from "./verifier/service/settings.ts";
+import { startSidecar } from "./verifier/service/sidecar.ts";
 
 // Main of the verifier sidecar: docs/verifier.md.
 

@@ -38,8 +38,8 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   "store/azure-": ["@azure/storage-blob", "@azure/identity"],
   "verification/": ["node:"],
   "verifier/": ["node:"],
-  "verifier/archive": ["tar-stream"],
-  "verifier/onnx-": ["onnxruntime-node"],
+  "verifier/files/archive": ["tar-stream"],
+  "verifier/child/": ["onnxruntime-node"],
 };
 
 const DOMAIN_ROOMS = ["devices", "releases", "rollouts"];

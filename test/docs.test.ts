@@ -10,7 +10,7 @@ import { ROLLBACK_REASONS } from "../src/api/inference-deployment.ts";
 import { REASONS } from "../src/api/reasons.ts";
 import { parseConfig } from "../src/config.ts";
 import { METRICS, VERIFIER_METRICS } from "../src/telemetry/metrics.ts";
-import { parseSettings } from "../src/verifier/settings.ts";
+import { parseSettings } from "../src/verifier/service/settings.ts";
 
 // What the documents say is compared with what the code does: a row that is missing, and a row too many, fail here.
 

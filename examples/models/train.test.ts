@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { beforeAll, expect, test } from "vitest";
 import { type Digest, digestOf } from "../../src/base/digest.ts";
-import { readNpz } from "../../src/verifier/npz.ts";
+import { readNpz } from "../../src/verifier/golden/numpy.ts";
 import { type Digit, loadDigits, split } from "./digits.ts";
 import { manifestsBelow, withDigests } from "./manifests.ts";
 import { buildFiles, type ExampleFile } from "./train.ts";

@@ -3,12 +3,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Verification } from "../../src/api/model-release.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { goldenSections } from "../../src/verifier/golden-sections.ts";
-import { judgeGolden } from "../../src/verifier/judge-golden.ts";
-import { judgeParity, type ParityWanted, paritySections } from "../../src/verifier/judge-parity.ts";
-import type { Judgement } from "../../src/verifier/judgement.ts";
-import { compareAnswers, measureGolden, rememberAnswers } from "../../src/verifier/measure.ts";
-import { openModel } from "../../src/verifier/onnx-session.ts";
+import { judgeGolden } from "../../src/verifier/checks/judge-golden.ts";
+import { judgeParity, type ParityWanted, paritySections } from "../../src/verifier/checks/judge-parity.ts";
+import type { Judgement } from "../../src/verifier/checks/judgement.ts";
+import { compareAnswers, measureGolden, rememberAnswers } from "../../src/verifier/child/measure.ts";
+import { openModel } from "../../src/verifier/child/session.ts";
+import { goldenSections } from "../../src/verifier/score/sections.ts";
 
 // The verifier's own measuring and judging, without processes around it.
 

@@ -5,8 +5,8 @@ import { ok } from "../../src/base/result.ts";
 import type { Duration } from "../../src/base/time.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { Download, VerifyRequest } from "../../src/verification/verification.ts";
-import { buildSandbox } from "../../src/verifier/sandbox.ts";
-import { type Verified, verify } from "../../src/verifier/verify.ts";
+import { type Verified, verify } from "../../src/verifier/checks/run.ts";
+import { buildSandbox } from "../../src/verifier/process/sandbox.ts";
 
 export type Verifying = {
   /** What a request says of a file with these bytes. */

@@ -2,8 +2,8 @@ import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { argv, stdout } from "node:process";
 import { seconds } from "../../src/base/time.ts";
-import { startModelProcess } from "../../src/verifier/model-process.ts";
-import { buildSandbox, type Cell } from "../../src/verifier/sandbox.ts";
+import { startModelProcess } from "../../src/verifier/process/model-process.ts";
+import { buildSandbox, type Cell } from "../../src/verifier/process/sandbox.ts";
 
 // As a program: what a hostile child can do to whoever runs this, in a directory of theirs, as JSON. Another user than
 // that of the tests can run it. With a third argument it tells the id of a child, and lets that one stop.

@@ -166,7 +166,7 @@ function childrenOf(directory: string): readonly string[] {
   return globSync("/proc/[0-9]*/cmdline").filter((path) => {
     try {
       const line = readFileSync(path, "utf8");
-      return line.includes("onnx-child") && line.includes(`${directory}/`);
+      return line.includes("verifier/child/main") && line.includes(`${directory}/`);
     } catch {
       return false;
     }

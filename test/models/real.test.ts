@@ -8,7 +8,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { CheckResult, Tensor, Verification } from "../../src/api/model-release.ts";
 import type { Duration } from "../../src/base/time.ts";
 import type { VerifyRequest } from "../../src/verification/verification.ts";
-import type { Verified } from "../../src/verifier/verify.ts";
+import type { Verified } from "../../src/verifier/checks/run.ts";
 import { startVerifying, type Verifying } from "../builders/verification.ts";
 import { preparePython } from "../python/environment.ts";
 

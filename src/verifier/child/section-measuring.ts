@@ -1,0 +1,174 @@
+import { err, ok, type Result } from "../../base/result.ts";
+import type { GoldenRun } from "../golden/types.ts";
+import { type Datum, isTensor, isText, type TensorInfo } from "../onnx/tensor.ts";
+import type { ParityMeasured, ParitySection, Refusal, SectionMeasured } from "../protocol/messages.ts";
+import { type Agreeing, createAgreeing } from "../score/agreement.ts";
+import { createScoring, type Unfit } from "../score/classification.ts";
+import { createComparing } from "../score/comparison.ts";
+import { listed } from "../score/heads.ts";
+import {
+  createOutputMeasuring,
+  type OutputMeasuring,
+  type OutputMetricOptions,
+} from "../score/output-metrics.ts";
+import type { GoldenSection } from "../score/sections.ts";
+
+// What is asked of one output, or of all of them, run by run: pure.
+
+type Outputs = ReadonlyMap<string, Datum>;
+type Problem = { readonly because: Refusal; readonly message: string };
+
+export type SectionMeasuring = {
+  /** Adds one run, or says what is wrong with what was asked. */
+  readonly add: (run: GoldenRun, outputs: Outputs) => Unfit | null;
+  readonly found: () => Result<SectionMeasured, Unfit>;
+};
+
+export function createSectionMeasuring(
+  section: GoldenSection,
+  infos: readonly TensorInfo[],
+): SectionMeasuring {
+  const { output, except, metrics } = section;
+  const scoring = section.scoring === null ? null : createScoring({ ...section.scoring, output }, infos);
+  const comparing = section.tolerance === null ? null : createComparing(section.tolerance, infos, true);
+  let measuring: { readonly output: string; readonly of: OutputMeasuring } | null = null;
+
+  function addScores({ labels, samples }: GoldenRun, outputs: Outputs): Unfit | null {
+    const own = labels.get(output ?? "") ?? labels.get("") ?? onlyOf(labels);
+    if (scoring === null) return null;
+    if (own === null)
+      return misfit(
+        labels.size === 0
+          ? "the golden set has no labels"
+          : `the golden set has labels of several outputs (${listed([...labels.keys()])}): name the one that is scored (golden.output, --golden-output)`,
+      );
+    return scoring.add(outputs, own, samples);
+  }
+
+  function addErrors(run: GoldenRun, outputs: Outputs): Unfit | null {
+    if (comparing === null) return null;
+    const names =
+      output === null ? [...run.expected.keys()].filter((name) => !except.includes(name)) : [output];
+    if (names.length === 0)
+      return misfit("every known output has bounds of its own: those beside them are about nothing");
+    for (const name of names) {
+      const expected = run.expected.get(name);
+      if (expected === undefined) return misfit(`the golden set does not know output "${name}"`);
+      const problem = comparing.add(run, name, expected, outputs.get(name));
+      if (problem !== null) return misfit(problem);
+    }
+    return null;
+  }
+
+  function addFigures(run: GoldenRun, outputs: Outputs): Unfit | null {
+    if (metrics === null) return null;
+    if (measuring === null) {
+      const chosen = output === null ? chooseMeasured(run, outputs, { except, metrics }) : ok(output);
+      if (!chosen.ok) return chosen.error;
+      measuring = { output: chosen.value, of: createOutputMeasuring(chosen.value, metrics) };
+    }
+    const { labels } = run;
+    const expected =
+      run.expected.get(measuring.output) ?? labels.get(measuring.output)?.raw ?? labels.get("")?.raw;
+    if (expected === undefined) return misfit(`the golden set does not know output "${measuring.output}"`);
+    const problem = measuring.of.add(run.samples, expected, outputs.get(measuring.output));
+    return problem === null ? null : misfit(problem);
+  }
+
+  return {
+    add: (run, outputs) => addScores(run, outputs) ?? addErrors(run, outputs) ?? addFigures(run, outputs),
+    found: () => {
+      const scored = scoring?.found() ?? ok(null);
+      if (!scored.ok) return scored;
+      return ok({
+        classification: scored.value?.classification ?? null,
+        ranking: scored.value?.ranking ?? null,
+        comparison: comparing?.found() ?? null,
+        figures: measuring?.of.found() ?? null,
+      });
+    },
+  };
+}
+
+function onlyOf<T>(map: ReadonlyMap<string, T>): T | null {
+  return map.size === 1 ? ([...map.values()][0] ?? null) : null;
+}
+
+function misfit(message: string): Unfit {
+  return { because: "misfit", message };
+}
+
+/** The only known output of the kind that is measured; with labels alone, the only output of the model. */
+function chooseMeasured(
+  run: GoldenRun,
+  outputs: Outputs,
+  about: { readonly except: readonly string[]; readonly metrics: OutputMetricOptions },
+): Result<string, Unfit> {
+  const { metrics } = about.metrics;
+  const isMeant = (datum: Datum) => {
+    if (!isTensor(datum) || isText(datum) !== metrics.includes("texts")) return false;
+    return !metrics.includes("boxes") || datum.shape.at(-1) === 4;
+  };
+  const known = run.expected.size > 0 ? run.expected : outputs;
+  const names = [...known].filter(([name, datum]) => !about.except.includes(name) && isMeant(datum));
+  const [only, more] = names.map(([name]) => name);
+  if (only === undefined)
+    return err(
+      misfit(
+        metrics.includes("texts")
+          ? "error rates are of texts, and there is no such output"
+          : "there is no output of the kind that the bounds are about",
+      ),
+    );
+  if (more !== undefined)
+    return err({
+      because: "ambiguous",
+      message: `several outputs can be meant: ${listed(names.map(([name]) => name))}; name the one that is measured (golden.output, --golden-output)`,
+    });
+  return ok(only);
+}
+
+export type ParityMeasuring = {
+  readonly add: (
+    run: { readonly from: number; readonly samples: number; readonly outputs: Outputs },
+    outputs: Outputs,
+  ) => Problem | null;
+  readonly found: () => ParityMeasured["sections"][number];
+};
+
+/** Outputs are matched by their names. */
+export function createParityMeasuring(section: ParitySection, infos: readonly TensorInfo[]): ParityMeasuring {
+  const { output, except } = section;
+  const agreeing: Agreeing | null =
+    section.agreement === null ? null : createAgreeing({ ...section.agreement, output }, infos);
+  const comparing = section.tolerance === null ? null : createComparing(section.tolerance, infos);
+
+  function addErrors(
+    run: { readonly from: number; readonly samples: number; readonly outputs: Outputs },
+    outputs: Outputs,
+  ): string | null {
+    if (comparing === null) return null;
+    const names =
+      output === null ? [...run.outputs.keys()].filter((name) => !except.includes(name)) : [output];
+    for (const name of names) {
+      const expected = run.outputs.get(name);
+      const problem =
+        expected === undefined
+          ? `what it is compared with has no output "${name}"`
+          : comparing.add(run, name, expected, outputs.get(name));
+      if (problem !== null) return problem;
+    }
+    return names.length === 0 ? "no output is left to compare" : null;
+  }
+
+  return {
+    add: (run, outputs) => {
+      const agreed = agreeing?.add(run.samples, run.outputs, outputs) ?? null;
+      if (agreed !== null)
+        return { ...agreed, because: agreed.because === "misfit" ? "compare" : agreed.because };
+      const differs = addErrors(run, outputs);
+      return differs === null ? null : { because: "compare", message: differs };
+    },
+    found: () => ({ agreement: agreeing?.found() ?? null, comparison: comparing?.found() ?? null }),
+  };
+}
