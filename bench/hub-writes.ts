@@ -6,7 +6,7 @@ import { budgetsOf, createThrottle } from "../src/hub/throttle.ts";
 import { systemClock } from "../src/runtime/clock.ts";
 import { eachLimited } from "../src/runtime/each-limited.ts";
 import { createLog } from "../src/telemetry/log.ts";
-import { eventually } from "../tools/local-stack.ts";
+import { eventually } from "../tools/stack/local-stack.ts";
 import { devicesListed, say } from "./shared/command.ts";
 import { type Figure, publish, secondsText } from "./shared/figures.ts";
 import {

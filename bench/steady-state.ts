@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { eventually, type Operator } from "../tools/local-stack.ts";
+import { eventually, type Operator } from "../tools/stack/local-stack.ts";
 import { devicesAsked, say } from "./shared/command.ts";
 import { publish } from "./shared/figures.ts";
 import {

@@ -10,11 +10,11 @@ type Command = (args: readonly string[], terminal: Terminal, signal: AbortSignal
 const COMMANDS: Readonly<Record<string, { readonly help: string; readonly load: () => Promise<Command> }>> = {
   verify: {
     help: "make the checks of a release on this machine",
-    load: async () => (await import("./verify-command.ts")).verifyCommand,
+    load: async () => (await import("./verify/command.ts")).verifyCommand,
   },
   release: {
     help: "write the manifest of a release: edgefleet release new",
-    load: async () => (await import("./release-command.ts")).releaseCommand,
+    load: async () => (await import("./release/command.ts")).releaseCommand,
   },
 };
 

@@ -12,7 +12,7 @@ import {
   type ScriptedServer,
   startScriptedServer,
 } from "../test/fakes/scripted-server.ts";
-import { type Program, runProgram } from "../tools/process.ts";
+import { type Program, runProgram } from "../tools/stack/program.ts";
 
 // The program as it runs in a pod, behind an API server that speaks HTTP/1.1 only: one request at a time on a connection.
 

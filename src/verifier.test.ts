@@ -14,7 +14,7 @@ import {
   startBlobServer,
 } from "../test/builders/blob-server.ts";
 import { endlessModel, linearClassifier } from "../test/builders/onnx-model.ts";
-import { type Program, runProgram } from "../tools/process.ts";
+import { type Program, runProgram } from "../tools/stack/program.ts";
 import type { Verification } from "./api/model-release.ts";
 import { createVerifierClient } from "./verification/client.ts";
 import { keyOf } from "./verification/key.ts";

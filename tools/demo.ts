@@ -7,7 +7,7 @@ import { stringify } from "yaml";
 import { exampleDevices } from "../examples/plant/devices.ts";
 import type { InferenceDeploymentStatus } from "../src/api/inference-deployment.ts";
 import { startControlPlane } from "./control-plane/control-plane.ts";
-import { eventually, type LocalStack, startLocalStack } from "./local-stack.ts";
+import { eventually, type LocalStack, startLocalStack } from "./stack/local-stack.ts";
 import { uploadFolder } from "./upload.ts";
 
 // The main job on real parts, from nothing to the summary: exit code 0 only if all of it really happened.

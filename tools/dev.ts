@@ -2,7 +2,7 @@ import { execFile } from "node:child_process";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import { startControlPlane } from "./control-plane/control-plane.ts";
-import { startLocalStack } from "./local-stack.ts";
+import { startLocalStack } from "./stack/local-stack.ts";
 import { uploadFolder } from "./upload.ts";
 
 const HELP = `make dev (node tools/dev.ts): everything on this machine, left running until Ctrl-C

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Program, runProgram } from "./process.ts";
+import { type Program, runProgram } from "./stack/program.ts";
 
 // `make run`: the verifier and the operator against the current kubeconfig; arguments go to the operator.
 

@@ -4,7 +4,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { browserInstallation } from "./browser.ts";
+import { browserInstallation } from "./stack/browser.ts";
 import { addCounts, type Counts, countsOf, countsText } from "./test-counts.ts";
 
 const PROJECTS = ["unit", "models", "conformance", "sdk", "envtest", "e2e"] as const;

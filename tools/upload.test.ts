@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { BlobServiceClient } from "@azure/storage-blob";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { digestOf } from "../src/base/digest.ts";
-import { type Azurite, startAzurite } from "./azurite.ts";
+import { type Azurite, startAzurite } from "./stack/azurite.ts";
 import { type Upload, uploadFolder } from "./upload.ts";
 
 let azurite: Azurite;

@@ -3,9 +3,14 @@ import { join } from "node:path";
 import type { EdgeDeviceStatus } from "../../src/api/edge-device.ts";
 import type { InferenceDeploymentStatus } from "../../src/api/inference-deployment.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { type ApiObjects, createApiObjects } from "../../tools/api-objects.ts";
 import { startControlPlane } from "../../tools/control-plane/control-plane.ts";
-import { eventually, type LocalStack, type Operator, startLocalStack } from "../../tools/local-stack.ts";
+import { type ApiObjects, createApiObjects } from "../../tools/stack/api-objects.ts";
+import {
+  eventually,
+  type LocalStack,
+  type Operator,
+  startLocalStack,
+} from "../../tools/stack/local-stack.ts";
 import { uploadFolder } from "../../tools/upload.ts";
 import { say } from "./command.ts";
 

@@ -8,7 +8,7 @@ import {
 } from "@azure/storage-blob";
 import iothub from "azure-iothub";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Azurite, startAzurite } from "../../tools/azurite.ts";
+import { type Azurite, startAzurite } from "../../tools/stack/azurite.ts";
 import type { JsonObject, JsonValue } from "../base/json.ts";
 import { createSimulator, type SimulatorSetup } from "../simulator.ts";
 import { EDGE, edgeWorld, manifestOf, START } from "../testing/edge-world.ts";

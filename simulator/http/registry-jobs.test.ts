@@ -9,7 +9,7 @@ import {
   StorageSharedKeyCredential,
 } from "@azure/storage-blob";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { type Azurite, startAzurite } from "../../tools/azurite.ts";
+import { type Azurite, startAzurite } from "../../tools/stack/azurite.ts";
 import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
 import { connectRegistry, problemOf, type Registry, rawCall } from "../testing/service-client.ts";
 

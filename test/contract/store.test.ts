@@ -13,7 +13,7 @@ import type { BlobReference } from "../../src/api/model-release.ts";
 import { type Clock, instant, later, minutes } from "../../src/base/time.ts";
 import { createAzureStore } from "../../src/store/azure-store.ts";
 import type { ModelStore } from "../../src/store/store.ts";
-import { startAzurite } from "../../tools/azurite.ts";
+import { startAzurite } from "../../tools/stack/azurite.ts";
 import { loopbackCertificate } from "../builders/certificate.ts";
 import { createFakeStore } from "../fakes/fake-store.ts";
 

@@ -1,8 +1,8 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { connectRegistry } from "../../simulator/testing/service-client.ts";
-import { eventually, type Operator } from "../../tools/local-stack.ts";
-import type { Program } from "../../tools/process.ts";
+import { eventually, type Operator } from "../../tools/stack/local-stack.ts";
+import type { Program } from "../../tools/stack/program.ts";
 import { type DeploymentOptions, deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 
 // What an outsider does to it. Each mistake has a message of its own where the mistake is, and nothing else stops.

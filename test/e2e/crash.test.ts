@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { Operator } from "../../tools/local-stack.ts";
+import type { Operator } from "../../tools/stack/local-stack.ts";
 import { seededRandom } from "../builders/onnx-model.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 

@@ -11,8 +11,13 @@ import type {
 } from "../../src/api/inference-deployment.ts";
 import type { ModelReleaseStatus } from "../../src/api/model-release.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { eventually, type LocalStack, type Operator, startLocalStack } from "../../tools/local-stack.ts";
-import { type Program, runProgram } from "../../tools/process.ts";
+import {
+  eventually,
+  type LocalStack,
+  type Operator,
+  startLocalStack,
+} from "../../tools/stack/local-stack.ts";
+import { type Program, runProgram } from "../../tools/stack/program.ts";
 import { uploadFolder } from "../../tools/upload.ts";
 
 // A fleet of simulated devices with a namespace of its own on the shared API server. Everything else is a real process

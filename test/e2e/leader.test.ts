@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually } from "../../tools/local-stack.ts";
+import { eventually } from "../../tools/stack/local-stack.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 
 let fleet: Fleet;

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually, type Operator } from "../../tools/local-stack.ts";
+import { eventually, type Operator } from "../../tools/stack/local-stack.ts";
 import { DEPLOYMENT, deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 
 // Deployments that are renamed and lost, on a hub that removes what no configuration sets any more.

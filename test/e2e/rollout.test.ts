@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { eventually } from "../../tools/local-stack.ts";
+import { eventually } from "../../tools/stack/local-stack.ts";
 import { DEPLOYMENT, deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 
 // One fleet, one story, told in order: each test goes on where the one before it stopped.

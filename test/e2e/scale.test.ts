@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, inject, test } from "vitest";
-import { type ApiObjects, createApiObjects } from "../../tools/api-objects.ts";
-import { eventually } from "../../tools/local-stack.ts";
+import { type ApiObjects, createApiObjects } from "../../tools/stack/api-objects.ts";
+import { eventually } from "../../tools/stack/local-stack.ts";
 import {
   deploymentObject,
   type Fleet,

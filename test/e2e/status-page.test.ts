@@ -3,7 +3,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
 import type { FaultRule } from "../../simulator/hub/faults.ts";
 import { createSimulator, type Simulator, type SimulatorSetup } from "../../simulator/simulator.ts";
 import { connectRegistry, statusOf } from "../../simulator/testing/service-client.ts";
-import { requireBrowser } from "../../tools/browser.ts";
+import { requireBrowser } from "../../tools/stack/browser.ts";
 
 // The status page in a real browser, against a real simulator.
 

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, inject, test } from "vitest";
 import { connectRegistry } from "../../simulator/testing/service-client.ts";
 import { FINALIZER } from "../../src/api/resource.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { eventually } from "../../tools/local-stack.ts";
+import { eventually } from "../../tools/stack/local-stack.ts";
 import { uploadFolder } from "../../tools/upload.ts";
 import {
   deploymentObject,

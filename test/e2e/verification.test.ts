@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { BlobServiceClient } from "@azure/storage-blob";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { digestOf } from "../../src/base/digest.ts";
-import { eventually } from "../../tools/local-stack.ts";
+import { eventually } from "../../tools/stack/local-stack.ts";
 import { type Fleet, type LiveRelease, releaseObject, startFleet } from "./fleet.ts";
 
 // What a model owner sees of verdicts: they explain themselves, are reached again when asked, and their reports stay.

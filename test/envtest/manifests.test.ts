@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, inject, test } from "vitest";
 import { isObject, type Json, type JsonObject } from "../../cli/json-pointer.ts";
-import { releaseIn } from "../../cli/release-file.ts";
-import { documentsIn } from "../../cli/yaml-documents.ts";
+import { releaseIn } from "../../cli/spec/release-file.ts";
+import { documentsIn } from "../../cli/yaml/documents.ts";
 import { CHOSEN_MANIFESTS, randomManifest } from "../builders/random-manifest.ts";
 
 // What `edgefleet verify --release` reads of a manifest is what kubectl sends and the API server stores: the same files

@@ -5,7 +5,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
-import { bindToLife } from "../lifeline.ts";
+import { bindToLife } from "../stack/exit-guard.ts";
 import type { Binaries } from "./start-binaries.ts";
 
 export type Progress = (line: string) => void;

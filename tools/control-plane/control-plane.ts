@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
-import { bindToLife } from "../lifeline.ts";
+import { bindToLife } from "../stack/exit-guard.ts";
 import { buildBinaries, cachedBinaries, type Progress, whyGoCannot } from "./build.ts";
 import { applyCrds, type Binaries, startBinaries } from "./start-binaries.ts";
 

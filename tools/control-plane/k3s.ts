@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GenericContainer, getContainerRuntimeClient, Wait } from "testcontainers";
-import { bindToLife } from "../lifeline.ts";
+import { bindToLife } from "../stack/exit-guard.ts";
 import type { Progress } from "./build.ts";
 
 const IMAGE = "rancher/k3s:v1.34.1-k3s1";

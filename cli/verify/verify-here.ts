@@ -1,0 +1,49 @@
+import { tmpdir } from "node:os";
+import { systemClock } from "../../src/runtime/clock.ts";
+import type { VerifyRequest } from "../../src/verification/verification.ts";
+import { type Verified, verify } from "../../src/verifier/checks/run.ts";
+import type { Sandbox } from "../../src/verifier/process/sandbox.ts";
+import { installedVersion } from "../../src/verifier/service/installed-version.ts";
+import { fileFault } from "../file-fault.ts";
+import type { LocalFiles } from "./local-files.ts";
+
+/**
+ * A verification as the sidecar makes it, with files of this machine: the same checks in the same process behind the
+ * same walls, as far as this machine has them.
+ * @param begin is told the name of each check when it starts.
+ */
+export async function verifyHere(
+  request: VerifyRequest,
+  about: {
+    readonly files: LocalFiles;
+    readonly memoryBytes: number;
+    /** What this machine can do, which is tried while files are read. */
+    readonly sandbox: Promise<Sandbox>;
+    readonly begin: (check: string) => void;
+  },
+  signal: AbortSignal,
+): Promise<Verified> {
+  const { files, memoryBytes, begin } = about;
+  try {
+    const sandbox = await about.sandbox;
+    const deps = {
+      workdir: tmpdir(),
+      memoryBytes,
+      sandbox,
+      fetch: files.fetch(sandbox.walls),
+      version: await installedVersion(),
+      clock: systemClock(),
+    };
+    const verified = await verify(request, begin, deps, signal);
+    const changed = await files.changed();
+    return changed === null ? verified : noVerdict(`${changed} was changed while it was verified`);
+  } catch (thrown) {
+    // Only the system can be in the way of a directory for the verification.
+    if (!(thrown instanceof Error && "code" in thrown)) throw thrown;
+    return noVerdict(`cannot use ${tmpdir()}: ${fileFault(thrown)}`);
+  }
+}
+
+function noVerdict(message: string): Verified {
+  return { report: { kind: "error", reason: "VerificationError", message }, full: null };
+}
