@@ -1,9 +1,9 @@
 import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
 import { isOwner, OWN_TAG, ownerOf } from "../api/ownership.ts";
 import { objectKey } from "../api/resource.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import { own } from "../base/lookup.ts";
-import type { Fault } from "../base/result.ts";
-import { type Attempt, err, ok, type Result, unreachable } from "../base/result.ts";
+import { err, ok, type Result, unreachable } from "../base/result.ts";
 import type { DeviceHub, FleetView, Twin, TwinPatch, TwinRef } from "../hub/hub.ts";
 import type { Resources, Secrets } from "../kube/kube.ts";
 import type { Done } from "../runtime/cycle.ts";

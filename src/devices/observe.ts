@@ -4,8 +4,8 @@ import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "../api/
 import { isForeign, isOwner, ownerOf, succeeds } from "../api/ownership.ts";
 import { FINALIZER, lifecycleOf, type ObjectKey, objectKey } from "../api/resource.ts";
 import type { GrantOf } from "../api/tenancy.ts";
-import type { Fault } from "../base/result.ts";
-import { type Attempt, err, ok, type Result } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import type { Clock } from "../base/time.ts";
 import type { DeviceHub, FleetDevice, FleetView } from "../hub/hub.ts";
 import type { Resources } from "../kube/kube.ts";

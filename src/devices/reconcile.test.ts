@@ -13,7 +13,7 @@ import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "../api/
 import { FINALIZER, type ObjectKey, objectKey } from "../api/resource.ts";
 import { type Grant, OPEN_GRANT } from "../api/tenancy.ts";
 import { digestOf } from "../base/digest.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
 import type { Outcome } from "../runtime/outcome.ts";
 import { createDepartures } from "./departures.ts";

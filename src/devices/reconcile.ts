@@ -1,7 +1,8 @@
 import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../api/edge-device.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, ok, unreachable } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
+import { ok, unreachable } from "../base/result.ts";
 import { seconds } from "../base/time.ts";
 import type { Announcer, Resources } from "../kube/kube.ts";
 import { cycle, type Done } from "../runtime/cycle.ts";

@@ -1,7 +1,7 @@
 import type { EdgeDevice } from "../api/edge-device.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import type { Grant } from "../api/tenancy.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import type { Instant } from "../base/time.ts";
 import type { Json, SlotRow } from "../hub/hub.ts";
 

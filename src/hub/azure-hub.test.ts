@@ -6,7 +6,8 @@ import { createAuthority, createServerCertificate } from "../../simulator/base/c
 import type { FaultRule } from "../../simulator/hub/faults.ts";
 import { createSimulator, type SimulatorOptions } from "../../simulator/simulator.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
-import type { Fault, Result } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
+import type { Result } from "../base/result.ts";
 import { type Millis, millis, minutes, seconds } from "../base/time.ts";
 import { systemClock } from "../runtime/clock.ts";
 import { createAzureHub } from "./azure-hub.ts";

@@ -1,4 +1,5 @@
-import { type Attempt, err, type Fault, ok, type Result } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import { createHubAgent, type Endpoint } from "./azure-agent.ts";
 import { type Answer, type AzureWireOptions, type Call, createCaller, openWire } from "./azure-wire.ts";
 import { cleanWords, faultOfShape } from "./faults.ts";

@@ -1,7 +1,8 @@
 import type { IncomingHttpHeaders } from "node:http";
 import type { TokenCredential } from "@azure/identity";
 import { Registry } from "azure-iothub/dist/registry.js";
-import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, type Instant, type Millis, seconds } from "../base/time.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";

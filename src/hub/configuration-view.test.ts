@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from "vitest";
 import { createFakeClock } from "../../test/fakes/fake-clock.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
-import { err, type Fault, ok } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
+import { err, ok } from "../base/result.ts";
 import { minutes, seconds } from "../base/time.ts";
 import { createConfigurationView } from "./configuration-view.ts";
 import type { Configuration, DeviceHub, Lane, NewConfiguration } from "./hub.ts";

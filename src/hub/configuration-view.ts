@@ -1,5 +1,6 @@
 import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, type Fault, ok } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { ok } from "../base/result.ts";
 import { type Clock, type Millis, millis, seconds } from "../base/time.ts";
 import { exponential } from "../runtime/backoff.ts";
 import { jittered } from "../runtime/clock.ts";

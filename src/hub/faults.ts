@@ -1,6 +1,6 @@
+import type { Fault } from "../base/fault.ts";
 import { own } from "../base/lookup.ts";
 import { redact } from "../base/redact.ts";
-import type { Fault } from "../base/result.ts";
 import { cut } from "../base/text.ts";
 import { elapsed, type Instant, type Millis, millis, minutes, parseHttpDate, seconds } from "../base/time.ts";
 

@@ -1,4 +1,5 @@
-import { type Attempt, err, type Fault, ok } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { err, ok } from "../base/result.ts";
 import { type Clock, elapsed, type Millis, millis, seconds } from "../base/time.ts";
 import { exponential } from "../runtime/backoff.ts";
 import { jittered } from "../runtime/clock.ts";

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { createFakeClock } from "../../test/fakes/fake-clock.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { later, seconds } from "../base/time.ts";
 import { createHubHealth } from "./health.ts";
 import { createThrottle } from "./throttle.ts";

@@ -1,4 +1,4 @@
-import type { Attempt, Fault } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import type { Clock } from "../base/time.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
 import type { DeviceHub, HubHealth } from "./hub.ts";

@@ -1,5 +1,5 @@
 import type { FleetTags, InferenceReport } from "../api/device-contract.ts";
-import type { Attempt, Fault } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import type { Instant, Millis } from "../base/time.ts";
 
 // The port of the hub: types only. hub/azure-hub.ts speaks to Azure IoT Hub (or the simulator); test/fakes/ has the fake.

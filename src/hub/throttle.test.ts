@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { createFakeClock } from "../../test/fakes/fake-clock.ts";
-import type { Fault, Result } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
+import type { Result } from "../base/result.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
 import type { Lane } from "./hub.ts";
 import { type Budget, budgetsOf, createThrottle, isBudgetFault, type OperationClass } from "./throttle.ts";

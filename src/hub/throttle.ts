@@ -1,4 +1,5 @@
-import { err, type Fault, ok, type Result } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import { type Clock, type Instant, later, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import type { Lane } from "./hub.ts";

@@ -1,5 +1,5 @@
 import type { Note, ObjectKey, Resource } from "../api/resource.ts";
-import type { Attempt } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
 
 // The port of the Kubernetes API: types only.
 

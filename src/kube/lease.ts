@@ -1,4 +1,5 @@
-import { type Attempt, err, type Fault, ok, type Result } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import { type Clock, elapsed, type Instant, instant, type Millis, millis, seconds } from "../base/time.ts";
 import { jittered } from "../runtime/clock.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";

@@ -1,8 +1,9 @@
 import type { Operation } from "fast-json-patch";
 import jsonpatch from "fast-json-patch";
 import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
+import type { Fault } from "../base/fault.ts";
 import { own, setOwn } from "../base/lookup.ts";
-import { err, type Fault, ok, type Result } from "../base/result.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import { instant, parseTimestamp } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import type { Resources } from "./kube.ts";

@@ -1,6 +1,7 @@
 import { GROUP, VERSION } from "../api/resource.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import { own } from "../base/lookup.ts";
-import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
+import { err, ok, type Result, unreachable } from "../base/result.ts";
 import type { Secret, Secrets } from "./kube.ts";
 import { FIELD_MANAGER, JSON_PATCH, type KubeFault, type Transport } from "./transport.ts";
 

@@ -8,9 +8,10 @@ import type {
 import { REASONS } from "../api/reasons.ts";
 import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import type { FullReport } from "../api/verification-report.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import { setOwn } from "../base/lookup.ts";
 import { redacted } from "../base/redact.ts";
-import { type Attempt, type Fault, ok } from "../base/result.ts";
+import { ok } from "../base/result.ts";
 import { type Instant, later, timestampOf } from "../base/time.ts";
 import type { Done } from "../runtime/cycle.ts";
 import type { ModelStore } from "../store/store.ts";

@@ -11,7 +11,8 @@ import type {
 import { REASONS } from "../api/reasons.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import type { Grant, GrantOf } from "../api/tenancy.ts";
-import { type Attempt, ok } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
+import { ok } from "../base/result.ts";
 import { type Clock, type Instant, instantOf, timestampOf } from "../base/time.ts";
 import type { Resources } from "../kube/kube.ts";
 import type { ModelStore } from "../store/store.ts";

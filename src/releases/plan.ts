@@ -1,5 +1,5 @@
 import type { Variant, VariantStatus } from "../api/model-release.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import type { Instant } from "../base/time.ts";
 import type { VerificationKey } from "../verification/verification.ts";
 import type { Reference } from "./references.ts";

@@ -3,7 +3,7 @@ import { GOLDEN, releaseSpec, variant } from "../../test/builders/releases.ts";
 import { createCalls, type Mishap } from "../../test/fakes/calls.ts";
 import { createReleaseWorld } from "../../test/fakes/release-world.ts";
 import { objectKey } from "../api/resource.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { instant, millis, minutes, seconds } from "../base/time.ts";
 import type { Outcome } from "../runtime/outcome.ts";
 import type { VerifyReport } from "../verification/verification.ts";

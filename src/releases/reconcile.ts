@@ -6,7 +6,8 @@ import type {
 } from "../api/model-release.ts";
 import type { ObjectKey } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, ok } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
+import { ok } from "../base/result.ts";
 import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import type { Announcer, Resources } from "../kube/kube.ts";
 import { cycle, type Done } from "../runtime/cycle.ts";

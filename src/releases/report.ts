@@ -1,8 +1,8 @@
 import { type ConditionDraft, stampConditions } from "../api/condition.ts";
 import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
+import type { Fault } from "../base/fault.ts";
 import { own } from "../base/lookup.ts";
-import type { Fault } from "../base/result.ts";
 import { cut } from "../base/text.ts";
 import { requestOf, scheduleProblemOf } from "./due.ts";
 import type { ReleasePlan } from "./plan.ts";

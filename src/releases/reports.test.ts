@@ -5,7 +5,7 @@ import { createReleaseWorld } from "../../test/fakes/release-world.ts";
 import { CHECK_NAMES, CHECK_OUTCOMES, type VariantStatus } from "../api/model-release.ts";
 import type { FullReport } from "../api/verification-report.ts";
 import { canonicalJson } from "../base/digest.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { instant, minutes, seconds, timestampOf } from "../base/time.ts";
 import type { VerifyReport } from "../verification/verification.ts";
 import { trimmed } from "./trim.ts";

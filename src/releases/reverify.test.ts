@@ -5,7 +5,7 @@ import { createReleaseWorld } from "../../test/fakes/release-world.ts";
 import type { Verification } from "../api/model-release.ts";
 import { objectKey } from "../api/resource.ts";
 import { digestOf } from "../base/digest.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { type Duration, millis, minutes, timestampOf } from "../base/time.ts";
 import type { VerifyReport } from "../verification/verification.ts";
 

@@ -1,6 +1,6 @@
 import type { ModelRelease, ReportError, Variant, VariantStatus } from "../api/model-release.ts";
 import type { Grant } from "../api/tenancy.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import type { Instant, Timestamp } from "../base/time.ts";
 import type { VerificationKey, VerifyReport } from "../verification/verification.ts";
 import type { Cause } from "./due.ts";

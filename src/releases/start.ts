@@ -1,6 +1,6 @@
 import type { BlobReference, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { minutes, timestampOf } from "../base/time.ts";
 import type { AskedSeen, LookedSeen, OpenPlan, SizedReference, Waiting } from "./plan.ts";
 import type { Reference } from "./references.ts";

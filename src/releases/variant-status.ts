@@ -1,7 +1,7 @@
 import type { VariantStatus } from "../api/model-release.ts";
 import { REASONS, type Reason } from "../api/reasons.ts";
+import type { Fault } from "../base/fault.ts";
 import { redacted } from "../base/redact.ts";
-import type { Fault } from "../base/result.ts";
 import type { LookedSeen } from "./plan.ts";
 import { comparedWithOf } from "./references.ts";
 import type { BlobSeen, ReleaseSeen, VariantSeen } from "./seen.ts";

@@ -1,6 +1,7 @@
 import { bucketOf } from "../api/membership.ts";
 import type { ObjectKey } from "../api/resource.ts";
-import { type Attempt, ok } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
+import { ok } from "../base/result.ts";
 import type { Instant } from "../base/time.ts";
 import type { DeviceHub } from "../hub/hub.ts";
 import type { Heard } from "./evidence/plausible.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { look, memberAt, releaseNamed } from "../../test/stories/seen.ts";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { minutes, seconds } from "../base/time.ts";
 import { decideRollout } from "./decide.ts";
 import { restOf } from "./reconcile.ts";

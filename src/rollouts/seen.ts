@@ -2,8 +2,8 @@ import type { InferenceReport } from "../api/device-contract.ts";
 import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import type { ModelRelease } from "../api/model-release.ts";
 import type { Grant } from "../api/tenancy.ts";
+import type { Fault } from "../base/fault.ts";
 import type { Dictionary } from "../base/lookup.ts";
-import type { Fault } from "../base/result.ts";
 import type { Instant, Millis } from "../base/time.ts";
 import type { Configuration, PointerRow } from "../hub/hub.ts";
 

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { err, type Fault, ok } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
+import { err, ok } from "../base/result.ts";
 import { type Cycle, cycle } from "./cycle.ts";
 import { SETTLED } from "./outcome.ts";
 

@@ -1,4 +1,4 @@
-import type { Attempt, Fault } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "./outcome.ts";
 
 /** How far acting came: what it found out counts even where a later action failed. `fault: null`: nothing failed. */

@@ -1,4 +1,5 @@
-import { type Fault, unreachable } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
+import { unreachable } from "../base/result.ts";
 import { type Millis, seconds } from "../base/time.ts";
 
 /** The only four things a reconcile may ask of the queue. */

@@ -1,5 +1,5 @@
 import { RestError } from "@azure/storage-blob";
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import { type Millis, seconds } from "../base/time.ts";
 
 /** Waited for where the service throttles and does not say how long. */

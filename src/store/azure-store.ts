@@ -10,7 +10,8 @@ import {
   type UserDelegationKey,
 } from "@azure/storage-blob";
 import type { BlobReference } from "../api/model-release.ts";
-import { type Attempt, err, ok } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
+import { err, ok } from "../base/result.ts";
 import {
   type Clock,
   durationText,

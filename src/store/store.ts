@@ -1,5 +1,5 @@
 import type { BlobReference } from "../api/model-release.ts";
-import type { Attempt } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
 import type { Instant } from "../base/time.ts";
 
 // The port of the blob store: types only.

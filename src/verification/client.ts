@@ -7,7 +7,8 @@ import {
   verifierVersionSchema,
   verifyReportSchema,
 } from "../api/verifier-wire.ts";
-import { type Attempt, err, type Fault, ok, type Result } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import { type Millis, seconds } from "../base/time.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import type { Verifier } from "./verification.ts";

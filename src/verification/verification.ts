@@ -1,7 +1,7 @@
 import type { CheckResult, Verification } from "../api/model-release.ts";
 import type { FullReport } from "../api/verification-report.ts";
 import type { Brand } from "../base/brand.ts";
-import type { Attempt } from "../base/result.ts";
+import type { Attempt } from "../base/fault.ts";
 
 // The port of the verifier sidecar: types only. Docs of the wire: docs/verifier.md.
 

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import type { Fault, Result } from "../../src/base/result.ts";
+import type { Fault } from "../../src/base/fault.ts";
+import type { Result } from "../../src/base/result.ts";
 import type { DeviceHub, Json, NewConfiguration, Page, TwinRef } from "../../src/hub/hub.ts";
 
 /** A hub under test, and what its devices can do. It is empty at the start, has no budgets and room for `capacity` configurations. */

@@ -1,4 +1,5 @@
-import { err, type Fault, type Result } from "../../src/base/result.ts";
+import type { Fault } from "../../src/base/fault.ts";
+import { err, type Result } from "../../src/base/result.ts";
 
 /** What happens to one call instead of what it should do. */
 export type Mishap =

@@ -1,4 +1,5 @@
-import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
+import type { Fault } from "../../src/base/fault.ts";
+import { err, ok, type Result } from "../../src/base/result.ts";
 import { type Instant, minutes, parseTimestamp } from "../../src/base/time.ts";
 import type {
   DeviceHub,

@@ -1,6 +1,7 @@
 import { FINALIZER, type ObjectKey, objectKey, type Resource } from "../../src/api/resource.ts";
 import { canonicalJson } from "../../src/base/digest.ts";
-import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
+import type { Fault } from "../../src/base/fault.ts";
+import { err, ok, type Result } from "../../src/base/result.ts";
 import { type Instant, instant } from "../../src/base/time.ts";
 import type { Resources } from "../../src/kube/kube.ts";
 import { type Calls, createCalls } from "./calls.ts";

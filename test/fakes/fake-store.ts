@@ -1,6 +1,7 @@
 import type { BlobReference } from "../../src/api/model-release.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { err, type Fault, ok } from "../../src/base/result.ts";
+import type { Fault } from "../../src/base/fault.ts";
+import { err, ok } from "../../src/base/result.ts";
 import { type Clock, type Instant, instant } from "../../src/base/time.ts";
 import type { Document, ModelStore } from "../../src/store/store.ts";
 

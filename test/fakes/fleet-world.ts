@@ -13,7 +13,8 @@ import { bucketOf, membershipsOf, orphanedTags, taggedFor } from "../../src/api/
 import type { ModelReleaseSpec, ModelReleaseStatus } from "../../src/api/model-release.ts";
 import { isOwner, type Owner, ownerOf, succeeds } from "../../src/api/ownership.ts";
 import { canonicalJson, type Digest, digestOf } from "../../src/base/digest.ts";
-import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
+import type { Fault } from "../../src/base/fault.ts";
+import { err, ok, type Result } from "../../src/base/result.ts";
 import { type Instant, instant, millis, parseTimestamp, timestampOf } from "../../src/base/time.ts";
 import { type CallKind, createHubHealth } from "../../src/hub/health.ts";
 import type {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bucketOf } from "../../src/api/membership.ts";
-import type { Fault } from "../../src/base/result.ts";
+import type { Fault } from "../../src/base/fault.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { type Behaviour, digestNamed, LIES, NAMESPACE, SALT, WELL } from "../fakes/fleet-world.ts";

@@ -2,7 +2,7 @@ import { type Condition, findCondition } from "../../api/condition.ts";
 import type { EdgeDeviceStatus } from "../../api/edge-device.ts";
 import { REASONS } from "../../api/reasons.ts";
 import type { Note } from "../../api/resource.ts";
-import type { Fault } from "../../base/result.ts";
+import type { Fault } from "../../base/fault.ts";
 import type { DevicePlan } from "../decide.ts";
 import type { DeviceActed, DeviceSeen } from "../seen.ts";
 import { deletionHold } from "./problem.ts";

@@ -2,8 +2,9 @@ import { isForeign, type Owner } from "../../api/ownership.ts";
 import { type Problem, REASONS, type Reason } from "../../api/reasons.ts";
 import { FINALIZER } from "../../api/resource.ts";
 import { ALLOW_DELETIONS_ANNOTATION } from "../../api/tenancy.ts";
+import type { Fault } from "../../base/fault.ts";
 import { redacted } from "../../base/redact.ts";
-import { type Fault, unreachable } from "../../base/result.ts";
+import { unreachable } from "../../base/result.ts";
 import type { DevicePlan, Obstacle } from "../decide.ts";
 import type { DeviceActed, DeviceSeen, SecretOutcome } from "../seen.ts";
 

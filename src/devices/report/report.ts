@@ -1,7 +1,7 @@
 import type { EdgeDevice, EdgeDeviceStatus } from "../../api/edge-device.ts";
 import { REASONS } from "../../api/reasons.ts";
+import type { Fault } from "../../base/fault.ts";
 import { own } from "../../base/lookup.ts";
-import type { Fault } from "../../base/result.ts";
 import { millisOf } from "../../base/time.ts";
 import { bucketFor, type DevicePlan, type HubRecord } from "../decide.ts";
 import type { DeviceActed, DeviceSeen, ModuleSlot } from "../seen.ts";

@@ -1,6 +1,7 @@
 import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
-import { type Fault, unreachable } from "../../base/result.ts";
+import type { Fault } from "../../base/fault.ts";
+import { unreachable } from "../../base/result.ts";
 import type { Arrival, Facts } from "../facts.ts";
 import type { RolloutSeen } from "../seen.ts";
 import type { Decided } from "../state/holds.ts";

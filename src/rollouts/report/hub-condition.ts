@@ -1,6 +1,6 @@
 import { REASONS, type Reason } from "../../api/reasons.ts";
+import type { Fault } from "../../base/fault.ts";
 import { redacted } from "../../base/redact.ts";
-import type { Fault } from "../../base/result.ts";
 import type { RolloutSeen } from "../seen.ts";
 import { type Bare, draft } from "./draft.ts";
 

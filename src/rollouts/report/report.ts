@@ -1,6 +1,7 @@
 import type { Problem } from "../../api/reasons.ts";
 import { REASONS } from "../../api/reasons.ts";
-import { type Fault, unreachable } from "../../base/result.ts";
+import type { Fault } from "../../base/fault.ts";
+import { unreachable } from "../../base/result.ts";
 import { deletionPolicyOf, remainsOf } from "../configurations/cleanup.ts";
 import { arrivalOf, type CandidateAssessment, type Facts } from "../facts.ts";
 import { membershipProblem, releaseProblem } from "../preconditions.ts";
