@@ -13,7 +13,7 @@ import { createStatusPage } from "./http/status-page.ts";
 import { acceptWebSocket } from "./http/websocket.ts";
 import { createHub, type Hub, type HubOptions } from "./hub/hub.ts";
 import { connectionStringOf } from "./hub/sas.ts";
-import { DEFAULT_UNSURE, type Unsure } from "./hub/unsure.ts";
+import { DEFAULT_UNSURE, type Unsure } from "./hub/undocumented.ts";
 import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";

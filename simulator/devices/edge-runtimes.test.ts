@@ -1,6 +1,6 @@
 import { afterEach, expect, test } from "vitest";
 import type { JsonObject } from "../base/json.ts";
-import type { TwinNotice } from "../hub/twins.ts";
+import type { TwinNotice } from "../hub/twins/twins.ts";
 import type { SimulatorSetup } from "../simulator.ts";
 import { EDGE, edgeWorld, manifestOf, START } from "../testing/edge-world.ts";
 

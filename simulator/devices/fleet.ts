@@ -1,8 +1,8 @@
 import { type JsonObject, valueAt } from "../base/json.ts";
 import { createRandom, hash32, shareOf } from "../base/random.ts";
 import type { Hub } from "../hub/hub.ts";
-import type { Identity } from "../hub/identity.ts";
-import { twinKey } from "../hub/twin.ts";
+import type { Identity } from "../hub/registry/identity.ts";
+import { twinKey } from "../hub/twins/twin.ts";
 import type { DeviceLinks, Listener } from "../mqtt/device-link.ts";
 import { type Behaviour, effectsFor, inForce } from "./behaviour.ts";
 import type { Downloads } from "./downloads.ts";

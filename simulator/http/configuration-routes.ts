@@ -1,7 +1,7 @@
 import { isObject, type JsonObject, setKey } from "../base/json.ts";
-import { parseTargetCondition } from "../hub/conditions.ts";
-import { configurationEtag } from "../hub/configuration.ts";
-import { metricProblem, parseModulesContent } from "../hub/configuration-body.ts";
+import { parseTargetCondition } from "../hub/configurations/conditions.ts";
+import { configurationEtag } from "../hub/configurations/configuration.ts";
+import { metricProblem, parseModulesContent } from "../hub/configurations/configuration-body.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
 import type { HttpReply } from "./http-message.ts";

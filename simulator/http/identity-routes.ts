@@ -1,9 +1,9 @@
 import type { JsonObject, JsonValue } from "../base/json.ts";
-import { identityDocument } from "../hub/document.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
-import type { Identity } from "../hub/identity.ts";
-import { twinKey } from "../hub/twin.ts";
+import { identityDocument } from "../hub/query/document.ts";
+import type { Identity } from "../hub/registry/identity.ts";
+import { twinKey } from "../hub/twins/twin.ts";
 import { routeContent } from "./configuration-routes.ts";
 import { type HttpReply, JSON_HEADERS } from "./http-message.ts";
 import { routeQuery } from "./query-routes.ts";

@@ -1,5 +1,5 @@
 import { type Answer, ok, refuse } from "../hub/errors.ts";
-import { type RegistryJob, registryJobDocument } from "../hub/registry-jobs.ts";
+import { type RegistryJob, registryJobDocument } from "../hub/jobs/registry-jobs.ts";
 import type { HttpReply } from "./http-message.ts";
 import { type Asked, empty, type Operation, reply, withObject } from "./room.ts";
 import { routeScheduledJobs } from "./scheduled-job-routes.ts";

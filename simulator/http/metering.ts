@@ -1,5 +1,5 @@
 import { isObject, type JsonValue } from "../base/json.ts";
-import type { Charged } from "../hub/quota.ts";
+import type { Charged } from "../hub/limits/quota.ts";
 import type { HttpReply, HttpRequest } from "./http-message.ts";
 import type { Operation } from "./room.ts";
 

@@ -1,5 +1,5 @@
-import { parseMethodCall } from "../hub/methods.ts";
-import { twinKey } from "../hub/twin.ts";
+import { parseMethodCall } from "../hub/messaging/methods.ts";
+import { twinKey } from "../hub/twins/twin.ts";
 import { payloadSize } from "./metering.ts";
 import { type Asked, type Operation, reply, withObject } from "./room.ts";
 

@@ -5,7 +5,7 @@ import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { askingForCertificates, type ServerCertificate } from "../base/certificates.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
-import { type Strike, seversAll } from "../hub/faults.ts";
+import { type Strike, seversAll } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { authorize } from "../hub/sas.ts";
 import { createConnections } from "./connections.ts";

@@ -1,6 +1,6 @@
 import type { ServerResponse } from "node:http";
 import { nameOfStatus, type Refusal } from "../hub/errors.ts";
-import type { FaultRule, MALFORMED_BODIES, Strike } from "../hub/faults.ts";
+import type { FaultRule, MALFORMED_BODIES, Strike } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { changeConcurrently } from "./concurrent-change.ts";
 import { wait } from "./delivery.ts";

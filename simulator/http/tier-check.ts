@@ -1,5 +1,5 @@
 import { isObject, type JsonValue } from "../base/json.ts";
-import { isBasic, type Tier } from "../hub/tier.ts";
+import { isBasic, type Tier } from "../hub/limits/tier.ts";
 import type { Operation } from "./room.ts";
 
 const STANDARD_ONLY = ["query", "twinRead", "twinWrite", "configuration", "method", "job", "cloudMessage"];

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { parseCommandLine } from "../../simulator/command-line.ts";
-import { UNSURE, UNSURE_TOPICS, type Unsure, type UnsureTopic } from "../../simulator/hub/unsure.ts";
+import { UNSURE, UNSURE_TOPICS, type Unsure, type UnsureTopic } from "../../simulator/hub/undocumented.ts";
 import { createSimulator, type Simulator, type SimulatorSetup } from "../../simulator/simulator.ts";
 import { createHubClient, type HubClient } from "./hub-client.ts";
 import type { Json } from "./hub-model.ts";

@@ -1,12 +1,12 @@
 import { Type } from "typebox";
 import { readFields } from "../../base/fields.ts";
 import { isObject } from "../../base/json.ts";
-import { ACKS, DEFAULT_LIFETIME, OUTCOMES } from "../../hub/cloud-messages.ts";
-import { EVENT_SOURCES } from "../../hub/event-feed.ts";
 import type { Hub } from "../../hub/hub.ts";
-import { readContent } from "../../hub/message-content.ts";
-import { sendCloudMessage } from "../../hub/send-message.ts";
-import { twinKey } from "../../hub/twin.ts";
+import { ACKS, DEFAULT_LIFETIME, OUTCOMES } from "../../hub/messaging/cloud-messages.ts";
+import { EVENT_SOURCES } from "../../hub/messaging/event-feed.ts";
+import { readContent } from "../../hub/messaging/message-content.ts";
+import { sendCloudMessage } from "../../hub/messaging/send-message.ts";
+import { twinKey } from "../../hub/twins/twin.ts";
 import type { HttpReply } from "../http-message.ts";
 import { type Asked, answered, type ControlRoute, refused } from "./control-route.ts";
 import { ANY_OBJECT, ANYTHING, COUNT, DURATION, nullable, object, oneOf, TIME } from "./control-schema.ts";
