@@ -7,7 +7,7 @@ import { EVENT_SOURCES } from "../../hub/messaging/event-feed.ts";
 import { readContent } from "../../hub/messaging/message-content.ts";
 import { sendCloudMessage } from "../../hub/messaging/send-message.ts";
 import { twinKey } from "../../hub/twins/twin.ts";
-import type { HttpReply } from "../http-message.ts";
+import type { HttpReply } from "../transport/http-message.ts";
 import { type Asked, answered, type ControlRoute, refused } from "./control-route.ts";
 import { ANY_OBJECT, ANYTHING, COUNT, DURATION, nullable, object, oneOf, TIME } from "./control-schema.ts";
 import { MESSAGE_SCHEMA, needed } from "./message-fields.ts";

@@ -1,12 +1,12 @@
-import { type JsonValue, ownValue, parseJson } from "../base/json.ts";
-import { type Answer, ok, refuse } from "../hub/errors.ts";
-import type { Hub } from "../hub/hub.ts";
-import { parseIfMatch } from "../hub/preconditions.ts";
+import { type JsonValue, ownValue, parseJson } from "../../base/json.ts";
+import { type Answer, ok, refuse } from "../../hub/errors.ts";
+import type { Hub } from "../../hub/hub.ts";
+import { parseIfMatch } from "../../hub/preconditions.ts";
+import { type HttpRequest, headerOf, urlOf } from "../transport/http-message.ts";
 import { routeConfigurations } from "./configuration-routes.ts";
-import { type HttpRequest, headerOf, urlOf } from "./http-message.ts";
 import { routeDevices } from "./identity-routes.ts";
 import { routeJobs } from "./job-routes.ts";
-import type { Asked, Room, RoutedOperation } from "./room.ts";
+import type { Asked, Room, RoutedOperation } from "./operation.ts";
 import { routeStatistics } from "./statistics-routes.ts";
 import { routeTwins } from "./twin-routes.ts";
 

@@ -1,5 +1,5 @@
 import { isIP } from "node:net";
-import { withoutPort } from "../base/server-names.ts";
+import { withoutPort } from "../../base/server-names.ts";
 import { type HttpRequest, headerOf } from "./http-message.ts";
 
 /** Where the simulator is. */

@@ -1,12 +1,11 @@
-import type { JsonObject, JsonValue } from "../base/json.ts";
-import { type Answer, ok, refuse } from "../hub/errors.ts";
-import type { Hub } from "../hub/hub.ts";
-import { identityDocument } from "../hub/query/document.ts";
-import type { Identity } from "../hub/registry/identity.ts";
-import { twinKey } from "../hub/twins/twin.ts";
+import type { JsonObject, JsonValue } from "../../base/json.ts";
+import { type Answer, ok, refuse } from "../../hub/errors.ts";
+import type { Hub } from "../../hub/hub.ts";
+import { identityDocument } from "../../hub/query/document.ts";
+import type { Identity } from "../../hub/registry/identity.ts";
+import { twinKey } from "../../hub/twins/twin.ts";
+import { type HttpReply, JSON_HEADERS } from "../transport/http-message.ts";
 import { routeContent } from "./configuration-routes.ts";
-import { type HttpReply, JSON_HEADERS } from "./http-message.ts";
-import { routeQuery } from "./query-routes.ts";
 import {
   type Asked,
   changes,
@@ -17,7 +16,8 @@ import {
   reply,
   topOf,
   withObject,
-} from "./room.ts";
+} from "./operation.ts";
+import { routeQuery } from "./query-routes.ts";
 
 /** `/devices` */
 export function routeDevices(asked: Asked, segments: readonly string[]): Operation | null {

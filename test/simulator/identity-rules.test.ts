@@ -1,7 +1,7 @@
 import { afterEach, expect, test } from "vitest";
-import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
-import { deviceClient } from "../testing/device-client.ts";
-import { connectRegistry, problemOf, rawCall, statusOf } from "../testing/service-client.ts";
+import { createSimulator, type Simulator, type SimulatorOptions } from "../../simulator/simulator.ts";
+import { deviceClient } from "../../simulator/testing/device-client.ts";
+import { connectRegistry, problemOf, rawCall, statusOf } from "../../simulator/testing/service-client.ts";
 
 // What the registry lets be written, and how it says no, by the real client and by requests that it cannot make.
 

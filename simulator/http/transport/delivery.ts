@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import type { Strike } from "../hub/faults/faults.ts";
+import type { Strike } from "../../hub/faults/faults.ts";
 import type { HttpReply } from "./http-message.ts";
 
 /** What became of an answer on its way: it went out, was cut off, or came to a halt. */

@@ -3,11 +3,11 @@ import type { Duplex } from "node:stream";
 import { connect as tlsConnect } from "node:tls";
 import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
-import { createManualClock } from "../base/clock.ts";
-import { createSimulator, type Simulator, type SimulatorSetup } from "../simulator.ts";
-import { controlCall } from "../testing/control-client.ts";
-import { connectPacket, credentialsOf, rawClient } from "../testing/raw-mqtt.ts";
-import { connectRegistry, problemOf, redirect, statusOf } from "../testing/service-client.ts";
+import { createManualClock } from "../../simulator/base/clock.ts";
+import { createSimulator, type Simulator, type SimulatorSetup } from "../../simulator/simulator.ts";
+import { controlCall } from "../../simulator/testing/control-client.ts";
+import { connectPacket, credentialsOf, rawClient } from "../../simulator/testing/raw-mqtt.ts";
+import { connectRegistry, problemOf, redirect, statusOf } from "../../simulator/testing/service-client.ts";
 
 // Faults that go beyond a status: as the vendor's client, a device and somebody with a packet sniffer see them.
 

@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { connectionStringOf, type Right } from "../hub/sas.ts";
-import { createSimulator, type Simulator } from "../simulator.ts";
-import { connectRegistry, problemOf, rawCall } from "../testing/service-client.ts";
+import { connectionStringOf, type Right } from "../../simulator/hub/sas.ts";
+import { createSimulator, type Simulator } from "../../simulator/simulator.ts";
+import { connectRegistry, problemOf, rawCall } from "../../simulator/testing/service-client.ts";
 
 // Every route, asked for under every policy that a hub is born with: 401 where it lacks the right, anything else where not.
 

@@ -1,11 +1,11 @@
 import { once } from "node:events";
 import { connect, type TLSSocket } from "node:tls";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { createSimulator, type Endpoint, type Simulator } from "../simulator.ts";
-import { controlCall } from "../testing/control-client.ts";
-import { webSocketClient } from "../testing/device-client.ts";
-import { problemOf } from "../testing/service-client.ts";
-import { until } from "../testing/until.ts";
+import { createSimulator, type Endpoint, type Simulator } from "../../simulator/simulator.ts";
+import { controlCall } from "../../simulator/testing/control-client.ts";
+import { webSocketClient } from "../../simulator/testing/device-client.ts";
+import { problemOf } from "../../simulator/testing/service-client.ts";
+import { until } from "../../simulator/testing/until.ts";
 
 // Faults that break connections, as whoever holds the other end sees it.
 

@@ -1,5 +1,5 @@
-import type { Hub } from "../hub/hub.ts";
-import type { HttpRequest } from "./http-message.ts";
+import type { Hub } from "../../hub/hub.ts";
+import type { HttpRequest } from "../transport/http-message.ts";
 import { routeServiceRequest } from "./service-api.ts";
 
 /**

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { connect, type TLSSocket } from "node:tls";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createSimulator, type Endpoint, type Simulator } from "../simulator.ts";
+import { createSimulator, type Endpoint, type Simulator } from "../../simulator.ts";
 import { createFrameReader } from "./websocket.ts";
 
 let simulator: Simulator;

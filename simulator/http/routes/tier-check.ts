@@ -1,6 +1,6 @@
-import { isObject, type JsonValue } from "../base/json.ts";
-import { isBasic, type Tier } from "../hub/limits/tier.ts";
-import type { Operation } from "./room.ts";
+import { isObject, type JsonValue } from "../../base/json.ts";
+import { isBasic, type Tier } from "../../hub/limits/tier.ts";
+import type { Operation } from "./operation.ts";
 
 const STANDARD_ONLY = ["query", "twinRead", "twinWrite", "configuration", "method", "job", "cloudMessage"];
 

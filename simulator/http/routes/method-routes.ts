@@ -1,7 +1,7 @@
-import { parseMethodCall } from "../hub/messaging/methods.ts";
-import { twinKey } from "../hub/twins/twin.ts";
+import { parseMethodCall } from "../../hub/messaging/methods.ts";
+import { twinKey } from "../../hub/twins/twin.ts";
 import { payloadSize } from "./metering.ts";
-import { type Asked, type Operation, reply, withObject } from "./room.ts";
+import { type Asked, type Operation, reply, withObject } from "./operation.ts";
 
 /** `POST /twins/{device}[/modules/{module}]/methods` */
 export function routeMethod(asked: Asked, device: string, module: string | null): Operation | null {

@@ -1,15 +1,15 @@
 import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
-import { createManualClock } from "../base/clock.ts";
-import { createSimulator, type Simulator, type SimulatorSetup } from "../simulator.ts";
-import { controlCall } from "../testing/control-client.ts";
+import { createManualClock } from "../../simulator/base/clock.ts";
+import { createSimulator, type Simulator, type SimulatorSetup } from "../../simulator/simulator.ts";
+import { controlCall } from "../../simulator/testing/control-client.ts";
 import {
   type ClientError,
   connectRegistry,
   problemOf,
   redirect,
   statusOf,
-} from "../testing/service-client.ts";
+} from "../../simulator/testing/service-client.ts";
 
 // Budgets, the daily quota and tiers, as the vendor's client meets them.
 

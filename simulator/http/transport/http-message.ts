@@ -1,6 +1,6 @@
 import { randomBytes } from "node:crypto";
-import { ownValue } from "../base/json.ts";
-import { errorBody, type Refusal } from "../hub/errors.ts";
+import { ownValue } from "../../base/json.ts";
+import { errorBody, type Refusal } from "../../hub/errors.ts";
 
 /** A request as it came in, without its transport. */
 export type HttpRequest = {

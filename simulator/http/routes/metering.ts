@@ -1,7 +1,7 @@
-import { isObject, type JsonValue } from "../base/json.ts";
-import type { Charged } from "../hub/limits/quota.ts";
-import type { HttpReply, HttpRequest } from "./http-message.ts";
-import type { Operation } from "./room.ts";
+import { isObject, type JsonValue } from "../../base/json.ts";
+import type { Charged } from "../../hub/limits/quota.ts";
+import type { HttpReply, HttpRequest } from "../transport/http-message.ts";
+import type { Operation } from "./operation.ts";
 
 // What the service's requests count for the daily quota, as Microsoft's page on the pricing of IoT Hub tells it.
 

@@ -9,9 +9,14 @@ import {
   StorageSharedKeyCredential,
 } from "@azure/storage-blob";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { createSimulator, type Simulator, type SimulatorOptions } from "../../simulator/simulator.ts";
+import {
+  connectRegistry,
+  problemOf,
+  type Registry,
+  rawCall,
+} from "../../simulator/testing/service-client.ts";
 import { type Azurite, startAzurite } from "../../tools/azurite.ts";
-import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
-import { connectRegistry, problemOf, type Registry, rawCall } from "../testing/service-client.ts";
 
 // Exports and imports of the real client, through a real blob service.
 

@@ -1,11 +1,11 @@
-import { type Answer, refuse } from "../hub/errors.ts";
-import type { Hub } from "../hub/hub.ts";
-import { twinDocument } from "../hub/query/document.ts";
-import { type Twin, twinEtag, twinKey } from "../hub/twins/twin.ts";
-import { parseTwinChange } from "../hub/twins/twins.ts";
-import type { HttpReply } from "./http-message.ts";
+import { type Answer, refuse } from "../../hub/errors.ts";
+import type { Hub } from "../../hub/hub.ts";
+import { twinDocument } from "../../hub/query/document.ts";
+import { type Twin, twinEtag, twinKey } from "../../hub/twins/twin.ts";
+import { parseTwinChange } from "../../hub/twins/twins.ts";
+import type { HttpReply } from "../transport/http-message.ts";
 import { routeMethod } from "./method-routes.ts";
-import { type Asked, type Operation, reply, withObject } from "./room.ts";
+import { type Asked, type Operation, reply, withObject } from "./operation.ts";
 
 /** `/twins` */
 export function routeTwins(asked: Asked, segments: readonly string[]): Operation | null {

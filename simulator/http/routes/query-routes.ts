@@ -1,9 +1,9 @@
-import { isObject, type JsonObject } from "../base/json.ts";
-import { type Answer, ok, refuse } from "../hub/errors.ts";
-import type { HubOptions } from "../hub/hub.ts";
-import type { HttpReply, HttpRequest } from "./http-message.ts";
-import { headerOf } from "./http-message.ts";
-import { type Asked, type Operation, reply } from "./room.ts";
+import { isObject, type JsonObject } from "../../base/json.ts";
+import { type Answer, ok, refuse } from "../../hub/errors.ts";
+import type { HubOptions } from "../../hub/hub.ts";
+import type { HttpReply, HttpRequest } from "../transport/http-message.ts";
+import { headerOf } from "../transport/http-message.ts";
+import { type Asked, type Operation, reply } from "./operation.ts";
 
 /** `POST /devices/query` */
 export function routeQuery({ hub, request, body }: Asked): Operation {

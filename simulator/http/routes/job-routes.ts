@@ -1,7 +1,7 @@
-import { type Answer, ok, refuse } from "../hub/errors.ts";
-import { type RegistryJob, registryJobDocument } from "../hub/jobs/registry-jobs.ts";
-import type { HttpReply } from "./http-message.ts";
-import { type Asked, empty, type Operation, reply, withObject } from "./room.ts";
+import { type Answer, ok, refuse } from "../../hub/errors.ts";
+import { type RegistryJob, registryJobDocument } from "../../hub/jobs/registry-jobs.ts";
+import type { HttpReply } from "../transport/http-message.ts";
+import { type Asked, empty, type Operation, reply, withObject } from "./operation.ts";
 import { routeScheduledJobs } from "./scheduled-job-routes.ts";
 
 const BASE = { operation: "job", device: null, cost: 1, writes: null } as const;

@@ -2,10 +2,10 @@ import type { ServerResponse } from "node:http";
 import { nameOfStatus, type Refusal } from "../hub/errors.ts";
 import type { FaultRule, MALFORMED_BODIES, Strike } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
-import { changeConcurrently } from "./concurrent-change.ts";
-import { wait } from "./delivery.ts";
-import { type HttpReply, type HttpRequest, JSON_HEADERS, refusalReply } from "./http-message.ts";
-import type { Operation } from "./room.ts";
+import { changeConcurrently } from "./routes/concurrent-change.ts";
+import type { Operation } from "./routes/operation.ts";
+import { wait } from "./transport/delivery.ts";
+import { type HttpReply, type HttpRequest, JSON_HEADERS, refusalReply } from "./transport/http-message.ts";
 
 type Suffering = {
   readonly hub: Hub;

@@ -1,4 +1,4 @@
-import { type Asked, type Operation, reads, reply } from "./room.ts";
+import { type Asked, type Operation, reads, reply } from "./operation.ts";
 
 /** `/statistics/devices` and `/statistics/service` */
 export function routeStatistics({ hub, method }: Asked, segments: readonly string[]): Operation | null {

@@ -1,10 +1,10 @@
-import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
-import { type Answer, ok, refuse } from "../hub/errors.ts";
-import type { Hub } from "../hub/hub.ts";
-import type { OperationClass } from "../hub/limits/throttle.ts";
-import type { IfMatch } from "../hub/preconditions.ts";
-import type { Right } from "../hub/sas.ts";
-import { type HttpReply, type HttpRequest, JSON_HEADERS } from "./http-message.ts";
+import { isObject, type JsonObject, type JsonValue } from "../../base/json.ts";
+import { type Answer, ok, refuse } from "../../hub/errors.ts";
+import type { Hub } from "../../hub/hub.ts";
+import type { OperationClass } from "../../hub/limits/throttle.ts";
+import type { IfMatch } from "../../hub/preconditions.ts";
+import type { Right } from "../../hub/sas.ts";
+import { type HttpReply, type HttpRequest, JSON_HEADERS } from "../transport/http-message.ts";
 
 /** What a request asks for, before anything is done: enough to authorise, to throttle, to strike with faults, to count. */
 export type Operation = {

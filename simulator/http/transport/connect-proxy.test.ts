@@ -3,7 +3,7 @@ import { request } from "node:http";
 import { request as requestOverTls } from "node:https";
 import type { Socket } from "node:net";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { createSimulator, type Endpoint, type Simulator } from "../simulator.ts";
+import { createSimulator, type Endpoint, type Simulator } from "../../simulator.ts";
 
 let simulator: Simulator;
 let endpoint: Endpoint;

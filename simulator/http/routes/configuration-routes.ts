@@ -1,10 +1,10 @@
-import { isObject, type JsonObject, setKey } from "../base/json.ts";
-import { parseTargetCondition } from "../hub/configurations/conditions.ts";
-import { configurationEtag } from "../hub/configurations/configuration.ts";
-import { metricProblem, parseModulesContent } from "../hub/configurations/configuration-body.ts";
-import { type Answer, ok, refuse } from "../hub/errors.ts";
-import type { Hub } from "../hub/hub.ts";
-import type { HttpReply } from "./http-message.ts";
+import { isObject, type JsonObject, setKey } from "../../base/json.ts";
+import { parseTargetCondition } from "../../hub/configurations/conditions.ts";
+import { configurationEtag } from "../../hub/configurations/configuration.ts";
+import { metricProblem, parseModulesContent } from "../../hub/configurations/configuration-body.ts";
+import { type Answer, ok, refuse } from "../../hub/errors.ts";
+import type { Hub } from "../../hub/hub.ts";
+import type { HttpReply } from "../transport/http-message.ts";
 import {
   type Asked,
   empty,
@@ -14,7 +14,7 @@ import {
   reply,
   topOf,
   withObject,
-} from "./room.ts";
+} from "./operation.ts";
 
 /** `/configurations` */
 export function routeConfigurations(asked: Asked, segments: readonly string[]): Operation | null {

@@ -1,9 +1,9 @@
-import { type Answer, ok, refuse } from "../hub/errors.ts";
-import type { Hub } from "../hub/hub.ts";
-import { JOB_STATUSES, JOB_TYPES, type Job, jobDocument } from "../hub/jobs/job.ts";
-import type { HttpReply } from "./http-message.ts";
+import { type Answer, ok, refuse } from "../../hub/errors.ts";
+import type { Hub } from "../../hub/hub.ts";
+import { JOB_STATUSES, JOB_TYPES, type Job, jobDocument } from "../../hub/jobs/job.ts";
+import type { HttpReply } from "../transport/http-message.ts";
+import { type Asked, type Operation, reply, withObject } from "./operation.ts";
 import { pageAskedFor, replyPage } from "./query-routes.ts";
-import { type Asked, type Operation, reply, withObject } from "./room.ts";
 
 const BASE = { operation: "job", device: null, cost: 1, writes: null } as const;
 

@@ -1,9 +1,15 @@
 import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
-import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
-import { controlCall } from "../testing/control-client.ts";
-import { deviceClient } from "../testing/device-client.ts";
-import { connectRegistry, problemOf, type Registry, rawCall, redirect } from "../testing/service-client.ts";
+import { createSimulator, type Simulator, type SimulatorOptions } from "../../simulator/simulator.ts";
+import { controlCall } from "../../simulator/testing/control-client.ts";
+import { deviceClient } from "../../simulator/testing/device-client.ts";
+import {
+  connectRegistry,
+  problemOf,
+  type Registry,
+  rawCall,
+  redirect,
+} from "../../simulator/testing/service-client.ts";
 
 // The real client's jobs, against the simulator and its clock.
 

@@ -1,7 +1,7 @@
 import iothub from "azure-iothub";
 import { afterEach, expect, test } from "vitest";
-import { createSimulator, type Simulator, type SimulatorOptions } from "../simulator.ts";
-import { connectRegistry, problemOf, rawOf, redirect, statusOf } from "../testing/service-client.ts";
+import { createSimulator, type Simulator, type SimulatorOptions } from "../../simulator.ts";
+import { connectRegistry, problemOf, rawOf, redirect, statusOf } from "../../testing/service-client.ts";
 
 // The real client of the hub, against the simulator: what it accepts and what it rejects is the contract.
 

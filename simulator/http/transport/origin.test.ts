@@ -1,6 +1,6 @@
 import { request } from "node:https";
 import { afterEach, expect, test } from "vitest";
-import { createSimulator, type Simulator } from "../simulator.ts";
+import { createSimulator, type Simulator } from "../../simulator.ts";
 import { originProblem } from "./origin.ts";
 
 const running: Simulator[] = [];
