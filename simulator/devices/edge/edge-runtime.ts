@@ -1,9 +1,9 @@
-import type { SimClock } from "../base/clock.ts";
-import type { Session } from "../mqtt/device-link.ts";
+import type { SimClock } from "../../base/clock.ts";
+import type { Session } from "../../mqtt/device-link.ts";
+import type { Effects } from "../effects.ts";
 import { type AgentTasks, createTasks } from "./agent-methods.ts";
 import type { Container } from "./containers.ts";
 import { type DesiredStatus, EDGE_HUB, type EdgeClient } from "./edge-reports.ts";
-import type { Effects } from "./effects.ts";
 import type { Manifest } from "./manifest.ts";
 import { addLine, type ModuleLogs } from "./module-logs.ts";
 

@@ -1,4 +1,4 @@
-import { type JsonObject, type JsonValue, setKey } from "../base/json.ts";
+import { type JsonObject, type JsonValue, setKey } from "../../base/json.ts";
 import { type Container, containerDocument, imageHash, missingDocument, timesOf } from "./containers.ts";
 import type { Manifest } from "./manifest.ts";
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import type { JsonObject, JsonValue } from "../base/json.ts";
+import type { JsonObject, JsonValue } from "../../base/json.ts";
 import type { ModuleSpec } from "./manifest.ts";
 
 export type RuntimeStatus = "unknown" | "backoff" | "running" | "unhealthy" | "stopped" | "failed" | "dead";

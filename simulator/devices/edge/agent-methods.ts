@@ -1,8 +1,8 @@
 import { randomUUID } from "node:crypto";
 import { gzipSync } from "node:zlib";
-import type { SimClock } from "../base/clock.ts";
-import { isObject, type JsonObject, type JsonValue, parseJson } from "../base/json.ts";
-import type { MethodRequest } from "../hub/messaging/methods.ts";
+import type { SimClock } from "../../base/clock.ts";
+import { isObject, type JsonObject, type JsonValue, parseJson } from "../../base/json.ts";
+import type { MethodRequest } from "../../hub/messaging/methods.ts";
 import {
   type LogQuestion,
   type ModuleLogs,

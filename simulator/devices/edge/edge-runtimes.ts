@@ -1,8 +1,8 @@
-import { isObject, type JsonObject } from "../base/json.ts";
-import type { Hub } from "../hub/hub.ts";
-import { mergePatch } from "../hub/twins/merge-patch.ts";
-import { type TwinKey, twinKey } from "../hub/twins/twin.ts";
-import type { DeviceLinks, Listener } from "../mqtt/device-link.ts";
+import { isObject, type JsonObject } from "../../base/json.ts";
+import type { Hub } from "../../hub/hub.ts";
+import { mergePatch } from "../../hub/twins/merge-patch.ts";
+import { type TwinKey, twinKey } from "../../hub/twins/twin.ts";
+import type { DeviceLinks, Listener } from "../../mqtt/device-link.ts";
 import { answerMethod, createTasks } from "./agent-methods.ts";
 import { createEdgePlans } from "./edge-plan.ts";
 import { agentReport, EDGE_HUB, hubReport, hubStatusOf, shutdownReport } from "./edge-reports.ts";

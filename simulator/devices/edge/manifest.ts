@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue, ownValue, parseJson, setKey } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, ownValue, parseJson, setKey } from "../../base/json.ts";
 
 // What the desired properties of `$edgeAgent` say, as the agent reads them.
 

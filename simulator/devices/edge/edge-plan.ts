@@ -1,5 +1,5 @@
-import type { JsonObject } from "../base/json.ts";
-import { ownValue } from "../base/json.ts";
+import type { JsonObject } from "../../base/json.ts";
+import { ownValue } from "../../base/json.ts";
 import { type Container, restartDelay } from "./containers.ts";
 import { type DesiredStatus, EDGE_HUB } from "./edge-reports.ts";
 import { type EdgeWorld, isUp, nameOf, type Runtime, writeLog } from "./edge-runtime.ts";

@@ -8,11 +8,11 @@ import {
 } from "@azure/storage-blob";
 import iothub from "azure-iothub";
 import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
-import { type Azurite, startAzurite } from "../../tools/azurite.ts";
-import type { JsonObject, JsonValue } from "../base/json.ts";
-import { createSimulator, type SimulatorSetup } from "../simulator.ts";
-import { EDGE, edgeWorld, manifestOf, START } from "../testing/edge-world.ts";
-import { redirect } from "../testing/service-client.ts";
+import { type Azurite, startAzurite } from "../../../tools/azurite.ts";
+import type { JsonObject, JsonValue } from "../../base/json.ts";
+import { createSimulator, type SimulatorSetup } from "../../simulator.ts";
+import { EDGE, edgeWorld, manifestOf, START } from "../../testing/edge-world.ts";
+import { redirect } from "../../testing/service-client.ts";
 
 const SECOND = 1000;
 const MINUTE = 60_000;

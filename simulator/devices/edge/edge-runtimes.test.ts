@@ -1,8 +1,8 @@
 import { afterEach, expect, test } from "vitest";
-import type { JsonObject } from "../base/json.ts";
-import type { TwinNotice } from "../hub/twins/twins.ts";
-import type { SimulatorSetup } from "../simulator.ts";
-import { EDGE, edgeWorld, manifestOf, START } from "../testing/edge-world.ts";
+import type { JsonObject } from "../../base/json.ts";
+import type { TwinNotice } from "../../hub/twins/twins.ts";
+import type { SimulatorSetup } from "../../simulator.ts";
+import { EDGE, edgeWorld, manifestOf, START } from "../../testing/edge-world.ts";
 
 const SECOND = 1000;
 const MINUTE = 60_000;

@@ -1,4 +1,4 @@
-import { isObject, type JsonObject, type JsonValue, ownValue } from "../base/json.ts";
+import { isObject, type JsonObject, type JsonValue, ownValue } from "../../base/json.ts";
 
 // What the programs of one edge device have written, and how it is asked for.
 
