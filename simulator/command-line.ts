@@ -3,8 +3,8 @@ import { parse, stringify } from "yaml";
 import { isObject, type JsonObject, type JsonValue, ownValue, setKey } from "./base/json.ts";
 import { nearest } from "./base/nearest.ts";
 import { type Draft, FLAGS, type Flag, GROUPS, INLINE, type Inline } from "./flags.ts";
-import { maximumUnits } from "./hub/tier.ts";
-import { UNSURE, UNSURE_TOPICS } from "./hub/unsure.ts";
+import { maximumUnits } from "./hub/limits/tier.ts";
+import { UNSURE, UNSURE_TOPICS } from "./hub/undocumented.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
 
 export type Command = {

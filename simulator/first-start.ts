@@ -1,8 +1,8 @@
 import { ANY, type Fields, readFields } from "./base/fields.ts";
 import { isObject, type JsonObject, type JsonValue } from "./base/json.ts";
 import type { Hub } from "./hub/hub.ts";
-import { twinKey } from "./hub/twin.ts";
-import { parseTwinChange } from "./hub/twins.ts";
+import { twinKey } from "./hub/twins/twin.ts";
+import { parseTwinChange } from "./hub/twins/twins.ts";
 
 /** What a hub that nobody has used yet is given, as a configuration file has it. */
 export type FirstStart = {

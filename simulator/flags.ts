@@ -1,9 +1,9 @@
 import { parseDuration } from "./base/duration.ts";
 import type { JsonValue } from "./base/json.ts";
-import { checkId } from "./hub/identity.ts";
-import { SHAPINGS, type Shaping } from "./hub/throttle.ts";
-import { TIERS, type Tier } from "./hub/tier.ts";
-import { DEFAULT_UNSURE, parseUnsure } from "./hub/unsure.ts";
+import { SHAPINGS, type Shaping } from "./hub/limits/throttle.ts";
+import { TIERS, type Tier } from "./hub/limits/tier.ts";
+import { checkId } from "./hub/registry/identity.ts";
+import { DEFAULT_UNSURE, parseUnsure } from "./hub/undocumented.ts";
 import { SESSION_SUBSCRIPTIONS } from "./mqtt/session-memory.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
 

@@ -4,7 +4,7 @@ import { parse } from "yaml";
 import type { JsonValue } from "./base/json.ts";
 import { type Command, helpText, parseCommandLine } from "./command-line.ts";
 import { parseBehaviours } from "./devices/behaviour.ts";
-import { parseFault } from "./hub/fault-rules.ts";
+import { parseFault } from "./hub/faults/fault-rules.ts";
 import { parseAuthorities } from "./mqtt/device-certificates.ts";
 import { parseScenario, type Scenario } from "./scenario/parse-scenario.ts";
 import { createSimulator, DEFAULT_OPTIONS, type Endpoint, type SimulatorSetup } from "./simulator.ts";

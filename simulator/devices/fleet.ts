@@ -1,12 +1,12 @@
 import { type JsonObject, valueAt } from "../base/json.ts";
 import { createRandom, hash32, shareOf } from "../base/random.ts";
 import type { Hub } from "../hub/hub.ts";
-import type { Identity } from "../hub/identity.ts";
-import { twinKey } from "../hub/twin.ts";
+import type { Identity } from "../hub/registry/identity.ts";
+import { twinKey } from "../hub/twins/twin.ts";
 import type { DeviceLinks, Listener } from "../mqtt/device-link.ts";
 import { type Behaviour, effectsFor, inForce } from "./behaviour.ts";
 import type { Downloads } from "./downloads.ts";
-import { createEdgeRuntimes } from "./edge-runtimes.ts";
+import { createEdgeRuntimes } from "./edge/edge-runtimes.ts";
 import { type Effects, isOffline, wearOf } from "./effects.ts";
 import { type DeviceSummary, deviceSummary, type FleetSummary, fleetSummary } from "./fleet-summary.ts";
 import { newSlot, parsePointer, recallOf, resourcesOf, type Slot, stateReport, windowOf } from "./slot.ts";

@@ -1,7 +1,7 @@
 import type { InferenceReport, ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
 import { isObject, type JsonValue } from "../base/json.ts";
 import type { Random } from "../base/random.ts";
-import type { Twin } from "../hub/twin.ts";
+import type { Twin } from "../hub/twins/twin.ts";
 import type { Session } from "../mqtt/device-link.ts";
 import type { Effects, Wear } from "./effects.ts";
 

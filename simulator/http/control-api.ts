@@ -3,9 +3,9 @@ import { type ControlParts, refused } from "./control/control-route.ts";
 import { CONTROL_ROUTES, methodsOf, operationOf, routeOf } from "./control/control-routes.ts";
 import { readQuery } from "./control/query-parameters.ts";
 import { createRoster } from "./control/roster.ts";
-import { type HttpReply, urlOf } from "./http-message.ts";
-import { originProblem } from "./origin.ts";
 import type { ControlApi, ReceivedRequest } from "./server.ts";
+import { type HttpReply, urlOf } from "./transport/http-message.ts";
+import { originProblem } from "./transport/origin.ts";
 
 // The simulator's own API under /sim, on the port of the hub: what a test does to the world. It asks for no key; the
 // simulator is meant for loopback and test networks. Pages of other origins are kept out all the same.

@@ -5,17 +5,17 @@ import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { askingForCertificates, type ServerCertificate } from "../base/certificates.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
-import { type Strike, seversAll } from "../hub/faults.ts";
+import { type Strike, seversAll } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { authorize } from "../hub/sas.ts";
-import { createConnections } from "./connections.ts";
-import { deliver, send } from "./delivery.ts";
-import { type HttpReply, type HttpRequest, headerOf, refusalReply } from "./http-message.ts";
-import { chargesOf, isMetered } from "./metering.ts";
-import type { Operation } from "./room.ts";
-import { routeServiceRequest } from "./service-api.ts";
-import { closed, suffer } from "./suffer.ts";
-import { isInTier } from "./tier-check.ts";
+import { closed, suffer } from "./inject-faults.ts";
+import { chargesOf, isMetered } from "./routes/metering.ts";
+import type { Operation } from "./routes/operation.ts";
+import { routeServiceRequest } from "./routes/service-api.ts";
+import { isInTier } from "./routes/tier-check.ts";
+import { createConnections } from "./transport/connections.ts";
+import { deliver, send } from "./transport/delivery.ts";
+import { type HttpReply, type HttpRequest, headerOf, refusalReply } from "./transport/http-message.ts";
 
 export type Server = {
   /** Resolves with the port. */

@@ -2,9 +2,9 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ownValue } from "../base/json.ts";
 import { refused } from "./control/control-route.ts";
-import { type HttpReply, urlOf } from "./http-message.ts";
-import { originProblem, type Place } from "./origin.ts";
 import type { ControlApi } from "./server.ts";
+import { type HttpReply, urlOf } from "./transport/http-message.ts";
+import { originProblem, type Place } from "./transport/origin.ts";
 
 // The page at `/` and the files that it is made of, as they lie in simulator/page. It needs no key, for the same reason
 // as the control API, of which it shows what it shows.

@@ -1,32 +1,36 @@
 import type { SimClock } from "../base/clock.ts";
 import type { JsonObject } from "../base/json.ts";
 import { createRandom } from "../base/random.ts";
-import { blobContainers } from "./blob-container.ts";
-import { type Bulk, createBulk } from "./bulk.ts";
-import { type CloudMessageNumbers, type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
-import { type Configurations, createConfigurations } from "./configurations.ts";
-import { type Counters, createCounters } from "./counters.ts";
-import { type Activity, NO_ACTIVITY } from "./document.ts";
+import { type Configurations, createConfigurations } from "./configurations/configurations.ts";
+import { createEvaluation, type Evaluation, type EvaluationOptions } from "./configurations/evaluation.ts";
 import { type Answer, ok, refuse } from "./errors.ts";
-import { createEvaluation, type Evaluation, type EvaluationOptions } from "./evaluation.ts";
-import { createEventFeed, type EventFeed } from "./event-feed.ts";
-import { createFaults, type Faults } from "./faults.ts";
-import { createFleetIndex, type FleetIndex } from "./fleet-index.ts";
-import { concurrentJobsOf, createJobs, type Jobs } from "./jobs.ts";
-import { createKeeping, createListeners, type Keeping, type Kept } from "./kept.ts";
-import { createMethods, type MethodCall, type Methods } from "./methods.ts";
-import { createModuleInputs, type ModuleInputs } from "./module-inputs.ts";
-import { createQuota, type Quota, type QuotaNumbers } from "./quota.ts";
-import { createRegistry, type Registry, type RegistryNumbers } from "./registry.ts";
-import { exportLines } from "./registry-export.ts";
-import { createRegistryJobs, type RegistryJobs } from "./registry-jobs.ts";
+import { createFaults, type Faults } from "./faults/faults.ts";
+import { blobContainers } from "./jobs/blob-container.ts";
+import { concurrentJobsOf, createJobs, type Jobs } from "./jobs/jobs.ts";
+import { exportLines } from "./jobs/registry-export.ts";
+import { createRegistryJobs, type RegistryJobs } from "./jobs/registry-jobs.ts";
+import { type Counters, createCounters } from "./limits/counters.ts";
+import { createQuota, type Quota, type QuotaNumbers } from "./limits/quota.ts";
+import { budgetsOf, createThrottle, type Shaping, type Throttle } from "./limits/throttle.ts";
+import type { Tier } from "./limits/tier.ts";
+import {
+  type CloudMessageNumbers,
+  type CloudMessages,
+  createCloudMessages,
+} from "./messaging/cloud-messages.ts";
+import { createEventFeed, type EventFeed } from "./messaging/event-feed.ts";
+import { createMethods, type MethodCall, type Methods } from "./messaging/methods.ts";
+import { createModuleInputs, type ModuleInputs } from "./messaging/module-inputs.ts";
+import { createTelemetry, type Telemetry } from "./messaging/telemetry.ts";
+import { createKeeping, createListeners, type Keeping, type Kept } from "./persistence.ts";
+import { type Activity, NO_ACTIVITY } from "./query/document.ts";
+import { createFleetIndex, type FleetIndex } from "./query/fleet-index.ts";
+import { type Bulk, createBulk } from "./registry/bulk.ts";
+import { createRegistry, type Registry, type RegistryNumbers } from "./registry/registry.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
-import { createTelemetry, type Telemetry } from "./telemetry.ts";
-import { budgetsOf, createThrottle, type Shaping, type Throttle } from "./throttle.ts";
-import type { Tier } from "./tier.ts";
-import { type TwinKey, twinKey } from "./twin.ts";
-import { createTwins, type Twins } from "./twins.ts";
-import type { Unsure } from "./unsure.ts";
+import { type TwinKey, twinKey } from "./twins/twin.ts";
+import { createTwins, type Twins } from "./twins/twins.ts";
+import type { Unsure } from "./undocumented.ts";
 
 export type HubOptions = EvaluationOptions & {
   readonly hostName: string;

@@ -1,5 +1,5 @@
 import { type Answer, ok, refuse } from "./errors.ts";
-import type { Unsure } from "./unsure.ts";
+import type { Unsure } from "./undocumented.ts";
 
 /** `null`: no If-Match was sent. */
 export type IfMatch = { readonly any: boolean; readonly etag: string } | null;

@@ -1,5 +1,5 @@
 import type { Hub } from "../hub/hub.ts";
-import type { TwinKey } from "../hub/twin.ts";
+import type { TwinKey } from "../hub/twins/twin.ts";
 import type { Connection } from "./connection.ts";
 import type { DeviceAuthority } from "./device-certificates.ts";
 import type { DeviceLinks, Listener } from "./device-link.ts";

@@ -1,5 +1,5 @@
-import { LOCK_TIMEOUT } from "../hub/cloud-messages.ts";
 import type { Hub } from "../hub/hub.ts";
+import { LOCK_TIMEOUT } from "../hub/messaging/cloud-messages.ts";
 import { type Connection, send } from "./connection.ts";
 import { cloudMessageTopic } from "./mqtt-topics.ts";
 

@@ -1,10 +1,10 @@
 import type { JsonObject } from "../base/json.ts";
 import { type Answer, nameOfStatus, ok, refuse } from "../hub/errors.ts";
-import { type DeviceOperation, seversAll } from "../hub/faults.ts";
+import { type DeviceOperation, seversAll } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
-import type { Charged } from "../hub/quota.ts";
-import { isBasic } from "../hub/tier.ts";
-import { type TwinKey, twinKey } from "../hub/twin.ts";
+import type { Charged } from "../hub/limits/quota.ts";
+import { isBasic } from "../hub/limits/tier.ts";
+import { type TwinKey, twinKey } from "../hub/twins/twin.ts";
 
 // Between the hub and its devices. In-process devices hold sessions of it, and a front for MQTT would: connect when a
 // client has proven who it is, hand on what the listener is told, answer GET and PATCH with `getTwin` and `report`.

@@ -3,7 +3,7 @@ import type { PublishPacket } from "aedes";
 import { isObject, type JsonObject, parseJson } from "../base/json.ts";
 import { type Answer, errorDetail, type Refusal, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
-import type { PropertyBag } from "../hub/message.ts";
+import type { PropertyBag } from "../hub/messaging/message.ts";
 import { type Connection, send } from "./connection.ts";
 import type { DeviceLinks } from "./device-link.ts";
 import { authMethodOf } from "./mqtt-auth.ts";

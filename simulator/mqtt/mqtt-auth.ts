@@ -1,6 +1,6 @@
 import { withoutPort } from "../base/server-names.ts";
 import type { Hub } from "../hub/hub.ts";
-import type { Identity } from "../hub/identity.ts";
+import type { Identity } from "../hub/registry/identity.ts";
 import { decoded, fieldsOf, isSigned } from "../hub/sas.ts";
 import { commonNamesOf, type DeviceAuthority, leadsTo, type PeerCertificate } from "./device-certificates.ts";
 import type { Who } from "./mqtt-topics.ts";

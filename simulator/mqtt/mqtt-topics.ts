@@ -1,6 +1,6 @@
-import type { CloudMessage } from "../hub/cloud-messages.ts";
-import type { PropertyBag } from "../hub/message.ts";
-import type { InputMessage } from "../hub/module-inputs.ts";
+import type { CloudMessage } from "../hub/messaging/cloud-messages.ts";
+import type { PropertyBag } from "../hub/messaging/message.ts";
+import type { InputMessage } from "../hub/messaging/module-inputs.ts";
 
 // The topics of IoT Hub over MQTT, read and written; nothing here knows a connection. Source: Microsoft's page on
 // communicating with IoT Hub over MQTT, and captures of the Node SDK.

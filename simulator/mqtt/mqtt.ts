@@ -3,7 +3,7 @@ import type { Duplex } from "node:stream";
 import { createServer as createTlsServer, TLSSocket } from "node:tls";
 import { Aedes, type Client } from "aedes";
 import { askingForCertificates, type ServerCertificate } from "../base/certificates.ts";
-import { seversAll } from "../hub/faults.ts";
+import { seversAll } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { createAdmission, type ReturnCode } from "./admission.ts";
 import { createCloudDelivery } from "./cloud-delivery.ts";

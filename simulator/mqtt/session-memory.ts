@@ -1,4 +1,4 @@
-import { createListeners, type Kept } from "../hub/kept.ts";
+import { createListeners, type Kept } from "../hub/persistence.ts";
 import type { Remembered } from "./mqtt-sessions.ts";
 import type { Subscribed } from "./mqtt-topics.ts";
 

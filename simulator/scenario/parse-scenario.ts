@@ -3,9 +3,9 @@ import { ANY, type Fields, readFields } from "../base/fields.ts";
 import { globMatcher } from "../base/glob.ts";
 import { isObject, type JsonObject, type JsonValue } from "../base/json.ts";
 import { type Behaviour, parseBehaviours } from "../devices/behaviour.ts";
-import { type CloudMessageDraft, DEFAULT_LIFETIME } from "../hub/cloud-messages.ts";
-import { parseFault } from "../hub/fault-rules.ts";
-import { readContent } from "../hub/message-content.ts";
+import { parseFault } from "../hub/faults/fault-rules.ts";
+import { type CloudMessageDraft, DEFAULT_LIFETIME } from "../hub/messaging/cloud-messages.ts";
+import { readContent } from "../hub/messaging/message-content.ts";
 
 export type Devices = { readonly glob: string; readonly matches: (deviceId: string) => boolean };
 

@@ -1,10 +1,10 @@
 import type { Timer } from "../base/clock.ts";
 import { createRandom } from "../base/random.ts";
 import type { Fleet } from "../devices/fleet.ts";
-import { identityDocument, NO_ACTIVITY } from "../hub/document.ts";
-import { parseFault } from "../hub/fault-rules.ts";
+import { parseFault } from "../hub/faults/fault-rules.ts";
 import type { Hub } from "../hub/hub.ts";
-import { sendCloudMessage } from "../hub/send-message.ts";
+import { sendCloudMessage } from "../hub/messaging/send-message.ts";
+import { identityDocument, NO_ACTIVITY } from "../hub/query/document.ts";
 import type { Action, Devices, Scenario, Step } from "./parse-scenario.ts";
 
 export type StepProgress = {

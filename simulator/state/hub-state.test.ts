@@ -5,7 +5,7 @@ import { DatabaseSync } from "node:sqlite";
 import fc from "fast-check";
 import { afterAll, afterEach, expect, test, vi } from "vitest";
 import type { JsonValue } from "../base/json.ts";
-import { routeServiceRequest } from "../http/service-api.ts";
+import { routeServiceRequest } from "../http/routes/service-api.ts";
 import type { Hub } from "../hub/hub.ts";
 import { createSimulator, type Simulator, type SimulatorSetup } from "../simulator.ts";
 import { connectRegistry, problemOf } from "../testing/service-client.ts";

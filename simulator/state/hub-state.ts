@@ -1,7 +1,7 @@
 import { sameJson } from "../base/json.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
 import type { Hub } from "../hub/hub.ts";
-import type { Kept } from "../hub/kept.ts";
+import type { Kept } from "../hub/persistence.ts";
 import { explain, type RecordChange, type StateFile } from "./state-file.ts";
 
 export type HubStateOptions = {

@@ -3,7 +3,7 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { createAuthority, createServerCertificate } from "../../simulator/base/certificates.ts";
-import type { FaultRule } from "../../simulator/hub/faults.ts";
+import type { FaultRule } from "../../simulator/hub/faults/faults.ts";
 import { createSimulator, type SimulatorOptions } from "../../simulator/simulator.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import type { Fault } from "../base/fault.ts";

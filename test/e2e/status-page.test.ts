@@ -1,6 +1,6 @@
 import { type Browser, type BrowserContextOptions, chromium, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import type { FaultRule } from "../../simulator/hub/faults.ts";
+import type { FaultRule } from "../../simulator/hub/faults/faults.ts";
 import { createSimulator, type Simulator, type SimulatorSetup } from "../../simulator/simulator.ts";
 import { connectRegistry, statusOf } from "../../simulator/testing/service-client.ts";
 import { requireBrowser } from "../../tools/stack/browser.ts";

@@ -3,8 +3,8 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
-import { parseTargetCondition } from "../../simulator/hub/conditions.ts";
-import { parseQuery } from "../../simulator/hub/query.ts";
+import { parseTargetCondition } from "../../simulator/hub/configurations/conditions.ts";
+import { parseQuery } from "../../simulator/hub/query/query.ts";
 import { createSimulator, type Endpoint, type Simulator } from "../../simulator/simulator.ts";
 import {
   CONNACK,

@@ -4,7 +4,7 @@ import type { JsonValue } from "../../base/json.ts";
 import type { Fleet } from "../../devices/fleet.ts";
 import type { Hub } from "../../hub/hub.ts";
 import type { Scenarios } from "../../scenario/run-scenario.ts";
-import { type HttpReply, JSON_HEADERS } from "../http-message.ts";
+import { type HttpReply, JSON_HEADERS } from "../transport/http-message.ts";
 import type { Query, QueryParameter } from "./query-parameters.ts";
 import type { Roster } from "./roster.ts";
 

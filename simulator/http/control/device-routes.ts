@@ -1,8 +1,8 @@
 import { Type } from "typebox";
 import type { JsonObject } from "../../base/json.ts";
 import type { Hub } from "../../hub/hub.ts";
-import type { Identity } from "../../hub/identity.ts";
-import { type Section, twinKey } from "../../hub/twin.ts";
+import type { Identity } from "../../hub/registry/identity.ts";
+import { type Section, twinKey } from "../../hub/twins/twin.ts";
 import { answered, type ControlRoute, refused } from "./control-route.ts";
 import { ANY_OBJECT, COUNT, nullable, object, oneOf, TIME } from "./control-schema.ts";
 import { DEVICE_STATES, type DeviceRow } from "./device-row.ts";

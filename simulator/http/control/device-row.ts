@@ -1,7 +1,7 @@
 import { isObject, type JsonValue, valueAt } from "../../base/json.ts";
 import type { Hub } from "../../hub/hub.ts";
-import type { Identity } from "../../hub/identity.ts";
-import { twinKey } from "../../hub/twin.ts";
+import type { Identity } from "../../hub/registry/identity.ts";
+import { twinKey } from "../../hub/twins/twin.ts";
 
 /**
  * - `disabled`: its identity is · `offline`: neither the device nor a module of it is connected

@@ -1,5 +1,5 @@
 import { Type } from "typebox";
-import { faultDocument, parseFault } from "../../hub/fault-rules.ts";
+import { faultDocument, parseFault } from "../../hub/faults/fault-rules.ts";
 import { answered, type ControlRoute, NO_CONTENT, refused } from "./control-route.ts";
 import { object } from "./control-schema.ts";
 import { FAULT, FAULT_RULE } from "./fault-schema.ts";

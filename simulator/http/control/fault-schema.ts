@@ -1,13 +1,13 @@
 import { type TProperties, Type } from "typebox";
 import type { JsonObject } from "../../base/json.ts";
-import { FAULT_KINDS, LARGEST_RATE, SCOPES, WHEN } from "../../hub/fault-rules.ts";
+import { FAULT_KINDS, LARGEST_RATE, SCOPES, WHEN } from "../../hub/faults/fault-rules.ts";
 import {
   CONFLICTS,
   type FaultKind,
   MALFORMED_BODIES,
   PARTIAL_BODIES,
   UNREACHABLE,
-} from "../../hub/faults.ts";
+} from "../../hub/faults/faults.ts";
 import { DURATION, nullable, object, oneOf, TIME } from "./control-schema.ts";
 
 const LENGTH = "^[+]?([0-9]+(\\.[0-9]+)?(ms|s|m|h))+$";

@@ -2,8 +2,8 @@ import { Type } from "typebox";
 import { isObject, type JsonObject, type JsonValue } from "../../base/json.ts";
 import { parseBehaviours } from "../../devices/behaviour.ts";
 import type { Hub } from "../../hub/hub.ts";
-import { twinKey } from "../../hub/twin.ts";
-import type { HttpReply } from "../http-message.ts";
+import { twinKey } from "../../hub/twins/twin.ts";
+import type { HttpReply } from "../transport/http-message.ts";
 import { BEHAVIOUR, BEHAVIOUR_EXAMPLE, BEHAVIOURS } from "./behaviour-schema.ts";
 import {
   answered,

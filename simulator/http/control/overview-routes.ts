@@ -1,11 +1,11 @@
 import { Type } from "typebox";
-import type { Configuration } from "../../hub/configuration.ts";
-import type { CountersReport } from "../../hub/counters.ts";
-import { EVENT_SOURCES } from "../../hub/event-feed.ts";
-import { faultDocument } from "../../hub/fault-rules.ts";
+import type { Configuration } from "../../hub/configurations/configuration.ts";
+import { faultDocument } from "../../hub/faults/fault-rules.ts";
 import type { Hub } from "../../hub/hub.ts";
-import { JOB_STATUSES, JOB_TYPES } from "../../hub/job.ts";
-import { budgetsOf, OPERATION_CLASSES } from "../../hub/throttle.ts";
+import { JOB_STATUSES, JOB_TYPES } from "../../hub/jobs/job.ts";
+import type { CountersReport } from "../../hub/limits/counters.ts";
+import { budgetsOf, OPERATION_CLASSES } from "../../hub/limits/throttle.ts";
+import { EVENT_SOURCES } from "../../hub/messaging/event-feed.ts";
 import { answered, type ControlParts, type ControlRoute } from "./control-route.ts";
 import { ANY_OBJECT, COUNT, COUNTS, nullable, object, oneOf, TIME } from "./control-schema.ts";
 import { EVENT_LINE } from "./device-routes.ts";

@@ -1,0 +1,100 @@
+import { once } from "node:events";
+import { connect, type TLSSocket } from "node:tls";
+import fc from "fast-check";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createSimulator, type Endpoint, type Simulator } from "../../simulator.ts";
+import { createFrameReader } from "./websocket.ts";
+
+let simulator: Simulator;
+let endpoint: Endpoint;
+
+beforeAll(async () => {
+  simulator = createSimulator({ autoStart: false });
+  endpoint = await simulator.start();
+});
+afterAll(() => simulator.stop());
+
+/** A frame as a client sends it. */
+function masked(kind: number, body: Uint8Array): Buffer {
+  const mask = Buffer.from([7, 77, 177, 3]);
+  const length =
+    body.length < 126
+      ? Buffer.from([0x80 | body.length])
+      : Buffer.from([0x80 | 126, body.length >> 8, body.length & 0xff]);
+  return Buffer.concat([
+    Buffer.from([0x80 | kind]),
+    length,
+    mask,
+    Buffer.from(body.map((byte, at) => byte ^ (mask[at & 3] ?? 0))),
+  ]);
+}
+
+test("frames are read whole, however the bytes are cut", () => {
+  const body = fc.uint8Array({ maxLength: 300 });
+  fc.assert(
+    fc.property(fc.array(body, { maxLength: 5 }), fc.integer({ min: 1, max: 50 }), (bodies, size) => {
+      const reader = createFrameReader();
+      const bytes = Buffer.concat(bodies.map((one) => masked(2, one)));
+      const read: Buffer[] = [];
+      for (let at = 0; at < bytes.length; at += size)
+        for (const frame of reader(bytes.subarray(at, at + size)) ?? []) read.push(frame.body);
+      expect(read).toEqual(bodies.map((one) => Buffer.from(one)));
+    }),
+  );
+});
+
+test.each<[string, Buffer]>([
+  ["is not masked", Buffer.from([0x82, 0x01, 0x00])],
+  ["is text", masked(1, Buffer.from("x"))],
+  ["uses an extension", Buffer.from([0xc2, 0x80, 0, 0, 0, 0])],
+  ["is a ping of more than 125 bytes", masked(9, Buffer.alloc(126))],
+  ["is larger than any packet", Buffer.concat([Buffer.from([0x82, 0xff]), Buffer.alloc(12, 0xff)])],
+])("a frame that %s is no proper client's", (_what, bytes) => {
+  expect(createFrameReader()(bytes)).toBeNull();
+});
+
+async function upgraded(
+  path: string,
+  protocol: string,
+): Promise<{ readonly socket: TLSSocket; readonly status: string }> {
+  const socket = connect({ host: "127.0.0.1", port: endpoint.port, ca: endpoint.ca });
+  socket.on("error", () => {});
+  socket.write(
+    `GET ${path} HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: ${protocol}\r\n\r\n`,
+  );
+  const [answer] = (await once(socket, "data")) as [Buffer];
+  return { socket, status: answer.toString() };
+}
+
+test("only MQTT on the hub's path is upgraded", async () => {
+  expect((await upgraded("/other", "mqtt")).status).toContain("400 Bad Request");
+  expect((await upgraded("/$iothub/websocket", "AMQPWSB10")).status).toContain("400 Bad Request");
+  const { socket, status } = await upgraded("/$iothub/websocket?iothub-no-client-cert=true", "x, mqtt");
+  // The answer to this key is in the standard's own example.
+  expect(status).toContain("Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+  socket.write(masked(9, Buffer.from("hi")));
+  expect((await once(socket, "data"))[0]).toEqual(Buffer.from([0x8a, 2, 0x68, 0x69]));
+  socket.write(masked(8, Buffer.alloc(0)));
+  await once(socket, "close");
+  await gone();
+});
+
+test("nonsense ends the connection, and nothing stays of it", async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.uint8Array({ minLength: 1, maxLength: 60 }), fc.boolean(), async (bytes, framed) => {
+      const { socket } = await upgraded("/$iothub/websocket", "mqtt");
+      const closed = once(socket, "close");
+      socket.end(framed ? masked(2, bytes) : Buffer.from(bytes));
+      socket.resume();
+      await closed;
+    }),
+    { numRuns: 40 },
+  );
+  await gone();
+});
+
+async function gone(): Promise<void> {
+  for (const end = Date.now() + 10_000; simulator.mqttConnections() > 0; )
+    if (Date.now() > end) throw new Error("a connection stayed");
+    else await new Promise((resolve) => setTimeout(resolve, 5));
+}

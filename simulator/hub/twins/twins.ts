@@ -1,0 +1,207 @@
+import { isObject, type JsonObject, NOTHING, sameJson } from "../../base/json.ts";
+import { hash32 } from "../../base/random.ts";
+import { type Answer, ok, refuse } from "../errors.ts";
+import type { Kept } from "../persistence.ts";
+import { checkEtag, type IfMatch } from "../preconditions.ts";
+import { DEFAULT_UNSURE, type Unsure } from "../undocumented.ts";
+import {
+  type ConfigurationStatus,
+  checkPatch,
+  checkSize,
+  mergeJson,
+  mergeSection,
+  newTwin,
+  replaceSection,
+  type Twin,
+  type TwinKey,
+  twinEtag,
+  twinKey,
+} from "./twin.ts";
+
+export type TwinWrite = {
+  readonly key: TwinKey;
+  /** `null`: the twin is gone. */
+  readonly twin: Twin | null;
+  /** What a connected device is sent; `null` where desired properties were not written. */
+  readonly desiredPatch: JsonObject | null;
+  /** What was written, for those who are told of changes; `null` where the twin was made or removed. */
+  readonly change: TwinNotice | null;
+};
+
+/** Each section as it was sent; `null`: it was not written. */
+export type TwinNotice = {
+  readonly operation: "updateTwin" | "replaceTwin";
+  readonly tags: JsonObject | null;
+  readonly desired: JsonObject | null;
+  readonly reported: JsonObject | null;
+};
+
+/** `null` for a section that is not to be written. */
+export type TwinChange = { readonly tags: JsonObject | null; readonly desired: JsonObject | null };
+
+export type Twins = {
+  readonly get: (key: TwinKey) => Twin | undefined;
+  readonly create: (deviceId: string, moduleId: string | null) => Twin;
+  readonly remove: (key: TwinKey) => void;
+  readonly patch: (key: TwinKey, change: TwinChange, ifMatch: IfMatch) => Answer<Twin>;
+  readonly replace: (key: TwinKey, change: TwinChange, ifMatch: IfMatch) => Answer<Twin>;
+  /** A write of the device: it moves neither etag nor version of the twin. */
+  readonly report: (key: TwinKey, patch: JsonObject) => Answer<Twin>;
+  readonly setConfigurations: (key: TwinKey, status: Readonly<Record<string, ConfigurationStatus>>) => void;
+  readonly onWrite: (listener: (write: TwinWrite) => void) => void;
+  readonly kept: Kept;
+};
+
+/** All twins of the hub. `now` is milliseconds since the Unix epoch. */
+export function createTwins(now: () => number, unsure: Unsure = DEFAULT_UNSURE): Twins {
+  const twins = new Map<TwinKey, Twin>();
+  const listeners: ((write: TwinWrite) => void)[] = [];
+  const time = () => new Date(now()).toISOString();
+
+  function store(
+    key: TwinKey,
+    twin: Twin,
+    desiredPatch: JsonObject | null,
+    change: TwinNotice | null = null,
+  ): Twin {
+    twins.set(key, twin);
+    for (const listener of listeners) listener({ key, twin, desiredPatch, change });
+    return twin;
+  }
+
+  function missing(key: TwinKey) {
+    const [device = "", module] = key.split("/");
+    return module === undefined
+      ? refuse("DeviceNotFound", `Device ${device} not registered`)
+      : refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`);
+  }
+
+  /** How far the etag's counter goes: nobody can tell who must not count on it. */
+  function step({ deviceId, counter }: Twin): number {
+    return unsure["twin-versions"] === "together" ? 1 : 1 + (hash32(`${deviceId}/${counter}`) % 97);
+  }
+
+  function write(
+    key: TwinKey,
+    change: TwinChange,
+    ifMatch: IfMatch,
+    next: (twin: Twin) => Pick<Twin, "tags" | "desired">,
+    notice: (after: Twin) => TwinNotice,
+  ): Answer<Twin> {
+    const twin = twins.get(key);
+    if (twin === undefined) return missing(key);
+    const matched = checkEtag(ifMatch, twinEtag(twin));
+    if (!matched.ok) return matched;
+    const checked = [
+      change.tags === null ? ok(undefined) : checkPatch("tags", change.tags, unsure.arrays),
+      change.desired === null
+        ? ok(undefined)
+        : checkPatch("properties.desired", change.desired, unsure.arrays),
+    ];
+    for (const check of checked) if (!check.ok) return check;
+    const written = next(twin);
+    const sizes = [checkSize("tags", written.tags), checkSize("properties.desired", written.desired.value)];
+    for (const size of sizes) if (!size.ok) return size;
+    const after = { ...twin, ...written, counter: twin.counter + step(twin), version: twin.version + 1 };
+    const told = notice(after);
+    return ok(store(key, after, told.desired, told));
+  }
+
+  return {
+    get: (key) => twins.get(key),
+
+    create(deviceId, moduleId) {
+      const key = twinKey(deviceId, moduleId);
+      return store(key, newTwin(deviceId, moduleId, time()), null);
+    },
+
+    remove(key) {
+      if (!twins.delete(key)) return;
+      for (const listener of listeners) listener({ key, twin: null, desiredPatch: null, change: null });
+    },
+
+    patch: (key, change, ifMatch) =>
+      write(
+        key,
+        change,
+        ifMatch,
+        (twin) => ({
+          tags: change.tags === null ? twin.tags : mergeJson(twin.tags, change.tags),
+          desired:
+            change.desired === null ? twin.desired : mergeSection(twin.desired, change.desired, time(), true),
+        }),
+        () => ({ operation: "updateTwin", ...change, reported: null }),
+      ),
+
+    replace: (key, change, ifMatch) =>
+      write(
+        key,
+        change,
+        ifMatch,
+        (twin) => ({
+          tags: change.tags === null ? NOTHING : mergeJson(NOTHING, change.tags),
+          desired: replaceSection(twin.desired, change.desired ?? NOTHING, time()),
+        }),
+        (after) => ({
+          operation: "replaceTwin",
+          tags: after.tags,
+          desired: after.desired.value,
+          reported: null,
+        }),
+      ),
+
+    report(key, patch) {
+      const twin = twins.get(key);
+      if (twin === undefined) return missing(key);
+      const checked = checkPatch("properties.reported", patch, unsure.arrays);
+      if (!checked.ok) return checked;
+      const reported = mergeSection(twin.reported, patch, time(), false);
+      const sized = checkSize("properties.reported", reported.value);
+      if (!sized.ok) return sized;
+      const change = { operation: "updateTwin", tags: null, desired: null, reported: patch } as const;
+      return ok(store(key, { ...twin, reported }, null, change));
+    },
+
+    setConfigurations(key, status) {
+      const twin = twins.get(key);
+      if (twin === undefined) return;
+      const configurations = Object.fromEntries(
+        Object.entries(status).map(([id, value]) => [id, { status: value }]),
+      );
+      if (sameJson(twin.configurations, configurations)) return;
+      store(key, { ...twin, configurations }, null);
+    },
+
+    onWrite: (listener) => {
+      listeners.push(listener);
+    },
+    kept: {
+      kind: "twin",
+      record: (key) => twins.get(key),
+      restore: (key, record) => twins.set(key, record as unknown as Twin),
+      onChange: (listener) => listeners.push(({ key }) => listener(key)),
+    },
+  };
+}
+
+/** The writable parts of a body of PATCH or PUT; unknown root fields are ignored, as the hub ignores them. */
+export function parseTwinChange(body: JsonObject): Answer<TwinChange> {
+  const { tags, properties } = body;
+  if (tags !== undefined && tags !== null && !isObject(tags))
+    return refuse("ArgumentInvalid", "tags must be an object");
+  if (properties !== undefined && properties !== null && !isObject(properties))
+    return refuse("ArgumentInvalid", "properties must be an object");
+  const desired = isObject(properties) ? properties["desired"] : undefined;
+  if (desired !== undefined && desired !== null && !isObject(desired))
+    return refuse("ArgumentInvalid", "properties.desired must be an object");
+  return ok({
+    tags: isObject(tags) ? tags : null,
+    desired: isObject(desired) ? withoutSystem(desired) : null,
+  });
+}
+
+/** `$version` and `$metadata` come back from clients that send what they read; the hub passes over them. */
+function withoutSystem(desired: JsonObject): JsonObject {
+  const { $version: _version, $metadata: _metadata, ...rest } = desired;
+  return rest;
+}
