@@ -1,3 +1,4 @@
+import { whenAborted } from "./base/abort.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { createLog } from "./telemetry/log.ts";
 import { createMetrics, VERIFIER_METRICS } from "./telemetry/metrics.ts";
@@ -59,10 +60,6 @@ async function serveProbes(
   signal: AbortSignal,
   answers: Parameters<typeof createProbes>[1],
 ): Promise<false> {
-  const stopped = new Promise<void>((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
-  await (at === null ? stopped : createProbes(at, answers).run(signal));
+  await (at === null ? whenAborted(signal) : createProbes(at, answers).run(signal));
   return false;
 }

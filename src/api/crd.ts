@@ -1,5 +1,6 @@
 import type { TSchema } from "typebox";
 import { DECIMAL_PATTERN } from "../base/decimal.ts";
+import { isRecord } from "../base/guards.ts";
 import { own } from "../base/lookup.ts";
 import { edgeDeviceSpecSchema, edgeDeviceStatusSchema } from "./edge-device.ts";
 import { inferenceDeploymentSpecSchema, inferenceDeploymentStatusSchema } from "./inference-deployment.ts";
@@ -228,10 +229,6 @@ function defaultText(value: unknown): string | null {
 
 function hasDefault(schema: unknown): boolean {
   return isRecord(schema) && "default" in schema;
-}
-
-function isRecord(value: unknown): value is Json {
-  return value !== null && typeof value === "object" && !Array.isArray(value);
 }
 
 function column(name: string, jsonPath: string, description: string): Column {

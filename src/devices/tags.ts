@@ -2,6 +2,7 @@ import type { FleetTags } from "../api/device-contract.ts";
 import type { EdgeDevice } from "../api/edge-device.ts";
 import { BUCKETS, type Membership, qualifiedName, taggedFor } from "../api/membership.ts";
 import { OWN_TAG as OWN } from "../api/ownership.ts";
+import { isRecord } from "../base/guards.ts";
 import { own } from "../base/lookup.ts";
 import type { Json } from "../hub/hub.ts";
 
@@ -170,10 +171,6 @@ function keysInTags(tags: Json): readonly string[] {
   return text(record(tags[OWN])["keys"])
     .split(",")
     .filter((key) => key !== "" && key !== OWN);
-}
-
-function isRecord(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function record(value: unknown): Json {

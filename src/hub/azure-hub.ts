@@ -1,10 +1,11 @@
 import type { Attempt, Fault } from "../base/fault.ts";
+import { isRecord } from "../base/guards.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { createHubAgent, type Endpoint } from "./azure-agent.ts";
 import { type Answer, type AzureWireOptions, type Call, createCaller, openWire } from "./azure-wire.ts";
 import { cleanWords, faultOfShape } from "./faults.ts";
 import type { DeviceHub, Identity, Json, Page, Twin, TwinRef } from "./hub.ts";
-import { createIntern, isJson } from "./reports.ts";
+import { createIntern } from "./reports.ts";
 import {
   configurationBody,
   configurationOf,
@@ -49,7 +50,7 @@ export function createAzureHub(options: AzureHubOptions): DeviceHub & { readonly
     if (!answered.ok) return answered;
     if (answered.value.kind === "absent") return ok(null);
     const { body } = answered.value;
-    if (!isJson(body) || identityOf(body, device) === null)
+    if (!isRecord(body) || identityOf(body, device) === null)
       return err(faultOfShape(operation, "a device identity"));
     return ok(body);
   }
@@ -267,7 +268,7 @@ export function createAzureHub(options: AzureHubOptions): DeviceHub & { readonly
       const body = { targetCondition, customMetricQueries: {} };
       const answered = await call({ ...request, path: "/configurations/testQueries", body }, signal);
       if (!answered.ok) return answered.error.kind === "rejected" ? ok(answered.error.message) : answered;
-      if (answered.value.kind === "absent" || !isJson(answered.value.body))
+      if (answered.value.kind === "absent" || !isRecord(answered.value.body))
         return err(faultOfShape(operation, "the result of a test"));
       const error = answered.value.body["targetConditionError"];
       return ok(typeof error === "string" && error !== "" ? cleanWords(error) : null);

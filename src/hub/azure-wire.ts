@@ -2,6 +2,7 @@ import type { IncomingHttpHeaders } from "node:http";
 import type { TokenCredential } from "@azure/identity";
 import { Registry } from "azure-iothub/dist/registry.js";
 import type { Attempt, Fault } from "../base/fault.ts";
+import { isRecord } from "../base/guards.ts";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, type Instant, type Millis, seconds } from "../base/time.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
@@ -9,7 +10,6 @@ import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { requestUnder } from "./azure-agent.ts";
 import { cleanWords, type ErrorAnswer, faultOfAnswer, faultOfError, isAbsent } from "./faults.ts";
 import type { Json, Lane } from "./hub.ts";
-import { isJson } from "./reports.ts";
 import type { OperationClass, Throttle } from "./throttle.ts";
 
 // azure-iothub signs, holds tokens and speaks HTTPS for us. We go through its lowest call, `executeApiCall`, because the
@@ -197,7 +197,7 @@ const SIGNATURE_FRESH = 1800;
 /** With a connection string the SDK signs anew for each call, although the signature holds for an hour. */
 function signSeldom(rest: RestClient): void {
   const config: unknown = Reflect.get(rest, "_config");
-  const signature: unknown = isJson(config) ? config["sharedAccessSignature"] : undefined;
+  const signature: unknown = isRecord(config) ? config["sharedAccessSignature"] : undefined;
   if (typeof signature !== "object" || signature === null) return;
   const extend: unknown = Reflect.get(signature, "extend");
   if (typeof extend !== "function") return;
@@ -214,17 +214,17 @@ function signSeldom(rest: RestClient): void {
 function sentOf(error: unknown, body: unknown, response: unknown): Sent {
   if (error === null || error === undefined) return { kind: "answered", body, headers: headersOf(response) };
   if (isTokenFailure(error)) return { kind: "unauthenticated", silent: error.silent, message: error.message };
-  const refused: unknown = typeof error === "object" ? Reflect.get(error, "response") : undefined;
-  const status: unknown = isJson(refused) ? refused["statusCode"] : undefined;
-  if (typeof status !== "number" || typeof error !== "object") return { kind: "failed", error };
-  const text: unknown = Reflect.get(error, "responseBody");
+  if (!isRecord(error)) return { kind: "failed", error };
+  const { response: refused, responseBody: text } = error;
+  const status = isRecord(refused) ? refused["statusCode"] : undefined;
+  if (typeof status !== "number") return { kind: "failed", error };
   const answer = { status, headers: headersOf(refused), body: typeof text === "string" ? text : "" };
   return { kind: "refused", answer };
 }
 
 function headersOf(response: unknown): IncomingHttpHeaders {
-  const headers: unknown = isJson(response) ? response["headers"] : undefined;
-  return isJson(headers) ? (headers as IncomingHttpHeaders) : {};
+  const headers: unknown = isRecord(response) ? response["headers"] : undefined;
+  return isRecord(headers) ? (headers as IncomingHttpHeaders) : {};
 }
 
 function openRegistry(access: HubAccess): { readonly host: string; readonly registry: Registry } {
@@ -252,7 +252,7 @@ function openRegistry(access: HubAccess): { readonly host: string; readonly regi
 type TokenFailure = { readonly tokenFailure: true; readonly silent: boolean; readonly message: string };
 
 function isTokenFailure(error: unknown): error is TokenFailure {
-  return typeof error === "object" && error !== null && Reflect.get(error, "tokenFailure") === true;
+  return isRecord(error) && error["tokenFailure"] === true;
 }
 
 /** One request for a token at a time, and failures in our own words: the SDK asks anew for each call in flight. */
@@ -263,8 +263,7 @@ function guarded(credential: Pick<TokenCredential, "getToken">): TokenCredential
     try {
       return await credential.getToken(...asked);
     } catch (error) {
-      const status: unknown =
-        typeof error === "object" && error !== null ? Reflect.get(error, "statusCode") : undefined;
+      const status = isRecord(error) ? error["statusCode"] : undefined;
       const silent = !(typeof status === "number" && status >= 400 && status < 500 && status !== 429);
       const said = error instanceof Error ? cleanWords(error.message) : "unknown failure";
       const failure: TokenFailure = { tokenFailure: true, silent, message: said };

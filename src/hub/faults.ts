@@ -1,4 +1,5 @@
 import type { Fault } from "../base/fault.ts";
+import { isRecord } from "../base/guards.ts";
 import { own } from "../base/lookup.ts";
 import { redact } from "../base/redact.ts";
 import { cut } from "../base/text.ts";
@@ -146,7 +147,7 @@ function parsed(text: string): Readonly<Record<string, unknown>> | null {
   if (!/^\s*\{/.test(text)) return null;
   try {
     const value: unknown = JSON.parse(text);
-    return value !== null && typeof value === "object" && !Array.isArray(value) ? { ...value } : null;
+    return isRecord(value) ? value : null;
   } catch {
     return null;
   }
@@ -158,8 +159,7 @@ function textIn(object: Readonly<Record<string, unknown>> | null, key: string): 
 }
 
 function propertyOf(error: unknown, key: "code" | "message"): string | null {
-  if (error === null || typeof error !== "object") return null;
-  const value: unknown = Reflect.get(error, key);
+  const value = isRecord(error) ? error[key] : undefined;
   return typeof value === "string" ? value : null;
 }
 

@@ -1,5 +1,6 @@
 import type { InferenceReport } from "../api/device-contract.ts";
 import { canonicalJson } from "../base/digest.ts";
+import { isRecord } from "../base/guards.ts";
 import { own } from "../base/lookup.ts";
 import {
   elapsed,
@@ -11,7 +12,7 @@ import {
   seconds,
 } from "../base/time.ts";
 import type { DeviceRow, FleetDevice, FleetSlot, Json, ModuleRow, SlotRow, Twin } from "./hub.ts";
-import { createIntern, fleetTagsOf, type Intern, isJson, pointerOf, reportOf } from "./reports.ts";
+import { createIntern, fleetTagsOf, type Intern, pointerOf, reportOf } from "./reports.ts";
 
 // What the fleet view remembers, and how news of different age come together. Queries read an index that lags behind
 // the twins by seconds to minutes, so a row never overwrites what a GET or PATCH returned a short while ago.
@@ -242,7 +243,7 @@ function tagsOf(tags: Json, intern: Intern): Pick<FleetDevice, "tags" | "fleetTa
 function interned(value: unknown, intern: Intern): unknown {
   if (typeof value === "string") return intern(value);
   if (Array.isArray(value)) return value.map((inner) => interned(inner, intern));
-  if (!isJson(value)) return value;
+  if (!isRecord(value)) return value;
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, interned(inner, intern)]));
 }
 

@@ -1,6 +1,7 @@
 import { CONTRACT, type FleetTags, type InferenceReport, UPDATE_STATES } from "../api/device-contract.ts";
 import { BUCKETS } from "../api/membership.ts";
 import { parseDigest } from "../base/digest.ts";
+import { isRecord } from "../base/guards.ts";
 import { clip } from "../base/text.ts";
 import type { Json, PointerRow } from "./hub.ts";
 
@@ -30,14 +31,10 @@ export function createIntern(): Intern {
   };
 }
 
-export function isJson(value: unknown): value is Json {
-  return value !== null && typeof value === "object" && !Array.isArray(value);
-}
-
 /** `tags.edgefleet`, where it is whole; `null` otherwise. */
 export function fleetTagsOf(tags: Json, intern: Intern = plain): FleetTags | null {
   const ours = tags["edgefleet"];
-  if (!isJson(ours)) return null;
+  if (!isRecord(ours)) return null;
   const { managed, namespace, device, class: deviceClass, site = "", bucket, iotEdge } = ours;
   if (typeof managed !== "boolean" || typeof iotEdge !== "boolean") return null;
   if (typeof namespace !== "string" || typeof device !== "string") return null;
@@ -61,7 +58,7 @@ export function fleetTagsOf(tags: Json, intern: Intern = plain): FleetTags | nul
 
 /** The pointer of a twin's `desired.model`, or of a row of a query; without its url. */
 export function pointerOf(model: unknown, intern: Intern = plain): PointerRow | null {
-  if (!isJson(model)) return null;
+  if (!isRecord(model)) return null;
   const { deployment, release, digest } = model;
   if (typeof deployment !== "string" || typeof release !== "string" || typeof digest !== "string")
     return null;
@@ -70,7 +67,7 @@ export function pointerOf(model: unknown, intern: Intern = plain): PointerRow | 
 
 /** `properties.reported.inference`; `null` where there is none. Only the fields of the contract are kept. */
 export function reportOf(reported: unknown, intern: Intern = plain): InferenceReport | null {
-  if (!isJson(reported)) return null;
+  if (!isRecord(reported)) return null;
   const active = activeOf(reported["active"], intern);
   const update = updateOf(reported["update"], intern);
   const window = windowOf(reported["window"], intern);
@@ -97,7 +94,7 @@ function digestIn(written: unknown): string | null {
 type Part<K extends keyof InferenceReport> = NonNullable<InferenceReport[K]>;
 
 function activeOf(active: unknown, intern: Intern): Part<"active"> | null {
-  if (!isJson(active)) return null;
+  if (!isRecord(active)) return null;
   const release = textOf(active["release"], MAX_NAME);
   const digest = digestIn(active["digest"]);
   if (release === null || digest === null) return null;
@@ -111,12 +108,12 @@ function activeOf(active: unknown, intern: Intern): Part<"active"> | null {
 }
 
 function updateOf(update: unknown, intern: Intern): Part<"update"> | null {
-  if (!isJson(update)) return null;
+  if (!isRecord(update)) return null;
   const release = textOf(update["release"], MAX_NAME);
   const digest = digestIn(update["digest"]);
   const state = UPDATE_STATES.find((known) => known === update["state"]);
   if (release === null || digest === null || state === undefined) return null;
-  const error = isJson(update["error"]) ? update["error"] : null;
+  const error = isRecord(update["error"]) ? update["error"] : null;
   const failure = {
     code: intern(textOf(error?.["code"], MAX_NAME) ?? "Unknown"),
     message: textOf(error?.["message"], MAX_MESSAGE) ?? "",
@@ -132,7 +129,7 @@ function updateOf(update: unknown, intern: Intern): Part<"update"> | null {
 
 /** Whole or not at all: a missing number is no evidence, and a number made up in its place would be false evidence. */
 function windowOf(window: unknown, intern: Intern): Part<"window"> | null {
-  if (!isJson(window) || !isJson(window["latencyMilliseconds"])) return null;
+  if (!isRecord(window) || !isRecord(window["latencyMilliseconds"])) return null;
   const release = textOf(window["release"], MAX_NAME);
   const seconds = numberOf(window["seconds"]);
   const inferences = numberOf(window["inferences"]);
@@ -157,7 +154,7 @@ function windowOf(window: unknown, intern: Intern): Part<"window"> | null {
 }
 
 function resourcesOf(resources: unknown): Part<"resources"> | null {
-  if (!isJson(resources)) return null;
+  if (!isRecord(resources)) return null;
   const cpuPercent = numberWithin(resources["cpuPercent"], 0, 100);
   const memoryPercent = numberWithin(resources["memoryPercent"], 0, 100);
   const diskPercent = numberWithin(resources["diskPercent"], 0, 100);
@@ -173,7 +170,7 @@ function resourcesOf(resources: unknown): Part<"resources"> | null {
 }
 
 function stringsOf(object: unknown, intern: Intern): Readonly<Record<string, string>> | null {
-  if (!isJson(object)) return null;
+  if (!isRecord(object)) return null;
   const entries = Object.entries(object);
   if (entries.length > MAX_MODULES) return null;
   const strings: [string, string][] = [];

@@ -1,3 +1,4 @@
+import { isRecord } from "../base/guards.ts";
 import type {
   Configuration,
   DeviceRow,
@@ -10,7 +11,7 @@ import type {
   Twin,
   TwinRef,
 } from "./hub.ts";
-import { type Intern, isJson, pointerOf, reportOf } from "./reports.ts";
+import { type Intern, pointerOf, reportOf } from "./reports.ts";
 
 // Documents of the hub's service API as they are on the wire, read into the types of the port. Every reader answers
 // `null` for a document that is not whole: a proxy's page or an empty object must never pass for a fact.
@@ -19,17 +20,17 @@ import { type Intern, isJson, pointerOf, reportOf } from "./reports.ts";
 const MADE_FOR = /^edgefleet: created for (\S+)$/;
 
 export function identityOf(body: unknown, device: string): Identity | null {
-  if (!isJson(body) || body["deviceId"] !== device) return null;
+  if (!isRecord(body) || body["deviceId"] !== device) return null;
   const { generationId, etag, status, statusReason, authentication, capabilities } = body;
   if (typeof generationId !== "string" || typeof etag !== "string") return null;
   if (status !== "enabled" && status !== "disabled") return null;
-  const type = isJson(authentication) ? authentication["type"] : undefined;
+  const type = isRecord(authentication) ? authentication["type"] : undefined;
   return {
     device,
     generationId,
     etag,
     enabled: status === "enabled",
-    iotEdge: isJson(capabilities) && capabilities["iotEdge"] === true,
+    iotEdge: isRecord(capabilities) && capabilities["iotEdge"] === true,
     authentication: typeof type === "string" ? type : "none",
     madeFor: typeof statusReason === "string" ? (MADE_FOR.exec(statusReason)?.[1] ?? null) : null,
   };
@@ -37,9 +38,9 @@ export function identityOf(body: unknown, device: string): Identity | null {
 
 /** `null`: the identity has no symmetric keys, or the credential may not read them. */
 export function keysOf(body: unknown): IdentityKeys | null {
-  if (!isJson(body) || !isJson(body["authentication"])) return null;
+  if (!isRecord(body) || !isRecord(body["authentication"])) return null;
   const { type, symmetricKey } = body["authentication"];
-  if (type !== "sas" || !isJson(symmetricKey)) return null;
+  if (type !== "sas" || !isRecord(symmetricKey)) return null;
   const { primaryKey, secondaryKey } = symmetricKey;
   if (typeof primaryKey !== "string" || typeof secondaryKey !== "string") return null;
   return primaryKey === "" || secondaryKey === "" ? null : { primaryKey, secondaryKey };
@@ -63,13 +64,13 @@ export function newIdentityBody(identity: {
 
 /** Without `$metadata` and `$version`, which are the hub's own and twice the size of the rest. */
 export function twinOf(body: unknown, ref: TwinRef): Twin | null {
-  if (!isJson(body) || body["deviceId"] !== ref.device) return null;
+  if (!isRecord(body) || body["deviceId"] !== ref.device) return null;
   if (ref.module !== null && body["moduleId"] !== ref.module) return null;
   const { etag, version, tags = {}, properties } = body;
-  if (typeof etag !== "string" || typeof version !== "number" || !isJson(tags) || !isJson(properties))
+  if (typeof etag !== "string" || typeof version !== "number" || !isRecord(tags) || !isRecord(properties))
     return null;
   const { desired = {}, reported = {} } = properties;
-  if (!isJson(desired) || !isJson(reported)) return null;
+  if (!isRecord(desired) || !isRecord(reported)) return null;
   return {
     device: ref.device,
     module: ref.module,
@@ -86,22 +87,22 @@ export function twinOf(body: unknown, ref: TwinRef): Twin | null {
  * priority like any other.
  */
 export function configurationOf(body: unknown): Configuration | null {
-  if (!isJson(body)) return null;
+  if (!isRecord(body)) return null;
   const { id, etag, content, labels, priority, targetCondition } = body;
   if (typeof id !== "string" || typeof etag !== "string") return null;
-  const inner = isJson(content) ? content : {};
+  const inner = isRecord(content) ? content : {};
   const { modulesContent, deviceContent, moduleContent } = inner;
-  const edge = isJson(modulesContent) && Object.keys(modulesContent).length > 0;
+  const edge = isRecord(modulesContent) && Object.keys(modulesContent).length > 0;
   const kept = [modulesContent, deviceContent, moduleContent].find(
-    (one) => isJson(one) && Object.keys(one).length > 0,
+    (one) => isRecord(one) && Object.keys(one).length > 0,
   );
   return {
     id,
     kind: edge ? "edge" : "device",
-    labels: isJson(labels) ? stringsIn(labels) : {},
+    labels: isRecord(labels) ? stringsIn(labels) : {},
     priority: typeof priority === "number" ? priority : 0,
     targetCondition: typeof targetCondition === "string" ? targetCondition : "",
-    content: isJson(kept) ? kept : {},
+    content: isRecord(kept) ? kept : {},
     etag,
   };
 }
@@ -133,9 +134,14 @@ export const MODULES_QUERY =
   "FROM devices.modules WHERE IS_DEFINED(properties.desired.model) OR IS_DEFINED(properties.reported.inference)";
 
 export function deviceRowOf(row: unknown, intern: Intern): DeviceRow | null {
-  if (!isJson(row)) return null;
+  if (!isRecord(row)) return null;
   const { device, etag, version, status, iotEdge, identityEtag, tags } = row;
-  if (typeof device !== "string" || typeof etag !== "string" || typeof version !== "number" || !isJson(tags))
+  if (
+    typeof device !== "string" ||
+    typeof etag !== "string" ||
+    typeof version !== "number" ||
+    !isRecord(tags)
+  )
     return null;
   return {
     device,
@@ -150,7 +156,7 @@ export function deviceRowOf(row: unknown, intern: Intern): DeviceRow | null {
 }
 
 export function moduleRowOf(row: unknown, intern: Intern): ModuleRow | null {
-  if (!isJson(row)) return null;
+  if (!isRecord(row)) return null;
   const { device, module, etag, version } = row;
   if (typeof device !== "string" || typeof module !== "string" || typeof etag !== "string") return null;
   return {

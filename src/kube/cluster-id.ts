@@ -1,3 +1,4 @@
+import { isRecord } from "../base/guards.ts";
 import { type Millis, seconds } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import type { Transport } from "./transport.ts";
@@ -28,7 +29,7 @@ export async function clusterIdOf(
 }
 
 function uidIn(body: unknown): string | null {
-  const metadata = typeof body === "object" && body !== null && "metadata" in body ? body.metadata : null;
-  const uid = typeof metadata === "object" && metadata !== null && "uid" in metadata ? metadata.uid : null;
+  const metadata = isRecord(body) ? body["metadata"] : null;
+  const uid = isRecord(metadata) ? metadata["uid"] : null;
   return typeof uid === "string" && uid !== "" ? uid : null;
 }

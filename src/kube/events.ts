@@ -1,4 +1,5 @@
 import { GROUP, type Note, VERSION } from "../api/resource.ts";
+import { whenAborted } from "../base/abort.ts";
 import { elapsed, type Instant, millis, minutes, seconds } from "../base/time.ts";
 import { exponential } from "../runtime/backoff.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
@@ -117,7 +118,7 @@ export function createAnnouncer(
       // What is being sent when we are told to stop is not cut off at once: there is time for a farewell.
       const sending = new AbortController();
       const finished = new AbortController();
-      const deadline = aborted(signal)
+      const deadline = whenAborted(signal)
         .then(() => deps.clock.sleep(FAREWELL, finished.signal))
         .then(() => sending.abort());
       while (!signal.aborted) {
@@ -130,13 +131,6 @@ export function createAnnouncer(
       await deadline;
     },
   };
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }
 
 function eventOf({ about, note, at }: Queued, instance: string, random: () => number) {

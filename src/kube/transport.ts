@@ -2,7 +2,9 @@ import { existsSync } from "node:fs";
 import { delimiter, resolve } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
 import { Agent, type Dispatcher, ProxyAgent } from "undici";
+import { orAborted } from "../base/abort.ts";
 import type { Fault } from "../base/fault.ts";
+import { errorCodeOf } from "../base/guards.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { clip } from "../base/text.ts";
 import { elapsed, type Instant, type Millis, millis, seconds } from "../base/time.ts";
@@ -202,7 +204,8 @@ export function createTransport(
     let code = 0;
     try {
       // Raced: a request that waits for a connection would look at its signal only once it has one.
-      const answer = await raced(request(call, lane, bodyTimeout, signal), signal);
+      const answer = await orAborted(request(call, lane, bodyTimeout, signal), signal);
+      if (answer === null) return err(unreadable(call, signal.reason));
       code = answer.statusCode;
       if (code < 300) return ok(answer);
       if (code === 401) fresh = null;
@@ -278,19 +281,6 @@ export function createTransport(
   };
 }
 
-/** What `work` comes to, or the reason of `signal` as soon as it aborts. */
-async function raced<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const onAbort = () => reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
-  if (signal.aborted) onAbort();
-  try {
-    return await Promise.race([work, promise]);
-  } finally {
-    signal.removeEventListener("abort", onAbort);
-  }
-}
-
 async function* linesOf(body: AsyncIterable<Buffer>, ended: () => void): AsyncIterable<string> {
   // What came of a line so far; joined once, because a line can come in many chunks.
   let begun: Buffer[] = [];
@@ -306,7 +296,7 @@ async function* linesOf(body: AsyncIterable<Buffer>, ended: () => void): AsyncIt
       if (from < chunk.length) begun.push(chunk.subarray(from));
     }
   } catch (cause) {
-    if (codeOf(cause) === "UND_ERR_BODY_TIMEOUT") return;
+    if (errorCodeOf(cause) === "UND_ERR_BODY_TIMEOUT") return;
     throw cause;
   } finally {
     ended();
@@ -383,13 +373,8 @@ function retryAfterOf(written: string | string[] | undefined, now: Instant): Mil
 
 /** No answer, or one that cannot be read. */
 function unreadable(call: Call, cause: unknown): Fault {
-  const what = codeOf(cause) ?? (cause instanceof Error ? cause.message : "no answer");
+  const what = errorCodeOf(cause) ?? (cause instanceof Error ? cause.message : "no answer");
   return { kind: "unavailable", message: `${describe(call)}: ${what}` };
-}
-
-function codeOf(cause: unknown): string | null {
-  if (!(cause instanceof Error) || !("code" in cause)) return null;
-  return typeof cause.code === "string" ? cause.code : null;
 }
 
 function describe(call: Call): string {

@@ -1,3 +1,4 @@
+import { whenAborted } from "../base/abort.ts";
 import type { Millis } from "../base/time.ts";
 import type { RuntimeDeps } from "./deps.ts";
 import { linkedSignal } from "./linked-signal.ts";
@@ -78,7 +79,7 @@ export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSig
   }
 
   const stopped = shutDown();
-  await aborted(stop.signal);
+  await whenAborted(stop.signal);
   deps.log.info("stopping");
   using patience = linkedSignal(new AbortController().signal);
   const late = deps.clock.sleep(plan.drain, patience.signal).then(() => {
@@ -92,11 +93,4 @@ export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSig
   }
   deps.log.info("stopped");
   if (failures.length > 0) throw failures[0];
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener("abort", () => resolve(), { once: true });
-  });
 }

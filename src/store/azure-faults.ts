@@ -1,5 +1,6 @@
 import { RestError } from "@azure/storage-blob";
 import type { Fault } from "../base/fault.ts";
+import { asCode, errorCodeOf, isRecord } from "../base/guards.ts";
 import { type Millis, seconds } from "../base/time.ts";
 
 /** Waited for where the service throttles and does not say how long. */
@@ -36,22 +37,14 @@ function isCredentialError(thrown: unknown): boolean {
 }
 
 function statusOf(thrown: unknown): number | null {
-  if (typeof thrown !== "object" || thrown === null) return null;
-  return "statusCode" in thrown && typeof thrown.statusCode === "number" ? thrown.statusCode : null;
+  return isRecord(thrown) && typeof thrown["statusCode"] === "number" ? thrown["statusCode"] : null;
 }
 
 /** The service's code, such as `ServerBusy`, or the system's, such as `ECONNREFUSED`; answers to HEAD have it in a header only. */
 function codeOf(thrown: unknown): string | null {
   const header = thrown instanceof RestError ? thrown.response?.headers.get("x-ms-error-code") : undefined;
-  if (header !== undefined) return wordOf(header);
-  if (thrown instanceof Error && "code" in thrown && typeof thrown.code === "string")
-    return wordOf(thrown.code);
-  return thrown instanceof Error ? wordOf(thrown.name) : null;
-}
-
-/** Codes are single words; anything else is text, and text may quote secrets. */
-function wordOf(code: string): string | null {
-  return /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(code) ? code : null;
+  if (header !== undefined) return asCode(header);
+  return errorCodeOf(thrown) ?? (thrown instanceof Error ? asCode(thrown.name) : null);
 }
 
 function retryAfterOf(thrown: unknown): Millis | null {

@@ -10,6 +10,7 @@ import {
   type UserDelegationKey,
 } from "@azure/storage-blob";
 import type { BlobReference } from "../api/model-release.ts";
+import { orAborted } from "../base/abort.ts";
 import type { Attempt } from "../base/fault.ts";
 import { err, ok } from "../base/result.ts";
 import {
@@ -193,7 +194,8 @@ function delegated(service: BlobServiceClient, { clock }: AzureStoreOptions, tim
     const usable =
       cached !== null && isUsable(cached, now, expiresAt)
         ? ok(cached)
-        : await orCancelled(sharedKey(), signal);
+        : ((await orAborted(sharedKey(), signal)) ??
+          err({ kind: "unavailable", message: "signing a read URL: cancelled" }));
     if (!usable.ok) return usable;
     const { key, from, until } = usable.value;
     return ok({
@@ -243,18 +245,5 @@ async function call<T>(
       return err({ kind: "unavailable", message: `${what}: no answer within ${durationText(timeout)}` });
     const fault = storeFault(what, thrown);
     return fault === null ? ok(null) : err(fault);
-  }
-}
-
-async function orCancelled<T>(work: Attempt<T>, signal: AbortSignal): Attempt<T> {
-  const cancelled = Promise.withResolvers<void>();
-  const cancel = () => cancelled.resolve();
-  signal.addEventListener("abort", cancel, { once: true });
-  if (signal.aborted) cancel();
-  try {
-    const first = await Promise.race([work, cancelled.promise]);
-    return first ?? err({ kind: "unavailable", message: "signing a read URL: cancelled" });
-  } finally {
-    signal.removeEventListener("abort", cancel);
   }
 }

@@ -1,6 +1,7 @@
 import { createServer, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type Address, formatAddress } from "../base/address.ts";
+import { errorCodeOf } from "../base/guards.ts";
 
 export type ProbeAnswers = {
   /** Why this process cannot serve yet, or any more; `null`: it can. */
@@ -72,7 +73,7 @@ function send(
 function listen(server: Server, at: Address): Promise<void> {
   return new Promise((resolve, reject) => {
     const onError = (cause: Error) => {
-      const code = "code" in cause ? String(cause.code) : cause.message;
+      const code = errorCodeOf(cause) ?? cause.message;
       reject(new ProbeAddressError(`${formatAddress(at)} cannot be listened on: ${code}`, { cause }));
     };
     server.once("error", onError);

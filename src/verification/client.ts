@@ -8,6 +8,7 @@ import {
   verifyReportSchema,
 } from "../api/verifier-wire.ts";
 import type { Attempt, Fault } from "../base/fault.ts";
+import { errorCodeOf } from "../base/guards.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { type Millis, seconds } from "../base/time.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
@@ -37,7 +38,8 @@ export function createVerifierClient({ socketPath, timeout = TIMEOUT }: Verifier
     try {
       return ok(await exchange(socketPath, agent, what, within.signal));
     } catch (thrown) {
-      const why = within.signal.aborted && !signal.aborted ? "timed out" : codeOf(thrown);
+      const why =
+        within.signal.aborted && !signal.aborted ? "timed out" : (errorCodeOf(thrown) ?? "unknown error");
       return err({ kind: "unavailable", message: `the verifier does not answer: ${why}` });
     } finally {
       clearTimeout(timer);
@@ -153,11 +155,4 @@ function faultOf({ status, body, retryAfter }: Answer): Fault {
       message,
     };
   return status >= 400 && status < 500 ? { kind: "rejected", message } : { kind: "unavailable", message };
-}
-
-/** The system's code alone, such as ENOENT. */
-function codeOf(thrown: unknown): string {
-  return thrown instanceof Error && "code" in thrown && typeof thrown.code === "string"
-    ? thrown.code
-    : "unknown error";
 }

@@ -3,6 +3,7 @@ import type { InferenceDeployment } from "../../api/inference-deployment.ts";
 import { qualifiedName } from "../../api/membership.ts";
 import type { ModelRelease, Variant } from "../../api/model-release.ts";
 import { canonicalJson, shortHash } from "../../base/digest.ts";
+import { isRecord } from "../../base/guards.ts";
 import { own, setOwn } from "../../base/lookup.ts";
 import type { Configuration, ConfigurationKind, PointerRow } from "../../hub/hub.ts";
 import type { Track } from "../seen.ts";
@@ -262,10 +263,6 @@ function heldBy({
 function split(qualified: string): readonly [string, string] {
   const dot = qualified.indexOf(".");
   return dot < 0 ? ["", ""] : [qualified.slice(0, dot), qualified.slice(dot + 1)];
-}
-
-function isRecord(value: unknown): value is Json {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function record(value: unknown): Json {

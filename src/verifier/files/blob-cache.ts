@@ -3,6 +3,8 @@ import { constants, createReadStream } from "node:fs";
 import { chmod, copyFile, link, lstat, mkdir, readdir, rename, rm, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { REASONS } from "../../api/reasons.ts";
+import { orAborted } from "../../base/abort.ts";
+import { errorCodeOf } from "../../base/guards.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
 import type { Log, Meter } from "../../telemetry/telemetry.ts";
@@ -228,12 +230,7 @@ async function createBlobCache(deps: BlobCacheDeps, found: readonly Entry[]): Pr
 
   /** Waits for a download that several may share. Whoever leaves does not end it for the others. */
   async function share(loading: Loading, signal: AbortSignal): Promise<End> {
-    const left = Promise.withResolvers<null>();
-    const leave = () => left.resolve(null);
-    signal.addEventListener("abort", leave, { once: true });
-    if (signal.aborted) leave();
-    const end = await Promise.race([loading.end, left.promise]);
-    signal.removeEventListener("abort", leave);
+    const end = await orAborted(loading.end, signal);
     if (end !== null) return end;
     if (loading.entry !== null) {
       loading.entry.users -= 1;
@@ -402,5 +399,5 @@ async function digestOfFile(path: string, signal: AbortSignal): Promise<string> 
 }
 
 function codeOf(thrown: unknown): string {
-  return thrown instanceof Error && "code" in thrown ? String(thrown.code) : "unknown error";
+  return errorCodeOf(thrown) ?? "unknown error";
 }

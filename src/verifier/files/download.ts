@@ -3,6 +3,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { REASONS, type Reason } from "../../api/reasons.ts";
+import { asCode, errorCodeOf } from "../../base/guards.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { type Clock, durationText, elapsed, type Millis, millis, seconds } from "../../base/time.ts";
 import { linkedSignal } from "../../runtime/linked-signal.ts";
@@ -167,7 +168,7 @@ function judgeStatus(response: IncomingMessage, progress: Progress): End | null 
   const status = response.statusCode ?? 0;
   if (status === 200) return null;
   if (status === 206 && contentStart(response) === progress.bytes && progress.bytes > 0) return null;
-  const code = wordOf(response.headers["x-ms-error-code"]);
+  const code = asCode(response.headers["x-ms-error-code"]);
   const message = `the store answered ${status}${code === null ? "" : ` ${code}`}`;
   if (status === 412 && progress.bytes === 0) return REPLACED;
   if (status === 412 || status === 416 || status === 206) {
@@ -268,10 +269,5 @@ function unavailable(message: string): DownloadFault {
 
 /** The system's code alone: texts of errors quote urls. */
 function codeOf(thrown: unknown): string {
-  const code = typeof thrown === "object" && thrown !== null && "code" in thrown ? thrown.code : undefined;
-  return wordOf(code) ?? "unknown error";
-}
-
-function wordOf(text: unknown): string | null {
-  return typeof text === "string" && /^[A-Za-z][A-Za-z0-9_]{0,63}$/.test(text) ? text : null;
+  return errorCodeOf(thrown) ?? "unknown error";
 }

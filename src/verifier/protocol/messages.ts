@@ -1,4 +1,5 @@
 import type { ModelFacts } from "../../api/verification-report.ts";
+import { isRecord } from "../../base/guards.ts";
 import { own } from "../../base/lookup.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Batch } from "../golden/types.ts";
@@ -167,10 +168,7 @@ export function parseAnswer(message: unknown): Result<Answer, string> {
 }
 
 type Is = (value: unknown) => boolean;
-type Shape = Readonly<Record<string, unknown>>;
 
-const isRecord = (value: unknown): value is Shape =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
 const isText: Is = (value) => typeof value === "string" && value.length <= LONGEST_TEXT;
 const isCount: Is = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
 const isInteger: Is = (value) => Number.isSafeInteger(value);

@@ -1,5 +1,6 @@
 import { REASONS } from "../../api/reasons.ts";
 import type { FullReport } from "../../api/verification-report.ts";
+import { errorCodeOf } from "../../base/guards.ts";
 import { type Clock, elapsed, type Instant } from "../../base/time.ts";
 import type { Log, Meter } from "../../telemetry/telemetry.ts";
 import type { VerificationKey, VerifyReport, VerifyRequest } from "../../verification/verification.ts";
@@ -129,7 +130,7 @@ export function createJobs({ verify, prepare, results, waiting, clock, log, mete
       );
     } catch (thrown) {
       log.error("verification could not be carried out", thrown, { key: job.key });
-      const code = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "unexpected";
+      const code = errorCodeOf(thrown) ?? "unexpected";
       const message = `the verifier failed: ${code}`;
       return { report: { kind: "error", reason: REASONS.VerificationError, message }, full: null };
     }

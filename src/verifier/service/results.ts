@@ -4,6 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/p
 import { join } from "node:path";
 import { parse } from "../../api/parse.ts";
 import { verifyReportSchema } from "../../api/verifier-wire.ts";
+import { errorCodeOf } from "../../base/guards.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Log } from "../../telemetry/telemetry.ts";
 import type { VerificationKey } from "../../verification/verification.ts";
@@ -189,5 +190,5 @@ function checksumOf(text: string): string {
 }
 
 function codeOf(thrown: unknown): string {
-  return thrown instanceof Error && "code" in thrown ? String(thrown.code) : "unknown error";
+  return errorCodeOf(thrown) ?? "unknown error";
 }

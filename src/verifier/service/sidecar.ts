@@ -1,5 +1,6 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { errorCodeOf } from "../../base/guards.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
 import type { Log } from "../../telemetry/telemetry.ts";
@@ -167,5 +168,5 @@ async function tidy(workdir: string, log: Log): Promise<Result<void, string>> {
 }
 
 function codeOf(thrown: unknown): string {
-  return thrown instanceof Error && "code" in thrown ? String(thrown.code) : "unknown error";
+  return errorCodeOf(thrown) ?? "unknown error";
 }
