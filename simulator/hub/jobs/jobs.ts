@@ -5,19 +5,11 @@ import { sizeOf, type Tier } from "../limits/tier.ts";
 import { type MethodCall, parseMethodCall } from "../messaging/methods.ts";
 import { createListeners, type Kept } from "../persistence.ts";
 import type { IfMatch } from "../preconditions.ts";
+import type { DeviceJob, JobType } from "../query/device-job.ts";
 import type { TwinKey } from "../twins/twin.ts";
 import type { TwinChange } from "../twins/twins.ts";
 import type { Unsure } from "../undocumented.ts";
-import {
-  type DeviceJob,
-  type Job,
-  type JobStatistics,
-  type JobStatus,
-  type JobType,
-  parseJob,
-  queryOf,
-  twinWorkOf,
-} from "./job.ts";
+import { type Job, type JobStatistics, type JobStatus, parseJob, queryOf, twinWorkOf } from "./job.ts";
 
 /** Jobs that update twins or call methods of many devices, one after the other at the pace of the tier. */
 export type Jobs = {

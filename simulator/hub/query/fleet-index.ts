@@ -1,10 +1,10 @@
 import type { JsonObject } from "../../base/json.ts";
 import { hash32 } from "../../base/random.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import { type DeviceJob, deviceJobDocument, deviceJobRow } from "../jobs/job.ts";
 import type { Identity } from "../registry/identity.ts";
 import type { Twin, TwinKey } from "../twins/twin.ts";
 import type { Unsure } from "../undocumented.ts";
+import { type DeviceJob, deviceJobDocument, deviceJobRow } from "./device-job.ts";
 import { type Activity, twinDocument, twinRow } from "./document.ts";
 import type { Row } from "./expression.ts";
 import { parseQuery, type Query } from "./query.ts";
