@@ -13,7 +13,7 @@ import { type ConnectProxy, createConnectProxy } from "./http/transport/connect-
 import { acceptWebSocket } from "./http/transport/websocket.ts";
 import { createHub, type Hub, type HubOptions } from "./hub/hub.ts";
 import { connectionStringOf } from "./hub/sas.ts";
-import { DEFAULT_UNSURE, type Unsure } from "./hub/undocumented.ts";
+import { UNDOCUMENTED_DEFAULTS, type Undocumented } from "./hub/undocumented.ts";
 import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";
@@ -61,7 +61,7 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
   maximumPageSize: 1000,
   defaultPageSize: 100,
   maximumLabels: null,
-  unsure: DEFAULT_UNSURE,
+  undocumented: UNDOCUMENTED_DEFAULTS,
   queryStaleness: 0,
   evaluationInterval: 300_000,
   evaluationDelay: 0,
@@ -107,9 +107,9 @@ export type Simulator = {
   readonly advance: (milliseconds: number) => Promise<void>;
 };
 
-export type SimulatorSetup = Partial<Omit<SimulatorOptions, "unsure">> & {
+export type SimulatorSetup = Partial<Omit<SimulatorOptions, "undocumented">> & {
   /** Topics in which the hub is to be otherwise than by default. */
-  readonly unsure?: Partial<Unsure>;
+  readonly undocumented?: Partial<Undocumented>;
   /** Default `real`, the machine's. A virtual clock stands still until `advance`; `virtual` starts at the machine's time. */
   readonly clock?: "real" | "virtual" | ManualClock;
   /** File that everything the hub holds is kept in; one that cannot be used throws. `null`: in memory alone. */
@@ -130,13 +130,13 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     state = null,
     onStateTrouble = warn,
     first,
-    unsure = {},
+    undocumented = {},
     ...given
   } = setup;
   const options: SimulatorOptions = {
     ...DEFAULT_OPTIONS,
     ...given,
-    unsure: { ...DEFAULT_UNSURE, ...unsure },
+    undocumented: { ...UNDOCUMENTED_DEFAULTS, ...undocumented },
   };
   const authorities = authoritiesOf(options.deviceAuthorities);
   const rules = rulesOf(behaviours, options.seed);

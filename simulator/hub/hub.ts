@@ -30,7 +30,7 @@ import { createRegistry, type Registry, type RegistryNumbers } from "./registry/
 import { defaultPolicies, type Policy } from "./sas.ts";
 import { type TwinKey, twinKey } from "./twins/twin.ts";
 import { createTwins, type Twins } from "./twins/twins.ts";
-import type { Unsure } from "./undocumented.ts";
+import type { Undocumented } from "./undocumented.ts";
 
 export type HubOptions = EvaluationOptions & {
   readonly hostName: string;
@@ -55,7 +55,7 @@ export type HubOptions = EvaluationOptions & {
   readonly defaultPageSize: number;
   /** Labels of one configuration at most; `null`: any number. */
   readonly maximumLabels: number | null;
-  readonly unsure: Unsure;
+  readonly undocumented: Undocumented;
   /** Milliseconds between a write and the first query that may see it. */
   readonly queryStaleness: number;
   /** Milliseconds between two evaluations of the configurations. */
@@ -127,9 +127,9 @@ type HubNumbers = {
 export function createHub(options: HubOptions, clock: SimClock): Hub {
   const faults = createFaults(clock.now, createRandom(options.seed ^ 0x5f3759df));
   const now = () => clock.now() + faults.skew();
-  const twins = createTwins(now, options.unsure);
+  const twins = createTwins(now, options.undocumented);
   const registry = createRegistry(twins, { now, seed: options.seed, maximumDevices: options.maximumDevices });
-  const bulk = createBulk(registry, twins, options.unsure["bulk-etags"]);
+  const bulk = createBulk(registry, twins, options.undocumented["bulk-etags"]);
   const configurations = createConfigurations({ ...options, now, maximum: options.tier === "F1" ? 10 : 100 });
   const counters = createCounters(clock.now);
   const connections = createConnections(clock.now, options.connectionLag);
@@ -146,7 +146,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     staleness: () => Math.max(options.queryStaleness, faults.staleness()),
     activity: activityOf,
     deviceJobs: () => jobs.deviceJobs(),
-    unsure: options.unsure,
+    undocumented: options.undocumented,
   });
   const methods = createMethods(clock);
   const jobs = createJobs(
@@ -168,7 +168,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
       devicesPerSecond: options.throttling
         ? budgetsOf(options.tier, options.units).jobDevice.perSecond
         : Number.POSITIVE_INFINITY,
-      unsure: options.unsure,
+      undocumented: options.undocumented,
     },
   );
   const registryJobs = createRegistryJobs({

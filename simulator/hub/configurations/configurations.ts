@@ -2,7 +2,7 @@ import type { JsonObject } from "../../base/json.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
 import { createListeners, type Kept } from "../persistence.ts";
 import { checkEtag, type IfMatch } from "../preconditions.ts";
-import { DEFAULT_UNSURE } from "../undocumented.ts";
+import { UNDOCUMENTED_DEFAULTS } from "../undocumented.ts";
 import {
   type Configuration,
   configurationDocument,
@@ -28,7 +28,7 @@ const ID_PATTERN = /^[a-z0-9\-+%_*!']{1,128}$/;
 
 /** What was accepted once is not refused when it comes back from a state. */
 const LENIENT: Rules = {
-  unsure: { ...DEFAULT_UNSURE, "condition-functions": "accepted", "query-order": "accepted" },
+  undocumented: { ...UNDOCUMENTED_DEFAULTS, "condition-functions": "accepted", "query-order": "accepted" },
   maximumLabels: null,
 };
 
@@ -122,7 +122,10 @@ export function createConfigurations(
         return configuration === undefined ? undefined : storedOf(configuration, results.get(id));
       },
       restore: (id, record) => {
-        const rules = { ...LENIENT, unsure: { ...LENIENT.unsure, "edge-star": options.unsure["edge-star"] } };
+        const rules = {
+          ...LENIENT,
+          undocumented: { ...LENIENT.undocumented, "edge-star": options.undocumented["edge-star"] },
+        };
         const { configuration, counted } = restoredFrom(record as unknown as StoredConfiguration, rules);
         configurations.set(id, configuration);
         if (counted !== undefined) results.set(id, counted);

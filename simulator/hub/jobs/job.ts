@@ -5,7 +5,7 @@ import type { IfMatch } from "../preconditions.ts";
 import { JOB_TYPES, type JobType } from "../query/device-job.ts";
 import { parseQuery } from "../query/query.ts";
 import { parseTwinChange, type TwinChange } from "../twins/twins.ts";
-import type { Unsure } from "../undocumented.ts";
+import type { Undocumented } from "../undocumented.ts";
 
 export const JOB_STATUSES = ["scheduled", "queued", "running", "completed", "failed", "cancelled"] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
@@ -49,14 +49,19 @@ export function queryOf(condition: string): string {
 }
 
 /** The body of `PUT /jobs/v2/{id}`; `now` is milliseconds since the Unix epoch. */
-export function parseJob(jobId: string, body: JsonObject, now: number, unsure: Unsure): Answer<JobDraft> {
+export function parseJob(
+  jobId: string,
+  body: JsonObject,
+  now: number,
+  undocumented: Undocumented,
+): Answer<JobDraft> {
   if (jobId.length > LONGEST_ID)
     return refuse("ArgumentInvalid", `jobId may have ${LONGEST_ID} characters, not ${jobId.length}`);
   if (body["jobId"] !== undefined && body["jobId"] !== null && body["jobId"] !== jobId)
     return refuse("ArgumentInvalid", "jobId of the body is not that of the path");
   const type = JOB_TYPES.find((known) => known === body["type"]);
   if (type === undefined) return refuse("GenericBadRequest", `type must be one of ${JOB_TYPES.join(", ")}`);
-  const condition = parseCondition(body["queryCondition"], unsure);
+  const condition = parseCondition(body["queryCondition"], undocumented);
   if (!condition.ok) return condition;
   const work = type === "scheduleUpdateTwin" ? parseUpdateTwin(body) : parseMethod(body);
   if (!work.ok) return work;
@@ -75,7 +80,7 @@ export function parseJob(jobId: string, body: JsonObject, now: number, unsure: U
   });
 }
 
-function parseCondition(written: unknown, unsure: Unsure): Answer<string> {
+function parseCondition(written: unknown, undocumented: Undocumented): Answer<string> {
   if (typeof written !== "string" || written.trim() === "")
     return refuse("ArgumentNull", "queryCondition is needed; '*' stands for every device");
   const text = queryOf(written);
@@ -85,7 +90,7 @@ function parseCondition(written: unknown, unsure: Unsure): Answer<string> {
       "PreconditionFailed",
       `The query of the job has ${text.length} characters; at most ${LONGEST_QUERY} are allowed`,
     );
-  const query = parseQuery(text, unsure);
+  const query = parseQuery(text, undocumented);
   if (!query.ok) return query;
   if (query.value.source === "devices.jobs")
     return refuse("ArgumentInvalid", "queryCondition must select devices or modules of devices");

@@ -8,7 +8,7 @@ import type { IfMatch } from "../preconditions.ts";
 import type { DeviceJob, JobType } from "../query/device-job.ts";
 import type { TwinKey } from "../twins/twin.ts";
 import type { TwinChange } from "../twins/twins.ts";
-import type { Unsure } from "../undocumented.ts";
+import type { Undocumented } from "../undocumented.ts";
 import { type Job, type JobStatistics, type JobStatus, parseJob, queryOf, twinWorkOf } from "./job.ts";
 
 /** Jobs that update twins or call methods of many devices, one after the other at the pace of the tier. */
@@ -34,7 +34,7 @@ export type JobsOptions = {
   readonly concurrent: number;
   /** Devices of all jobs together, a second. */
   readonly devicesPerSecond: number;
-  readonly unsure: Unsure;
+  readonly undocumented: Undocumented;
 };
 
 /** What jobs need of the hub. */
@@ -103,7 +103,7 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
   function create(jobId: string, body: JsonObject): Answer<Job> {
     forgetOld();
     const now = clock.now();
-    const draft = parseJob(jobId, body, now, options.unsure);
+    const draft = parseJob(jobId, body, now, options.undocumented);
     if (!draft.ok) return draft;
     if (runs.has(jobId)) return refuse("JobAlreadyExists", `Job ${jobId} already exists`);
     const later = draft.value.startAt > now;
