@@ -19,7 +19,7 @@ import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";
 import { createSessionMemory, type SessionOptions } from "./mqtt/session-memory.ts";
 import { createScenarios, type Scenarios } from "./scenario/run-scenario.ts";
-import { type HubStateOptions, keepHub, virtualTimeOf } from "./state/hub-state.ts";
+import { type HubStateOptions, persistHub, virtualTimeOf } from "./state/hub-state.ts";
 import { openStateFile, type StateFile } from "./state/state-file.ts";
 
 const AUTHORITY = { kind: "authority", name: "ca" } as const;
@@ -115,7 +115,7 @@ export type SimulatorSetup = Partial<Omit<SimulatorOptions, "undocumented">> & {
   /** File that everything the hub holds is kept in; one that cannot be used throws. `null`: in memory alone. */
   readonly state?: string | null;
   /** Told when the state cannot be written, and `null` when it can again. */
-  readonly onStateTrouble?: (problem: string | null) => void;
+  readonly onStateProblem?: (problem: string | null) => void;
   /** What a hub that is new (without a state, or with a new one) begins with; mistakes throw. */
   readonly first?: FirstStart;
   /** Rules as a file of behaviours has them; rules with mistakes throw. */
@@ -128,7 +128,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     clock: chosen = "real",
     behaviours = [],
     state = null,
-    onStateTrouble = warn,
+    onStateProblem = warn,
     first,
     undocumented = {},
     ...given
@@ -145,8 +145,8 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const clock = manual ?? createRealClock();
   const hub = createHub(options, clock);
   const memory = createSessionMemory(options.sessionSubscriptions);
-  const kept = { onTrouble: onStateTrouble, beside: [memory.kept] };
-  const release = file === null ? () => {} : keepState(hub, file, kept);
+  const reporting = { onProblem: onStateProblem, beside: [memory.persisted] };
+  const release = file === null ? () => {} : persistState(hub, file, reporting);
   if (first !== undefined && file?.isNew !== false) begin(hub, first, release);
   const links = createDeviceLinks(hub, options);
   const downloads = createDownloads(options);
@@ -228,9 +228,9 @@ function openState(path: string): StateFile {
   return opened.file;
 }
 
-function keepState(hub: Hub, file: StateFile, options: HubStateOptions): () => void {
+function persistState(hub: Hub, file: StateFile, options: HubStateOptions): () => void {
   try {
-    return keepHub(hub, file, options);
+    return persistHub(hub, file, options);
   } catch (problem) {
     file.close();
     throw new Error(`the state cannot be restored: ${problem instanceof Error ? problem.message : problem}`);
@@ -240,19 +240,19 @@ function keepState(hub: Hub, file: StateFile, options: HubStateOptions): () => v
 function begin(hub: Hub, first: FirstStart, release: () => void): void {
   const problems = makeFirst(hub, first);
   if (problems.length === 0) {
-    hub.keeping.commit();
+    hub.persistence.commit();
     return;
   }
   release();
   throw new Error(problems.join("\n"));
 }
 
-/** Clients that trust the authority of one life trust that of the next. */
+/** Clients that trust the authority of one run trust that of the next. */
 async function authorityOf(file: StateFile | null): Promise<Authority> {
-  const kept = file?.read(AUTHORITY.kind)[0]?.value;
-  if (kept !== undefined) return kept as Authority;
+  const stored = file?.read(AUTHORITY.kind)[0]?.value;
+  if (stored !== undefined) return stored as Authority;
   const made = await createAuthority();
-  file?.write([{ ...AUTHORITY, value: made, anew: false }]);
+  file?.write([{ ...AUTHORITY, value: made, recreated: false }]);
   return made;
 }
 

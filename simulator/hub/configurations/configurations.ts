@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../base/json.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import { createListeners, type Kept } from "../persistence.ts";
+import { createListeners, type PersistedRecords } from "../persistence.ts";
 import { checkEtag, type IfMatch } from "../preconditions.ts";
 import { UNDOCUMENTED_DEFAULTS } from "../undocumented.ts";
 import {
@@ -21,7 +21,7 @@ export type Configurations = {
   readonly setResults: (id: string, results: MetricResults) => void;
   readonly document: (configuration: Configuration) => JsonObject;
   readonly onChange: (listener: () => void) => void;
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
 };
 
 const ID_PATTERN = /^[a-z0-9\-+%_*!']{1,128}$/;
@@ -42,11 +42,11 @@ export function createConfigurations(
   const configurations = new Map<string, Configuration>();
   const results = new Map<string, MetricResults>();
   const listeners: (() => void)[] = [];
-  const keepers = createListeners();
+  const changes = createListeners();
   let order = 0;
 
   const changed = (id: string) => {
-    keepers.tell(id);
+    changes.notify(id);
     for (const listener of listeners) listener();
   };
 
@@ -109,13 +109,13 @@ export function createConfigurations(
     setResults: (id, counted) => {
       if (!configurations.has(id)) return;
       results.set(id, counted);
-      keepers.tell(id);
+      changes.notify(id);
     },
     document: (configuration) => configurationDocument(configuration, results.get(configuration.id)),
     onChange: (listener) => {
       listeners.push(listener);
     },
-    kept: {
+    persisted: {
       kind: "configuration",
       record: (id) => {
         const configuration = configurations.get(id);
@@ -131,7 +131,7 @@ export function createConfigurations(
         if (counted !== undefined) results.set(id, counted);
         order = Math.max(order, configuration.order + 1);
       },
-      onChange: keepers.add,
+      onChange: changes.add,
     },
   };
 }

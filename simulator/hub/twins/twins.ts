@@ -1,7 +1,7 @@
 import { isObject, type JsonObject, NOTHING, sameJson } from "../../base/json.ts";
 import { hash32 } from "../../base/random.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import type { Kept } from "../persistence.ts";
+import type { PersistedRecords } from "../persistence.ts";
 import { checkEtag, type IfMatch } from "../preconditions.ts";
 import { UNDOCUMENTED_DEFAULTS, type Undocumented } from "../undocumented.ts";
 import {
@@ -49,7 +49,7 @@ export type Twins = {
   readonly report: (key: TwinKey, patch: JsonObject) => Answer<Twin>;
   readonly setConfigurations: (key: TwinKey, status: Readonly<Record<string, ConfigurationStatus>>) => void;
   readonly onWrite: (listener: (write: TwinWrite) => void) => void;
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
 };
 
 /** All twins of the hub. `now` is milliseconds since the Unix epoch. */
@@ -175,7 +175,7 @@ export function createTwins(now: () => number, undocumented: Undocumented = UNDO
     onWrite: (listener) => {
       listeners.push(listener);
     },
-    kept: {
+    persisted: {
       kind: "twin",
       record: (key) => twins.get(key),
       restore: (key, record) => twins.set(key, record as unknown as Twin),
