@@ -4,7 +4,7 @@ import { isObject, type JsonObject, type JsonValue, ownValue, setKey } from "./b
 import { nearest } from "./base/nearest.ts";
 import { type Draft, FLAGS, type Flag, GROUPS, INLINE, type Inline } from "./flags.ts";
 import { maximumUnits } from "./hub/limits/tier.ts";
-import { UNSURE, UNSURE_TOPICS } from "./hub/undocumented.ts";
+import { UNDOCUMENTED, UNDOCUMENTED_TOPICS } from "./hub/undocumented.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
 
 export type Command = {
@@ -235,9 +235,9 @@ export function helpText(): string {
     "  edgefleet-simulator --port 8443 --no-devices --tier S3 --query-staleness 5s",
     "",
     ...Object.entries(GROUPS).flatMap(([title, names]) => [`${title}:`, ...names.map(rowOf), ""]),
-    "Topics of --unsure; the first behaviour is the default:",
-    ...UNSURE_TOPICS.map((topic) =>
-      row(`  ${topic}=${UNSURE[topic].behaviours.join("|")}`, UNSURE[topic].about),
+    "Topics of --undocumented; the first behaviour is the default:",
+    ...UNDOCUMENTED_TOPICS.map((topic) =>
+      row(`  ${topic}=${UNDOCUMENTED[topic].behaviours.join("|")}`, UNDOCUMENTED[topic].about),
     ),
     "",
     "The program:",

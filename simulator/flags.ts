@@ -3,7 +3,7 @@ import type { JsonValue } from "./base/json.ts";
 import { SHAPINGS, type Shaping } from "./hub/limits/throttle.ts";
 import { TIERS, type Tier } from "./hub/limits/tier.ts";
 import { checkId } from "./hub/registry/identity.ts";
-import { DEFAULT_UNSURE, parseUnsure } from "./hub/undocumented.ts";
+import { parseUndocumented, UNDOCUMENTED_DEFAULTS } from "./hub/undocumented.ts";
 import { SESSION_SUBSCRIPTIONS } from "./mqtt/session-memory.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
 
@@ -234,14 +234,14 @@ export const FLAGS: Readonly<Record<string, Flag>> = {
       draft.options.sessionSubscriptions = value;
     },
   ),
-  unsure: {
+  undocumented: {
     value: "TOPIC=BEHAVIOUR",
     help: "what the hub does about a topic below; may be given again",
     repeats: true,
     apply: ({ options }, written) => {
-      const chosen = parseUnsure(written);
+      const chosen = parseUndocumented(written);
       if (typeof chosen === "string") return chosen;
-      options.unsure = { ...DEFAULT_UNSURE, ...options.unsure, ...chosen };
+      options.undocumented = { ...UNDOCUMENTED_DEFAULTS, ...options.undocumented, ...chosen };
       return null;
     },
   },
@@ -303,9 +303,9 @@ export const GROUPS: Readonly<Record<string, readonly string[]>> = {
     ...["charge-devices", "maximum-devices"],
   ],
   "What a hub is slow at": ["query-staleness", "evaluation-interval", "evaluation-delay", "connection-lag"],
-  "What nobody knows for certain of the real hub": [
+  "Undocumented behaviour of the real hub": [
     ...["untargeted-layer", "equal-priority-layers", "repush-on-delete", "clear-module-tags"],
-    ...["session-subscriptions", "default-page-size", "maximum-page-size", "maximum-labels", "unsure"],
+    ...["session-subscriptions", "default-page-size", "maximum-page-size", "maximum-labels", "undocumented"],
   ],
   "Simulated devices": [
     ...["no-devices", "agent-modules", "report-interval", "state-delay", "behaviours", "download"],

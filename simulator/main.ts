@@ -101,7 +101,7 @@ async function run(command: Command): Promise<void> {
     ...setup,
     clock: command.virtualClock ? "virtual" : "real",
     state: command.stateFile,
-    onStateTrouble: (problem) =>
+    onStateProblem: (problem) =>
       console.error(problem === null ? "the state can be written again" : `the state ${problem}`),
   });
   for (const [index, fault] of faultList.entries()) {

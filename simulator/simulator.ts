@@ -13,13 +13,13 @@ import { type ConnectProxy, createConnectProxy } from "./http/transport/connect-
 import { acceptWebSocket } from "./http/transport/websocket.ts";
 import { createHub, type Hub, type HubOptions } from "./hub/hub.ts";
 import { connectionStringOf } from "./hub/sas.ts";
-import { DEFAULT_UNSURE, type Unsure } from "./hub/undocumented.ts";
+import { UNDOCUMENTED_DEFAULTS, type Undocumented } from "./hub/undocumented.ts";
 import { type DeviceAuthority, parseAuthorities } from "./mqtt/device-certificates.ts";
 import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";
 import { createSessionMemory, type SessionOptions } from "./mqtt/session-memory.ts";
 import { createScenarios, type Scenarios } from "./scenario/run-scenario.ts";
-import { type HubStateOptions, keepHub, virtualTimeOf } from "./state/hub-state.ts";
+import { type HubStateOptions, persistHub, virtualTimeOf } from "./state/hub-state.ts";
 import { openStateFile, type StateFile } from "./state/state-file.ts";
 
 const AUTHORITY = { kind: "authority", name: "ca" } as const;
@@ -61,7 +61,7 @@ export const DEFAULT_OPTIONS: SimulatorOptions = {
   maximumPageSize: 1000,
   defaultPageSize: 100,
   maximumLabels: null,
-  unsure: DEFAULT_UNSURE,
+  undocumented: UNDOCUMENTED_DEFAULTS,
   queryStaleness: 0,
   evaluationInterval: 300_000,
   evaluationDelay: 0,
@@ -107,15 +107,15 @@ export type Simulator = {
   readonly advance: (milliseconds: number) => Promise<void>;
 };
 
-export type SimulatorSetup = Partial<Omit<SimulatorOptions, "unsure">> & {
+export type SimulatorSetup = Partial<Omit<SimulatorOptions, "undocumented">> & {
   /** Topics in which the hub is to be otherwise than by default. */
-  readonly unsure?: Partial<Unsure>;
+  readonly undocumented?: Partial<Undocumented>;
   /** Default `real`, the machine's. A virtual clock stands still until `advance`; `virtual` starts at the machine's time. */
   readonly clock?: "real" | "virtual" | ManualClock;
   /** File that everything the hub holds is kept in; one that cannot be used throws. `null`: in memory alone. */
   readonly state?: string | null;
   /** Told when the state cannot be written, and `null` when it can again. */
-  readonly onStateTrouble?: (problem: string | null) => void;
+  readonly onStateProblem?: (problem: string | null) => void;
   /** What a hub that is new (without a state, or with a new one) begins with; mistakes throw. */
   readonly first?: FirstStart;
   /** Rules as a file of behaviours has them; rules with mistakes throw. */
@@ -128,15 +128,15 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     clock: chosen = "real",
     behaviours = [],
     state = null,
-    onStateTrouble = warn,
+    onStateProblem = warn,
     first,
-    unsure = {},
+    undocumented = {},
     ...given
   } = setup;
   const options: SimulatorOptions = {
     ...DEFAULT_OPTIONS,
     ...given,
-    unsure: { ...DEFAULT_UNSURE, ...unsure },
+    undocumented: { ...UNDOCUMENTED_DEFAULTS, ...undocumented },
   };
   const authorities = authoritiesOf(options.deviceAuthorities);
   const rules = rulesOf(behaviours, options.seed);
@@ -145,8 +145,8 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const clock = manual ?? createRealClock();
   const hub = createHub(options, clock);
   const memory = createSessionMemory(options.sessionSubscriptions);
-  const kept = { onTrouble: onStateTrouble, beside: [memory.kept] };
-  const release = file === null ? () => {} : keepState(hub, file, kept);
+  const reporting = { onProblem: onStateProblem, beside: [memory.persisted] };
+  const release = file === null ? () => {} : persistState(hub, file, reporting);
   if (first !== undefined && file?.isNew !== false) begin(hub, first, release);
   const links = createDeviceLinks(hub, options);
   const downloads = createDownloads(options);
@@ -228,9 +228,9 @@ function openState(path: string): StateFile {
   return opened.file;
 }
 
-function keepState(hub: Hub, file: StateFile, options: HubStateOptions): () => void {
+function persistState(hub: Hub, file: StateFile, options: HubStateOptions): () => void {
   try {
-    return keepHub(hub, file, options);
+    return persistHub(hub, file, options);
   } catch (problem) {
     file.close();
     throw new Error(`the state cannot be restored: ${problem instanceof Error ? problem.message : problem}`);
@@ -240,19 +240,19 @@ function keepState(hub: Hub, file: StateFile, options: HubStateOptions): () => v
 function begin(hub: Hub, first: FirstStart, release: () => void): void {
   const problems = makeFirst(hub, first);
   if (problems.length === 0) {
-    hub.keeping.commit();
+    hub.persistence.commit();
     return;
   }
   release();
   throw new Error(problems.join("\n"));
 }
 
-/** Clients that trust the authority of one life trust that of the next. */
+/** Clients that trust the authority of one run trust that of the next. */
 async function authorityOf(file: StateFile | null): Promise<Authority> {
-  const kept = file?.read(AUTHORITY.kind)[0]?.value;
-  if (kept !== undefined) return kept as Authority;
+  const stored = file?.read(AUTHORITY.kind)[0]?.value;
+  if (stored !== undefined) return stored as Authority;
   const made = await createAuthority();
-  file?.write([{ ...AUTHORITY, value: made, anew: false }]);
+  file?.write([{ ...AUTHORITY, value: made, recreated: false }]);
   return made;
 }
 

@@ -82,6 +82,10 @@ describe("the code", () => {
   test.each(simulator)("simulator/$path knows nothing of us but the device contract", (source) => {
     expect(faultsOfSimulator(source)).toEqual([]);
   });
+
+  test.each(simulator)("simulator/$path imports only the folders below its own", (source) => {
+    expect(faultsOfSimulatorOrder(source)).toEqual([]);
+  });
 });
 
 describe("the program for people", () => {
@@ -220,6 +224,15 @@ describe("the table catches", () => {
     expect(faultsOf({ path, text })).toEqual([]);
   });
 
+  test.each([
+    ["hub/query/query.ts", `import type { Job } from "../jobs/job.ts";`, "../jobs/job.ts"],
+    ["hub/messaging/telemetry.ts", `import type { Hub } from "../hub.ts";`, "../hub.ts"],
+    ["http/routes/operation.ts", `import { createServer } from "../server.ts";`, "../server.ts"],
+    ["elsewhere/file.ts", "", "elsewhere is not in the table"],
+  ])("a folder of the simulator that looks up: %s", (path, text, culprit) => {
+    expect(faultsOfSimulatorOrder({ path, text })).toEqual([culprit]);
+  });
+
   test("a simulator that leans on the operator", () => {
     const text = `import type { Twin } from "../src/hub/hub.ts";`;
     expect(faultsOfSimulator({ path: "twin.ts", text })).toEqual(["../src/hub/hub.ts"]);
@@ -266,6 +279,51 @@ function faultsOfSimulator({ path, text }: Source): readonly string[] {
     .filter((target) => {
       const file = posix.join("simulator", posix.dirname(path), target);
       return !file.startsWith("simulator/") && file !== "src/api/device-contract.ts";
+    });
+}
+
+/** Other rooms and folders of the simulator that a room or folder may import; `hub` stands for all of the hub. */
+const SIMULATOR_MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
+  base: [],
+  hub: ["base"],
+  "hub/twins": ["base"],
+  "hub/limits": ["base"],
+  "hub/registry": ["base", "hub/twins"],
+  "hub/query": ["base", "hub/twins", "hub/registry"],
+  "hub/configurations": ["base", "hub/twins", "hub/registry", "hub/query"],
+  "hub/faults": ["base", "hub/limits"],
+  "hub/messaging": ["base", "hub/twins", "hub/registry", "hub/limits"],
+  "hub/jobs": ["base", "hub/twins", "hub/registry", "hub/query", "hub/limits", "hub/messaging"],
+  state: ["base", "hub"],
+  mqtt: ["base", "hub"],
+  devices: ["base", "hub", "mqtt"],
+  "devices/edge": ["base", "hub", "mqtt", "devices/effects.ts"],
+  "reference-device": ["base", "devices"],
+  scenario: ["base", "hub", "devices"],
+  http: ["base", "hub"],
+  "http/transport": ["base", "hub"],
+  "http/routes": ["base", "hub", "http/transport"],
+  "http/control": ["base", "hub", "devices", "scenario", "http/transport"],
+};
+/** What every folder of the hub may use. */
+const HUB_SHARED = ["errors", "undocumented", "persistence", "preconditions", "sas"].map(
+  (name) => `hub/${name}.ts`,
+);
+
+/** Imports, of types too, that do not go the way of the table. */
+function faultsOfSimulatorOrder({ path, text }: Source): readonly string[] {
+  const home = posix.dirname(path);
+  if (home === "." || home === "testing") return [];
+  const allowed = SIMULATOR_MAY_IMPORT[home];
+  if (allowed === undefined) return [`${home} is not in the table`];
+  const shared = home.startsWith("hub/") ? HUB_SHARED : [];
+  return importsOf(text)
+    .map(({ target }) => target)
+    .filter((target) => target.startsWith("."))
+    .filter((target) => {
+      const file = posix.join(posix.dirname(path), target);
+      if (file.startsWith("..") || posix.dirname(file).startsWith(home)) return false;
+      return ![...allowed, ...shared].some((one) => isOrIsIn(file, one));
     });
 }
 

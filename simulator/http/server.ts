@@ -95,8 +95,8 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     }
     if (controlled !== null) {
       const reply = await controlled;
-      const kept = hub.keeping.commit();
-      return send(response, kept.ok || request.method === "GET" ? reply : failure(kept));
+      const committed = hub.persistence.commit();
+      return send(response, committed.ok || request.method === "GET" ? reply : failure(committed));
     }
     if (response.socket !== null) connections.note(response.socket);
     const asked = { ...request, body: body.text };
@@ -139,8 +139,8 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     const reply = done.ok ? done.value : failure(done);
     for (const { what, bytes } of chargesOf(operation, request, reply)) hub.quota.charge(what, bytes);
     // What is answered, and what is read, is there after a crash too.
-    const kept = hub.keeping.commit();
-    if (!kept.ok && operation.writes !== null) return failure(kept);
+    const committed = hub.persistence.commit();
+    if (!committed.ok && operation.writes !== null) return failure(committed);
     if (operation.writes !== null && reply.status < 300) hub.counters.write(operation.writes);
     return reply;
   }

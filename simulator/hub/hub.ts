@@ -22,7 +22,12 @@ import { createEventFeed, type EventFeed } from "./messaging/event-feed.ts";
 import { createMethods, type MethodCall, type Methods } from "./messaging/methods.ts";
 import { createModuleInputs, type ModuleInputs } from "./messaging/module-inputs.ts";
 import { createTelemetry, type Telemetry } from "./messaging/telemetry.ts";
-import { createKeeping, createListeners, type Keeping, type Kept } from "./persistence.ts";
+import {
+  createListeners,
+  createPersistence,
+  type PersistedRecords,
+  type Persistence,
+} from "./persistence.ts";
 import { type Activity, NO_ACTIVITY } from "./query/document.ts";
 import { createFleetIndex, type FleetIndex } from "./query/fleet-index.ts";
 import { type Bulk, createBulk } from "./registry/bulk.ts";
@@ -30,7 +35,7 @@ import { createRegistry, type Registry, type RegistryNumbers } from "./registry/
 import { defaultPolicies, type Policy } from "./sas.ts";
 import { type TwinKey, twinKey } from "./twins/twin.ts";
 import { createTwins, type Twins } from "./twins/twins.ts";
-import type { Unsure } from "./undocumented.ts";
+import type { Undocumented } from "./undocumented.ts";
 
 export type HubOptions = EvaluationOptions & {
   readonly hostName: string;
@@ -55,7 +60,7 @@ export type HubOptions = EvaluationOptions & {
   readonly defaultPageSize: number;
   /** Labels of one configuration at most; `null`: any number. */
   readonly maximumLabels: number | null;
-  readonly unsure: Unsure;
+  readonly undocumented: Undocumented;
   /** Milliseconds between a write and the first query that may see it. */
   readonly queryStaleness: number;
   /** Milliseconds between two evaluations of the configurations. */
@@ -107,7 +112,7 @@ export type Hub = {
   readonly onConnection: (listener: (key: TwinKey) => void) => void;
   readonly start: () => void;
   /** What outlives the process where a state is kept. */
-  readonly keeping: Keeping;
+  readonly persistence: Persistence;
 };
 
 /** What counts up in the hub, and when it evaluates next. */
@@ -127,9 +132,9 @@ type HubNumbers = {
 export function createHub(options: HubOptions, clock: SimClock): Hub {
   const faults = createFaults(clock.now, createRandom(options.seed ^ 0x5f3759df));
   const now = () => clock.now() + faults.skew();
-  const twins = createTwins(now, options.unsure);
+  const twins = createTwins(now, options.undocumented);
   const registry = createRegistry(twins, { now, seed: options.seed, maximumDevices: options.maximumDevices });
-  const bulk = createBulk(registry, twins, options.unsure["bulk-etags"]);
+  const bulk = createBulk(registry, twins, options.undocumented["bulk-etags"]);
   const configurations = createConfigurations({ ...options, now, maximum: options.tier === "F1" ? 10 : 100 });
   const counters = createCounters(clock.now);
   const connections = createConnections(clock.now, options.connectionLag);
@@ -146,7 +151,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     staleness: () => Math.max(options.queryStaleness, faults.staleness()),
     activity: activityOf,
     deviceJobs: () => jobs.deviceJobs(),
-    unsure: options.unsure,
+    undocumented: options.undocumented,
   });
   const methods = createMethods(clock);
   const jobs = createJobs(
@@ -168,7 +173,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
       devicesPerSecond: options.throttling
         ? budgetsOf(options.tier, options.units).jobDevice.perSecond
         : Number.POSITIVE_INFINITY,
-      unsure: options.unsure,
+      undocumented: options.undocumented,
     },
   );
   const registryJobs = createRegistryJobs({
@@ -240,16 +245,16 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
     evaluateIn(options.evaluationInterval);
   }
 
-  const keeping = createKeeping({
+  const persistence = createPersistence({
     parts: [
-      registry.kept,
-      twins.kept,
-      configurations.kept,
-      evaluation.kept,
-      ...messages.kept,
-      ...jobs.kept,
-      registryJobs.kept,
-      connections.kept,
+      registry.persisted,
+      twins.persisted,
+      configurations.persisted,
+      evaluation.persisted,
+      ...messages.persisted,
+      ...jobs.persisted,
+      registryJobs.persisted,
+      connections.persisted,
     ],
     numbers: (): HubNumbers => ({
       now: clock.virtual ? now() : null,
@@ -326,7 +331,7 @@ export function createHub(options: HubOptions, clock: SimClock): Hub {
           ? options.evaluationInterval
           : Math.min(options.evaluationInterval, Math.max(0, next - now())),
       ),
-    keeping,
+    persistence,
   };
 }
 
@@ -335,23 +340,23 @@ type Link = { readonly connected: boolean; readonly at: number; readonly before:
 /** Connection states as late as the real hub's: nobody should take them for liveness. */
 function createConnections(now: () => number, lag: number) {
   const links = new Map<TwinKey, Link>();
-  const keepers = createListeners();
-  const kept: Kept = {
+  const changes = createListeners();
+  const persisted: PersistedRecords = {
     kind: "connection",
     record: (key) => links.get(key),
     restore: (key, record) => links.set(key, record as Link),
-    onChange: keepers.add,
+    onChange: changes.add,
   };
   return {
-    kept,
+    persisted,
     open: (): readonly TwinKey[] => [...links].flatMap(([key, link]) => (link.connected ? [key] : [])),
     note: (key: TwinKey, connected: boolean): void => {
       const before = links.get(key);
       links.set(key, { connected, at: now(), before: before === undefined ? false : stateOf(before) });
-      keepers.tell(key);
+      changes.notify(key);
     },
     forget: (key: TwinKey): void => {
-      if (links.delete(key)) keepers.tell(key);
+      if (links.delete(key)) changes.notify(key);
     },
     isConnected: (key: TwinKey): boolean => links.get(key)?.connected === true,
     activityOf: (key: TwinKey): Activity => {

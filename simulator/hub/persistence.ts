@@ -2,7 +2,7 @@ import type { JsonObject } from "../base/json.ts";
 import { type Answer, ok } from "./errors.ts";
 
 /** Records of one kind that outlive the process where a state is kept. They are plain JSON and never changed in place. */
-export type Kept = {
+export type PersistedRecords = {
   readonly kind: string;
   /** `undefined`: there is none of that name, or no longer. */
   readonly record: (name: string) => object | undefined;
@@ -13,9 +13,9 @@ export type Kept = {
 };
 
 /** How a hub outlives its process. Without a state it does not, and `commit` costs nothing. */
-export type Keeping = {
+export type Persistence = {
   /** In the order in which they are restored. */
-  readonly parts: readonly Kept[];
+  readonly parts: readonly PersistedRecords[];
   /** Whatever counts up, and times that the hub goes by. */
   readonly numbers: () => JsonObject;
   /** After all parts were restored. */
@@ -26,14 +26,14 @@ export type Keeping = {
 };
 
 export type Listeners = {
-  readonly tell: (name: string) => void;
+  readonly notify: (name: string) => void;
   readonly add: (listener: (name: string) => void) => void;
 };
 
 export function createListeners(): Listeners {
   const listeners: ((name: string) => void)[] = [];
   return {
-    tell: (name) => {
+    notify: (name) => {
       for (const listener of listeners) listener(name);
     },
     add: (listener) => {
@@ -42,7 +42,7 @@ export function createListeners(): Listeners {
   };
 }
 
-export function createKeeping(parts: Omit<Keeping, "commit" | "commitWith">): Keeping {
+export function createPersistence(parts: Omit<Persistence, "commit" | "commitWith">): Persistence {
   let commit = (): Answer<void> => ok(undefined);
   return {
     ...parts,

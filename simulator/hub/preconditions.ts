@@ -1,5 +1,5 @@
 import { type Answer, ok, refuse } from "./errors.ts";
-import type { Unsure } from "./undocumented.ts";
+import type { Undocumented } from "./undocumented.ts";
 
 /** `null`: no If-Match was sent. */
 export type IfMatch = { readonly any: boolean; readonly etag: string } | null;
@@ -11,7 +11,7 @@ export type IfMatch = { readonly any: boolean; readonly etag: string } | null;
  */
 export function parseIfMatch(
   header: string | undefined,
-  unquoted: Unsure["unquoted-etags"],
+  unquoted: Undocumented["unquoted-etags"],
 ): Answer<IfMatch> {
   if (header === undefined) return ok(null);
   const bare = header.trim();

@@ -1,9 +1,9 @@
 /**
  * What the documentation of the real hub leaves open, or contradicts itself about, and no report settles. The first
- * behaviour of each topic holds unless another is asked for (`--unsure topic=behaviour`); help, manual and tests of the
+ * behaviour of each topic holds unless another is asked for (`--undocumented topic=behaviour`); help, manual and tests of the
  * flag are made from this table.
  */
-export const UNSURE = {
+export const UNDOCUMENTED = {
   "condition-functions": {
     about: "functions other than IS_DEFINED in target conditions",
     behaviours: ["refused", "accepted"],
@@ -48,30 +48,30 @@ export const UNSURE = {
   Record<string, { readonly about: string; readonly behaviours: readonly string[] }>
 >;
 
-export type UnsureTopic = keyof typeof UNSURE;
+export type UndocumentedTopic = keyof typeof UNDOCUMENTED;
 
 /** What the hub does about each topic. */
-export type Unsure = {
-  readonly [Topic in UnsureTopic]: (typeof UNSURE)[Topic]["behaviours"][number];
+export type Undocumented = {
+  readonly [Topic in UndocumentedTopic]: (typeof UNDOCUMENTED)[Topic]["behaviours"][number];
 };
 
-export const UNSURE_TOPICS = Object.keys(UNSURE) as readonly UnsureTopic[];
+export const UNDOCUMENTED_TOPICS = Object.keys(UNDOCUMENTED) as readonly UndocumentedTopic[];
 
-export const DEFAULT_UNSURE = Object.fromEntries(
-  UNSURE_TOPICS.map((topic) => [topic, UNSURE[topic].behaviours[0]]),
-) as Unsure;
+export const UNDOCUMENTED_DEFAULTS = Object.fromEntries(
+  UNDOCUMENTED_TOPICS.map((topic) => [topic, UNDOCUMENTED[topic].behaviours[0]]),
+) as Undocumented;
 
 /** `topic=behaviour`, several with commas between them; a text says what is wrong. */
-export function parseUnsure(written: string): Partial<Unsure> | string {
-  const chosen: Partial<Record<UnsureTopic, string>> = {};
+export function parseUndocumented(written: string): Partial<Undocumented> | string {
+  const chosen: Partial<Record<UndocumentedTopic, string>> = {};
   for (const pair of written.split(",")) {
     const [name = "", behaviour = ""] = pair.split("=");
-    const topic = UNSURE_TOPICS.find((one) => one === name.trim());
+    const topic = UNDOCUMENTED_TOPICS.find((one) => one === name.trim());
     if (topic === undefined)
-      return `must be TOPIC=BEHAVIOUR with one of the topics ${UNSURE_TOPICS.join(", ")}`;
-    const known: readonly string[] = UNSURE[topic].behaviours;
+      return `must be TOPIC=BEHAVIOUR with one of the topics ${UNDOCUMENTED_TOPICS.join(", ")}`;
+    const known: readonly string[] = UNDOCUMENTED[topic].behaviours;
     if (!known.includes(behaviour.trim())) return `${topic} must be one of ${known.join(", ")}`;
     chosen[topic] = behaviour.trim();
   }
-  return chosen as Partial<Unsure>;
+  return chosen as Partial<Undocumented>;
 }

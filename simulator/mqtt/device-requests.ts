@@ -77,9 +77,9 @@ export function createDeviceRequests(hub: Hub, links: DeviceLinks): DeviceReques
     if (connection.session === null) return;
     const patch = parsePatch(body.toString());
     const written = patch.ok ? links.report(connection.session, patch.value) : patch;
-    const kept = hub.keeping.commit();
+    const committed = hub.persistence.commit();
     if (!written.ok) decline(connection, requestId, written.refusal);
-    else if (!kept.ok) decline(connection, requestId, kept.refusal);
+    else if (!committed.ok) decline(connection, requestId, committed.refusal);
     else answer(connection, twinReplyTopic(204, requestId, written.value), "");
   }
 

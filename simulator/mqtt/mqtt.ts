@@ -120,7 +120,7 @@ export async function createMqttFront(parts: {
       const qos = subscription.qos === 0 ? 0 : 1;
       connection.wants.set(wanted, qos);
       if (connection.lasting) memory.note(client.id, wanted, { topic: subscription.topic, qos });
-      hub.keeping.commit();
+      hub.persistence.commit();
       done(null, subscription);
     },
     // Devices share the names of topics: what one publishes reaches the hub and never another device.
@@ -176,7 +176,7 @@ export async function createMqttFront(parts: {
     streams.add(stream);
     const client = broker.handle(stream);
     const certificateOf = () => (below instanceof TLSSocket ? peerCertificateOf(below) : null);
-    const connection = newConnection(client, certificateOf, hub.keeping.commit);
+    const connection = newConnection(client, certificateOf, hub.persistence.commit);
     connections.set(client, connection);
     tighten(client, stream);
     stream.once("close", () => {

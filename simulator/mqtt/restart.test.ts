@@ -25,7 +25,7 @@ async function started(setup: SimulatorSetup = {}) {
 /** A client that listens and has reported. */
 async function listening({ simulator, endpoint }: Awaited<ReturnType<typeof started>>) {
   const made = simulator.hub.registry.putDevice("cam-1", {}, null);
-  simulator.hub.keeping.commit();
+  simulator.hub.persistence.commit();
   const key = made.ok ? (made.value.authentication.symmetricKey.primaryKey ?? "") : "";
   const client = await deviceClient(endpoint, { deviceId: "cam-1" }, key);
   client.on("error", () => {});

@@ -1,4 +1,4 @@
-import { createListeners, type Kept } from "../hub/persistence.ts";
+import { createListeners, type PersistedRecords } from "../hub/persistence.ts";
 import type { Remembered } from "./mqtt-sessions.ts";
 import type { Subscribed } from "./mqtt-topics.ts";
 
@@ -20,7 +20,7 @@ export type SessionMemory = {
   readonly drop: (clientId: string, filter: string) => void;
   readonly forget: (clientId: string) => void;
   readonly recall: (clientId: string) => readonly Remembered[];
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
 };
 
 /** Filters of a session with the quality that was granted. */
@@ -28,28 +28,28 @@ type Filters = Readonly<Record<string, 0 | 1>>;
 
 export function createSessionMemory(keeps: SessionSubscriptions): SessionMemory {
   const remembered = new Map<string, Map<string, 0 | 1>>();
-  const keepers = createListeners();
+  const changes = createListeners();
   return {
     note(clientId, what, { topic, qos }) {
       if (keeps === "cloud-to-device" && what !== "cloudMessages") return;
       remembered.set(clientId, (remembered.get(clientId) ?? new Map<string, 0 | 1>()).set(topic, qos));
-      keepers.tell(clientId);
+      changes.notify(clientId);
     },
     drop: (clientId, filter) => {
-      if (remembered.get(clientId)?.delete(filter) === true) keepers.tell(clientId);
+      if (remembered.get(clientId)?.delete(filter) === true) changes.notify(clientId);
     },
     forget: (clientId) => {
-      if (remembered.delete(clientId)) keepers.tell(clientId);
+      if (remembered.delete(clientId)) changes.notify(clientId);
     },
     recall: (clientId) => [...(remembered.get(clientId) ?? [])].map(([topic, qos]) => ({ topic, qos })),
-    kept: {
+    persisted: {
       kind: "session",
       record: (clientId) => {
         const filters = remembered.get(clientId);
         return filters === undefined ? undefined : Object.fromEntries(filters);
       },
       restore: (clientId, record) => remembered.set(clientId, new Map(Object.entries(record as Filters))),
-      onChange: keepers.add,
+      onChange: changes.add,
     },
   };
 }

@@ -71,7 +71,7 @@ const QUERIES = [
 /** Everything that a client could see. */
 async function view(simulator: Simulator): Promise<readonly unknown[]> {
   const { hub } = simulator;
-  hub.keeping.commit();
+  hub.persistence.commit();
   const seen: unknown[] = [
     await ask(simulator, "GET", "devices"),
     await ask(simulator, "GET", "configurations"),
@@ -254,7 +254,7 @@ test("whatever was done, a simulator that is killed comes back the same, and goe
         for (const [index, run] of before.entries()) {
           await run(first);
           // Some are written one by one, some together.
-          if (index % 4 === 0) first.hub.keeping.commit();
+          if (index % 4 === 0) first.hub.persistence.commit();
         }
         const seen = await view(first);
         const second = live({ state: imageOf(path), evaluationDelay });
@@ -272,7 +272,7 @@ test("a device that is deleted and made again in one breath is the last of the l
   const path = newFile();
   const first = live({ state: path });
   for (const id of ["cam-1", "cam-2"]) await make(id)(first);
-  first.hub.keeping.commit();
+  first.hub.persistence.commit();
   await ask(first, "DELETE", "devices/cam-1", undefined, any);
   await make("cam-1")(first);
   const seen = await view(first);
@@ -293,7 +293,7 @@ test("what a deployment has set is taken back when another replaces it after the
     });
   await put(first, "base", 1);
   await ask(first, "PATCH", "twins/edge-1/modules/inference", { properties: { desired: { mine: 1 } } });
-  first.hub.keeping.commit();
+  first.hub.persistence.commit();
   const second = live({ state: imageOf(path) });
   const desired = () => second.hub.twins.get("edge-1/inference")?.desired;
   expect(desired()?.value).toEqual({ a: 1, b: { c: 2 }, mine: 1 });
@@ -311,7 +311,7 @@ test("a virtual clock goes on where it stood, and what was due in between is sti
   });
   await ask(first, "PATCH", "twins/edge-1", { tags: { site: "a" } });
   await first.advance(9000);
-  first.hub.keeping.commit();
+  first.hub.persistence.commit();
   const second = live({ state: imageOf(path), evaluationInterval: 10_000 });
   expect(second.clock.now()).toBe(first.clock.now());
   const desired = () => second.hub.twins.get("edge-1/$edgeAgent")?.desired.version;
@@ -327,7 +327,7 @@ test("connections end with the process, and the hub learns of it as late as of a
   await make("cam-1")(first);
   first.links.connect({ deviceId: "cam-1", moduleId: null }, { desired: () => {}, closed: () => {} }, null);
   await first.advance(6000);
-  first.hub.keeping.commit();
+  first.hub.persistence.commit();
   const second = live({ state: imageOf(path), connectionLag: 5000 });
   expect(second.hub.activityOf("cam-1").connectionState).toBe("Connected");
   await second.advance(5000);
@@ -337,7 +337,7 @@ test("connections end with the process, and the hub learns of it as late as of a
   expect(page.oldest).toBe(page.events[0]?.sequenceNumber);
 });
 
-test("simulated devices come back with the model that they ran, and load nothing anew", async () => {
+test("simulated devices come back with the model that they ran, and load nothing again", async () => {
   const path = newFile();
   const setup = { state: path, autoStart: true, download: "skip", stateDelay: 10 } as const;
   const first = live(setup);
@@ -353,7 +353,7 @@ test("simulated devices come back with the model that they ran, and load nothing
   };
   await ask(first, "PATCH", "twins/cam-1", { properties: { desired: { model } } });
   await first.advance(120_000);
-  first.hub.keeping.commit();
+  first.hub.persistence.commit();
   const before = first.fleet.list();
   expect(before[0]).toMatchObject({ release: "default.defects-1", update: { state: "Running" } });
   const second = live({ ...setup, state: imageOf(path) });
@@ -368,8 +368,8 @@ test("simulated devices come back with the model that they ran, and load nothing
 
 test("where the disk is full, writes are refused and reads go on; once there is room nothing is missing", async () => {
   const path = newFile();
-  const troubles: (string | null)[] = [];
-  const first = live({ state: path, onStateTrouble: (trouble) => troubles.push(trouble) });
+  const problems: (string | null)[] = [];
+  const first = live({ state: path, onStateProblem: (problem) => problems.push(problem) });
   const { port, ca, connectionString } = await first.start();
   const registry = connectRegistry({ port, ca, connectionString });
   await registry.create({ deviceId: "cam-1" });
@@ -382,7 +382,7 @@ test("where the disk is full, writes are refused and reads go on; once there is 
   expect((await registry.get("cam-1")).responseBody.deviceId).toBe("cam-1");
   full.mockRestore();
   await registry.create({ deviceId: "cam-3" });
-  expect(troubles).toEqual(["cannot be written: the disk is full", null]);
+  expect(problems).toEqual(["cannot be written: the disk is full", null]);
   const second = live({ state: imageOf(path) });
   expect([...second.hub.registry.devices()].map(({ deviceId }) => deviceId)).toEqual([
     "cam-1",

@@ -36,18 +36,23 @@ function filled(): string {
       kind: "twin",
       name: `cam-${at}`,
       value: { text: "x".repeat(500) },
-      anew: false,
+      recreated: false,
     })),
   );
   file.close();
   return path;
 }
 
-test("records come back in the order in which they were made; one made anew is the last", () => {
+test("records come back in the order in which they were made; one made again is the last", () => {
   const path = newFile();
   const file = open(path);
   expect(file.isNew).toBe(true);
-  const put = (name: string, at: number, anew = false) => ({ kind: "twin", name, value: { at }, anew });
+  const put = (name: string, at: number, recreated = false) => ({
+    kind: "twin",
+    name,
+    value: { at },
+    recreated,
+  });
   file.write([put("a", 1), put("b", 2), put("c", 3)]);
   file.write([put("a", 4), { ...put("b", 5), value: null }]);
   file.write([put("b", 6), put("a", 7, true)]);
@@ -68,7 +73,7 @@ test("a write that fails has written nothing", () => {
   const file = open(path);
   const endless: Record<string, unknown> = {};
   endless["self"] = endless;
-  const change = { kind: "twin", name: "a", value: {}, anew: false };
+  const change = { kind: "twin", name: "a", value: {}, recreated: false };
   expect(() => file.write([change, { ...change, name: "b", value: endless }])).toThrow("circular");
   expect(file.read("twin")).toEqual([]);
   file.write([change]);
@@ -81,7 +86,7 @@ test("only the owner can read it, for it holds keys", () => {
   writeFileSync(path, "");
   chmodSync(path, 0o644);
   const file = open(path);
-  file.write([{ kind: "twin", name: "a", value: {}, anew: false }]);
+  file.write([{ kind: "twin", name: "a", value: {}, recreated: false }]);
   for (const end of ["", "-wal"]) expect(statSync(path + end).mode & 0o777).toBe(0o600);
   file.close();
 });

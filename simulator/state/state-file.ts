@@ -21,7 +21,7 @@ export type RecordChange = {
   /** `null`: it is gone. */
   readonly value: object | null;
   /** It goes behind all others, whether or not there was one of that name. */
-  readonly anew: boolean;
+  readonly recreated: boolean;
 };
 
 export type OpenedStateFile =
@@ -120,8 +120,8 @@ function serve(database: DatabaseSync): StateFile {
     write(changes) {
       database.exec("BEGIN");
       try {
-        for (const { kind, name, value, anew } of changes) {
-          if (value === null || anew) remove.run(kind, name);
+        for (const { kind, name, value, recreated } of changes) {
+          if (value === null || recreated) remove.run(kind, name);
           if (value !== null) put.run(kind, name, JSON.stringify(value));
         }
         database.exec("COMMIT");
@@ -136,7 +136,7 @@ function serve(database: DatabaseSync): StateFile {
 }
 
 function damaged(how: string): string {
-  return `is damaged (${how}): put back a copy of it, or move it away and start anew`;
+  return `is damaged (${how}): put back a copy of it, or move it away and start with an empty one`;
 }
 
 /** What a person can do about it. */

@@ -147,7 +147,7 @@ describe("4. A write without If-Match creates, one with * overwrites, one with a
     expect(codeOf(await ask("PUT", path, body, etag))).toBe("412 PreconditionFailed");
     const { etag: now = "" } = await ask("GET", path);
     expect((await ask("PUT", path, body, now)).status).toBe(200);
-    // Without quotes it counts as none unless --unsure unquoted-etags says otherwise.
+    // Without quotes it counts as none unless --undocumented unquoted-etags says otherwise.
     expect(codeOf(await ask("PUT", path, body, now.replaceAll('"', "")))).toBe(`409 ${exists}`);
     expect(codeOf(await ask("DELETE", path, undefined, now))).toBe("412 PreconditionFailed");
     expect((await ask("DELETE", path, undefined, '"*"')).status).toBe(204);

@@ -4,12 +4,17 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { parseCommandLine } from "../../simulator/command-line.ts";
-import { UNSURE, UNSURE_TOPICS, type Unsure, type UnsureTopic } from "../../simulator/hub/undocumented.ts";
+import {
+  UNDOCUMENTED,
+  UNDOCUMENTED_TOPICS,
+  type Undocumented,
+  type UndocumentedTopic,
+} from "../../simulator/hub/undocumented.ts";
 import { createSimulator, type Simulator, type SimulatorSetup } from "../../simulator/simulator.ts";
 import { createHubClient, type HubClient } from "./hub-client.ts";
 import type { Json } from "./hub-model.ts";
 
-// What nobody knows for certain of the real hub is a switch, and each position of each switch is seen over the wire.
+// Undocumented behaviour of the real hub is a switch, and each position of each switch is seen over the wire.
 
 const running: Simulator[] = [];
 afterEach(async () => {
@@ -39,9 +44,9 @@ async function codesOf(...answers: readonly ReturnType<HubClient["ask"]>[]): Pro
 
 /** What a client sees with each behaviour. */
 const SEEN: {
-  readonly [Topic in UnsureTopic]: {
+  readonly [Topic in UndocumentedTopic]: {
     readonly look: (hub: Started) => Promise<unknown>;
-    readonly sees: Readonly<Record<(typeof UNSURE)[Topic]["behaviours"][number], unknown>>;
+    readonly sees: Readonly<Record<(typeof UNDOCUMENTED)[Topic]["behaviours"][number], unknown>>;
   };
 } = {
   "condition-functions": {
@@ -204,23 +209,23 @@ function desiredOf(twin: Json): Readonly<Record<string, unknown>> {
   return (twin as { readonly properties: { readonly desired: Record<string, unknown> } }).properties.desired;
 }
 
-describe.each(UNSURE_TOPICS)("%s", (topic) => {
+describe.each(UNDOCUMENTED_TOPICS)("%s", (topic) => {
   const { look, sees } = SEEN[topic];
 
   test.each(Object.entries(sees))("as %s", async (behaviour, expected) => {
-    const asked = { [topic]: behaviour } as Partial<Unsure>;
-    const isDefault = UNSURE[topic].behaviours[0] === behaviour;
-    expect(await look(await startHub(isDefault ? {} : { unsure: asked }))).toEqual(expected);
+    const asked = { [topic]: behaviour } as Partial<Undocumented>;
+    const isDefault = UNDOCUMENTED[topic].behaviours[0] === behaviour;
+    expect(await look(await startHub(isDefault ? {} : { undocumented: asked }))).toEqual(expected);
   });
 
   test("is in the manual with its behaviours, the default first", () => {
     const manual = readFileSync(join(import.meta.dirname, "../../simulator/README.md"), "utf8");
-    const row = manual.split("\n").find((line) => line.includes(`| \`--unsure ${topic}=`));
+    const row = manual.split("\n").find((line) => line.includes(`| \`--undocumented ${topic}=`));
     const [, , here = "", otherwise = ""] = (row ?? "").split("|");
-    const [fallback, ...others] = UNSURE[topic].behaviours;
+    const [fallback, ...others] = UNDOCUMENTED[topic].behaviours;
     expect(here).toContain(`\`${fallback}\``);
     expect([...otherwise.matchAll(/`([^`]+)`/g)].map(([, code]) => code)).toEqual(
-      others.map((one) => `--unsure ${topic}=${one}`),
+      others.map((one) => `--undocumented ${topic}=${one}`),
     );
   });
 });
@@ -237,9 +242,9 @@ test("pages where nobody asks for a number, and labels, have limits of one's own
 });
 
 test("what was accepted under one switch comes back from a state under another", async () => {
-  const directory = await mkdtemp(join(tmpdir(), "unsure-"));
+  const directory = await mkdtemp(join(tmpdir(), "undocumented-"));
   const state = join(directory, "hub.state");
-  const first = await startHub({ state, unsure: { "condition-functions": "accepted" } });
+  const first = await startHub({ state, undocumented: { "condition-functions": "accepted" } });
   const written = {
     targetCondition: "STARTSWITH(deviceId, 'd')",
     content: deviceContent([1]),
@@ -251,7 +256,7 @@ test("what was accepted under one switch comes back from a state under another",
     state,
     autoStart: false,
     maximumLabels: 1,
-    unsure: { arrays: "refused" },
+    undocumented: { arrays: "refused" },
   });
   expect(second.hub.configurations.get("c")).toBeDefined();
   await second.stop();
@@ -259,20 +264,24 @@ test("what was accepted under one switch comes back from a state under another",
 });
 
 test("the flag may be given again, with commas, and in a file; what is wrong is told with what there is", () => {
-  const file = "unsure: [arrays=refused, created-status=201]\n";
+  const file = "undocumented: [arrays=refused, created-status=201]\n";
   const parse = (...args: readonly string[]) => parseCommandLine(args, () => file);
   const chosen = { arrays: "refused", "created-status": "201" };
-  const run = { command: { options: { unsure: expect.objectContaining(chosen) } } };
+  const run = { command: { options: { undocumented: expect.objectContaining(chosen) } } };
   expect(parse("--config", "a.yaml")).toMatchObject(run);
-  expect(parse("--unsure", "arrays=refused", "--unsure=created-status=201")).toMatchObject(run);
+  expect(parse("--undocumented", "arrays=refused", "--undocumented=created-status=201")).toMatchObject(run);
   const printed = parse("--config", "a.yaml", "--print-config");
   if (printed.kind !== "printConfig") throw new Error(printed.kind);
   expect(parseCommandLine(["--config", "b.yaml"], () => printed.text)).toMatchObject(run);
-  expect(parse("--unsure", "array=refused", "--unsure", "arrays=maybe", "--unsure=arrays")).toMatchObject({
+  expect(
+    parse("--undocumented", "array=refused", "--undocumented", "arrays=maybe", "--undocumented=arrays"),
+  ).toMatchObject({
     problems: [
-      expect.stringMatching(/^--unsure must be TOPIC=BEHAVIOUR with one of the topics condition-functions, /),
-      "--unsure arrays must be one of accepted, refused",
-      "--unsure arrays must be one of accepted, refused",
+      expect.stringMatching(
+        /^--undocumented must be TOPIC=BEHAVIOUR with one of the topics condition-functions, /,
+      ),
+      "--undocumented arrays must be one of accepted, refused",
+      "--undocumented arrays must be one of accepted, refused",
     ],
   });
 });

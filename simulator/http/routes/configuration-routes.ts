@@ -74,15 +74,15 @@ export function routeConfigurations(asked: Asked, segments: readonly string[]): 
   }
 }
 
-function testQueries({ options: { unsure } }: Hub, body: JsonObject): Answer<HttpReply> {
+function testQueries({ options: { undocumented } }: Hub, body: JsonObject): Answer<HttpReply> {
   const condition = parseTargetCondition(
     typeof body["targetCondition"] === "string" ? body["targetCondition"] : "",
-    unsure,
+    undocumented,
   );
   const metrics = isObject(body["customMetricQueries"]) ? body["customMetricQueries"] : {};
   const errors: Record<string, string> = {};
   for (const [name, text] of Object.entries(metrics)) {
-    const problem = metricProblem(text, unsure);
+    const problem = metricProblem(text, undocumented);
     if (problem !== null) setKey(errors, name, problem);
   }
   return reply({
@@ -112,7 +112,7 @@ function applyContent(hub: Hub, device: string, body: JsonObject): Answer<HttpRe
   const modules = body["modulesContent"];
   if (!isObject(modules)) return refuse("InvalidConfigurationContent", "modulesContent must be an object");
   if (!identity.iotEdge) return refuse("InvalidOperation", `${device} is not an IoT Edge device`);
-  const content = parseModulesContent(modules, hub.options.unsure.arrays);
+  const content = parseModulesContent(modules, hub.options.undocumented.arrays);
   if (!content.ok) return content;
   hub.evaluation.applyOnce(device, content.value.settings);
   return ok(NO_CONTENT);

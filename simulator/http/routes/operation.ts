@@ -56,7 +56,7 @@ export function reply(
 
 /** Status of the answer to a PUT of a module or a configuration. */
 export function putStatus({ hub, ifMatch }: Asked): number {
-  return ifMatch === null ? Number(hub.options.unsure["created-status"]) : 200;
+  return ifMatch === null ? Number(hub.options.undocumented["created-status"]) : 200;
 }
 
 export const NO_CONTENT: HttpReply = { status: 204, headers: {}, body: null };

@@ -1,6 +1,7 @@
 import { type Answer, ok, refuse } from "../../hub/errors.ts";
 import type { Hub } from "../../hub/hub.ts";
-import { JOB_STATUSES, JOB_TYPES, type Job, jobDocument } from "../../hub/jobs/job.ts";
+import { JOB_STATUSES, type Job, jobDocument } from "../../hub/jobs/job.ts";
+import { JOB_TYPES } from "../../hub/query/device-job.ts";
 import type { HttpReply } from "../transport/http-message.ts";
 import { type Asked, type Operation, reply, withObject } from "./operation.ts";
 import { pageAskedFor, replyPage } from "./query-routes.ts";

@@ -33,7 +33,7 @@ export function routeServiceRequest(hub: Hub, request: HttpRequest): Answer<Rout
     return refuse("ArgumentInvalid", "The path is not encoded as it must be, or has a slash in an id");
   const body = parseBody(request);
   if (!body.ok) return body;
-  const ifMatch = parseIfMatch(headerOf(request, "if-match"), hub.options.unsure["unquoted-etags"]);
+  const ifMatch = parseIfMatch(headerOf(request, "if-match"), hub.options.undocumented["unquoted-etags"]);
   if (!ifMatch.ok) return ifMatch;
   const asked: Asked = {
     hub,

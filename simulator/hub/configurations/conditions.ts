@@ -2,7 +2,7 @@ import { type Answer, ok, refuse } from "../errors.ts";
 import { compile, type Expression, type Row } from "../query/expression.ts";
 import { parseCall, parseEither, takeComparison } from "../query/grammar.ts";
 import { type Cursor, caught, createCursor, type Parsed, tokenize } from "../query/lexer.ts";
-import { DEFAULT_UNSURE, type Unsure } from "../undocumented.ts";
+import { UNDOCUMENTED_DEFAULTS, type Undocumented } from "../undocumented.ts";
 
 /** Which twins a configuration is for, compiled. */
 export type TargetCondition = {
@@ -26,9 +26,9 @@ const MODULES = /^\s*from\s+devices\.modules(?:\s+where\s+(?<rest>[\s\S]*))?$/i;
  */
 export function parseTargetCondition(
   text: string,
-  unsure: Pick<Unsure, "condition-functions"> = DEFAULT_UNSURE,
+  undocumented: Pick<Undocumented, "condition-functions"> = UNDOCUMENTED_DEFAULTS,
 ): Answer<TargetCondition> {
-  const parsed = parseCondition(text, unsure["condition-functions"] === "accepted");
+  const parsed = parseCondition(text, undocumented["condition-functions"] === "accepted");
   if (parsed.ok) return ok(parsed.value);
   return refuse(
     "InvalidConfigurationTargetCondition",

@@ -11,7 +11,7 @@ import { type Answer, ok, refuse } from "../errors.ts";
 import { parseQuery } from "../query/query.ts";
 import { checkId } from "../registry/identity.ts";
 import { checkPatch, checkSize } from "../twins/twin.ts";
-import type { Unsure } from "../undocumented.ts";
+import type { Undocumented } from "../undocumented.ts";
 import { parseTargetCondition } from "./conditions.ts";
 import type { Configuration, Setting } from "./configuration.ts";
 
@@ -21,7 +21,7 @@ const KINDS = ["deviceContent", "moduleContent", "modulesContent"] as const;
 
 /** What holds for what is written to a configuration. */
 export type Rules = {
-  readonly unsure: Unsure;
+  readonly undocumented: Undocumented;
   /** Labels of one configuration at most; `null`: any number. */
   readonly maximumLabels: number | null;
 };
@@ -35,15 +35,15 @@ type ParsedConfiguration = Omit<
 export function parseConfiguration(
   body: JsonObject,
   before: Configuration | undefined,
-  { unsure, maximumLabels }: Rules,
+  { undocumented, maximumLabels }: Rules,
 ): Answer<ParsedConfiguration> {
-  const content = parseContent(body["content"], before, unsure.arrays);
+  const content = parseContent(body["content"], before, undocumented.arrays);
   if (!content.ok) return content;
   const { kind } = content.value;
   const isEdge = kind === "standard" || kind === "layered";
   const written = body["targetCondition"] ?? "";
   if (typeof written !== "string") return refuse("ArgumentInvalid", "targetCondition must be text");
-  const condition = parseTargetCondition(written, unsure);
+  const condition = parseTargetCondition(written, undocumented);
   if (!condition.ok) return condition;
   if (written !== "" && (condition.value.subject === "modules") !== (kind === "module"))
     return refuse(
@@ -55,14 +55,14 @@ export function parseConfiguration(
     return refuse("ArgumentInvalid", "priority must be a whole number, 0 or more");
   const labels = parseLabels(body["labels"], maximumLabels);
   if (!labels.ok) return labels;
-  const metrics = parseMetrics(body["metrics"], unsure);
+  const metrics = parseMetrics(body["metrics"], undocumented);
   if (!metrics.ok) return metrics;
   return ok({
     ...content.value,
     labels: labels.value,
     priority,
     condition:
-      isEdge && written.trim() === "*" && unsure["edge-star"] === "none"
+      isEdge && written.trim() === "*" && undocumented["edge-star"] === "none"
         ? { ...condition.value, matches: () => false }
         : condition.value,
     metrics: metrics.value,
@@ -75,7 +75,7 @@ type ParsedContent = Pick<Configuration, "kind" | "content" | "settings">;
 function parseContent(
   written: JsonValue | undefined,
   before: Configuration | undefined,
-  arrays: Unsure["arrays"],
+  arrays: Undocumented["arrays"],
 ): Answer<ParsedContent> {
   if (before !== undefined) {
     if (written !== undefined && !sameJson(withoutNulls(written), before.content))
@@ -117,7 +117,7 @@ function withoutNulls(content: JsonValue): JsonValue {
  */
 export function parseModulesContent(
   modules: JsonObject,
-  arrays: Unsure["arrays"],
+  arrays: Undocumented["arrays"],
 ): Answer<{ readonly kind: "standard" | "layered"; readonly settings: Configuration["settings"] }> {
   const agent = modules["$edgeAgent"];
   if (!isObject(agent)) return invalidContent("modulesContent needs a $edgeAgent key (it may be empty)");
@@ -185,7 +185,7 @@ function namedModules(settings: readonly Setting[]): readonly string[] {
 function parseSettings(
   content: JsonObject,
   where: string,
-  arrays: Unsure["arrays"],
+  arrays: Undocumented["arrays"],
 ): Answer<readonly Setting[]> {
   const settings: Setting[] = [];
   for (const [key, value] of Object.entries(content)) {
@@ -218,7 +218,7 @@ function parseLabels(written: JsonValue | undefined, maximum: number | null): An
 
 function parseMetrics(
   written: JsonValue | undefined,
-  unsure: Unsure,
+  undocumented: Undocumented,
 ): Answer<Readonly<Record<string, string>>> {
   const queries = isObject(written) ? (written["queries"] ?? {}) : {};
   const entries = isObject(queries) ? Object.entries(queries) : [];
@@ -229,7 +229,7 @@ function parseMetrics(
     );
   const metrics: Record<string, string> = {};
   for (const [name, text] of entries) {
-    const problem = metricProblem(text, unsure);
+    const problem = metricProblem(text, undocumented);
     if (problem !== null) return refuse("InvalidConfigurationCustomMetricsQuery", `${name}: ${problem}`);
     setKey(metrics, name, String(text));
   }
@@ -237,9 +237,9 @@ function parseMetrics(
 }
 
 /** `null` for a query that can be a metric. */
-export function metricProblem(text: JsonValue | undefined, unsure: Unsure): string | null {
+export function metricProblem(text: JsonValue | undefined, undocumented: Undocumented): string | null {
   if (typeof text !== "string") return "the query must be text";
-  const query = parseQuery(text, unsure);
+  const query = parseQuery(text, undocumented);
   if (!query.ok) return query.refusal.message;
   return query.value.source === "devices.jobs" ? "a metric cannot be about devices.jobs" : null;
 }

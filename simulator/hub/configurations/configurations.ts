@@ -1,8 +1,8 @@
 import type { JsonObject } from "../../base/json.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import { createListeners, type Kept } from "../persistence.ts";
+import { createListeners, type PersistedRecords } from "../persistence.ts";
 import { checkEtag, type IfMatch } from "../preconditions.ts";
-import { DEFAULT_UNSURE } from "../undocumented.ts";
+import { UNDOCUMENTED_DEFAULTS } from "../undocumented.ts";
 import {
   type Configuration,
   configurationDocument,
@@ -21,14 +21,14 @@ export type Configurations = {
   readonly setResults: (id: string, results: MetricResults) => void;
   readonly document: (configuration: Configuration) => JsonObject;
   readonly onChange: (listener: () => void) => void;
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
 };
 
 const ID_PATTERN = /^[a-z0-9\-+%_*!']{1,128}$/;
 
 /** What was accepted once is not refused when it comes back from a state. */
 const LENIENT: Rules = {
-  unsure: { ...DEFAULT_UNSURE, "condition-functions": "accepted", "query-order": "accepted" },
+  undocumented: { ...UNDOCUMENTED_DEFAULTS, "condition-functions": "accepted", "query-order": "accepted" },
   maximumLabels: null,
 };
 
@@ -42,11 +42,11 @@ export function createConfigurations(
   const configurations = new Map<string, Configuration>();
   const results = new Map<string, MetricResults>();
   const listeners: (() => void)[] = [];
-  const keepers = createListeners();
+  const changes = createListeners();
   let order = 0;
 
   const changed = (id: string) => {
-    keepers.tell(id);
+    changes.notify(id);
     for (const listener of listeners) listener();
   };
 
@@ -109,26 +109,29 @@ export function createConfigurations(
     setResults: (id, counted) => {
       if (!configurations.has(id)) return;
       results.set(id, counted);
-      keepers.tell(id);
+      changes.notify(id);
     },
     document: (configuration) => configurationDocument(configuration, results.get(configuration.id)),
     onChange: (listener) => {
       listeners.push(listener);
     },
-    kept: {
+    persisted: {
       kind: "configuration",
       record: (id) => {
         const configuration = configurations.get(id);
         return configuration === undefined ? undefined : storedOf(configuration, results.get(id));
       },
       restore: (id, record) => {
-        const rules = { ...LENIENT, unsure: { ...LENIENT.unsure, "edge-star": options.unsure["edge-star"] } };
+        const rules = {
+          ...LENIENT,
+          undocumented: { ...LENIENT.undocumented, "edge-star": options.undocumented["edge-star"] },
+        };
         const { configuration, counted } = restoredFrom(record as unknown as StoredConfiguration, rules);
         configurations.set(id, configuration);
         if (counted !== undefined) results.set(id, counted);
         order = Math.max(order, configuration.order + 1);
       },
-      onChange: keepers.add,
+      onChange: changes.add,
     },
   };
 }

@@ -9,7 +9,7 @@ import {
   withoutValueAt,
   withValueAt,
 } from "../../base/json.ts";
-import { createListeners, type Kept } from "../persistence.ts";
+import { createListeners, type PersistedRecords } from "../persistence.ts";
 import { NO_ACTIVITY, twinRow } from "../query/document.ts";
 import type { Identity } from "../registry/identity.ts";
 import type { Registry } from "../registry/registry.ts";
@@ -47,7 +47,7 @@ export type Evaluation = {
   /** Content for one device, set by hand: the next evaluation takes it back where a deployment owns the device. */
   readonly applyOnce: (device: string, settings: Configuration["settings"]) => void;
   /** What was set on each twin. */
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
 };
 
 export type EvaluationParts = {
@@ -79,7 +79,7 @@ type Tally = { targeted: number; applied: number; successful: number; failed: nu
 export function createEvaluation(parts: EvaluationParts, options: EvaluationOptions): Evaluation {
   const { registry, twins, configurations } = parts;
   const memories = new Map<TwinKey, Memory>();
-  const keepers = createListeners();
+  const changes = createListeners();
   // Devices get one of few sets of configurations, and each set is planned once.
   const edgePlans = new Map<string, EdgePlan>();
   const pathPlans = new Map<string, Plan>();
@@ -96,7 +96,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
   });
 
   function forget(key: TwinKey): void {
-    if (memories.delete(key)) keepers.tell(key);
+    if (memories.delete(key)) changes.notify(key);
   }
 
   function run(): number {
@@ -259,7 +259,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
       const whole = Object.keys(plan.whole ?? NOTHING);
       const owned = [...plan.paths, ...kept];
       memories.set(key, { plan, whole, owned, kept, section });
-      if (!sameJson(memory?.whole, whole) || !sameJson(memory?.owned, owned)) keepers.tell(key);
+      if (!sameJson(memory?.whole, whole) || !sameJson(memory?.owned, owned)) changes.notify(key);
     }
     return written === null ? 0 : 1;
   }
@@ -317,7 +317,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
   return {
     run,
     applyOnce,
-    kept: {
+    persisted: {
       kind: "ownership",
       record: (key) => {
         const memory = memories.get(key);
@@ -329,7 +329,7 @@ export function createEvaluation(parts: EvaluationParts, options: EvaluationOpti
         const { whole, owned, kept } = record as unknown as Pick<Memory, "whole" | "owned" | "kept">;
         memories.set(key, { plan: null, whole, owned: [...owned, ...kept], kept, section: null });
       },
-      onChange: keepers.add,
+      onChange: changes.add,
     },
   };
 }

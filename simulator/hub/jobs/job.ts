@@ -1,14 +1,11 @@
-import { isObject, type JsonObject, type JsonValue, valueAt } from "../../base/json.ts";
+import { isObject, type JsonObject } from "../../base/json.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
 import { parseMethodCall } from "../messaging/methods.ts";
 import type { IfMatch } from "../preconditions.ts";
-import type { Row } from "../query/expression.ts";
+import { JOB_TYPES, type JobType } from "../query/device-job.ts";
 import { parseQuery } from "../query/query.ts";
 import { parseTwinChange, type TwinChange } from "../twins/twins.ts";
-import type { Unsure } from "../undocumented.ts";
-
-export const JOB_TYPES = ["scheduleUpdateTwin", "scheduleDeviceMethod"] as const;
-export type JobType = (typeof JOB_TYPES)[number];
+import type { Undocumented } from "../undocumented.ts";
 
 export const JOB_STATUSES = ["scheduled", "queued", "running", "completed", "failed", "cancelled"] as const;
 export type JobStatus = (typeof JOB_STATUSES)[number];
@@ -32,22 +29,6 @@ export type Job = {
 
 export type JobDraft = Omit<Job, "createdAt" | "endAt" | "deadline" | "status" | "failureReason">;
 
-/** What a job does, or did, to one twin. */
-export type DeviceJob = {
-  readonly jobId: string;
-  readonly type: JobType;
-  readonly deviceId: string;
-  readonly moduleId: string | null;
-  readonly status: "pending" | "running" | "completed" | "failed" | "cancelled";
-  readonly createdAt: number;
-  readonly updatedAt: number;
-  readonly startAt: number | null;
-  readonly endAt: number | null;
-  /** `{status, payload}` of the device's answer to a method. */
-  readonly response: JsonObject | null;
-  readonly error: { readonly code: string; readonly description: string } | null;
-};
-
 export type JobStatistics = {
   readonly deviceCount: number;
   readonly failedCount: number;
@@ -68,14 +49,19 @@ export function queryOf(condition: string): string {
 }
 
 /** The body of `PUT /jobs/v2/{id}`; `now` is milliseconds since the Unix epoch. */
-export function parseJob(jobId: string, body: JsonObject, now: number, unsure: Unsure): Answer<JobDraft> {
+export function parseJob(
+  jobId: string,
+  body: JsonObject,
+  now: number,
+  undocumented: Undocumented,
+): Answer<JobDraft> {
   if (jobId.length > LONGEST_ID)
     return refuse("ArgumentInvalid", `jobId may have ${LONGEST_ID} characters, not ${jobId.length}`);
   if (body["jobId"] !== undefined && body["jobId"] !== null && body["jobId"] !== jobId)
     return refuse("ArgumentInvalid", "jobId of the body is not that of the path");
   const type = JOB_TYPES.find((known) => known === body["type"]);
   if (type === undefined) return refuse("GenericBadRequest", `type must be one of ${JOB_TYPES.join(", ")}`);
-  const condition = parseCondition(body["queryCondition"], unsure);
+  const condition = parseCondition(body["queryCondition"], undocumented);
   if (!condition.ok) return condition;
   const work = type === "scheduleUpdateTwin" ? parseUpdateTwin(body) : parseMethod(body);
   if (!work.ok) return work;
@@ -94,7 +80,7 @@ export function parseJob(jobId: string, body: JsonObject, now: number, unsure: U
   });
 }
 
-function parseCondition(written: unknown, unsure: Unsure): Answer<string> {
+function parseCondition(written: unknown, undocumented: Undocumented): Answer<string> {
   if (typeof written !== "string" || written.trim() === "")
     return refuse("ArgumentNull", "queryCondition is needed; '*' stands for every device");
   const text = queryOf(written);
@@ -104,7 +90,7 @@ function parseCondition(written: unknown, unsure: Unsure): Answer<string> {
       "PreconditionFailed",
       `The query of the job has ${text.length} characters; at most ${LONGEST_QUERY} are allowed`,
     );
-  const query = parseQuery(text, unsure);
+  const query = parseQuery(text, undocumented);
   if (!query.ok) return query;
   if (query.value.source === "devices.jobs")
     return refuse("ArgumentInvalid", "queryCondition must select devices or modules of devices");
@@ -164,65 +150,4 @@ export function jobDocument(job: Job, statistics: JobStatistics): JsonObject {
     ...(job.failureReason === null ? {} : { failureReason: job.failureReason }),
     deviceJobStatistics: statistics,
   };
-}
-
-/** As queries of `devices.jobs` answer with it; attributes without a value are left out. */
-export function deviceJobDocument(deviceJob: DeviceJob): JsonObject {
-  const document: Record<string, JsonValue> = {};
-  for (const name of DEVICE_JOB_ATTRIBUTES) {
-    const value = attributeOf(name, deviceJob);
-    if (value !== undefined) document[name] = value;
-  }
-  return document;
-}
-
-/** The same for conditions: nothing is built that is not looked at. */
-export function deviceJobRow(deviceJob: DeviceJob): Row {
-  return { valueAt: ([root = "", ...rest]) => valueAt(attributeOf(root, deviceJob), rest) };
-}
-
-const DEVICE_JOB_ATTRIBUTES = [
-  "deviceId",
-  "moduleId",
-  "jobId",
-  "jobType",
-  "status",
-  "startTimeUtc",
-  "endTimeUtc",
-  "createdDateTimeUtc",
-  "lastUpdatedDateTimeUtc",
-  "outcome",
-  "error",
-] as const;
-
-function attributeOf(name: string, deviceJob: DeviceJob): JsonValue | undefined {
-  const { startAt, endAt, response } = deviceJob;
-  switch (name) {
-    case "deviceId":
-      return deviceJob.deviceId;
-    case "moduleId":
-      return deviceJob.moduleId ?? undefined;
-    case "jobId":
-      return deviceJob.jobId;
-    case "jobType":
-      return deviceJob.type;
-    case "status":
-      return deviceJob.status;
-    case "startTimeUtc":
-      return startAt === null ? undefined : time(startAt);
-    case "endTimeUtc":
-      return endAt === null ? undefined : time(endAt);
-    case "createdDateTimeUtc":
-    // An example of the documentation has the shorter name.
-    case "createdTimeUtc":
-      return time(deviceJob.createdAt);
-    case "lastUpdatedDateTimeUtc":
-      return time(deviceJob.updatedAt);
-    case "outcome":
-      return response === null ? {} : { deviceMethodResponse: response };
-    case "error":
-      return deviceJob.error ?? undefined;
-    default:
-      return undefined;
-  }
 }

@@ -3,21 +3,13 @@ import type { JsonObject } from "../../base/json.ts";
 import { type Answer, ok, type Refusal, refuse } from "../errors.ts";
 import { sizeOf, type Tier } from "../limits/tier.ts";
 import { type MethodCall, parseMethodCall } from "../messaging/methods.ts";
-import { createListeners, type Kept } from "../persistence.ts";
+import { createListeners, type PersistedRecords } from "../persistence.ts";
 import type { IfMatch } from "../preconditions.ts";
+import type { DeviceJob, JobType } from "../query/device-job.ts";
 import type { TwinKey } from "../twins/twin.ts";
 import type { TwinChange } from "../twins/twins.ts";
-import type { Unsure } from "../undocumented.ts";
-import {
-  type DeviceJob,
-  type Job,
-  type JobStatistics,
-  type JobStatus,
-  type JobType,
-  parseJob,
-  queryOf,
-  twinWorkOf,
-} from "./job.ts";
+import type { Undocumented } from "../undocumented.ts";
+import { type Job, type JobStatistics, type JobStatus, parseJob, queryOf, twinWorkOf } from "./job.ts";
 
 /** Jobs that update twins or call methods of many devices, one after the other at the pace of the tier. */
 export type Jobs = {
@@ -32,7 +24,7 @@ export type Jobs = {
   readonly statisticsOf: (jobId: string) => JobStatistics;
   readonly deviceJobs: () => Iterable<DeviceJob>;
   /** Jobs, and what they did to each device. */
-  readonly kept: readonly Kept[];
+  readonly persisted: readonly PersistedRecords[];
   /** Goes on with what was not ended; a method that was under way is called again. */
   readonly resume: () => void;
 };
@@ -42,7 +34,7 @@ export type JobsOptions = {
   readonly concurrent: number;
   /** Devices of all jobs together, a second. */
   readonly devicesPerSecond: number;
-  readonly unsure: Unsure;
+  readonly undocumented: Undocumented;
 };
 
 /** What jobs need of the hub. */
@@ -87,8 +79,8 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
   /** When the next device may be reached. */
   let nextAt = 0;
   let ticking = false;
-  const jobKeepers = createListeners();
-  const deviceKeepers = createListeners();
+  const jobChanges = createListeners();
+  const deviceChanges = createListeners();
 
   const waiting = () =>
     [...runs.values()].filter(({ job }) => job.status === "scheduled" || job.status === "queued");
@@ -98,20 +90,20 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
     for (const [jobId, { job, devices }] of runs) {
       if (job.endAt === null || job.endAt >= before) continue;
       runs.delete(jobId);
-      jobKeepers.tell(jobId);
-      for (const key of devices.keys()) deviceKeepers.tell(recordName(jobId, key));
+      jobChanges.notify(jobId);
+      for (const key of devices.keys()) deviceChanges.notify(recordName(jobId, key));
     }
   }
 
   function change(run: Run, news: Partial<Job>): void {
     run.job = { ...run.job, ...news };
-    jobKeepers.tell(run.job.jobId);
+    jobChanges.notify(run.job.jobId);
   }
 
   function create(jobId: string, body: JsonObject): Answer<Job> {
     forgetOld();
     const now = clock.now();
-    const draft = parseJob(jobId, body, now, options.unsure);
+    const draft = parseJob(jobId, body, now, options.undocumented);
     if (!draft.ok) return draft;
     if (runs.has(jobId)) return refuse("JobAlreadyExists", `Job ${jobId} already exists`);
     const later = draft.value.startAt > now;
@@ -130,7 +122,7 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
       failureReason: null,
     };
     runs.set(jobId, newRun(job));
-    jobKeepers.tell(jobId);
+    jobChanges.notify(jobId);
     clock.schedule(job.startAt - now, launch, undefined);
     return ok(job);
   }
@@ -170,7 +162,7 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
         response: null,
         error: null,
       });
-      deviceKeepers.tell(recordName(run.job.jobId, key));
+      deviceChanges.notify(recordName(run.job.jobId, key));
     }
     for (const key of [...keys.value].reverse()) run.pending.push(key);
     run.open = keys.value.length;
@@ -237,7 +229,7 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
     const had = run.devices.get(key);
     if (had === undefined) return;
     run.devices.set(key, { ...had, ...news, updatedAt: clock.now() });
-    deviceKeepers.tell(recordName(run.job.jobId, key));
+    deviceChanges.notify(recordName(run.job.jobId, key));
   }
 
   function settle(run: Run, key: TwinKey, answer: Answer<JsonObject | null>): void {
@@ -295,12 +287,12 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
   return {
     create,
     resume,
-    kept: [
+    persisted: [
       {
         kind: "job",
         record: (jobId) => runs.get(jobId)?.job,
         restore: (jobId, record) => runs.set(jobId, newRun(record as unknown as Job)),
-        onChange: jobKeepers.add,
+        onChange: jobChanges.add,
       },
       {
         kind: "deviceJob",
@@ -312,7 +304,7 @@ export function createJobs(hub: JobsHub, options: JobsOptions): Jobs {
           const [jobId, key] = namesIn(name);
           runs.get(jobId)?.devices.set(key, record as unknown as DeviceJob);
         },
-        onChange: deviceKeepers.add,
+        onChange: deviceChanges.add,
       },
     ],
     get(jobId) {

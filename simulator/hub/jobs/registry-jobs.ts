@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import type { SimClock } from "../../base/clock.ts";
 import { isObject, type JsonObject, ownValue, parseJson } from "../../base/json.ts";
 import { type Answer, codeOf, ok, type Refusal, refuse } from "../errors.ts";
-import { createListeners, type Kept } from "../persistence.ts";
+import { createListeners, type PersistedRecords } from "../persistence.ts";
 import type { Bulk } from "../registry/bulk.ts";
 import { type BlobContainers, redactedUri } from "./blob-container.ts";
 
@@ -28,7 +28,7 @@ export type RegistryJobs = {
   readonly get: (jobId: string) => RegistryJob | undefined;
   readonly list: () => readonly RegistryJob[];
   readonly cancel: (jobId: string) => Answer<void>;
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
   /** What was under way when the process ended has failed: the access to its containers was held nowhere. */
   readonly resume: () => void;
 };
@@ -58,7 +58,7 @@ const BATCH = 100;
 export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
   const { clock, blobs } = hub;
   const jobs = new Map<string, RegistryJob>();
-  const keepers = createListeners();
+  const changes = createListeners();
   const stops = new Map<string, AbortController>();
   /** Also while a new job is looked at: of two that come at once the second is refused. */
   let busy = false;
@@ -96,7 +96,7 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
 
   function note(job: RegistryJob): RegistryJob {
     jobs.set(job.jobId, job);
-    keepers.tell(job.jobId);
+    changes.notify(job.jobId);
     return job;
   }
 
@@ -169,7 +169,7 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
     for (const [jobId, job] of jobs) {
       if (job.endAt === null || job.endAt >= before) continue;
       jobs.delete(jobId);
-      keepers.tell(jobId);
+      changes.notify(jobId);
     }
   }
 
@@ -189,11 +189,11 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
       stops.get(jobId)?.abort();
       return ok(undefined);
     },
-    kept: {
+    persisted: {
       kind: "registryJob",
       record: (jobId) => jobs.get(jobId),
       restore: (jobId, record) => jobs.set(jobId, record as RegistryJob),
-      onChange: keepers.add,
+      onChange: changes.add,
     },
     resume() {
       const failureReason = "The hub was restarted while the job was under way";

@@ -1,5 +1,5 @@
 import { type Answer, ok, refuse } from "../errors.ts";
-import { createListeners, type Kept } from "../persistence.ts";
+import { createListeners, type PersistedRecords } from "../persistence.ts";
 import { messageSize, type PropertyBag } from "./message.ts";
 
 // Messages from the cloud to devices, and what the hub tells of their fate. Source: the hub's documentation on
@@ -64,7 +64,7 @@ export type CloudMessages = {
   /** From a sequence number on, at most `limit`; the newest thousand are held. */
   readonly feedback: (from: number, limit: number) => readonly Feedback[];
   /** Messages that wait, and feedback. */
-  readonly kept: readonly Kept[];
+  readonly persisted: readonly PersistedRecords[];
   readonly numbers: () => CloudMessageNumbers;
   readonly resume: (numbers: CloudMessageNumbers) => void;
 };
@@ -90,8 +90,8 @@ export function createCloudMessages(
 ): CloudMessages {
   const queues = new Map<string, readonly CloudMessage[]>();
   const listeners: ((deviceId: string) => void)[] = [];
-  const keepers = createListeners();
-  const tellers = createListeners();
+  const changes = createListeners();
+  const feedbackChanges = createListeners();
   let told: readonly Feedback[] = [];
   let sent = 0;
   let ended = 0;
@@ -110,7 +110,7 @@ export function createCloudMessages(
   function keep(deviceId: string, queue: readonly CloudMessage[]): void {
     if (queue.length === 0) queues.delete(deviceId);
     else queues.set(deviceId, queue);
-    keepers.tell(deviceId);
+    changes.notify(deviceId);
   }
 
   function end(deviceId: string, message: CloudMessage, statusCode: Outcome, at = now()): void {
@@ -128,7 +128,8 @@ export function createCloudMessages(
     };
     const [oldest] = told.length < MOST_FEEDBACK ? [] : told;
     told = [...told.slice(1 - MOST_FEEDBACK), feedback];
-    for (const one of [oldest, feedback]) if (one !== undefined) tellers.tell(String(one.sequenceNumber));
+    for (const one of [oldest, feedback])
+      if (one !== undefined) feedbackChanges.notify(String(one.sequenceNumber));
   }
 
   function without(deviceId: string, gone: CloudMessage): void {
@@ -194,7 +195,7 @@ export function createCloudMessages(
         told.filter((one) => one.deviceId === deviceId),
       ];
       told = left;
-      for (const { sequenceNumber } of gone) tellers.tell(String(sequenceNumber));
+      for (const { sequenceNumber } of gone) feedbackChanges.notify(String(sequenceNumber));
     },
 
     onSend: (listener) => {
@@ -206,7 +207,7 @@ export function createCloudMessages(
       return told.filter(({ sequenceNumber }) => sequenceNumber >= from).slice(0, limit);
     },
 
-    kept: [
+    persisted: [
       {
         kind: "cloudMessages",
         record: (deviceId) => {
@@ -221,7 +222,7 @@ export function createCloudMessages(
             queue.map(({ body, ...rest }) => ({ ...rest, body: Buffer.from(body, "base64") })),
           );
         },
-        onChange: keepers.add,
+        onChange: changes.add,
       },
       {
         kind: "feedback",
@@ -229,7 +230,7 @@ export function createCloudMessages(
         restore: (_name, record) => {
           told = [...told, record as Feedback];
         },
-        onChange: tellers.add,
+        onChange: feedbackChanges.add,
       },
     ],
     numbers: () => ({ sent, ended }),

@@ -1,11 +1,22 @@
 import { type Answer, refuse } from "../errors.ts";
-import type { Hub } from "../hub.ts";
-import { isBasic } from "../limits/tier.ts";
-import type { CloudMessage, CloudMessageDraft } from "./cloud-messages.ts";
+import type { Quota } from "../limits/quota.ts";
+import type { Throttle } from "../limits/throttle.ts";
+import { isBasic, type Tier } from "../limits/tier.ts";
+import type { Registry } from "../registry/registry.ts";
+import type { CloudMessage, CloudMessageDraft, CloudMessages } from "./cloud-messages.ts";
+
+/** The parts of a hub that a message passes. */
+type SendingHub = {
+  readonly options: { readonly tier: Tier; readonly throttling: boolean };
+  readonly registry: Registry;
+  readonly quota: Quota;
+  readonly throttle: Throttle;
+  readonly messages: CloudMessages;
+};
 
 /** A message as a service sends it: to a device that is enabled, within tier, quota and budget. */
 export function sendCloudMessage(
-  hub: Pick<Hub, "options" | "registry" | "quota" | "throttle" | "messages">,
+  hub: SendingHub,
   deviceId: string,
   draft: CloudMessageDraft,
 ): Answer<CloudMessage> {

@@ -1,10 +1,10 @@
 import type { JsonObject } from "../../base/json.ts";
 import { hash32 } from "../../base/random.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import { type DeviceJob, deviceJobDocument, deviceJobRow } from "../jobs/job.ts";
 import type { Identity } from "../registry/identity.ts";
 import type { Twin, TwinKey } from "../twins/twin.ts";
-import type { Unsure } from "../undocumented.ts";
+import type { Undocumented } from "../undocumented.ts";
+import { type DeviceJob, deviceJobDocument, deviceJobRow } from "./device-job.ts";
 import { type Activity, twinDocument, twinRow } from "./document.ts";
 import type { Row } from "./expression.ts";
 import { parseQuery, type Query } from "./query.ts";
@@ -40,7 +40,7 @@ export type FleetIndexOptions = {
   readonly activity: (key: TwinKey) => Activity;
   /** What `FROM devices.jobs` is about. */
   readonly deviceJobs: () => Iterable<DeviceJob>;
-  readonly unsure?: Unsure;
+  readonly undocumented?: Undocumented;
 };
 
 type Entry = { readonly key: TwinKey; readonly identity: Identity; readonly twin: Twin; readonly row: Row };
@@ -81,7 +81,7 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
   function parse(text: string): Answer<Query> {
     const known = parsed.get(text);
     if (known !== undefined) return ok(known);
-    const query = parseQuery(text, options.unsure);
+    const query = parseQuery(text, options.undocumented);
     if (!query.ok) return query;
     if (parsed.size >= KEPT_QUERIES) parsed.delete(parsed.keys().next().value ?? "");
     parsed.set(text, query.value);

@@ -1,5 +1,5 @@
 import { type Answer, ok, refuse } from "../errors.ts";
-import { DEFAULT_UNSURE, type Unsure } from "../undocumented.ts";
+import { UNDOCUMENTED_DEFAULTS, type Undocumented } from "../undocumented.ts";
 import { TWIN_ATTRIBUTES } from "./document.ts";
 import { compile, type Evaluate, type Expression, type Path, type Row } from "./expression.ts";
 import { parseCall, parseEither, takeComparison } from "./grammar.ts";
@@ -68,24 +68,24 @@ const JOB_ROOTS = [
 ];
 
 /** What of the grammar is not certain. */
-type QueryGrammar = Pick<Unsure, "query-order" | "unnamed-counts" | "constant-conditions">;
+type QueryGrammar = Pick<Undocumented, "query-order" | "unnamed-counts" | "constant-conditions">;
 
 /** A place in a query; `roots` are the attributes that paths may begin with, by what the query is from. */
-type QueryCursor = Cursor & { roots: readonly string[]; readonly unsure: QueryGrammar };
+type QueryCursor = Cursor & { roots: readonly string[]; readonly undocumented: QueryGrammar };
 
 /**
  * `SELECT [TOP n] * | paths and aggregates [AS name] FROM devices | devices.modules [WHERE …] [GROUP BY …]`,
  * and `SELECT * FROM devices.jobs [WHERE …]`. Paths may begin with the name of the collection.
  * Strings in either quotes with backslash escapes; IN and NIN with square brackets; no JOIN, HAVING or subqueries, and
- * ORDER BY and DISTINCT only where `unsure` says so.
+ * ORDER BY and DISTINCT only where `undocumented` says so.
  */
-export function parseQuery(text: string, unsure: QueryGrammar = DEFAULT_UNSURE): Answer<Query> {
+export function parseQuery(text: string, undocumented: QueryGrammar = UNDOCUMENTED_DEFAULTS): Answer<Query> {
   if (text.length > LONGEST)
     return refuse(
       "ArgumentInvalid",
       `The query has ${text.length} characters; at most ${LONGEST} are allowed`,
     );
-  const parsed = parseText(text, unsure);
+  const parsed = parseText(text, undocumented);
   if (parsed.ok) return ok(parsed.value);
   return refuse(
     "ArgumentInvalid",
@@ -93,15 +93,15 @@ export function parseQuery(text: string, unsure: QueryGrammar = DEFAULT_UNSURE):
   );
 }
 
-function parseText(text: string, unsure: QueryGrammar): Parsed<Query> {
+function parseText(text: string, undocumented: QueryGrammar): Parsed<Query> {
   const tokens = tokenize(text, { quotes: ["'", '"'], escape: "backslash" });
   if (!tokens.ok) return tokens;
-  return caught(() => parseSelect({ ...createCursor(tokens.value), roots: TWIN_ATTRIBUTES, unsure }));
+  return caught(() => parseSelect({ ...createCursor(tokens.value), roots: TWIN_ATTRIBUTES, undocumented }));
 }
 
 function parseSelect(cursor: QueryCursor): Query {
   cursor.expect("SELECT");
-  const ordering = cursor.unsure["query-order"] === "accepted";
+  const ordering = cursor.undocumented["query-order"] === "accepted";
   const distinct = ordering && cursor.take("DISTINCT");
   const top = cursor.take("TOP") ? parseInteger(cursor) : null;
   const columns = cursor.take("*") ? null : parseColumns(cursor);
@@ -142,7 +142,11 @@ function parseSelect(cursor: QueryCursor): Query {
 function parseWhere(cursor: QueryCursor): Expression {
   const { at } = cursor.peek();
   const where = parseOr(cursor);
-  if (cursor.unsure["constant-conditions"] === "refused" && where.kind === "literal" && where.value !== true)
+  if (
+    cursor.undocumented["constant-conditions"] === "refused" &&
+    where.kind === "literal" &&
+    where.value !== true
+  )
     throw new SyntaxError(`Line 1:${at}: a constant is no condition`);
   return where;
 }
@@ -210,7 +214,7 @@ function parseColumn(cursor: QueryCursor, position: number): Column {
   const counted = named === "COUNT" && cursor.take(")");
   const read: Evaluate = counted ? () => 1 : compile({ kind: "path", path: parsePath(cursor) });
   if (!counted) cursor.expect(")");
-  const unnamed = cursor.unsure["unnamed-counts"] === "named" ? named.toLowerCase() : `$${position}`;
+  const unnamed = cursor.undocumented["unnamed-counts"] === "named" ? named.toLowerCase() : `$${position}`;
   return { kind: "aggregate", aggregate: named, read, name: parseAlias(cursor) ?? unnamed };
 }
 

@@ -3,7 +3,7 @@ import { type Answer, ok, type Refusal, refuse } from "../errors.ts";
 import type { IfMatch } from "../preconditions.ts";
 import { twinKey } from "../twins/twin.ts";
 import { parseTwinChange, type Twins } from "../twins/twins.ts";
-import type { Unsure } from "../undocumented.ts";
+import type { Undocumented } from "../undocumented.ts";
 import type { Registry } from "./registry.ts";
 
 export type BulkError = {
@@ -36,7 +36,7 @@ const BULK_ENTRIES = 100;
 const DONE: Answer<Outcome> = ok({ withoutTwin: null });
 
 /** Entries of bulk requests and of import jobs, as the API calls them: ExportImportDevice. */
-export function createBulk(registry: Registry, twins: Twins, spelling: Unsure["bulk-etags"]): Bulk {
+export function createBulk(registry: Registry, twins: Twins, spelling: Undocumented["bulk-etags"]): Bulk {
   function entryOf(entry: JsonObject, fallback: string): Answer<Outcome> {
     const device = String(entry["id"]);
     const module = typeof entry["moduleId"] === "string" ? entry["moduleId"] : null;

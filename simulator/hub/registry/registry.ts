@@ -1,7 +1,7 @@
 import type { JsonObject } from "../../base/json.ts";
 import { hash32, seededKey } from "../../base/random.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import type { Kept } from "../persistence.ts";
+import type { PersistedRecords } from "../persistence.ts";
 import { checkEtag, type IfMatch } from "../preconditions.ts";
 import { type TwinKey, twinKey } from "../twins/twin.ts";
 import type { Twins } from "../twins/twins.ts";
@@ -32,7 +32,7 @@ export type Registry = {
   /** Modules that a manifest names: the hub makes their identities by itself. */
   readonly ensureModule: (deviceId: string, moduleId: string) => void;
   readonly onWrite: (listener: (write: IdentityWrite) => void) => void;
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
   readonly numbers: () => RegistryNumbers;
   readonly resume: (numbers: RegistryNumbers) => void;
 };
@@ -252,8 +252,8 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
       return refuse("TooManyModulesOnDevice", `${deviceId} has ${MODULES_PER_DEVICE} modules already`);
     const draft = parseDraft(body, makeKey);
     if (!draft.ok) return draft;
-    const kept = { ...draft.value, iotEdge: false, enabled: true };
-    return ok(before === null ? create(deviceId, moduleId, kept) : update(before, kept));
+    const stored = { ...draft.value, iotEdge: false, enabled: true };
+    return ok(before === null ? create(deviceId, moduleId, stored) : update(before, stored));
   }
 
   function removeModule(deviceId: string, moduleId: string, ifMatch: IfMatch): Answer<void> {
@@ -289,7 +289,7 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     onWrite: (listener) => {
       listeners.push(listener);
     },
-    kept: {
+    persisted: {
       kind: "identity",
       record: (key) => identities.get(key),
       restore: (key, record) => place(key, record as unknown as Identity),

@@ -1,6 +1,6 @@
 import { isObject, type JsonObject, type JsonValue, NOTHING, ownValue, setKey } from "../../base/json.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import type { Unsure } from "../undocumented.ts";
+import type { Undocumented } from "../undocumented.ts";
 
 /** `device`, or `device/module`: neither id can contain a slash. */
 export type TwinKey = string;
@@ -141,7 +141,7 @@ const CONTROL = /[\u0000-\u001f\u007f-\u009f]/g;
 export function checkPatch(
   section: SectionName,
   patch: JsonObject,
-  arrays: Unsure["arrays"] = "accepted",
+  arrays: Undocumented["arrays"] = "accepted",
 ): Answer<void> {
   const wrong = problemIn(patch, section, 1) ?? (arrays === "refused" ? arrayIn(patch, section) : null);
   if (wrong === null) return ok(undefined);

@@ -1,9 +1,9 @@
 import { isObject, type JsonObject, NOTHING, sameJson } from "../../base/json.ts";
 import { hash32 } from "../../base/random.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
-import type { Kept } from "../persistence.ts";
+import type { PersistedRecords } from "../persistence.ts";
 import { checkEtag, type IfMatch } from "../preconditions.ts";
-import { DEFAULT_UNSURE, type Unsure } from "../undocumented.ts";
+import { UNDOCUMENTED_DEFAULTS, type Undocumented } from "../undocumented.ts";
 import {
   type ConfigurationStatus,
   checkPatch,
@@ -49,11 +49,11 @@ export type Twins = {
   readonly report: (key: TwinKey, patch: JsonObject) => Answer<Twin>;
   readonly setConfigurations: (key: TwinKey, status: Readonly<Record<string, ConfigurationStatus>>) => void;
   readonly onWrite: (listener: (write: TwinWrite) => void) => void;
-  readonly kept: Kept;
+  readonly persisted: PersistedRecords;
 };
 
 /** All twins of the hub. `now` is milliseconds since the Unix epoch. */
-export function createTwins(now: () => number, unsure: Unsure = DEFAULT_UNSURE): Twins {
+export function createTwins(now: () => number, undocumented: Undocumented = UNDOCUMENTED_DEFAULTS): Twins {
   const twins = new Map<TwinKey, Twin>();
   const listeners: ((write: TwinWrite) => void)[] = [];
   const time = () => new Date(now()).toISOString();
@@ -78,7 +78,7 @@ export function createTwins(now: () => number, unsure: Unsure = DEFAULT_UNSURE):
 
   /** How far the etag's counter goes: nobody can tell who must not count on it. */
   function step({ deviceId, counter }: Twin): number {
-    return unsure["twin-versions"] === "together" ? 1 : 1 + (hash32(`${deviceId}/${counter}`) % 97);
+    return undocumented["twin-versions"] === "together" ? 1 : 1 + (hash32(`${deviceId}/${counter}`) % 97);
   }
 
   function write(
@@ -93,10 +93,10 @@ export function createTwins(now: () => number, unsure: Unsure = DEFAULT_UNSURE):
     const matched = checkEtag(ifMatch, twinEtag(twin));
     if (!matched.ok) return matched;
     const checked = [
-      change.tags === null ? ok(undefined) : checkPatch("tags", change.tags, unsure.arrays),
+      change.tags === null ? ok(undefined) : checkPatch("tags", change.tags, undocumented.arrays),
       change.desired === null
         ? ok(undefined)
-        : checkPatch("properties.desired", change.desired, unsure.arrays),
+        : checkPatch("properties.desired", change.desired, undocumented.arrays),
     ];
     for (const check of checked) if (!check.ok) return check;
     const written = next(twin);
@@ -153,7 +153,7 @@ export function createTwins(now: () => number, unsure: Unsure = DEFAULT_UNSURE):
     report(key, patch) {
       const twin = twins.get(key);
       if (twin === undefined) return missing(key);
-      const checked = checkPatch("properties.reported", patch, unsure.arrays);
+      const checked = checkPatch("properties.reported", patch, undocumented.arrays);
       if (!checked.ok) return checked;
       const reported = mergeSection(twin.reported, patch, time(), false);
       const sized = checkSize("properties.reported", reported.value);
@@ -175,7 +175,7 @@ export function createTwins(now: () => number, unsure: Unsure = DEFAULT_UNSURE):
     onWrite: (listener) => {
       listeners.push(listener);
     },
-    kept: {
+    persisted: {
       kind: "twin",
       record: (key) => twins.get(key),
       restore: (key, record) => twins.set(key, record as unknown as Twin),
