@@ -376,9 +376,9 @@ test("where the disk is full, writes are refused and reads go on; once there is 
   const full = vi.spyOn(DatabaseSync.prototype, "exec").mockImplementation(() => {
     throw Object.assign(new Error("database or disk is full"), { errcode: 13 });
   });
-  const problem = await problemOf(registry.create({ deviceId: "cam-2" }));
-  expect(problem.response?.statusCode).toBe(503);
-  expect(problem.responseBody).toContain("the disk is full");
+  const rejected = await problemOf(registry.create({ deviceId: "cam-2" }));
+  expect(rejected.response?.statusCode).toBe(503);
+  expect(rejected.responseBody).toContain("the disk is full");
   expect((await registry.get("cam-1")).responseBody.deviceId).toBe("cam-1");
   full.mockRestore();
   await registry.create({ deviceId: "cam-3" });
