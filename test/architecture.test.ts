@@ -1,6 +1,7 @@
-import { globSync, readdirSync, readFileSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { join, posix } from "node:path";
 import { describe, expect, test } from "vitest";
+import { type Import, importsOf, type Source, sourcesIn } from "./builders/sources.ts";
 
 // The table of docs/map.md, held against the code. Changing it here is changing the architecture: say so there too.
 
@@ -37,9 +38,31 @@ const MAY_USE: Readonly<Record<string, readonly string[]>> = {
   "store/": ["node:"],
   "store/azure-": ["@azure/storage-blob", "@azure/identity"],
   "verification/": ["node:"],
-  "verifier/": ["node:"],
+  "verifier/service/": ["node:"],
+  "verifier/checks/": ["node:path", "node:fs/promises"],
+  "verifier/process/": ["node:"],
+  "verifier/protocol/": ["node:buffer", "node:v8"],
+  "verifier/child/": ["node:", "onnxruntime-node"],
+  "verifier/golden/": ["node:buffer"],
+  "verifier/onnx/": ["node:buffer"],
+  "verifier/files/": ["node:"],
   "verifier/files/archive": ["tar-stream"],
-  "verifier/child/": ["onnxruntime-node"],
+};
+
+/**
+ * Folders within a room that import one way only, types included. What the sidecar and the child process share is
+ * `protocol` and what stands below it, so nothing that loads ONNX Runtime gets into the sidecar.
+ */
+const FOLDERS: Readonly<Record<string, readonly string[]>> = {
+  "verifier/service": ["checks", "process", "files"],
+  "verifier/checks": ["process", "protocol", "score", "golden", "onnx", "files"],
+  "verifier/process": ["protocol"],
+  "verifier/child": ["protocol", "score", "golden", "onnx", "files"],
+  "verifier/protocol": ["score", "golden", "onnx"],
+  "verifier/score": ["golden", "onnx"],
+  "verifier/golden": ["onnx", "files"],
+  "verifier/onnx": ["files"],
+  "verifier/files": [],
 };
 
 const DOMAIN_ROOMS = ["devices", "releases", "rollouts"];
@@ -57,7 +80,6 @@ const IMPURE =
   /\b(?:async|await|Promise|Date|setTimeout|setInterval|setImmediate|fetch)\b|\bMath\.random\b|\bprocess\./g;
 
 const ROOT = join(import.meta.dirname, "..");
-type Source = { readonly path: string; readonly text: string };
 
 const rooms = sourcesIn("src").filter(({ path }) => path.includes("/"));
 const simulator = sourcesIn("simulator");
@@ -73,6 +95,11 @@ describe("the code", () => {
       entry.isDirectory(),
     );
     expect(found.map(({ name }) => name).sort()).toEqual(Object.keys(MAY_IMPORT).sort());
+  });
+
+  test("every folder of the verifier is in the table, and every entry of the table is a folder", () => {
+    const found = readdirSync(join(ROOT, "src/verifier"), { withFileTypes: true });
+    expect(found.map(({ name }) => `verifier/${name}`).sort()).toEqual(Object.keys(FOLDERS).sort());
   });
 
   test.each(rooms)("src/$path keeps to the table", (source) => {
@@ -194,6 +221,43 @@ describe("the table catches", () => {
       `import type { Turns } from "./reverify-slots.ts";`,
       "./reverify-slots.ts",
     ],
+    [
+      "a folder of the verifier in one above it",
+      "verifier/score/timing.ts",
+      `import type { GoldenMeasured } from "../protocol/messages.ts";`,
+      "../protocol/messages.ts",
+    ],
+    [
+      "the child process in the sidecar",
+      "verifier/process/model-process.ts",
+      `import { openModel } from "../child/session.ts";`,
+      "../child/session.ts",
+    ],
+    [
+      "the sidecar in the child process",
+      "verifier/child/main.ts",
+      `import type { Sandbox } from "../process/sandbox.ts";`,
+      "../process/sandbox.ts",
+    ],
+    [
+      "a check in what runs it",
+      "verifier/process/sandbox.ts",
+      `import type { Run } from "../checks/check.ts";`,
+      "../checks/check.ts",
+    ],
+    [
+      "the server in a check",
+      "verifier/checks/run.ts",
+      `import type { Jobs } from "../service/jobs.ts";`,
+      "../service/jobs.ts",
+    ],
+    [
+      "ONNX Runtime outside the child process",
+      "verifier/protocol/messages.ts",
+      `import type { InferenceSession } from "onnxruntime-node";`,
+      "onnxruntime-node",
+    ],
+    ["files in what only computes", "verifier/score/timing.ts", `import "node:fs";`, "node:fs"],
     ["a file of a shell's name in a folder", "rollouts/report/act.ts", "await act();", "await"],
     ["a promise in a pure file", "rollouts/decide.ts", "export async function decide() {}", "async"],
     ["the clock in a pure file", "rollouts/evidence/judge.ts", "const now = Date.now();", "Date"],
@@ -257,11 +321,20 @@ function faultsOf(source: Source): readonly string[] {
 function faultOfFile(path: string, { target, values }: Import): string | null {
   const file = posix.join(posix.dirname(path), target).replace(/\.ts$/, "");
   const home = roomOf(path);
-  if (roomOf(file) === home) return isPure(path) && !isPure(`${file}.ts`) ? `${target} is not pure` : null;
+  if (roomOf(file) === home) {
+    if (isPure(path) && !isPure(`${file}.ts`)) return `${target} is not pure`;
+    return mayImportFolder(posix.dirname(path), posix.dirname(file))
+      ? null
+      : `${target} is not for this folder`;
+  }
   const allowed = isPure(path) && home !== "api" ? PURE_MAY_IMPORT : (MAY_IMPORT[home] ?? []);
   if (file.includes("/") && allowed.includes(roomOf(file))) return null;
   if (!allowed.includes(file)) return `${target} is not for this file`;
   return values.length === 0 ? null : `${target} is a port: ${values.join(", ")} is a value of it`;
+}
+
+function mayImportFolder(folder: string, other: string): boolean {
+  return folder === other || !(folder in FOLDERS) || (FOLDERS[folder] ?? []).includes(posix.basename(other));
 }
 
 function faultOfPackage(path: string, target: string): string | null {
@@ -344,35 +417,6 @@ function faultsOfCli({ path, text }: Source): readonly string[] {
     });
 }
 
-type Import = {
-  readonly target: string;
-  /** Names that are imported as values; `*` stands for all or for none by name. */
-  readonly values: readonly string[];
-};
-
-const STATEMENT = /^[ \t]*(?:import|export)\s+(type\s+)?([^"';()=]*?)\s*from\s*"([^"]+)"/gm;
-const EFFECT = /^[ \t]*import\s*"([^"]+)"/gm;
-const LATER = /\bimport\(\s*"([^"]+)"\s*\)/g;
-
-function importsOf(text: string): readonly Import[] {
-  const statements = [...text.matchAll(STATEMENT)].map(([, type, names = "", target = ""]) => ({
-    target,
-    values: type === undefined ? valuesIn(names) : [],
-  }));
-  const others = [...text.matchAll(EFFECT), ...text.matchAll(LATER)];
-  return [...statements, ...others.map(([, target = ""]) => ({ target, values: ["*"] }))];
-}
-
-/** `{ type A, b as c }` → b; `d, * as e` → d, *. */
-function valuesIn(names: string): readonly string[] {
-  return names
-    .replaceAll(/[{}]/g, "")
-    .split(",")
-    .map((name) => name.trim())
-    .filter((name) => name !== "" && !name.startsWith("type "))
-    .map((name) => name.split(/\s/, 1)[0] ?? name);
-}
-
 /** Code without comments and quoted texts: words in them mean nothing. */
 function withoutText(text: string): string {
   return text.replaceAll(/"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|\/\/[^\n]*|\/\*[\s\S]*?\*\//g, " ");
@@ -388,12 +432,4 @@ function roomOf(path: string): string {
 
 function isPure(path: string): boolean {
   return roomOf(path) === "api" || (DOMAIN_ROOMS.includes(roomOf(path)) && !SHELL.includes(path));
-}
-
-function sourcesIn(directory: string): readonly Source[] {
-  return globSync("**/*.ts", { cwd: join(ROOT, directory) })
-    .map((path) => path.replaceAll("\\", "/"))
-    .filter((path) => !path.endsWith(".test.ts"))
-    .sort()
-    .map((path) => ({ path, text: readFileSync(join(ROOT, directory, path), "utf8") }));
 }

@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { modelReleaseSpecSchema, verificationSchema } from "../../src/api/model-release.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
-import { signatureDifferences } from "../../src/verifier/checks/checks.ts";
+import { signatureDifferences } from "../../src/verifier/checks/signature.ts";
 import { bytesInFile } from "../../src/verifier/files/byte-source.ts";
 import { readOnnxFile } from "../../src/verifier/onnx/file.ts";
 import type { Signature, TensorInfo } from "../../src/verifier/onnx/tensor.ts";

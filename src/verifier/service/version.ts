@@ -2,7 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { err, ok, type Result } from "../../base/result.ts";
 import { seconds } from "../../base/time.ts";
-import { type VerifyDeps, WORK_PREFIX } from "../checks/run.ts";
+import type { VerifyDeps } from "../checks/check.ts";
+import { WORK_PREFIX } from "../checks/run.ts";
 import { startModelProcess } from "../process/model-process.ts";
 import { verifierText } from "./installed-version.ts";
 

@@ -1,8 +1,6 @@
-import type { Verification } from "../../api/model-release.ts";
 import { REASONS } from "../../api/reasons.ts";
 import { type Decimal, decimalText, numberOf } from "../../base/decimal.ts";
-import type { Batch } from "../golden/types.ts";
-import type { BatchFound, GoldenMeasured, SectionMeasured } from "../protocol/messages.ts";
+import type { SectionMeasured } from "../protocol/messages.ts";
 import {
   type Classification,
   classText,
@@ -14,93 +12,13 @@ import {
 import { apart, numberText } from "../score/comparison.ts";
 import type { FiniteCount } from "../score/finite.ts";
 import type { OutputFigures } from "../score/output-metrics.ts";
-import { type GoldenBounds, goldenBounds } from "../score/sections.ts";
+import type { GoldenBounds } from "../score/sections.ts";
 import { differenceParts } from "./differences.ts";
-import { type Judgement, notJudged, outputsText, type Part, together, unusable } from "./judgement.ts";
+import { type Part, unusable } from "./judgement.ts";
 
-// Golden samples: what was measured beside what the release asks for, output by output. Pure.
+// The bounds of a golden set beside what was measured for one output: pure.
 
-/**
- * @param others known outputs compared again in batches of other sizes, where they differ.
- * @param remark how it was measured otherwise than asked; empty: as asked.
- */
-export function judgeGolden(
-  wanted: NonNullable<Verification["golden"]>,
-  measured: GoldenMeasured,
-  others: readonly BatchFound[] = [],
-  remark = "",
-): Judgement {
-  const { sections, finite, notes, ignored, samples, batch } = measured;
-  const bounds = goldenBounds(wanted);
-  const parts = sections.flatMap((section, index) => {
-    const of = bounds[index];
-    if (of === undefined) return [];
-    const suffix = bounds.length > 1 && of.output !== null ? ` of "${of.output}"` : "";
-    return sectionParts(of, section, suffix);
-  });
-  const finiteParts = finite === null ? [] : [finitePart(finite)];
-  // Where NaN is why labels are not found, NaN is the reason.
-  const causes = sections.some(({ classification }) => (classification?.notNumbers ?? 0) > 0);
-  const all = causes ? [...finiteParts, ...parts] : [...parts, ...finiteParts];
-  const failed = all.some(({ reason }) => reason !== null);
-  const how = [
-    `${samples} golden samples${batchText(batch, samples)}`,
-    ...sections.flatMap(usedText),
-    remark,
-  ];
-  const [first] = sections;
-  return together("Golden", all, {
-    method: how.filter((text) => text !== "").join("; "),
-    notes: [
-      ...(failed ? batchHint(measured, others) : []),
-      ...notes,
-      ...notJudged(finite === null ? ignored : []),
-    ],
-    // The figures of the bounds without a name stand where they have always stood.
-    details: {
-      ...measured,
-      classification: first?.classification ?? null,
-      comparison: first?.comparison ?? null,
-    },
-  });
-}
-
-export function batchText({ size, free }: Batch, samples: number): string {
-  if (size === null) return ", each data set at once";
-  if (!free)
-    return size === 1
-      ? ", one at a time, as the model takes them"
-      : `, ${size} at a time, as the model takes them`;
-  return samples <= size ? " at once" : ` in batches of ${size}`;
-}
-
-/** Which output was scored, and how: said of every verdict. */
-function usedText({ classification, ranking, comparison, figures }: SectionMeasured): readonly string[] {
-  const scored = classification ?? ranking;
-  const reading = classification?.reading ?? "";
-  return [
-    ...(scored === null ? [] : [`scored: output "${scored.output}"${reading === "" ? "" : ` ${reading}`}`]),
-    ...(comparison === null ? [] : [`compared: ${outputsText(comparison.outputs)}`]),
-    ...(figures === null ? [] : [`measured: output "${figures.output}"`]),
-  ];
-}
-
-function batchHint({ batch, sections }: GoldenMeasured, others: readonly BatchFound[]): readonly string[] {
-  const beyond = sections.reduce((sum, { comparison }) => sum + (comparison?.beyond ?? 0), 0);
-  const right = others.find((one) => one.beyond === 0);
-  if (right !== undefined && beyond > 0)
-    return [
-      `the model's answers depend on the batch: in batches of ${right.size} they are as expected, so the expected outputs were computed that way; say so with golden.batchSize (--golden-batch-size)`,
-    ];
-  const counts = [...new Set([beyond, ...others.map((one) => one.beyond)])];
-  return counts.length > 1
-    ? [
-        `the model's answers depend on the batch: ${others.map((one) => `${one.beyond} values are off in batches of ${one.size}`).join(", ")}, ${beyond} in batches of ${batch.size}; golden.batchSize (--golden-batch-size) says how the expected outputs were computed`,
-      ]
-    : [];
-}
-
-function sectionParts(bounds: GoldenBounds, found: SectionMeasured, suffix: string): readonly Part[] {
+export function sectionParts(bounds: GoldenBounds, found: SectionMeasured, suffix: string): readonly Part[] {
   const { classification, ranking, comparison, figures } = found;
   return [
     ...(classification === null ? [] : accuracyParts(bounds, classification, suffix)),
@@ -283,7 +201,7 @@ function sizeBound({ name, value, written, reason }: Bound): Part {
   };
 }
 
-function finitePart(finite: readonly FiniteCount[]): Part {
+export function finitePart(finite: readonly FiniteCount[]): Part {
   const bad = finite.filter(({ nonFinite }) => nonFinite > 0);
   const count = (of: "elements" | "nonFinite") => finite.reduce((sum, one) => sum + one[of], 0);
   const [first] = bad;
