@@ -15,7 +15,8 @@ import { isOwner, type Owner, ownerOf, succeeds } from "../../src/api/ownership.
 import { canonicalJson, type Digest, digestOf } from "../../src/base/digest.ts";
 import { err, type Fault, ok, type Result } from "../../src/base/result.ts";
 import { type Instant, instant, millis, parseTimestamp, timestampOf } from "../../src/base/time.ts";
-import { type CallKind, createHubHealth } from "../../src/hub/health.ts";
+import { createHubHealth } from "../../src/hub/health.ts";
+import type { CallKind } from "../../src/hub/health-evidence.ts";
 import type {
   Configuration,
   ConfigurationView,
@@ -741,7 +742,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
         sweepNow();
       }
       // One twin is read at once when reads fail, as the fleet view does.
-      if (outage === null && monitor.suspicious()) look("twinReads");
+      if (outage === null && monitor.shouldProbe()) look("twinReads");
     },
     /** Whether anything changed that triggers a reconcile; asking resets it. */
     takeChange: (): boolean => {
