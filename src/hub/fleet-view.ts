@@ -168,20 +168,20 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
     const backoff = exponential(seconds(1), seconds(15), random);
     let attempts = 0;
     while (!signal.aborted) {
-      if (!monitor.suspicious()) {
+      if (!monitor.shouldProbe()) {
         attempts = 0;
         await nextSuspicion(signal);
         continue;
       }
       attempts += 1;
       await clock.sleep(backoff(attempts), signal);
-      if (!signal.aborted && monitor.suspicious())
+      if (!signal.aborted && monitor.shouldProbe())
         await hub.getTwin({ device: anyDevice(), module: null }, "normal", signal);
     }
   }
 
   const waiting = new Set<() => void>();
-  monitor.onSuspicion(() => {
+  monitor.onShouldProbe(() => {
     for (const wake of waiting) wake();
   });
   function nextSuspicion(signal: AbortSignal): Promise<void> {

@@ -131,18 +131,18 @@ describe("health of the hub", () => {
   });
   test("failures of other calls make it suspect and no more", () => {
     const { monitor, call } = setUp();
-    let suspicions = 0;
-    monitor.onSuspicion(() => {
-      suspicions += 1;
+    let probesWanted = 0;
+    monitor.onShouldProbe(() => {
+      probesWanted += 1;
     });
     call("other", DOWN);
-    expect(monitor.suspicious()).toBe(false);
+    expect(monitor.shouldProbe()).toBe(false);
     call("other", DOWN);
-    expect(monitor.suspicious()).toBe(true);
-    expect(suspicions).toBe(1);
+    expect(monitor.shouldProbe()).toBe(true);
+    expect(probesWanted).toBe(1);
     expect(monitor.state().reachable).toBe(true);
     call("twinRead", null);
-    expect(monitor.suspicious()).toBe(false);
+    expect(monitor.shouldProbe()).toBe(false);
   });
   test("a refusal is an answer: conflicts and rejections are good news", () => {
     const { monitor, call } = setUp();
@@ -155,7 +155,7 @@ describe("health of the hub", () => {
     const denied: Fault = { kind: "denied", message: "401" };
     const { monitor, call } = setUp();
     for (let n = 0; n < 5; n += 1) call("other", denied);
-    expect(monitor.suspicious()).toBe(false);
+    expect(monitor.shouldProbe()).toBe(false);
     call("query", denied);
     call("query", denied);
     expect(monitor.state()).toMatchObject({

@@ -16,7 +16,8 @@ import { canonicalJson, type Digest, digestOf } from "../../src/base/digest.ts";
 import type { Fault } from "../../src/base/fault.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 import { type Instant, instant, millis, parseTimestamp, timestampOf } from "../../src/base/time.ts";
-import { type CallKind, createHubHealth } from "../../src/hub/health.ts";
+import { createHubHealth } from "../../src/hub/health.ts";
+import type { CallKind } from "../../src/hub/health-evidence.ts";
 import type {
   Configuration,
   ConfigurationView,
@@ -742,7 +743,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
         sweepNow();
       }
       // One twin is read at once when reads fail, as the fleet view does.
-      if (outage === null && monitor.suspicious()) look("twinReads");
+      if (outage === null && monitor.shouldProbe()) look("twinReads");
     },
     /** Whether anything changed that triggers a reconcile; asking resets it. */
     takeChange: (): boolean => {
