@@ -1,6 +1,5 @@
-import { nearest } from "../simulator/base/nearest.ts";
+import { row, suggestion } from "../src/base/flags.ts";
 import { own } from "../src/base/lookup.ts";
-import { row } from "./command-line.ts";
 import type { Terminal } from "./terminal.ts";
 
 // The program for people and for CI: a command, its flags, and an exit status that means something.
@@ -51,12 +50,9 @@ async function run(args: readonly string[], terminal: Terminal, signal: AbortSig
     write(helpText());
     return name === undefined ? USAGE : 0;
   }
-  const command = Object.hasOwn(COMMANDS, name) ? own(COMMANDS, name) : undefined;
+  const command = own(COMMANDS, name);
   if (command !== undefined) return (await command.load())(rest, terminal, signal);
-  const near = nearest(name, Object.keys(COMMANDS));
-  terminal.err(
-    `${name} is no command${near === null ? "" : `; did you mean ${near}?`}\nsee edgefleet --help\n`,
-  );
+  terminal.err(`${name} is no command${suggestion(name, Object.keys(COMMANDS))}\nsee edgefleet --help\n`);
   return USAGE;
 }
 

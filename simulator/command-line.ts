@@ -1,8 +1,16 @@
 import { dirname, resolve } from "node:path";
 import { parse, stringify } from "yaml";
+import {
+  type Arguments,
+  type Flags,
+  flagsHelp,
+  HELP,
+  readFlags,
+  row,
+  suggestion,
+} from "../src/base/flags.ts";
 import { isObject, type JsonObject, type JsonValue, ownValue, setKey } from "./base/json.ts";
-import { nearest } from "./base/nearest.ts";
-import { type Draft, FLAGS, type Flag, GROUPS, INLINE, type Inline } from "./flags.ts";
+import { type Draft, FLAGS, GROUPS, INLINE, type Inline, type SimulatorFlag } from "./flags.ts";
 import { maximumUnits } from "./hub/limits/tier.ts";
 import { UNDOCUMENTED, UNDOCUMENTED_TOPICS } from "./hub/undocumented.ts";
 import { DEFAULT_OPTIONS, type SimulatorOptions } from "./simulator.ts";
@@ -39,18 +47,22 @@ export type ReadFile = (path: string) => string;
  * case. Flags win over the file; every mistake of both is reported.
  */
 export function parseCommandLine(args: readonly string[], readFile: ReadFile): ParsedCommandLine {
-  if (args.includes("--help") || args.includes("-h")) return { kind: "help" };
-  if (args.includes("--version")) return { kind: "version" };
+  const { values, positionals, problems: wrong } = readFlags(args, { ...FLAGS, ...PROGRAM_FLAGS }, "server");
+  if (values.has("help")) return { kind: "help" };
+  if (values.has("version")) return { kind: "version" };
   const draft = emptyDraft();
-  const problems: string[] = [];
-  const { given, config, printConfig } = splitArguments(args, problems);
-  if (config !== null) applyFile(draft, config, { readFile, given, problems });
+  const problems = [...wrong, ...positionals.map((arg) => `${arg} is not known`)];
+  const given = settingsIn(values);
+  const config = values.get("config")?.at(-1);
+  if (config !== undefined) applyFile(draft, config, { readFile, given, problems });
   for (const { name, value } of given) applyFlag(draft, { name, shown: `--${name}`, value }, problems);
   const { tier = DEFAULT_OPTIONS.tier, units = DEFAULT_OPTIONS.units } = draft.options;
   if (units > maximumUnits(tier))
     problems.push(`--units of tier ${tier} must be a whole number from 1 to ${maximumUnits(tier)}`);
   if (problems.length > 0) return { kind: "wrong", problems };
-  return printConfig ? { kind: "printConfig", text: configText(draft) } : { kind: "run", command: draft };
+  return values.has("print-config")
+    ? { kind: "printConfig", text: configText(draft) }
+    : { kind: "run", command: draft };
 }
 
 function emptyDraft(): Draft {
@@ -67,37 +79,29 @@ function emptyDraft(): Draft {
   };
 }
 
-/** `null`: a switch that stands there without a value. */
+/** `null`: a switch, which has no value. */
 type Given = { readonly name: string; readonly value: string | null };
 
-function splitArguments(args: readonly string[], problems: string[]) {
-  const given: Given[] = [];
-  let config: string | null = null;
-  let printConfig = false;
-  for (let at = 0; at < args.length; at++) {
-    const arg = args[at] ?? "";
-    const [, name = "", inline] = /^--([a-z-]+)(?:=([\s\S]*))?$/.exec(arg) ?? [];
-    const flag = ownValue(FLAGS, name);
-    const takesValue = name === "config" || (flag !== undefined && flag.value !== null);
-    const next = args[at + 1];
-    const value = inline ?? (takesValue && next?.startsWith("--") !== true ? next : undefined);
-    if (takesValue && inline === undefined && value !== undefined) at += 1;
-    if (name === "print-config" && inline === undefined) printConfig = true;
-    else if (takesValue && value === undefined)
-      problems.push(`--${name} needs a value: ${flag?.value ?? "FILE"}`);
-    else if (name === "config") config = value ?? null;
-    else if (flag !== undefined) given.push({ name, value: value ?? null });
-    else problems.push(`${arg} is not known${suggestion(name, ALL_FLAGS, "--")}`);
-  }
-  return { given, config, printConfig };
-}
-
 export const FLAG_NAMES: readonly string[] = Object.keys(FLAGS);
-const ALL_FLAGS = [...FLAG_NAMES, "config", "print-config", "help", "version"];
 
-function suggestion(written: string, names: readonly string[], prefix: string): string {
-  const near = nearest(written, names);
-  return near === null ? "" : `; did you mean ${prefix}${near}?`;
+/** Flags of the program itself, which a configuration file cannot have. */
+const PROGRAM_FLAGS = {
+  config: {
+    value: "FILE",
+    help: "settings as YAML or JSON: names of flags in camel case; flags win over it",
+  },
+  "print-config": { value: null, help: "print what holds, as a configuration file, and exit" },
+  version: { value: null, help: "print the version and exit" },
+  help: HELP,
+};
+
+function settingsIn(values: Arguments["values"]): readonly Given[] {
+  return [...values].flatMap(([name, all]) => {
+    const flag = ownValue(FLAGS, name);
+    return flag === undefined
+      ? []
+      : all.map((value) => ({ name, value: flag.value === null ? null : value }));
+  });
 }
 
 function applyFlag(
@@ -107,10 +111,6 @@ function applyFlag(
 ): void {
   const flag = ownValue(FLAGS, name);
   if (flag === undefined) return;
-  if (flag.value === null && value !== null) {
-    problems.push(`${shown} takes no value`);
-    return;
-  }
   const problem = flag.apply(draft, value ?? "");
   if (problem !== null) problems.push(`${shown} ${problem}`);
   const kept = flag.value === "FILE" ? resolve(value ?? "") : (value ?? true);
@@ -142,7 +142,7 @@ function applyFile(
     }
     const shown = `${path}: ${key}`;
     if (name === undefined)
-      problems.push(`${shown} is not known${suggestion(key, [...flags.keys(), ...INLINE], "")}`);
+      problems.push(`${shown} is not known${suggestion(key, [...flags.keys(), ...INLINE])}`);
     else applySetting(overruled.has(name) ? emptyDraft() : draft, { name, shown, value, path }, problems);
   }
 }
@@ -190,7 +190,7 @@ function camelCase(name: string): string {
 }
 
 /** What the help says of a value that nobody gave; `null` where that is nothing, or words. */
-function fallbackOf({ value, help }: Flag): JsonValue {
+function fallbackOf({ value, help }: SimulatorFlag): JsonValue {
   if (value === null) return false;
   const written = /\(default ([^ ):]+)\)$/.exec(help)?.[1] ?? "none";
   if (written === "none") return null;
@@ -213,12 +213,6 @@ function configText({ written, inline }: Draft): string {
 }
 
 export function helpText(): string {
-  const row = (left: string, help: string) =>
-    left.length > 30 ? `${left}\n${" ".repeat(32)}${help}` : `${left.padEnd(32)}${help}`;
-  const rowOf = (name: string) => {
-    const { value = null, help = "" } = ownValue(FLAGS, name) ?? {};
-    return row(`  --${name}${value === null ? "" : ` ${value}`}`, help);
-  };
   return [
     "usage: edgefleet-simulator [flags]",
     "",
@@ -234,19 +228,25 @@ export function helpText(): string {
     "  edgefleet-simulator --config simulator.yaml --state hub.state",
     "  edgefleet-simulator --port 8443 --no-devices --tier S3 --query-staleness 5s",
     "",
-    ...Object.entries(GROUPS).flatMap(([title, names]) => [`${title}:`, ...names.map(rowOf), ""]),
+    ...flagsHelp(
+      Object.fromEntries(Object.entries(GROUPS).map(([title, names]) => [title, flagsNamed(names)])),
+    ),
     "Topics of --undocumented; the first behaviour is the default:",
     ...UNDOCUMENTED_TOPICS.map((topic) =>
-      row(`  ${topic}=${UNDOCUMENTED[topic].behaviours.join("|")}`, UNDOCUMENTED[topic].about),
+      row(`${topic}=${UNDOCUMENTED[topic].behaviours.join("|")}`, UNDOCUMENTED[topic].about),
     ),
     "",
-    "The program:",
-    row("  --config FILE", "settings as YAML or JSON: names of flags in camel case; flags win over it"),
-    row("  --print-config", "print what holds, as a configuration file, and end"),
-    row("  --version", "print the version and end"),
-    row("  --help", "print this and end"),
-    "",
-    "exit status: 0 it was told to stop, 1 it cannot start or serve, 2 the flags or a file of settings are wrong",
+    ...flagsHelp({ "The program": PROGRAM_FLAGS }),
+    "exit status: 0 it was stopped, 1 it cannot start or serve, 2 the flags or a file of settings are wrong",
     "",
   ].join("\n");
+}
+
+function flagsNamed(names: readonly string[]): Flags {
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const flag = ownValue(FLAGS, name);
+      return flag === undefined ? [] : [[name, flag]];
+    }),
+  );
 }

@@ -1,3 +1,4 @@
+import type { Flag } from "../src/base/flags.ts";
 import { parseDuration } from "./base/duration.ts";
 import type { JsonValue } from "./base/json.ts";
 import { SHAPINGS, type Shaping } from "./hub/limits/throttle.ts";
@@ -24,13 +25,8 @@ export type Draft = {
   readonly written: Record<string, JsonValue>;
 };
 
-export type Flag = {
-  /** What stands for the value in the help; `null`: a switch without one. */
-  readonly value: string | null;
-  readonly help: string;
-  /** It may be given again, and each value counts. */
-  readonly repeats?: true;
-  /** Answers with what is wrong, or null. */
+export type SimulatorFlag = Flag & {
+  /** Returns what is wrong, or null. */
   readonly apply: (draft: Draft, written: string) => string | null;
 };
 
@@ -38,7 +34,7 @@ type NumberOption = {
   [Name in keyof SimulatorOptions]: SimulatorOptions[Name] extends number ? Name : never;
 }[keyof SimulatorOptions];
 
-function duration(name: NumberOption, help: string, least = 1): Flag {
+function duration(name: NumberOption, help: string, least = 1): SimulatorFlag {
   return {
     value: "DURATION",
     help: `${help} (default ${DEFAULT_OPTIONS[name] / 1000}s)`,
@@ -51,7 +47,7 @@ function duration(name: NumberOption, help: string, least = 1): Flag {
   };
 }
 
-function integer(name: NumberOption, help: string, range: readonly [number, number]): Flag {
+function integer(name: NumberOption, help: string, range: readonly [number, number]): SimulatorFlag {
   return {
     value: "N",
     help: `${help} (default ${DEFAULT_OPTIONS[name]})`,
@@ -65,7 +61,7 @@ function integer(name: NumberOption, help: string, range: readonly [number, numb
   };
 }
 
-function wholeNumber(value: string, help: string, set: (draft: Draft, value: number) => void): Flag {
+function wholeNumber(value: string, help: string, set: (draft: Draft, value: number) => void): SimulatorFlag {
   return {
     value,
     help,
@@ -81,7 +77,7 @@ function choice<const T extends string>(
   values: readonly T[],
   help: string,
   set: (draft: Draft, value: T) => void,
-): Flag {
+): SimulatorFlag {
   return {
     value: values.join("|"),
     help,
@@ -94,7 +90,7 @@ function choice<const T extends string>(
   };
 }
 
-function text(value: string, help: string, set: (draft: Draft, written: string) => void): Flag {
+function text(value: string, help: string, set: (draft: Draft, written: string) => void): SimulatorFlag {
   return {
     value,
     help,
@@ -106,7 +102,7 @@ function text(value: string, help: string, set: (draft: Draft, written: string) 
   };
 }
 
-function toggle(help: string, set: (draft: Draft) => void): Flag {
+function toggle(help: string, set: (draft: Draft) => void): SimulatorFlag {
   return {
     value: null,
     help,
@@ -119,7 +115,7 @@ function toggle(help: string, set: (draft: Draft) => void): Flag {
 
 const HOST_NAME = /^[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?$/i;
 
-export const FLAGS: Readonly<Record<string, Flag>> = {
+export const FLAGS: Readonly<Record<string, SimulatorFlag>> = {
   port: integer("port", "port to serve on; 0 is any free one", [0, 65_535]),
   "mqtt-port": integer("mqttPort", "port for MQTT over TLS; 0 is any free one", [0, 65_535]),
   "proxy-port": {

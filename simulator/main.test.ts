@@ -116,15 +116,15 @@ test("names that nobody could use are refused", () => {
     kind: "wrong",
     problems: [
       "--host-name must be a name of letters, digits, hyphens and dots",
-      "--agent-modules must be ids of modules with commas between them",
       "--host-name must be a name of letters, digits, hyphens and dots",
+      "--agent-modules must be ids of modules with commas between them",
     ],
   });
 });
 
 test("the help has every flag once, under a subject", () => {
   const help = helpText();
-  const shown = [...help.matchAll(/^ {2}(--[a-z-]+)/gm)].map(([, name]) => name);
+  const shown = [...help.matchAll(/^ {2}(?:-h, )?(--[a-z-]+)/gm)].map(([, name]) => name);
   expect(new Set(shown).size).toBe(shown.length);
   const known = FLAG_NAMES.map((name) => `--${name}`);
   expect(shown.sort()).toEqual([...known, "--config", "--print-config", "--version", "--help"].sort());
@@ -135,8 +135,7 @@ test("a flag that is not known is told with the one that may be meant", () => {
     kind: "wrong",
     problems: [
       "--sate is not known; did you mean --state?",
-      "x is not known",
-      "--evaluation-intervall=5s is not known; did you mean --evaluation-interval?",
+      "--evaluation-intervall is not known; did you mean --evaluation-interval?",
       "--frobnicate is not known",
     ],
   });

@@ -36,9 +36,9 @@ test("every mistake is reported at once, and says which setting it is about", ()
     HOST,
   );
   expect(parsed.kind === "mistakes" && parsed.mistakes).toEqual([
-    "--colour: no such setting, see --help",
+    "--colour is not known",
+    "--drain needs a value: VALUE",
     '"extra" is not understood; settings are flags, see --help',
-    "--drain: needs a value",
     "no hub: give --hub-host, or EDGEFLEET_HUB_CONNECTION_STRING",
     '--hub-tier: "S9" is none of S1, S2, S3, F1',
     "no blob store: give --storage-url, or EDGEFLEET_STORAGE_CONNECTION_STRING",

@@ -1,5 +1,5 @@
-import { parseArgs } from "node:util";
 import { type Address, parseAddress } from "./base/address.ts";
+import { type Flags, HELP, readFlags } from "./base/flags.ts";
 import { own } from "./base/lookup.ts";
 import { type Millis, parseDuration } from "./base/time.ts";
 
@@ -123,6 +123,11 @@ const SETTINGS = {
 
 type Name = keyof typeof SETTINGS;
 
+const FLAGS: Flags = {
+  ...Object.fromEntries(Object.entries(SETTINGS).map(([name, { help }]) => [name, { value: "VALUE", help }])),
+  help: HELP,
+};
+
 const SECRETS: readonly (readonly [string, string])[] = [
   ["EDGEFLEET_HUB_CONNECTION_STRING", "connection string of the hub, instead of --hub-host"],
   [
@@ -137,16 +142,14 @@ export function parseConfig(
   env: Readonly<Record<string, string | undefined>>,
   host: { readonly name: string; readonly random: string },
 ): Parsed {
-  const mistakes: string[] = [];
-  const names = Object.keys(SETTINGS) as Name[];
-  const flags = readFlags(args, names, mistakes);
-  if (flags["help"] === true) return { kind: "help", text: helpText() };
-  const text = (name: Name): string => {
-    const flag = flags[name];
-    return typeof flag === "string"
-      ? flag
-      : (fromEnvironment(env, environmentName(name)) ?? SETTINGS[name].default);
-  };
+  const flags = readFlags(args, FLAGS, "server");
+  if (flags.values.has("help")) return { kind: "help", text: helpText() };
+  const mistakes = [
+    ...flags.problems,
+    ...flags.positionals.map((arg) => `"${arg}" is not understood; settings are flags, see --help`),
+  ];
+  const text = (name: Name): string =>
+    flags.values.get(name)?.at(-1) ?? fromEnvironment(env, environmentName(name)) ?? SETTINGS[name].default;
   const oneOf = <const T extends readonly string[]>(name: Name, values: T): T[number] => {
     const value = values.find((candidate) => candidate === text(name));
     if (value === undefined) mistakes.push(`--${name}: "${text(name)}" is none of ${values.join(", ")}`);
@@ -241,30 +244,6 @@ function tenancyOf(
   if (said === "open" || said === "annotated") return said;
   if (said !== null) mistakes.push(`--tenancy: "${said}" is none of open, annotated`);
   return new Set(namespaces).size === 1 ? "open" : "annotated";
-}
-
-function readFlags(
-  args: readonly string[],
-  names: readonly Name[],
-  mistakes: string[],
-): Readonly<Record<string, string | boolean | undefined>> {
-  const options = Object.fromEntries(names.map((name) => [name, { type: "string" as const }]));
-  const { values, tokens } = parseArgs({
-    args: [...args],
-    options: { ...options, help: { type: "boolean", short: "h" } },
-    strict: false,
-    allowPositionals: true,
-    tokens: true,
-  });
-  for (const token of tokens) {
-    if (token.kind === "positional")
-      mistakes.push(`"${token.value}" is not understood; settings are flags, see --help`);
-    if (token.kind !== "option" || token.name === "help") continue;
-    if (!names.some((name) => name === token.name))
-      mistakes.push(`--${token.name}: no such setting, see --help`);
-    else if (token.value === undefined) mistakes.push(`--${token.name}: needs a value`);
-  }
-  return values as Readonly<Record<string, string | boolean | undefined>>;
 }
 
 /** Secrets that were made from a file end with its newline, and some begin with a byte order mark. */

@@ -2,12 +2,12 @@ import { existsSync, globSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
-import { flagNames } from "../cli/command-line.ts";
 import { RELEASE_FLAGS } from "../cli/release/flags.ts";
 import { BOUND_FLAGS } from "../cli/spec/bounds.ts";
 import { VERIFY_FLAGS } from "../cli/verify/flags.ts";
 import { ROLLBACK_REASONS } from "../src/api/inference-deployment.ts";
 import { REASONS } from "../src/api/reasons.ts";
+import { allFlags } from "../src/base/flags.ts";
 import { parseConfig } from "../src/config.ts";
 import { METRICS, VERIFIER_METRICS } from "../src/telemetry/metrics.ts";
 import { parseSettings } from "../src/verifier/service/settings.ts";
@@ -145,15 +145,15 @@ describe("cli.md", () => {
 
   test("the flags of verify are those of its help", () => {
     expect(told("Verify").sort()).toEqual(
-      flagNames(VERIFY_FLAGS)
+      Object.keys(allFlags(VERIFY_FLAGS))
         .map((name) => `--${name}`)
         .sort(),
     );
   });
 
   test("the flags of release new are those of its help; bounds are told once", () => {
-    const bounds = flagNames(BOUND_FLAGS);
-    const own = flagNames(RELEASE_FLAGS).filter((name) => !bounds.includes(name));
+    const bounds = Object.keys(allFlags(BOUND_FLAGS));
+    const own = Object.keys(allFlags(RELEASE_FLAGS)).filter((name) => !bounds.includes(name));
     expect(told("Write a release").sort()).toEqual(own.map((name) => `--${name}`).sort());
   });
 });

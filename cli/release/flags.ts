@@ -1,4 +1,11 @@
-import { type Arguments, type FlagGroups, flagsHelp, HELP, readArguments } from "../command-line.ts";
+import {
+  type Arguments,
+  allFlags,
+  type FlagGroups,
+  flagsHelp,
+  HELP,
+  readFlags,
+} from "../../src/base/flags.ts";
 import { BOUND_FLAGS } from "../spec/bounds.ts";
 import { namespaceFault, objectNameFault } from "../spec/object-meta-problems.ts";
 
@@ -72,7 +79,7 @@ export function readReleaseFlags(args: readonly string[]): {
   readonly options: ReleaseOptions;
   readonly problems: readonly string[];
 } {
-  const given = readArguments(args, RELEASE_FLAGS);
+  const given = readFlags(args, allFlags(RELEASE_FLAGS));
   const problems = [...given.problems];
   const all = (flag: string) => given.values.get(flag) ?? [];
   const one = (flag: string) => all(flag)[0] ?? null;

@@ -1,4 +1,4 @@
-import type { Arguments, FlagGroups } from "../command-line.ts";
+import type { Arguments, FlagGroups } from "../../src/base/flags.ts";
 import { type Json, withValueAt } from "../json-pointer.ts";
 
 // Bounds as flags, for those who need no file: each is one field of a release's spec.verification.

@@ -1,9 +1,9 @@
 import { createRequire } from "node:module";
 import type { TSchema } from "typebox";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../../src/base/decimal.ts";
+import { suggestion } from "../../src/base/flags.ts";
 import { own } from "../../src/base/lookup.ts";
 import { DURATION_PATTERN } from "../../src/base/time.ts";
-import { suggestion } from "../command-line.ts";
 import { isObject, type Json, keysOf, pointerTo } from "../json-pointer.ts";
 import { fits } from "./fits.ts";
 import { RULES } from "./rules.ts";

@@ -1,4 +1,4 @@
-import { suggestion } from "../command-line.ts";
+import { suggestion } from "../../src/base/flags.ts";
 import { isObject, type Json, type JsonObject, pointerTo } from "../json-pointer.ts";
 import type { Problem } from "./check.ts";
 

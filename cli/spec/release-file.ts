@@ -6,8 +6,8 @@ import {
   modelReleaseStatusSchema,
 } from "../../src/api/model-release.ts";
 import { GROUP, VERSION } from "../../src/api/resource.ts";
+import { suggestion } from "../../src/base/flags.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
-import { suggestion } from "../command-line.ts";
 import { isObject, type Json, type JsonObject, pointerTo } from "../json-pointer.ts";
 import type { YamlDocument } from "../yaml/documents.ts";
 import { type Problem, problemsIn, sentence, unknownFieldsIn, withDefaults } from "./check.ts";

@@ -1,6 +1,13 @@
+import {
+  type Arguments,
+  allFlags,
+  type FlagGroups,
+  flagsHelp,
+  HELP,
+  readFlags,
+} from "../../src/base/flags.ts";
 import { own } from "../../src/base/lookup.ts";
 import { bytesOf } from "../../src/base/quantity.ts";
-import { type Arguments, type FlagGroups, flagsHelp, HELP, readArguments } from "../command-line.ts";
 import { BOUND_FLAGS } from "../spec/bounds.ts";
 
 export const OUTPUTS = ["text", "json", "yaml", "junit"] as const;
@@ -68,7 +75,7 @@ export function readVerifyFlags(args: readonly string[]): {
   readonly options: VerifyOptions;
   readonly problems: readonly string[];
 } {
-  const given = readArguments(args, VERIFY_FLAGS);
+  const given = readFlags(args, allFlags(VERIFY_FLAGS));
   const problems = [...given.problems];
   const one = (flag: string) => given.values.get(flag)?.[0] ?? null;
   const [model = null, ...more] = given.positionals;

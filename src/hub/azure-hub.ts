@@ -1,5 +1,4 @@
-import { type Attempt, type Fault } from "../base/fault.ts";
-import { isRecord } from "../base/guards.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { createHubAgent, type Endpoint } from "./azure-agent.ts";
 import * as operations from "./azure-operations.ts";

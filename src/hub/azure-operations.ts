@@ -1,6 +1,7 @@
 import type { IncomingHttpHeaders } from "node:http";
+import type { Fault } from "../base/fault.ts";
 import { isRecord } from "../base/guards.ts";
-import { err, type Fault, ok, type Result } from "../base/result.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import type { Answer, Call } from "./azure-wire.ts";
 import { cleanWords, faultOfShape } from "./faults.ts";
 import type {

@@ -1,4 +1,4 @@
-import type { Fault } from "../base/result.ts";
+import type { Fault } from "../base/fault.ts";
 import type { Instant } from "../base/time.ts";
 import type { HubHealth } from "./hub.ts";
 import { isBudgetFault } from "./throttle.ts";

@@ -1,8 +1,15 @@
-import { type Attempt, type Fault } from "../base/fault.ts";
-import { type Clock } from "../base/time.ts";
-import { type Log, type Meter } from "../telemetry/telemetry.ts";
-import { type RuntimeDeps } from "../runtime/deps.ts";
-import { afterFailure, afterSuccess, bearingOf, type CallKind, canQuery, healthAfter, NO_EVIDENCE, shouldProbe } from "./health-evidence.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import type { RuntimeDeps } from "../runtime/deps.ts";
+import {
+  afterFailure,
+  afterSuccess,
+  bearingOf,
+  type CallKind,
+  canQuery,
+  healthAfter,
+  NO_EVIDENCE,
+  shouldProbe,
+} from "./health-evidence.ts";
 import type { DeviceHub, HubHealth } from "./hub.ts";
 
 // Whether the hub can be reached, judged by the calls that are made anyway (health-evidence.ts).

@@ -37,7 +37,7 @@ test("all mistakes are told at once", () => {
   expect(parseSettings(args)).toEqual({
     kind: "mistakes",
     mistakes: [
-      "--sockt: no such setting, see --help",
+      "--sockt is not known; did you mean --socket?",
       '"extra" is not understood; see --help',
       '--socket: "relative.sock" is not an absolute path of at most 100 characters',
       '--workdir: "w" is not an absolute path',
@@ -51,7 +51,7 @@ test("all mistakes are told at once", () => {
     mistakes: ['--cache-dir: "/a" is the workdir; give it one of its own'],
   });
   expect(parseSettings(["--probe-address=a:65536"])).toMatchObject({ kind: "mistakes" });
-  expect(parseSettings(["--workdir"])).toMatchObject({ mistakes: ["--workdir: needs a value"] });
+  expect(parseSettings(["--workdir"])).toMatchObject({ mistakes: ["--workdir needs a value: VALUE"] });
 });
 
 test("help names every setting", () => {

@@ -1,6 +1,6 @@
 import { join } from "node:path";
-import { parseArgs } from "node:util";
 import { parseAddress } from "../../base/address.ts";
+import { type Flags, HELP, readFlags } from "../../base/flags.ts";
 import { bytesOf } from "../../base/quantity.ts";
 
 export type Settings = {
@@ -48,35 +48,17 @@ const FLAGS = {
 
 type Flag = keyof typeof FLAGS;
 
+const KNOWN: Flags = {
+  ...Object.fromEntries(Object.entries(FLAGS).map(([name, { help }]) => [name, { value: "VALUE", help }])),
+  help: HELP,
+};
+
 /** Reports every mistake at once. */
 export function parseSettings(args: readonly string[]): ParsedSettings {
-  const mistakes: string[] = [];
-  const { values, tokens } = parseArgs({
-    args: [...args],
-    options: {
-      socket: { type: "string" },
-      workdir: { type: "string" },
-      "memory-limit": { type: "string" },
-      "cache-size": { type: "string" },
-      "cache-dir": { type: "string" },
-      "probe-address": { type: "string" },
-      help: { type: "boolean", short: "h" },
-    },
-    strict: false,
-    tokens: true,
-  });
-  if (values["help"] === true) return { kind: "help", text: helpText() };
-  for (const token of tokens) {
-    if (token.kind === "positional") mistakes.push(`"${token.value}" is not understood; see --help`);
-    else if (token.kind === "option" && !Object.hasOwn(FLAGS, token.name) && token.name !== "help")
-      mistakes.push(`--${token.name}: no such setting, see --help`);
-    else if (token.kind === "option" && token.value === undefined && token.name !== "help")
-      mistakes.push(`--${token.name}: needs a value`);
-  }
-  const text = (flag: Flag): string => {
-    const value = values[flag];
-    return typeof value === "string" ? value : FLAGS[flag].default;
-  };
+  const { values, positionals, problems } = readFlags(args, KNOWN, "server");
+  if (values.has("help")) return { kind: "help", text: helpText() };
+  const mistakes = [...problems, ...positionals.map((arg) => `"${arg}" is not understood; see --help`)];
+  const text = (flag: Flag): string => values.get(flag)?.at(-1) ?? FLAGS[flag].default;
   const socket = text("socket");
   if (!socket.startsWith("/") || socket.length > LONGEST_SOCKET)
     mistakes.push(`--socket: "${socket}" is not an absolute path of at most ${LONGEST_SOCKET} characters`);
