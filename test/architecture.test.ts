@@ -233,6 +233,12 @@ describe("the table catches", () => {
       "../protocol/messages.ts",
     ],
     [
+      "a deeper folder of the verifier in one above it",
+      "verifier/score/classes/scoring.ts",
+      `import type { GoldenMeasured } from "../../protocol/messages.ts";`,
+      "../../protocol/messages.ts",
+    ],
+    [
       "the child process in the sidecar",
       "verifier/process/model-process.ts",
       `import { openModel } from "../child/session.ts";`,
@@ -328,9 +334,7 @@ function faultOfFile(path: string, { target, values }: Import): string | null {
   const home = roomOf(path);
   if (roomOf(file) === home) {
     if (isPure(path) && !isPure(`${file}.ts`)) return `${target} is not pure`;
-    return mayImportFolder(posix.dirname(path), posix.dirname(file))
-      ? null
-      : `${target} is not for this folder`;
+    return mayImportFolder(folderOf(path), folderOf(file)) ? null : `${target} is not for this folder`;
   }
   const allowed = isPure(path) && home !== "api" ? PURE_MAY_IMPORT : (MAY_IMPORT[home] ?? []);
   if (file.includes("/") && allowed.includes(roomOf(file))) return null;
@@ -432,6 +436,11 @@ function withoutText(text: string): string {
 
 function isOrIsIn(target: string, name: string): boolean {
   return target === name || target.startsWith(`${name}/`);
+}
+
+/** The room and the folder in it, as the keys of FOLDERS are: deeper ones belong to them. */
+function folderOf(path: string): string {
+  return posix.dirname(path).split("/").slice(0, 2).join("/");
 }
 
 function roomOf(path: string): string {

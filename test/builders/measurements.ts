@@ -1,4 +1,4 @@
-import type { Classification } from "../../src/verifier/score/classification.ts";
+import type { Classification } from "../../src/verifier/score/classes/classification.ts";
 import type { Comparison } from "../../src/verifier/score/comparison.ts";
 
 // What the child process may have measured, as the checks judge it.

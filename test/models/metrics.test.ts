@@ -2,11 +2,11 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createVocabulary, labelsOf } from "../../src/verifier/golden/labels.ts";
-import { averagePrecision } from "../../src/verifier/score/average-precision.ts";
-import { createScoring, type ScoringOptions } from "../../src/verifier/score/classification.ts";
+import { averagePrecision } from "../../src/verifier/score/classes/average-precision.ts";
+import { createScoring, type ScoringOptions } from "../../src/verifier/score/classes/classification.ts";
+import { rocAuc } from "../../src/verifier/score/classes/roc-auc.ts";
 import { iouOf, overlapOf } from "../../src/verifier/score/mask-iou.ts";
 import { createMeanErrors } from "../../src/verifier/score/mean-error.ts";
-import { rocAuc } from "../../src/verifier/score/roc-auc.ts";
 import { seededRandom } from "../builders/onnx-model.ts";
 import { preparePython } from "../python/environment.ts";
 

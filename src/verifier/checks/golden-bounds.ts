@@ -8,7 +8,7 @@ import {
   type Ranking,
   shareText,
   weakestClass,
-} from "../score/classification.ts";
+} from "../score/classes/classification.ts";
 import { apart, numberText } from "../score/comparison.ts";
 import type { FiniteCount } from "../score/finite.ts";
 import type { OutputFigures } from "../score/output-metrics.ts";

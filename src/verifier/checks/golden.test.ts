@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { classified, compared, OFF } from "../../../test/builders/measurements.ts";
 import type { Verification } from "../../api/model-release.ts";
 import type { Digest } from "../../base/digest.ts";
-import type { Classification } from "../score/classification.ts";
+import type { Classification } from "../score/classes/classification.ts";
 import type { Comparison } from "../score/comparison.ts";
 import { judgeGolden } from "./golden.ts";
 

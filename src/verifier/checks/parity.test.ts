@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { classified, OFF } from "../../../test/builders/measurements.ts";
-import type { Classification } from "../score/classification.ts";
+import type { Classification } from "../score/classes/classification.ts";
 import type { Comparison } from "../score/comparison.ts";
 import { judgeParity } from "./parity.ts";
 

@@ -5,8 +5,8 @@ import { decimalText, numberOf } from "../../base/decimal.ts";
 import type { Reference } from "../../verification/verification.ts";
 import { type Signature, sideText, type TensorInfo } from "../onnx/tensor.ts";
 import type { ParityMeasured, ParitySection } from "../protocol/messages.ts";
-import type { Agreement } from "../score/agreement.ts";
-import { classText, shareText } from "../score/classification.ts";
+import type { Agreement } from "../score/classes/agreement.ts";
+import { classText, shareText } from "../score/classes/classification.ts";
 import { toleranceOf } from "../score/sections.ts";
 import { ask, endText, unexpected } from "./ask.ts";
 import {

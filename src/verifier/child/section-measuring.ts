@@ -2,10 +2,10 @@ import { err, ok, type Result } from "../../base/result.ts";
 import type { GoldenRun } from "../golden/types.ts";
 import { type Datum, isTensor, isText, type TensorInfo } from "../onnx/tensor.ts";
 import type { ParityMeasured, ParitySection, Refusal, SectionMeasured } from "../protocol/messages.ts";
-import { type Agreeing, createAgreeing } from "../score/agreement.ts";
-import { createScoring, type Unfit } from "../score/classification.ts";
+import { type Agreeing, createAgreeing } from "../score/classes/agreement.ts";
+import { createScoring, type Unfit } from "../score/classes/classification.ts";
+import { listed } from "../score/classes/heads.ts";
 import { createComparing } from "../score/comparison.ts";
-import { listed } from "../score/heads.ts";
 import {
   createOutputMeasuring,
   type OutputMeasuring,

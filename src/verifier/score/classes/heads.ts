@@ -1,5 +1,12 @@
-import type { Labels } from "../golden/labels.ts";
-import { type Datum, elementCount, isTensor, isText, type TensorInfo, type Value } from "../onnx/tensor.ts";
+import type { Labels } from "../../golden/labels.ts";
+import {
+  type Datum,
+  elementCount,
+  isTensor,
+  isText,
+  type TensorInfo,
+  type Value,
+} from "../../onnx/tensor.ts";
 
 // What an output can be in a model that classifies, judged by its shape beside that of the labels: pure.
 

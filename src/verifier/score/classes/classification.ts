@@ -1,6 +1,6 @@
-import { decimalText } from "../../base/decimal.ts";
-import { err, ok, type Result } from "../../base/result.ts";
-import { createVocabulary, type Labels, labelText } from "../golden/labels.ts";
+import { decimalText } from "../../../base/decimal.ts";
+import { err, ok, type Result } from "../../../base/result.ts";
+import { createVocabulary, type Labels, labelText } from "../../golden/labels.ts";
 import {
   type Datum,
   elementCount,
@@ -8,7 +8,7 @@ import {
   type TensorInfo,
   type TensorValue,
   type Value,
-} from "../onnx/tensor.ts";
+} from "../../onnx/tensor.ts";
 import { averagePrecision } from "./average-precision.ts";
 import { type Head, headIn, isBinary, listed, placesOf } from "./heads.ts";
 import { rocAuc } from "./roc-auc.ts";

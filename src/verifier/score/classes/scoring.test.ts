@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { createVocabulary, labelsOf } from "../golden/labels.ts";
-import type { Datum, TensorInfo, TensorValue, Value } from "../onnx/tensor.ts";
+import { createVocabulary, labelsOf } from "../../golden/labels.ts";
+import type { Datum, TensorInfo, TensorValue, Value } from "../../onnx/tensor.ts";
 import {
   classText,
   confusedText,

@@ -1,5 +1,5 @@
-import { err, ok, type Result } from "../../base/result.ts";
-import { labelText } from "../golden/labels.ts";
+import { err, ok, type Result } from "../../../base/result.ts";
+import { labelText } from "../../golden/labels.ts";
 import {
   type Datum,
   isTensor,
@@ -8,7 +8,7 @@ import {
   type TensorInfo,
   type TensorValue,
   type Value,
-} from "../onnx/tensor.ts";
+} from "../../onnx/tensor.ts";
 import { createClassCounts, NAN } from "./class-counts.ts";
 import type { Classification, Unfit } from "./classification.ts";
 import { type Head, listed, shapeOfHead } from "./heads.ts";
