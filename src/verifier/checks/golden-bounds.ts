@@ -5,10 +5,10 @@ import {
   type Classification,
   classText,
   confusedText,
-  type Ranking,
   shareText,
   weakestClass,
 } from "../score/classes/classification.ts";
+import type { Ranking } from "../score/classes/ranking.ts";
 import { apart, numberText } from "../score/comparison.ts";
 import type { FiniteCount } from "../score/finite.ts";
 import type { OutputFigures } from "../score/output-metrics.ts";

@@ -3,8 +3,9 @@ import type { GoldenRun } from "../golden/types.ts";
 import { type Datum, isTensor, isText, type TensorInfo } from "../onnx/tensor.ts";
 import type { ParityMeasured, ParitySection, Refusal, SectionMeasured } from "../protocol/messages.ts";
 import { type Agreeing, createAgreeing } from "../score/classes/agreement.ts";
-import { createScoring, type Unfit } from "../score/classes/classification.ts";
 import { listed } from "../score/classes/heads.ts";
+import { createScoring } from "../score/classes/scoring.ts";
+import type { Unfit } from "../score/classes/unfit.ts";
 import { createComparing } from "../score/comparison.ts";
 import {
   createOutputMeasuring,

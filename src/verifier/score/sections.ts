@@ -1,6 +1,6 @@
 import type { Verification } from "../../api/model-release.ts";
 import { type Decimal, numberOf } from "../../base/decimal.ts";
-import type { ScoringOptions } from "./classes/classification.ts";
+import type { ScoringOptions } from "./classes/scored-output.ts";
 import type { Tolerance } from "./comparison.ts";
 import type { OutputMetric, OutputMetricOptions } from "./output-metrics.ts";
 

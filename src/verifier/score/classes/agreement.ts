@@ -10,8 +10,9 @@ import {
   type Value,
 } from "../../onnx/tensor.ts";
 import { createClassCounts, NAN } from "./class-counts.ts";
-import type { Classification, Unfit } from "./classification.ts";
+import type { Classification } from "./classification.ts";
 import { type Head, listed, shapeOfHead } from "./heads.ts";
+import type { Unfit } from "./unfit.ts";
 
 // How often two models find the same class: pure, and added up run by run. Classes of the first model are the labels.
 

@@ -2,14 +2,10 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import { createVocabulary, labelsOf } from "../../golden/labels.ts";
 import type { Datum, TensorInfo, TensorValue, Value } from "../../onnx/tensor.ts";
-import {
-  classText,
-  confusedText,
-  createScoring,
-  type ScoringOptions,
-  weakestClass,
-} from "./classification.ts";
+import { classText, confusedText, weakestClass } from "./classification.ts";
 import { shapeOfHead } from "./heads.ts";
+import type { ScoringOptions } from "./scored-output.ts";
+import { createScoring } from "./scoring.ts";
 
 const floats = (shape: readonly number[], ...values: readonly number[]): TensorValue => ({
   type: "float32",
