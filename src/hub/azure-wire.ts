@@ -3,9 +3,9 @@ import type { TokenCredential } from "@azure/identity";
 import { Registry } from "azure-iothub/dist/registry.js";
 import { isRecord } from "../base/guards.ts";
 import { type Attempt, err, type Fault, ok, type Result, unreachable } from "../base/result.ts";
-import { type Clock, type Instant, type Millis, seconds } from "../base/time.ts";
+import { type Instant, type Millis, seconds } from "../base/time.ts";
+import type { RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
-import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { requestUnder } from "./azure-agent.ts";
 import { cleanWords, type ErrorAnswer, faultOfAnswer, faultOfError, isAbsent } from "./faults.ts";
 import type { Json, Lane } from "./hub.ts";
@@ -24,14 +24,9 @@ export type HubAccess =
       readonly credential: Pick<TokenCredential, "getToken">;
     };
 
-export type AzureWireOptions = {
+export type AzureWireOptions = RuntimeDeps & {
   readonly access: HubAccess;
   readonly throttle: Throttle;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly meter: Meter;
-  /** 0 ≤ x < 1; for jitter. */
-  readonly random: () => number;
   /** Of one call, from its turn to the end of its answer. */
   readonly deadline?: Millis;
 };

@@ -97,7 +97,5 @@ function noteFault({ meter, log }: SweepDeps, { of }: Place, fault: Fault): void
 }
 
 function pauseBefore(fault: Fault, backoff: Millis): Millis {
-  return fault.kind === "throttled" && isBudgetFault(fault)
-    ? fault.retryAfter
-    : pauseAfter(fault, backoff);
+  return fault.kind === "throttled" && isBudgetFault(fault) ? fault.retryAfter : pauseAfter(fault, backoff);
 }
