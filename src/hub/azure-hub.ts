@@ -1,11 +1,11 @@
-import type { Attempt, Fault } from "../base/fault.ts";
+import { type Attempt, type Fault } from "../base/fault.ts";
 import { err, ok, type Result } from "../base/result.ts";
+import { createIntern } from "../base/intern.ts";
 import { createHubAgent, type Endpoint } from "./azure-agent.ts";
 import * as operations from "./azure-operations.ts";
 import { callOf, goneMeanwhile, keysDenied, type Operation, outputOf } from "./azure-operations.ts";
 import { type AzureWireOptions, createCaller, openWire } from "./azure-wire.ts";
 import type { DeviceHub, Identity, Lane, Page } from "./hub.ts";
-import { createIntern } from "./reports.ts";
 import { deviceRowOf, identityOf, keysOf, moduleRowOf } from "./wire.ts";
 
 export type AzureHubOptions = AzureWireOptions & {

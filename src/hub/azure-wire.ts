@@ -5,8 +5,9 @@ import type { Attempt, Fault } from "../base/fault.ts";
 import { isRecord } from "../base/guards.ts";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, type Instant, type Millis, seconds } from "../base/time.ts";
+import { type Attempt, type Fault } from "../base/fault.ts";
+import { type RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
-import type { Log, Meter } from "../telemetry/telemetry.ts";
 import { requestUnder } from "./azure-agent.ts";
 import { cleanWords, type ErrorAnswer, faultOfAnswer, faultOfError, isAbsent } from "./faults.ts";
 import type { Json, Lane } from "./hub.ts";
@@ -25,14 +26,9 @@ export type HubAccess =
       readonly credential: Pick<TokenCredential, "getToken">;
     };
 
-export type AzureWireOptions = {
+export type AzureWireOptions = RuntimeDeps & {
   readonly access: HubAccess;
   readonly throttle: Throttle;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly meter: Meter;
-  /** 0 ≤ x < 1; for jitter. */
-  readonly random: () => number;
   /** Of one call, from its turn to the end of its answer. */
   readonly deadline?: Millis;
 };

@@ -148,16 +148,8 @@ export type DeviceHub = {
   readonly queryModules: (from: string | null, signal: AbortSignal) => Attempt<Page<ModuleRow>>;
 };
 
-/** A device as the fleet view remembers it. */
-export type FleetDevice = {
-  readonly device: string;
-  readonly etag: string;
-  readonly version: number;
-  readonly enabled: boolean;
-  readonly iotEdge: boolean;
-  /** Etag of the identity as the last sweep saw it; `null`: not seen yet. */
-  readonly identityEtag: string | null;
-  readonly tags: Json;
+/** A device as the fleet view remembers it; its identity's etag is `null` until a sweep has seen it. */
+export type FleetDevice = Omit<DeviceRow, "slot"> & {
   /** `tags.edgefleet`, where it is whole; `null` otherwise. */
   readonly fleetTags: FleetTags | null;
   /** By module name; the device twin's own slot is under the empty name. */
@@ -216,16 +208,7 @@ export type ConfigurationView = {
   readonly list: () => readonly Configuration[] | null;
   /** Called with what was added, changed or removed; with `null` after the first listing. */
   readonly onChange: (listener: (changed: readonly Configuration[] | null) => void) => void;
-  readonly create: (
-    configuration: NewConfiguration,
-    lane: Lane,
-    signal: AbortSignal,
-  ) => Attempt<Configuration>;
-  readonly update: (
-    had: Configuration,
-    change: ConfigurationChange,
-    lane: Lane,
-    signal: AbortSignal,
-  ) => Attempt<Configuration>;
+  readonly create: DeviceHub["createConfiguration"];
+  readonly update: DeviceHub["updateConfiguration"];
   readonly remove: (had: Configuration, lane: Lane, signal: AbortSignal) => Attempt<void>;
 };

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createIntern, fleetTagsOf, pointerOf, reportOf } from "./reports.ts";
+import { fleetTagsOf, pointerOf, reportOf } from "./reports.ts";
 
 const WHOLE = {
   contract: 1,
@@ -169,15 +169,6 @@ test("a pointer is read without its url", () => {
   expect(pointerOf({ ...pointer, url: "https://store/x?sig=secret", name: "x" })).toEqual(pointer);
   expect(pointerOf({ ...pointer, digest: undefined })).toBeNull();
   expect(pointerOf(null)).toBeNull();
-});
-
-test("interning forgets rather than grow without end", () => {
-  const intern = createIntern();
-  const made = (n: number) => ["made", "up", n].join("-");
-  const first = made(0);
-  expect(intern(first)).toBe(first);
-  for (let n = 1; n < 25_000; n += 1) intern(made(n));
-  expect(intern(made(24_999))).toBe("made-up-24999");
 });
 
 test("half a character that a device reports is replaced as the API server would, and a whole one is not cut in two", () => {

@@ -2,6 +2,7 @@ import { CONTRACT, type FleetTags, type InferenceReport, UPDATE_STATES } from ".
 import { BUCKETS } from "../api/membership.ts";
 import { parseDigest } from "../base/digest.ts";
 import { isRecord } from "../base/guards.ts";
+import type { Intern } from "../base/intern.ts";
 import { clip } from "../base/text.ts";
 import type { Json, PointerRow } from "./hub.ts";
 
@@ -13,23 +14,6 @@ import type { Json, PointerRow } from "./hub.ts";
 const MAX_NAME = 256;
 const MAX_MESSAGE = 512;
 const MAX_MODULES = 64;
-
-/** Keeps one copy of each string that many devices share: names of releases, digests, classes. */
-export type Intern = (text: string) => string;
-
-const INTERNED = 20_000;
-
-/** Forgets everything when it is full, so that what devices make up cannot fill the memory. */
-export function createIntern(): Intern {
-  const known = new Map<string, string>();
-  return (text) => {
-    const had = known.get(text);
-    if (had !== undefined) return had;
-    if (known.size >= INTERNED) known.clear();
-    known.set(text, text);
-    return text;
-  };
-}
 
 /** `tags.edgefleet`, where it is whole; `null` otherwise. */
 export function fleetTagsOf(tags: Json, intern: Intern = plain): FleetTags | null {

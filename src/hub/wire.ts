@@ -1,4 +1,5 @@
 import { isRecord } from "../base/guards.ts";
+import type { Intern } from "../base/intern.ts";
 import type {
   Configuration,
   DeviceRow,
@@ -11,7 +12,7 @@ import type {
   Twin,
   TwinRef,
 } from "./hub.ts";
-import { type Intern, pointerOf, reportOf } from "./reports.ts";
+import { pointerOf, reportOf } from "./reports.ts";
 
 // Documents of the hub's service API as they are on the wire, read into the types of the port. Every reader answers
 // `null` for a document that is not whole: a proxy's page or an empty object must never pass for a fact.

@@ -1,7 +1,8 @@
 import type { Operation } from "fast-json-patch";
 import jsonpatch from "fast-json-patch";
 import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
-import type { Fault } from "../base/fault.ts";
+import { type Fault } from "../base/fault.ts";
+import { createIntern, type Intern } from "../base/intern.ts";
 import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { instant, parseTimestamp } from "../base/time.ts";
@@ -166,7 +167,7 @@ const OUR_FINALIZER: readonly string[] = Object.freeze([FINALIZER]);
  * objects only once. `raw` is not to be used afterwards. The API server has checked spec and status against the schema.
  */
 export function createProjection<Spec, Status>(): (raw: unknown) => Resource<Spec, Status> {
-  const shared = createInterner();
+  const shared = createIntern();
   return (raw) => {
     const { metadata, spec, status } = raw as RawObject;
     const namespace = shared(metadata.namespace ?? "");
@@ -195,32 +196,15 @@ function finalizersOf(finalizers: readonly string[] | undefined): readonly strin
 
 function mapOf(
   map: Readonly<Record<string, string>> | undefined,
-  shared: Share,
+  shared: Intern,
   keeps: (name: string) => boolean,
 ): Readonly<Record<string, string>> {
   const kept = Object.entries(map ?? NOTHING).filter(([name]) => keeps(name));
   return kept.length === 0 ? NOTHING : Object.fromEntries(kept.map(([name, value]) => [name, shared(value)]));
 }
 
-type Share = (text: string) => string;
-
-/**
- * Gives the same string object for equal strings: of the strings in the objects of a fleet most are the same few, and
- * they are most of what a cache weighs. When it is full it starts again, which costs one more copy of each.
- */
-function createInterner(): Share {
-  const known = new Map<string, string>();
-  return (text) => {
-    const same = known.get(text);
-    if (same !== undefined) return same;
-    if (known.size >= 20_000) known.clear();
-    known.set(text, text);
-    return text;
-  };
-}
-
 /** Shares all strings of a tree that was just parsed and that nobody else has: it is changed in place. */
-function sharedTree(value: unknown, shared: Share): unknown {
+function sharedTree(value: unknown, shared: Intern): unknown {
   if (typeof value === "string") return shared(value);
   if (Array.isArray(value)) {
     for (let index = 0; index < value.length; index += 1) value[index] = sharedTree(value[index], shared);

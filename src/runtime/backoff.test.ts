@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { millis, seconds } from "../base/time.ts";
-import { exponential } from "./backoff.ts";
+import { exponential, pauseAfter } from "./backoff.ts";
 
 test("the back-off doubles from its base up to its cap", () => {
   const longest = exponential(millis(100), seconds(1), () => 1);
@@ -21,4 +21,11 @@ test("jitter takes away at most half, however many failures there were", () => {
       },
     ),
   );
+});
+
+test("a pause is never shorter than what the fault asks for", () => {
+  expect(pauseAfter({ kind: "unavailable" }, seconds(2))).toBe(seconds(2));
+  expect(pauseAfter({ kind: "throttled", retryAfter: seconds(1) }, seconds(2))).toBe(seconds(2));
+  expect(pauseAfter({ kind: "throttled", retryAfter: seconds(9) }, seconds(2))).toBe(seconds(9));
+  expect(pauseAfter({ kind: "broken", retryAfter: null }, seconds(2))).toBe(seconds(2));
 });

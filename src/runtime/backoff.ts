@@ -13,3 +13,11 @@ export function exponential(base: Millis, cap: Millis, random: () => number): Ba
     return millis(whole * (0.5 + 0.5 * random()));
   };
 }
+
+/** The back-off, and no less than what the fault asks for. */
+export function pauseAfter(
+  fault: { readonly kind: string; readonly retryAfter?: Millis | null },
+  backoff: Millis,
+): Millis {
+  return millis(Math.max(fault.retryAfter ?? 0, backoff));
+}
