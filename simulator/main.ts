@@ -13,7 +13,7 @@ import { createSimulator, DEFAULT_OPTIONS, type Endpoint, type SimulatorSetup } 
 
 const SIGNALS = { SIGINT: 2, SIGTERM: 15 } as const;
 
-function complain(problems: readonly string[]): never {
+function addProblem(problems: readonly string[]): never {
   for (const problem of problems) console.error(problem);
   console.error("see --help");
   process.exit(2);
@@ -92,11 +92,11 @@ async function run(command: Command): Promise<void> {
     ...command.options,
     deviceAuthorities: readAuthorities(command, problems),
     behaviours: readBehaviours(command, problems),
-    first: { devices, configurations },
+    hubSeed: { devices, configurations },
   };
   checkFaults(faultList, problems);
   if (problems.length === 0) checkFirst(setup, problems);
-  if (problems.length > 0) complain(problems);
+  if (problems.length > 0) addProblem(problems);
   const simulator = createSimulator({
     ...setup,
     clock: command.virtualClock ? "virtual" : "real",
@@ -185,5 +185,5 @@ switch (parsed.kind) {
     }
     break;
   case "wrong":
-    complain(parsed.problems);
+    addProblem(parsed.problems);
 }

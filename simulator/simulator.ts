@@ -5,7 +5,6 @@ import { isEverywhere, serverNames } from "./base/server-names.ts";
 import { type Behaviour, parseBehaviours } from "./devices/behaviour.ts";
 import { createDownloads, type DownloadsOptions } from "./devices/downloads.ts";
 import { createFleet, type Fleet, type FleetOptions } from "./devices/fleet.ts";
-import { type FirstStart, makeFirst } from "./first-start.ts";
 import { createControlApi } from "./http/control-api.ts";
 import { createServer, type Server } from "./http/server.ts";
 import { createStatusPage } from "./http/status-page.ts";
@@ -19,6 +18,7 @@ import { createDeviceLinks, type DeviceLinks } from "./mqtt/device-link.ts";
 import { createMqttFront, type MqttFront } from "./mqtt/mqtt.ts";
 import { createSessionMemory, type SessionOptions } from "./mqtt/session-memory.ts";
 import { createScenarios, type Scenarios } from "./scenario/run-scenario.ts";
+import { type HubSeed, seedHub } from "./seed-hub.ts";
 import { type HubStateOptions, persistHub, virtualTimeOf } from "./state/hub-state.ts";
 import { openStateFile, type StateFile } from "./state/state-file.ts";
 
@@ -117,7 +117,7 @@ export type SimulatorSetup = Partial<Omit<SimulatorOptions, "undocumented">> & {
   /** Told when the state cannot be written, and `null` when it can again. */
   readonly onStateProblem?: (problem: string | null) => void;
   /** What a hub that is new (without a state, or with a new one) begins with; mistakes throw. */
-  readonly first?: FirstStart;
+  readonly hubSeed?: HubSeed;
   /** Rules as a file of behaviours has them; rules with mistakes throw. */
   readonly behaviours?: JsonValue;
 };
@@ -129,7 +129,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
     behaviours = [],
     state = null,
     onStateProblem = warn,
-    first,
+    hubSeed,
     undocumented = {},
     ...given
   } = setup;
@@ -147,7 +147,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const memory = createSessionMemory(options.sessionSubscriptions);
   const reporting = { onProblem: onStateProblem, beside: [memory.persisted] };
   const release = file === null ? () => {} : persistState(hub, file, reporting);
-  if (first !== undefined && file?.isNew !== false) begin(hub, first, release);
+  if (hubSeed !== undefined && file?.isNew !== false) seedOrRelease(hub, hubSeed, release);
   const links = createDeviceLinks(hub, options);
   const downloads = createDownloads(options);
   const stopping = new AbortController();
@@ -237,8 +237,8 @@ function persistState(hub: Hub, file: StateFile, options: HubStateOptions): () =
   }
 }
 
-function begin(hub: Hub, first: FirstStart, release: () => void): void {
-  const problems = makeFirst(hub, first);
+function seedOrRelease(hub: Hub, seed: HubSeed, release: () => void): void {
+  const problems = seedHub(hub, seed);
   if (problems.length === 0) {
     hub.persistence.commit();
     return;

@@ -22,7 +22,7 @@ export type Fields = {
   readonly inner: (name: string) => Fields | null;
   /** Fields of an object, or of each object of a list. */
   readonly inners: (name: string) => readonly Fields[];
-  readonly complain: (name: string, message: string) => void;
+  readonly addProblem: (name: string, message: string) => void;
   readonly done: () => void;
 };
 
@@ -35,7 +35,7 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
   const read = new Set<string>();
   const insides: Fields[] = [];
   const at = (name: string) => (path === "" ? name : `${path}.${name}`);
-  const complain = (name: string, message: string) => {
+  const addProblem = (name: string, message: string) => {
     problems.push(`${at(name)} ${message}`);
   };
   const raw = (name: string): JsonValue | undefined => {
@@ -45,12 +45,12 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
 
   const fields: Fields = {
     raw,
-    complain,
+    addProblem,
     text: (name, fallback) => fields.optionalText(name) ?? fallback,
     optionalText(name) {
       const value = raw(name);
       if (value === undefined || typeof value === "string") return value ?? null;
-      complain(name, "must be text");
+      addProblem(name, "must be text");
       return null;
     },
     number: (name, fallback, range) => fields.optionalNumber(name, range) ?? fallback,
@@ -58,7 +58,7 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
       const value = raw(name);
       if (value === undefined) return null;
       if (typeof value === "number" && value >= range.least && value <= range.most) return value;
-      complain(name, `must be a number from ${range.least} to ${range.most}`);
+      addProblem(name, `must be a number from ${range.least} to ${range.most}`);
       return null;
     },
     duration: (name, fallback) => fields.optionalDuration(name) ?? fallback,
@@ -67,18 +67,18 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
       if (value === undefined) return null;
       const length = typeof value === "string" ? parseDuration(value) : value;
       if (typeof length === "number") return length;
-      complain(name, "must be milliseconds or a duration such as 90s or 250ms");
+      addProblem(name, "must be milliseconds or a duration such as 90s or 250ms");
       return null;
     },
     flag(name) {
       const value = raw(name);
-      if (value !== undefined && typeof value !== "boolean") complain(name, "must be true or false");
+      if (value !== undefined && typeof value !== "boolean") addProblem(name, "must be true or false");
       return value === true;
     },
     oneOf(name, values, fallback) {
       const value = raw(name);
       const found = values.find((one) => one === value);
-      if (value !== undefined && found === undefined) complain(name, `must be one of ${values.join(", ")}`);
+      if (value !== undefined && found === undefined) addProblem(name, `must be one of ${values.join(", ")}`);
       return found ?? fallback;
     },
     texts(name, fallback) {
@@ -86,14 +86,14 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
       if (value === undefined) return fallback;
       const list = Array.isArray(value) ? (value as readonly JsonValue[]) : [];
       const texts = list.filter((item) => typeof item === "string");
-      if (!Array.isArray(value) || texts.length < list.length) complain(name, "must be a list of texts");
+      if (!Array.isArray(value) || texts.length < list.length) addProblem(name, "must be a list of texts");
       return texts;
     },
     inner(name) {
       const value = raw(name);
       if (value === undefined) return null;
       if (!isObject(value)) {
-        complain(name, "must be an object");
+        addProblem(name, "must be an object");
         return null;
       }
       const inside = readFields(value, at(name), problems);
@@ -112,12 +112,12 @@ export function readFields(given: JsonObject, path: string, problems: string[]):
           insides.push(inside);
           return [inside];
         }
-        complain(`${name}[${index}]`, "must be an object");
+        addProblem(`${name}[${index}]`, "must be an object");
         return [];
       });
     },
     done() {
-      for (const name of Object.keys(given)) if (!read.has(name)) complain(name, "is not known");
+      for (const name of Object.keys(given)) if (!read.has(name)) addProblem(name, "is not known");
       for (const inside of insides) inside.done();
     },
   };

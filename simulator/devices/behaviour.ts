@@ -76,7 +76,7 @@ function parseBehaviour(rule: JsonObject, path: string, seed: number, problems: 
   const name = fields.text("name", path);
   const matches = parseMatch(fields.inner("match"), `${seed}/${name}`);
   const inner = fields.inner("effects");
-  if (inner === null) fields.complain("effects", "is needed");
+  if (inner === null) fields.addProblem("effects", "is needed");
   const effects = inner === null ? {} : parseEffects(inner);
   fields.done();
   return { source: rule, matches, effects, since: null };
@@ -153,7 +153,7 @@ function within<T>(fields: Fields, name: string, parse: (inner: Fields) => T): T
 /** A length of time: nothing runs backwards but a clock. */
 function optionalSpan(fields: Fields, name: string): number | undefined {
   const length = fields.optionalDuration(name);
-  if (length !== null && length < 0) fields.complain(name, "must not be negative");
+  if (length !== null && length < 0) fields.addProblem(name, "must not be negative");
   return length ?? undefined;
 }
 
@@ -163,8 +163,8 @@ function span(fields: Fields, name: string, fallback: number): number {
 
 function needed(fields: Fields, name: string): number {
   const length = optionalSpan(fields, name);
-  if (fields.raw(name) === undefined) fields.complain(name, "is needed: a duration such as 10m");
-  else if (length === 0) fields.complain(name, "must be longer than nothing");
+  if (fields.raw(name) === undefined) fields.addProblem(name, "is needed: a duration such as 10m");
+  else if (length === 0) fields.addProblem(name, "must be longer than nothing");
   return length ?? 0;
 }
 
@@ -192,14 +192,14 @@ function parseLatency(fields: Fields): Latency {
   const p50 = fields.number("p50", 20, ANY);
   const p95 = fields.number("p95", p50 * 1.75, ANY);
   const p99 = fields.number("p99", p95 * 1.4, ANY);
-  if (p50 > p95 || p95 > p99) fields.complain("p95", "must lie between p50 and p99");
+  if (p50 > p95 || p95 > p99) fields.addProblem("p95", "must lie between p50 and p99");
   return { p50, p95, p99, jitter };
 }
 
 function parseFailure(fields: Fields): NonNullable<Effects["failAt"]> {
   const state = fields.oneOf("state", FAILING_STATES, null);
   if (fields.raw("state") === undefined)
-    fields.complain("state", `is needed: one of ${FAILING_STATES.join(", ")}`);
+    fields.addProblem("state", `is needed: one of ${FAILING_STATES.join(", ")}`);
   const codes: Readonly<Record<FailingState, string>> = {
     Downloading: "DownloadFailed404",
     Checking: "DigestMismatch",
@@ -226,7 +226,8 @@ function parseOffline(fields: Fields, name: "offline"): Offline | null | undefin
 function parseDisk(fields: Fields): Disk {
   const sizeMegabytes = fields.number("sizeMegabytes", 32_000, POSITIVE);
   const freeMegabytes = fields.number("freeMegabytes", sizeMegabytes / 2, ANY);
-  if (freeMegabytes > sizeMegabytes) fields.complain("freeMegabytes", "must not be more than sizeMegabytes");
+  if (freeMegabytes > sizeMegabytes)
+    fields.addProblem("freeMegabytes", "must not be more than sizeMegabytes");
   return {
     since: 0,
     sizeMegabytes,
@@ -238,7 +239,7 @@ function parseDisk(fields: Fields): Disk {
 function parseHeat(fields: Fields): Heat {
   const idle = fields.number("idle", 45, CELSIUS);
   const most = fields.number("most", 95, CELSIUS);
-  if (most < idle) fields.complain("most", "must not be below idle");
+  if (most < idle) fields.addProblem("most", "must not be below idle");
   return {
     idle,
     most,

@@ -2,7 +2,7 @@ import type { InferenceReport, ModelPointer, UpdateState } from "../../src/api/d
 import { isObject, type JsonValue } from "../base/json.ts";
 import type { Random } from "../base/random.ts";
 import type { Twin } from "../hub/twins/twin.ts";
-import type { Session } from "../mqtt/device-link.ts";
+import type { Session } from "../mqtt/device-sessions.ts";
 import type { Effects, Wear } from "./effects.ts";
 
 /** The model that a device runs. */

@@ -1,13 +1,13 @@
 import type { ServerResponse } from "node:http";
 import { nameOfStatus, type Refusal } from "../hub/errors.ts";
-import type { FaultRule, MALFORMED_BODIES, Strike } from "../hub/faults/faults.ts";
+import type { AppliedFault, FaultRule, MALFORMED_BODIES } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { changeConcurrently } from "./routes/concurrent-change.ts";
 import type { Operation } from "./routes/operation.ts";
 import { wait } from "./transport/delivery.ts";
 import { type HttpReply, type HttpRequest, JSON_HEADERS, refusalReply } from "./transport/http-message.ts";
 
-type Suffering = {
+type FaultedRequest = {
   readonly hub: Hub;
   readonly request: HttpRequest;
   readonly operation: Operation;
@@ -27,13 +27,13 @@ const MALFORMED: Readonly<Record<(typeof MALFORMED_BODIES)[number], HttpReply>> 
   noContent: { status: 204, headers: {}, body: null },
 };
 
-/** `null` where the request goes on; a reply where a fault answers in its place. */
-export async function suffer(
-  strikes: readonly Strike[],
-  { hub, request, operation, response, reset }: Suffering,
+/** Answers with the reply that a fault gives instead of the real one; `null`: the request continues. */
+export async function injectFaults(
+  faults: readonly AppliedFault[],
+  { hub, request, operation, response, reset }: FaultedRequest,
 ): Promise<HttpReply | null> {
   const refusal = (refused: Refusal) => refusalReply(refused, new Date(hub.now()));
-  for (const { rule, delay } of strikes) {
+  for (const { rule, delay } of faults) {
     switch (rule.kind) {
       case "latency":
         await wait(delay);
@@ -55,7 +55,7 @@ export async function suffer(
         if (rule.variant === "answer") return refusal(refusalOf(rule, 412, null));
         await changeConcurrently(hub, request);
         break;
-      // The body's, and those that strike the hub as a whole.
+      // The body's, and those that act on the hub as a whole.
       case "partialBody":
       case "slowBody":
       case "stale":

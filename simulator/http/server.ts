@@ -5,10 +5,10 @@ import type { Duplex } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { askingForCertificates, type ServerCertificate } from "../base/certificates.ts";
 import { type Answer, ok, refuse } from "../hub/errors.ts";
-import { type Strike, seversAll } from "../hub/faults/faults.ts";
+import { type AppliedFault, seversAll } from "../hub/faults/faults.ts";
 import type { Hub } from "../hub/hub.ts";
 import { authorize } from "../hub/sas.ts";
-import { closed, suffer } from "./inject-faults.ts";
+import { closed, injectFaults } from "./inject-faults.ts";
 import { chargesOf, isMetered } from "./routes/metering.ts";
 import type { Operation } from "./routes/operation.ts";
 import { routeServiceRequest } from "./routes/service-api.ts";
@@ -116,20 +116,20 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     if (!allowed.ok) return finish(response, routed.ok ? routed.value : null, failure(allowed));
     if (!routed.ok) return send(response, failure(routed));
     const operation = routed.value;
-    const struck = hub.faults.strike(operation);
+    const faults = hub.faults.faultsFor(operation);
     const suffering = { hub, request, operation, response, reset };
-    const early = await suffer(
-      struck.filter(({ rule }) => rule.when === "before"),
+    const early = await injectFaults(
+      faults.filter(({ rule }) => rule.when === "before"),
       suffering,
     );
-    if (early !== null) return finish(response, operation, early, struck);
+    if (early !== null) return finish(response, operation, early, faults);
     if (response.destroyed || response.closed) return;
     const reply = await carryOut(operation, request);
-    const late = await suffer(
-      struck.filter(({ rule }) => rule.when === "after"),
+    const late = await injectFaults(
+      faults.filter(({ rule }) => rule.when === "after"),
       suffering,
     );
-    await finish(response, operation, late ?? reply, struck);
+    await finish(response, operation, late ?? reply, faults);
   }
 
   async function carryOut(operation: Operation, request: HttpRequest): Promise<HttpReply> {
@@ -173,11 +173,11 @@ export function createServer(hub: Hub, certificate: ServerCertificate, control: 
     response: ServerResponse,
     operation: Operation | null,
     reply: HttpReply,
-    struck: readonly Strike[] = [],
+    faults: readonly AppliedFault[] = [],
   ): Promise<void> {
     if (response.destroyed || response.closed) return;
     const skewed = hub.faults.skew() !== 0;
-    const delivered = deliver(response, reply, { struck, date: skewed ? new Date(hub.tokenTime()) : null });
+    const delivered = deliver(response, reply, { faults, date: skewed ? new Date(hub.tokenTime()) : null });
     if (operation === null) {
       await delivered;
       return;

@@ -9,9 +9,9 @@ export type Refusal = {
   readonly retryAfterSeconds: number | null;
 };
 
-export type Answer<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly refusal: Refusal };
+export type Refused = { readonly ok: false; readonly refusal: Refusal };
+
+export type Answer<T> = { readonly ok: true; readonly value: T } | Refused;
 
 /** Symbolic name → HTTP status and six-digit code of the hub. */
 const CATALOGUE = {
@@ -70,11 +70,7 @@ export function ok<T>(value: T): { readonly ok: true; readonly value: T } {
   return { ok: true, value };
 }
 
-export function refuse(
-  code: ErrorName,
-  message: string,
-  form: "A" | "B" = "A",
-): { readonly ok: false; readonly refusal: Refusal } {
+export function refuse(code: ErrorName, message: string, form: "A" | "B" = "A"): Refused {
   return { ok: false, refusal: { status: CATALOGUE[code][0], code, message, form, retryAfterSeconds: null } };
 }
 

@@ -2,7 +2,8 @@ import type { Hub } from "../hub/hub.ts";
 import type { TwinKey } from "../hub/twins/twin.ts";
 import type { Connection } from "./connection.ts";
 import type { DeviceAuthority } from "./device-certificates.ts";
-import type { DeviceLinks, Listener } from "./device-link.ts";
+import type { DeviceLinks } from "./device-link.ts";
+import type { Listener } from "./device-sessions.ts";
 import { authenticate, stillHolds } from "./mqtt-auth.ts";
 
 /** CONNACK: a client id that is none, a budget that is spent, a user name that is none, not allowed. */

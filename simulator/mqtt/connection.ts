@@ -1,7 +1,7 @@
 import type { Client } from "aedes";
 import type { Answer } from "../hub/errors.ts";
 import type { PeerCertificate } from "./device-certificates.ts";
-import type { Session } from "./device-link.ts";
+import type { Session } from "./device-sessions.ts";
 import type { Proof } from "./mqtt-auth.ts";
 import type { Subscribed, Who } from "./mqtt-topics.ts";
 

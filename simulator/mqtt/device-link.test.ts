@@ -1,6 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
 import { createSimulator, type Simulator } from "../simulator.ts";
-import type { ClosedBecause, Listener, Session } from "./device-link.ts";
+import type { ClosedBecause, Listener, Session } from "./device-sessions.ts";
 
 // Who has an identity, and who gets it back.
 

@@ -112,7 +112,7 @@ function readScenario(written: JsonValue, seed: number, problems: string[]): Sce
   const chosen = fields.number("seed", seed, { least: 0, most: 4_294_967_295 });
   const list = fields.raw("steps");
   if (!Array.isArray(list) || list.length === 0)
-    fields.complain("steps", "must be a list of at least one step");
+    fields.addProblem("steps", "must be a list of at least one step");
   const steps = (Array.isArray(list) ? (list as readonly JsonValue[]) : []).flatMap((step, index) => {
     const path = `steps[${index}]`;
     if (isObject(step)) return [readStep(step, path, { seed: chosen, problems })];
@@ -136,14 +136,14 @@ function readStep(written: JsonObject, path: string, about: About): Step {
   const after = fields.optionalText("after");
   const at = fields.optionalDuration("at");
   if (fields.raw("at") === undefined && fields.raw("after") === undefined)
-    fields.complain("at", "is needed: a duration from the start, or after: an operation to wait for");
-  if (at !== null && at < 0) fields.complain("at", "must not be negative");
+    fields.addProblem("at", "is needed: a duration from the start, or after: an operation to wait for");
+  if (at !== null && at < 0) fields.addProblem("at", "must not be negative");
   const every = fields.optionalDuration("every");
-  if (every !== null && every <= 0) fields.complain("every", "must be more than nothing");
+  if (every !== null && every <= 0) fields.addProblem("every", "must be more than nothing");
   const times = fields.optionalNumber("times", { ...ANY, least: 1 });
-  if (times !== null && !Number.isInteger(times)) fields.complain("times", "must be a whole number");
+  if (times !== null && !Number.isInteger(times)) fields.addProblem("times", "must be a whole number");
   if (fields.raw("times") !== undefined && fields.raw("every") === undefined)
-    fields.complain("every", "is needed where there are times");
+    fields.addProblem("every", "is needed where there are times");
   // They are done in the order in which they are written.
   const wanted = Object.keys(written).flatMap((key) => ACTIONS.filter((action) => action === key));
   const actions = wanted.map((kind) => readAction(fields, kind, { ...about, path }));
@@ -163,19 +163,19 @@ function readAction(
       const parsed = isObject(written)
         ? parseFault(written, { now: 0, id: () => "", path: `${path}.fault` })
         : null;
-      if (parsed === null) fields.complain(kind, "must be an object");
+      if (parsed === null) fields.addProblem(kind, "must be an object");
       else if (!parsed.ok) problems.push(...parsed.problems);
       return { kind, written: isObject(written) ? written : {} };
     }
     case "behaviours": {
       const isList = Array.isArray(written);
-      if (!isList) fields.complain(kind, "must be a list of behaviours");
+      if (!isList) fields.addProblem(kind, "must be a list of behaviours");
       const parsed = parseBehaviours(isList ? (written as JsonValue) : [], seed);
       if (!parsed.ok) problems.push(...parsed.problems.map((problem) => `${path}.${problem}`));
       return { kind, behaviours: parsed.ok ? parsed.behaviours : [] };
     }
     case "evaluate":
-      if (written !== true) fields.complain(kind, "must be true");
+      if (written !== true) fields.addProblem(kind, "must be true");
       return { kind };
     case "disable":
     case "enable":
@@ -185,7 +185,7 @@ function readAction(
       return readMessage(fields);
     case "clearFaults": {
       if (written !== true && typeof written !== "string")
-        fields.complain(kind, "must be true, or the id of a fault");
+        fields.addProblem(kind, "must be true, or the id of a fault");
       return { kind, id: typeof written === "string" ? written : null };
     }
   }
@@ -203,6 +203,6 @@ function readMessage(fields: Fields): Action {
 function devicesOf(fields: Fields, name: string): Devices {
   const glob = fields.optionalText(name);
   if (glob === null && fields.raw(name) === undefined)
-    fields.complain(name, "is needed: a glob of device ids");
+    fields.addProblem(name, "is needed: a glob of device ids");
   return { glob: glob ?? "", matches: globMatcher(glob ?? "") };
 }

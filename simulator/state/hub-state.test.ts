@@ -369,7 +369,7 @@ test("simulated devices come back with the model that they ran, and load nothing
 test("where the disk is full, writes are refused and reads go on; once there is room nothing is missing", async () => {
   const path = newFile();
   const problems: (string | null)[] = [];
-  const first = live({ state: path, onStateProblem: (problem) => problems.push(problem) });
+  const first = live({ state: path, onStateProblem: (reported) => problems.push(reported) });
   const { port, ca, connectionString } = await first.start();
   const registry = connectRegistry({ port, ca, connectionString });
   await registry.create({ deviceId: "cam-1" });

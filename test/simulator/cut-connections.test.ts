@@ -31,7 +31,7 @@ async function dialled(
 }
 
 test.each(["reset", "outage"])(
-  "a connection that is struck by %s ends with a reset, in the midst of it",
+  "a connection that %s cuts ends with a reset while it is in use",
   async (kind) => {
     await controlCall(endpoint, "POST", "faults", { kind });
     const socket = await dialled();
@@ -43,11 +43,11 @@ test.each(["reset", "outage"])(
 );
 
 test("another machine's connection from a port of the same number goes on", async () => {
-  const struck = await dialled();
-  const bystander = await dialled({ localAddress: "127.0.0.2", localPort: struck.localPort ?? 0 });
+  const cut = await dialled();
+  const bystander = await dialled({ localAddress: "127.0.0.2", localPort: cut.localPort ?? 0 });
   await controlCall(endpoint, "POST", "faults", { kind: "reset", until: 1 });
-  const broken = once(struck, "error");
-  struck.write(REQUEST);
+  const broken = once(cut, "error");
+  cut.write(REQUEST);
   await broken;
   bystander.write(REQUEST);
   const [answer] = (await once(bystander, "data")) as [Buffer];

@@ -124,7 +124,7 @@ test("latency is drawn anew for every request, the same for the same seed", asyn
     await fault({ kind: "latency", milliseconds: { min: "10ms", max: 90 } });
     await fault({ id: "slow", kind: "latency", milliseconds: { p50: 10, p95: 50, p99: "1s" } });
     const about = { operation: "identity", name: "identity.get", device: null, conditional: false } as const;
-    return Array.from({ length: 20 }, () => simulator.hub.faults.strike(about).map(({ delay }) => delay));
+    return Array.from({ length: 20 }, () => simulator.hub.faults.faultsFor(about).map(({ delay }) => delay));
   };
   const first = await draws();
   expect(new Set(first.flat()).size).toBeGreaterThan(30);
@@ -199,7 +199,7 @@ test("a report is acknowledged and dropped, by the share and the devices that ar
   expect(await sim("GET", "counters")).toMatchObject({ devices: { lost: 1, reports: 2 } });
 });
 
-test("what devices do is struck where it is named, and nothing of theirs by a fault of everything", async () => {
+test("a fault applies to what devices do where it names it, and never because it names everything", async () => {
   const { simulator, endpoint, fault } = await startHub();
   const created = simulator.hub.registry.putDevice("cam-1", {}, null);
   const key = created.ok ? (created.value.authentication.symmetricKey.primaryKey ?? "") : "";

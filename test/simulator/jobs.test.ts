@@ -389,13 +389,13 @@ test("jobs have counters, a budget and faults of their own, and their work count
   expect(operations["job.create"]?.results).toEqual({ "200": 1 });
   expect(hub.quota.report().classes.jobDevice).toBe(3);
 
-  const struck = controlCall(endpoint, "POST", "faults", {
+  const fault = controlCall(endpoint, "POST", "faults", {
     kind: "status",
     status: 503,
     operations: ["job.get"],
     until: 1,
   });
-  expect((await struck).status).toBe(200);
+  expect((await fault).status).toBe(200);
   expect((await problemOf(jobs.getJob("all"))).response?.statusCode).toBe(503);
 
   for (let index = 0; index < 99; index++) await statusOfJob(jobs, "all");

@@ -1,5 +1,5 @@
 import type { SimClock } from "../../base/clock.ts";
-import type { Session } from "../../mqtt/device-link.ts";
+import type { Session } from "../../mqtt/device-sessions.ts";
 import type { Effects } from "../effects.ts";
 import { type AgentTasks, createTasks } from "./agent-methods.ts";
 import type { Container } from "./containers.ts";

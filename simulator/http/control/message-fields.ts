@@ -16,6 +16,6 @@ export const MESSAGE_SCHEMA = {
 /** A text that has to be there. */
 export function needed(fields: Fields, name: string): string {
   const value = fields.optionalText(name);
-  if (value === null || value === "") fields.complain(name, "is needed");
+  if (value === null || value === "") fields.addProblem(name, "is needed");
   return value ?? "";
 }

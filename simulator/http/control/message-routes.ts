@@ -154,7 +154,7 @@ function sendInput(hub: Hub, { body }: Asked): HttpReply {
   const device = needed(fields, "device");
   const module = needed(fields, "module");
   const input = needed(fields, "input");
-  if (/[/+#]/.test(input)) fields.complain("input", "must not have any of / + #");
+  if (/[/+#]/.test(input)) fields.addProblem("input", "must not have any of / + #");
   const content = readContent(fields);
   fields.done();
   if (problems.length > 0) return refused(400, problems);

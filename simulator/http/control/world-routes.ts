@@ -88,7 +88,7 @@ export const WORLD_ROUTES: readonly ControlRoute[] = [
           const fields = readFields(isObject(body) ? body : {}, "", problems);
           const milliseconds = fields.optionalNumber("advanceMilliseconds", ANY);
           if (milliseconds === null && problems.length === 0)
-            fields.complain("advanceMilliseconds", "is needed");
+            fields.addProblem("advanceMilliseconds", "is needed");
           fields.done();
           if (problems.length > 0 || milliseconds === null) return refused(400, problems);
           await manual.advance(milliseconds);

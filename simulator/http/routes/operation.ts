@@ -6,7 +6,7 @@ import type { IfMatch } from "../../hub/preconditions.ts";
 import type { Right } from "../../hub/sas.ts";
 import { type HttpReply, type HttpRequest, JSON_HEADERS } from "../transport/http-message.ts";
 
-/** What a request asks for, before anything is done: enough to authorise, to throttle, to strike with faults, to count. */
+/** What a request asks for, before anything is done: enough to authorise, to throttle, to inject faults, to count. */
 export type Operation = {
   readonly operation: OperationClass;
   readonly name: string;

@@ -1,5 +1,5 @@
 import type { ServerResponse } from "node:http";
-import type { Strike } from "../../hub/faults/faults.ts";
+import type { AppliedFault } from "../../hub/faults/faults.ts";
 import type { HttpReply } from "./http-message.ts";
 
 /** What became of an answer on its way: it went out, was cut off, or came to a halt. */
@@ -14,14 +14,14 @@ export function send(response: ServerResponse, reply: HttpReply, date: Date | nu
   response.end(reply.status === 204 ? undefined : (reply.body ?? ""));
 }
 
-/** Sends an answer as the faults that strike its body let it through. `date` stands in its header `Date` where the hub's clock is off. */
+/** Sends an answer as far as the faults of its body let it through. `date` stands in its header `Date` where the hub's clock is off. */
 export async function deliver(
   response: ServerResponse,
   reply: HttpReply,
-  about: { readonly struck: readonly Strike[]; readonly date: Date | null },
+  about: { readonly faults: readonly AppliedFault[]; readonly date: Date | null },
 ): Promise<Delivered> {
   const body = Buffer.from(reply.body ?? "");
-  for (const { rule } of about.struck) {
+  for (const { rule } of about.faults) {
     if (body.length === 0) break;
     if (rule.kind === "partialBody") {
       begin(response, reply, about.date);

@@ -111,3 +111,29 @@ function fold(contributions: readonly Contribution[]) {
 export function isWithin(inner: readonly string[], outer: readonly string[]): boolean {
   return outer.length <= inner.length && outer.every((step, index) => inner[index] === step);
 }
+
+/** Devices get one of few sets of configurations, and each set is planned once. */
+export function createPlanCache(equalPriorityLayers: EqualPriorityLayers) {
+  const edgePlans = new Map<string, EdgePlan>();
+  const pathPlans = new Map<string, Plan>();
+  const keyOf = (matching: readonly Configuration[]) => matching.map((one) => one.id).join(" ");
+  return {
+    clear: () => {
+      edgePlans.clear();
+      pathPlans.clear();
+    },
+    paths: (matching: readonly Configuration[]): Plan => {
+      if (matching.length === 0) return NO_PLAN;
+      const key = keyOf(matching);
+      const plan = pathPlans.get(key) ?? planPaths(matching);
+      pathPlans.set(key, plan);
+      return plan;
+    },
+    edge: (matching: readonly Configuration[]): EdgePlan => {
+      const key = keyOf(matching);
+      const plan = edgePlans.get(key) ?? planEdge(matching, equalPriorityLayers);
+      edgePlans.set(key, plan);
+      return plan;
+    },
+  };
+}

@@ -81,7 +81,7 @@ function readFault(
 ): FaultRule | null {
   const kind = fields.oneOf("kind", FAULT_KINDS, null);
   if (kind === null && fields.raw("kind") === undefined)
-    fields.complain("kind", `is needed: one of ${FAULT_KINDS.join(", ")}`);
+    fields.addProblem("kind", `is needed: one of ${FAULT_KINDS.join(", ")}`);
   // What a kind that is not known might have is not known either: the fields of most are taken for good.
   const scope = kind === null ? REQUEST : SCOPES[kind];
   const has = (name: Scope) => scope.includes(name);
@@ -115,7 +115,7 @@ function readEffect(fields: Fields, kind: FaultKind): FaultEffect {
     case "status": {
       const status = fields.optionalNumber("status", { least: 400, most: 599 });
       if (status === null && fields.raw("status") === undefined)
-        fields.complain("status", "is needed for kind status");
+        fields.addProblem("status", "is needed for kind status");
       return { kind, status: status ?? 503, retryAfterSeconds: fields.optionalNumber("retryAfter", ANY) };
     }
     case "hang":
@@ -128,7 +128,7 @@ function readEffect(fields: Fields, kind: FaultKind): FaultEffect {
     case "slowBody": {
       const rate = fields.optionalNumber("bytesPerSecond", { least: 1, most: LARGEST_RATE });
       if (rate === null && fields.raw("bytesPerSecond") === undefined)
-        fields.complain("bytesPerSecond", "is needed for kind slowBody");
+        fields.addProblem("bytesPerSecond", "is needed for kind slowBody");
       return { kind, bytesPerSecond: rate ?? 1 };
     }
     case "partialBody":
@@ -142,7 +142,7 @@ function readEffect(fields: Fields, kind: FaultKind): FaultEffect {
     case "clockSkew": {
       const milliseconds = fields.optionalDuration("milliseconds");
       if (milliseconds === 0 || fields.raw("milliseconds") === undefined)
-        fields.complain("milliseconds", "is needed for kind clockSkew: how far the clock is ahead, or -1h");
+        fields.addProblem("milliseconds", "is needed for kind clockSkew: how far the clock is ahead, or -1h");
       return { kind, milliseconds: milliseconds ?? 0 };
     }
     case "restart":
@@ -165,27 +165,27 @@ function readSpread(fields: Fields, name: string): Spread {
   const names = bounds ? ["min", "max"] : ["p50", "p95", "p99"];
   const values = names.map((one) => {
     const value = inner.optionalDuration(one);
-    if (inner.raw(one) === undefined) inner.complain(one, "is needed");
+    if (inner.raw(one) === undefined) inner.addProblem(one, "is needed");
     return value;
   });
   const known = values.filter((value) => value !== null);
   const [first = 0, second = 0, third = 0] = known;
   if (known.length === values.length && known.some((value, at) => value < (known[at - 1] ?? 0)))
-    fields.complain(name, `must not be negative, and none of ${names.join(", ")} less than the one before`);
+    fields.addProblem(name, `must not be negative, and none of ${names.join(", ")} less than the one before`);
   return bounds ? { min: first, max: second } : { p50: first, p95: second, p99: third };
 }
 
 function positive(fields: Fields, name: string): number {
   const value = fields.optionalDuration(name);
   if (value === null && fields.raw(name) === undefined)
-    fields.complain(name, "is needed: milliseconds, or a duration such as 30s");
-  if (value !== null && value <= 0) fields.complain(name, "must be more than nothing");
+    fields.addProblem(name, "is needed: milliseconds, or a duration such as 30s");
+  if (value !== null && value <= 0) fields.addProblem(name, "must be more than nothing");
   return value ?? 1;
 }
 
 function notNegative(fields: Fields, name: string, fallback: number): number {
   const value = fields.duration(name, fallback);
-  if (value < 0) fields.complain(name, "must not be negative");
+  if (value < 0) fields.addProblem(name, "must not be negative");
   return value;
 }
 
@@ -202,7 +202,7 @@ function readUntil(
   const length = typeof until === "string" ? parseDuration(until) : null;
   if (length !== null && length > 0) return { expiresAt: now + length, remaining: null };
   const what = countsRequests ? "a number of requests, or a duration" : "a duration";
-  fields.complain("until", `must be ${what} such as 30s`);
+  fields.addProblem("until", `must be ${what} such as 30s`);
   return { expiresAt: null, remaining: null };
 }
 

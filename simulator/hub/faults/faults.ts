@@ -58,8 +58,8 @@ export type FaultRule = FaultEffect & {
   readonly remaining: number | null;
 };
 
-/** A rule that strikes a request; `delay` is what was drawn for this one, in milliseconds, where the rule is of kind latency. */
-export type Strike = { readonly rule: FaultRule; readonly delay: number };
+/** A rule that applies to a request; `delay`, in milliseconds, was drawn for this one where the rule is of kind latency. */
+export type AppliedFault = { readonly rule: FaultRule; readonly delay: number };
 
 export type Request = {
   readonly operation: OperationClass;
@@ -69,7 +69,7 @@ export type Request = {
   readonly conditional: boolean;
 };
 
-/** What devices do over their own links: faults strike it only where an operation is named. */
+/** What devices do over their own links: faults apply to it only where an operation is named. */
 export const DEVICE_OPERATIONS = ["device.connect", "device.getTwin", "device.report"] as const;
 export type DeviceOperation = (typeof DEVICE_OPERATIONS)[number];
 
@@ -81,21 +81,21 @@ export type Faults = {
   readonly clear: () => void;
   /** An id for a rule that was given none. */
   readonly freshId: () => string;
-  /** Chance begins anew with this seed. */
+  /** Draws from this generator from now on. */
   readonly reseed: (random: Random) => void;
-  /** Told of every rule that was put. */
+  /** Called with every rule that was put. */
   readonly onPut: (listener: (rule: FaultRule) => void) => void;
-  /** The rules that strike a request, in the order in which they were added; each is used up by one. */
-  readonly strike: (request: Request) => readonly Strike[];
-  /** The rule, of kind status or reset, that strikes what a device does; `null`: none does. */
-  readonly strikeDevice: (operation: DeviceOperation, device: string) => FaultRule | null;
-  /** Whether this report of a device is lost on its way; the rule is used up by one. */
+  /** The rules that apply to a request, in the order in which they were added; each counts one use. */
+  readonly faultsFor: (request: Request) => readonly AppliedFault[];
+  /** The rule, of kind status or reset, that applies to what a device does; `null`: none does. */
+  readonly deviceFaultFor: (operation: DeviceOperation, device: string) => FaultRule | null;
+  /** Whether this report of a device is lost on its way; the rule counts one use. */
   readonly losesReport: (device: string) => boolean;
   /** Largest `milliseconds` of the rules of kind stale; 0 without one. */
   readonly staleness: () => number;
   /** By how many milliseconds the hub's clock is off; the rule that was put last counts. */
   readonly skew: () => number;
-  /** Why nobody reaches the hub; `null`: it can be reached. */
+  /** What happens to new connections; `null`: the hub can be reached. */
   readonly unreachable: () => Unreachable | null;
   /** Whether an outage cuts this device off. */
   readonly cutsOff: (device: string) => boolean;
@@ -110,10 +110,20 @@ export function seversAll({ kind }: FaultRule): boolean {
 
 type Entry = { rule: FaultRule; readonly matches: (device: string) => boolean };
 
-/** Kinds that no single request is struck by. */
-const OF_THE_WORLD: readonly FaultKind[] = ["stale", "lostReport", "clockSkew", "restart", "regionalOutage"];
+/** Kinds that act on the hub as a whole, not on single requests. */
+const WHOLE_HUB: readonly FaultKind[] = ["stale", "lostReport", "clockSkew", "restart", "regionalOutage"];
 /** Milliseconds within which a device is back whose link alone was cut. */
 const RECONNECT_WITHIN = 5000;
+
+/** Whether a rule is about requests of this kind. */
+function concerns(entry: Entry, request: Request): boolean {
+  const { rule } = entry;
+  if (WHOLE_HUB.includes(rule.kind) || (rule.kind === "conflict" && !request.conditional)) return false;
+  const named = rule.operations.some(
+    (name) => name === "*" || name === request.operation || name === request.name,
+  );
+  return named && (request.device === null ? rule.devices === "*" : entry.matches(request.device));
+}
 
 export function createFaults(now: () => number, random: Random): Faults {
   const rules = new Map<string, Entry>();
@@ -128,17 +138,8 @@ export function createFaults(now: () => number, random: Random): Faults {
     return [...rules.values()];
   }
 
-  function concerns(entry: Entry, request: Request): boolean {
-    const { rule } = entry;
-    if (OF_THE_WORLD.includes(rule.kind) || (rule.kind === "conflict" && !request.conditional)) return false;
-    const named = rule.operations.some(
-      (name) => name === "*" || name === request.operation || name === request.name,
-    );
-    return named && (request.device === null ? rule.devices === "*" : entry.matches(request.device));
-  }
-
-  /** Whether chance has it that the rule strikes; it is used up by one then. */
-  function strikes(entry: Entry): boolean {
+  /** Whether the rule applies this time, by its percentage; if so, one use is counted. */
+  function applies(entry: Entry): boolean {
     const { rule } = entry;
     if (chance() * 100 >= rule.percent) return false;
     if (rule.remaining !== null) entry.rule = { ...rule, remaining: rule.remaining - 1 };
@@ -174,23 +175,23 @@ export function createFaults(now: () => number, random: Random): Faults {
     onPut: (listener) => {
       listeners.push(listener);
     },
-    strike: (request) =>
+    faultsFor: (request) =>
       live().flatMap((entry) => {
         const { rule } = entry;
-        if (!concerns(entry, request) || !strikes(entry)) return [];
+        if (!concerns(entry, request) || !applies(entry)) return [];
         return [{ rule, delay: rule.kind === "latency" ? drawSpread(rule.milliseconds, chance) : 0 }];
       }),
-    strikeDevice: (operation, device) => {
+    deviceFaultFor: (operation, device) => {
       for (const entry of live()) {
         const { rule } = entry;
         const meant =
           (rule.kind === "status" || rule.kind === "reset") && rule.operations.includes(operation);
-        if (meant && entry.matches(device) && strikes(entry)) return rule;
+        if (meant && entry.matches(device) && applies(entry)) return rule;
       }
       return null;
     },
     losesReport: (device) =>
-      live().some((entry) => entry.rule.kind === "lostReport" && entry.matches(device) && strikes(entry)),
+      live().some((entry) => entry.rule.kind === "lostReport" && entry.matches(device) && applies(entry)),
     staleness: () =>
       Math.max(0, ...live().map(({ rule }) => (rule.kind === "stale" ? rule.milliseconds : 0))),
     skew: () => live().reduce((skew, { rule }) => (rule.kind === "clockSkew" ? rule.milliseconds : skew), 0),

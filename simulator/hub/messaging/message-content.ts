@@ -8,11 +8,11 @@ export type Content = { readonly body: Buffer; readonly properties: PropertyBag 
 export function readContent(fields: Fields): Content {
   const given: JsonValue = fields.raw("properties") ?? {};
   const properties: Record<string, string | null> = {};
-  if (!isObject(given)) fields.complain("properties", "must be an object");
+  if (!isObject(given)) fields.addProblem("properties", "must be an object");
   else
     for (const [name, value] of Object.entries(given)) {
       if (typeof value === "string" || value === null) setKey(properties, name, value);
-      else fields.complain(`properties.${name}`, "must be text or null");
+      else fields.addProblem(`properties.${name}`, "must be text or null");
     }
   const system = {
     "$.mid": fields.optionalText("messageId"),

@@ -1,6 +1,6 @@
 import type { JsonObject } from "../../base/json.ts";
 import { hash32, seededKey } from "../../base/random.ts";
-import { type Answer, ok, refuse } from "../errors.ts";
+import { type Answer, ok, type Refused, refuse } from "../errors.ts";
 import type { PersistedRecords } from "../persistence.ts";
 import { checkEtag, type IfMatch } from "../preconditions.ts";
 import { type TwinKey, twinKey } from "../twins/twin.ts";
@@ -301,8 +301,6 @@ export function createRegistry(twins: Twins, options: RegistryOptions): Registry
     },
   };
 }
-
-type Refused = Extract<Answer<never>, { readonly ok: false }>;
 
 function checkWrite(
   before: Identity | null,

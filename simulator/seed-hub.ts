@@ -5,7 +5,7 @@ import { twinKey } from "./hub/twins/twin.ts";
 import { parseTwinChange } from "./hub/twins/twins.ts";
 
 /** What a hub that nobody has used yet is given, as a configuration file has it. */
-export type FirstStart = {
+export type HubSeed = {
   /** One entry or a list of them; an entry is a device, or `count` of them with a `prefix`. */
   readonly devices: JsonValue;
   /** Bodies of the service API, each with its `id`. */
@@ -20,7 +20,7 @@ type DeviceEntry = {
 };
 
 /** Makes devices, then configurations; answers with every mistake and its path. */
-export function makeFirst(hub: Hub, { devices, configurations }: FirstStart): readonly string[] {
+export function seedHub(hub: Hub, { devices, configurations }: HubSeed): readonly string[] {
   const problems: string[] = [];
   for (const [index, entry] of listOf(devices).entries())
     makeDevices(hub, entry, `devices[${index}]`, problems);
@@ -79,10 +79,10 @@ function readIds(fields: Fields): readonly string[] {
   const first = fields.number("first", 1, ANY);
   if (id !== null) {
     if (count !== null || prefix !== null)
-      fields.complain("id", "is for one device, count and prefix for many");
+      fields.addProblem("id", "is for one device, count and prefix for many");
     return [id];
   }
-  if (count === null || prefix === null) fields.complain("id", "is needed, or count and prefix");
+  if (count === null || prefix === null) fields.addProblem("id", "is needed, or count and prefix");
   return Array.from({ length: count ?? 0 }, (_, index) => `${prefix}${first + index}`);
 }
 
