@@ -26,6 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 
 /** The files that may name a package, by the start of their path; `node:` stands for all of Node's own. */
 const MAY_USE: Readonly<Record<string, readonly string[]>> = {
+  "base/cron": ["croner"],
   "base/digest": ["node:crypto"],
   "base/flags": ["node:util"],
   "api/": ["typebox"],

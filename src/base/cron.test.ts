@@ -36,35 +36,40 @@ test.each([
 });
 
 test.each([
-  // Clocks go from 2 to 3: half past two is left out, and comes at half past three.
-  ["30 2 * * *", "2026-03-28T12:00Z", "Europe/Berlin", "2026-03-29T01:30Z"],
-  ["30 2 * * *", "2026-03-29T01:30Z", "Europe/Berlin", "2026-03-30T00:30Z"],
-  ["30 2,3 * * *", "2026-03-28T12:00Z", "Europe/Berlin", "2026-03-29T01:30Z"],
+  // Clocks go from 2 to 3: half past two is left out, and comes at three.
+  ["30 2 * * *", "2026-03-28T12:00Z", "Europe/Berlin", "2026-03-29T01:00Z"],
+  ["30 2 * * *", "2026-03-29T01:00Z", "Europe/Berlin", "2026-03-30T00:30Z"],
+  ["30 2,3 * * *", "2026-03-28T12:00Z", "Europe/Berlin", "2026-03-29T01:00Z"],
   ["0,30 2,3 * * *", "2026-03-28T12:00Z", "Europe/Berlin", "2026-03-29T01:00Z"],
   // They go back from 3 to 2: half past two comes twice, and counts once.
   ["30 2 * * *", "2026-10-24T12:00Z", "Europe/Berlin", "2026-10-25T00:30Z"],
   ["30 2 * * *", "2026-10-25T00:30Z", "Europe/Berlin", "2026-10-26T01:30Z"],
   // Half an hour only, and the other hemisphere.
-  ["15 2 * * *", "2026-10-03T00:00Z", "Australia/Lord_Howe", "2026-10-03T15:45Z"],
+  ["15 2 * * *", "2026-10-03T00:00Z", "Australia/Lord_Howe", "2026-10-03T15:30Z"],
   // Midnight itself is left out.
   ["0 0 * * *", "2026-09-05T12:00Z", "America/Santiago", "2026-09-06T04:00Z"],
-  // A whole day that was left out.
-  ["0 10 30 12 *", "2011-12-29T12:00Z", "Pacific/Apia", "2011-12-30T20:00Z"],
+  // What comes every hour or minute comes in both of the hours that clocks show alike.
+  ["*/30 * * * *", "2026-10-25T00:30Z", "Europe/Berlin", "2026-10-25T01:00Z"],
   ["0 9 * * *", "2026-07-01T00:00Z", "Asia/Kolkata", "2026-07-01T03:30Z"],
 ])("%s after %s in %s is %s", (written, after, timeZone, expected) => {
   expect(next(written, after, timeZone)).toBe(expected);
 });
 
 test.each([
-  ["0 14 * *", "UTC", /has 4 fields; write five/],
-  ["60 14 * * *", "UTC", /minute: "60" is not within 0 to 59/],
-  ["0 24 0 13 8", "UTC", /hour: "24".*day of the month: "0".*month: "13".*day of the week: "8"/],
-  ["0 0 * foo *", "UTC", /month: "foo" is not within 1 to 12 or jan to dec/],
-  ["0 5-3 * * *", "UTC", /hour: "5-3"/],
-  ["*/0 * * * *", "UTC", /minute: "\*\/0"/],
-  ["1, * * * *", "UTC", /minute: ""/],
+  ["0 14 * *", "UTC", /"0 14 \* \*" is not a schedule: write minute \(0-59\).* such as "0 14 \* \* 5"/],
+  ["0 0 0 1 1 *", "UTC", /is not a schedule/],
+  ["60 14 * * *", "UTC", /is not a schedule/],
+  ["0 24 * * *", "UTC", /is not a schedule/],
+  ["0 0 0 * *", "UTC", /is not a schedule/],
+  ["0 0 * 13 *", "UTC", /is not a schedule/],
+  ["0 0 * * 8", "UTC", /is not a schedule/],
+  ["0 0 * foo *", "UTC", /is not a schedule/],
+  ["0 5-3 * * *", "UTC", /is not a schedule/],
+  ["*/0 * * * *", "UTC", /is not a schedule/],
+  ["1, * * * *", "UTC", /is not a schedule/],
   ["0 0 30 2 *", "UTC", /a day that never comes/],
-  ["0 0 * * *", "Mars/Olympus", /"Mars\/Olympus" is no time zone/],
+  ["0 0 * * *", "Mars/Olympus", /^"Mars\/Olympus" is no time zone/],
+  ["0 0 * *", "Mars/Olympus", /is not a schedule.*; "Mars\/Olympus" is no time zone/],
 ])("%s in %s is refused", (written, timeZone, message) => {
   const parsed = parseSchedule(written, timeZone);
   expect(parsed.ok ? "" : parsed.error).toMatch(message);
@@ -74,7 +79,7 @@ const ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe"
 const list = (least: number, most: number) =>
   fc.oneof(
     fc.constant("*"),
-    fc.integer({ min: 2, max: 20 }).map((step) => `*/${step}`),
+    fc.integer({ min: 2, max: Math.min(20, most - least) }).map((step) => `*/${step}`),
     fc.uniqueArray(fc.integer({ min: least, max: most }), { minLength: 1, maxLength: 3 }).map(String),
   );
 
@@ -89,6 +94,10 @@ function wallOf(moment: number, timeZone: string): string {
   return walls.get(timeZone)?.format(moment) ?? "";
 }
 
+function minutesOf(wall: string): number {
+  return Date.parse(`${wall.replace(" ", "T")}Z`) / 60_000;
+}
+
 function matches(wall: string, written: string): boolean {
   const [minute = "", hour = "", day = "", month = "", week = ""] = written.split(" ");
   const [date = "", time = ""] = wall.split(" ");
@@ -99,7 +108,7 @@ function matches(wall: string, written: string): boolean {
       : field.split(",").includes(String(value)));
   const byMonth = within(day, Number(date.slice(8)), 1);
   const byWeek = within(week, new Date(`${date}T00:00Z`).getUTCDay(), 0);
-  const days = day.startsWith("*") || week.startsWith("*") ? byMonth && byWeek : byMonth || byWeek;
+  const days = day === "*" || week === "*" ? byMonth && byWeek : byMonth || byWeek;
   return (
     within(minute, Number(time.slice(3)), 0) &&
     within(hour, Number(time.slice(0, 2)), 0) &&
@@ -140,13 +149,9 @@ test("the next time is the first minute whose clock on the wall fits, save where
         expect(before, `${written} ${timeZone} passes over ${wall}`).toContain(wall);
       }
       const shown = wallOf(found, timeZone);
-      const shiftedBack = [0, 30, 60].map((minutes) => {
-        const naive = Date.parse(`${shown.replace(" ", "T")}Z`) - minutes * minute;
-        return new Date(naive).toISOString().slice(0, 16).replace("T", " ");
-      });
-      expect(shiftedBack.some((wall) => matches(wall, written))).toBe(true);
-      // Only what no clock shows may come late.
-      if (!matches(shown, written)) expect(wallOf(found - 60 * minute, timeZone)).not.toBe(shiftedBack[2]);
+      // What no clock shows comes when they have been set.
+      if (!matches(shown, written))
+        expect(minutesOf(shown) - minutesOf(wallOf(found - minute, timeZone))).toBeGreaterThan(1);
     }),
     { numRuns: 100 },
   );
