@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { npzFile } from "../../../test/builders/npz.ts";
 import {
+  floatTensor,
   integerTensor,
   linearClassifier,
   message,
@@ -53,6 +54,27 @@ test("a model that throws dice is not", async () => {
   expect(verified.report).toMatchObject({ kind: "failed", reason: "NotDeterministic" });
   expect(named(verified, "Determinism")?.worst).toMatchObject({
     where: expect.stringContaining('output "y"'),
+  });
+});
+
+test("a model that answers another number of rows each time is not", async () => {
+  const rows = modelFile({
+    nodes: [
+      node("RandomUniformLike", ["x"], ["chance"]),
+      node("Greater", ["chance", "half"], ["high"]),
+      node("NonZero", ["high"], ["places"]),
+    ],
+    initializers: [floatTensor("half", [1], [0.5])],
+    inputs: [tensorInfo("x", ["n", 4])],
+    outputs: [tensorInfo("places", [2, "k"], "int64")],
+  });
+  const verified = await verdictOn(rows, { determinism: { runs: 5 } });
+  expect(verified.report).toMatchObject({ kind: "failed", reason: "NotDeterministic" });
+  expect(named(verified, "Determinism")).toMatchObject({
+    worst: { where: 'output "places", its shape' },
+    message: expect.stringMatching(
+      /run \d answered int64\[2,\d+\] in output "places", its shape, the first run int64\[2,\d+\]/,
+    ),
   });
 });
 

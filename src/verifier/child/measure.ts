@@ -184,8 +184,12 @@ export async function measureDeterminism(
     const again = await model.run(feeds);
     if (!again.ok) return ofRun(golden, again.error);
     // Runs take the place of samples: the worst example names the run.
-    for (const [name, value] of first.value)
-      comparing.add({ from: run, samples: 1 }, name, asOneSample(value), again.value.get(name));
+    for (const [name, value] of first.value) {
+      const got = again.value.get(name);
+      const unlike = comparing.add({ from: run, samples: 1 }, name, asOneSample(value), got);
+      // Another shape or type than in the first run is another answer.
+      if (unlike !== null) comparing.differs(run, name, value, got);
+    }
   }
   return ok({ kind: "determinism", comparison: comparing.found(), input: `${runs} runs, ${input}` });
 }

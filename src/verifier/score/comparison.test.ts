@@ -83,6 +83,17 @@ test.each<[string, Value, Value | undefined]>([
   expect(createComparing(NONE).add({ from: 0, samples: 1 }, "y", expected, got)).toContain('output "y"');
 });
 
+test("what cannot be compared can be counted as a difference", () => {
+  const comparing = createComparing({ ...NONE, absolute: 0 });
+  comparing.differs(2, "y", floats([2], 0, 0), floats([3], 0, 0, 0));
+  comparing.differs(3, "y", floats([2], 0, 0), undefined);
+  expect(comparing.found()).toMatchObject({
+    beyond: 2,
+    largestAbsolute: Number.POSITIVE_INFINITY,
+    worst: { index: 2, output: "y", place: "shape", expected: "float64[2]", got: "float64[3]" },
+  });
+});
+
 describe("the cosine", () => {
   test.each<[string, readonly number[], readonly number[], number]>([
     ["of equal outputs", [1, 2], [1, 2], 1],

@@ -65,6 +65,8 @@ export type Comparing = {
     expected: Datum,
     got: Datum | undefined,
   ) => string | null;
+  /** Adds an answer that `add` cannot compare, as one that is not as expected. */
+  readonly differs: (from: number, output: string, expected: Datum, got: Datum | undefined) => void;
   readonly found: () => Comparison;
 };
 
@@ -127,6 +129,11 @@ export function createComparing(
       if (isTensor(expected) && isTensor(got)) return addTensors(place, output, expected, got);
       addOthers(place, output, expected, got);
       return null;
+    },
+    differs: (from, output, expected, got) => {
+      tally.begin(output, from + 1);
+      const texts = { expected: kindText(expected), got: got === undefined ? "no value" : kindText(got) };
+      tally.other({ output, index: from, element: 0, place: "shape" }, texts);
     },
     found: tally.found,
   };
