@@ -175,7 +175,7 @@ function boundsOf(options: ReleaseOptions, golden: LocalFile | null, problems: s
   }
   if (isObject(bounds["parity"]) || options.parityWith !== null)
     bounds["parity"] = {
-      with: options.parityWith ?? "previous",
+      reference: options.parityWith ?? "previous",
       ...(bounds["parity"] as JsonObject | undefined),
     };
   return { verification: bounds, flagAt };

@@ -188,7 +188,7 @@ function withFlags(
   const started: Record<string, Json> = { ...given };
   if (options.one("golden") !== null) started["golden"] = given["golden"] ?? {};
   if (options.one("reference") !== null)
-    started["parity"] = { with: "reference", ...(isObject(given["parity"]) ? given["parity"] : {}) };
+    started["parity"] = { reference: "reference", ...(isObject(given["parity"]) ? given["parity"] : {}) };
   const complete = withDefaults(CHECKS_SCHEMA, started);
   const inFile = (pointer: string) => isInside(verification, pointer);
   const flagged = (pointer: string) =>

@@ -92,7 +92,7 @@ function configuration(labels: Readonly<Record<string, string>>): Configuration 
 }
 
 function release(name: string, comparedWith?: string, namespace = "plant-a") {
-  const parity = comparedWith === undefined ? {} : { parity: { with: comparedWith } };
+  const parity = comparedWith === undefined ? {} : { parity: { reference: comparedWith } };
   const spec = { verification: { timeout: "5m", ...parity } };
   return { key: objectKey(namespace, name), namespace, name, spec } as unknown as ModelRelease;
 }

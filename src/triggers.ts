@@ -92,7 +92,7 @@ export function releaseTriggers(
       (release) =>
         releases
           .list(release.namespace)
-          .flatMap(({ key, spec }) => (spec.verification?.parity?.with === release.name ? [key] : [])),
+          .flatMap(({ key, spec }) => (spec.verification?.parity?.reference === release.name ? [key] : [])),
       (before, after) => before === undefined || after === undefined,
     ),
     { synced: () => Promise.resolve(), attach: (enqueue) => reverifySlots.onFree((key) => enqueue(key)) },

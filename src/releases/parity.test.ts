@@ -17,7 +17,7 @@ const checks = (more: Partial<Verification>): Verification => ({
   timeout: "5m" as Duration,
   ...more,
 });
-const against = (name: string) => checks({ parity: { with: name, minimumAgreement: "0.99" } });
+const against = (name: string) => checks({ parity: { reference: name, minimumAgreement: "0.99" } });
 
 /** A release that passed `age` ago. */
 function older(name: string, age: number, change: Partial<ModelRelease> = {}): ModelRelease {

@@ -36,19 +36,19 @@ export function referencesOf(
       ? null
       : variantNamed(release, variantParity.reference);
   if (parity === undefined) return { kind: "found", parity: null, variantParity: within };
-  if (parity.with === PREVIOUS) {
+  if (parity.reference === PREVIOUS) {
     const previous = previousOf(release, others);
     const compared = previous === null ? null : counterpart(previous, variant.name);
     return { kind: "found", parity: compared, variantParity: within };
   }
-  const named = others.find(({ name }) => name === parity.with);
-  if (parity.with === release.name) return missing(`${parity.with} is this release itself`);
+  const named = others.find(({ name }) => name === parity.reference);
+  if (parity.reference === release.name) return missing(`${parity.reference} is this release itself`);
   if (named === undefined || named.deleting)
-    return missing(`there is no ModelRelease ${parity.with} in the namespace: create it`);
+    return missing(`there is no ModelRelease ${parity.reference} in the namespace: create it`);
   const compared = counterpart(named, variant.name);
   return compared === null
     ? missing(
-        `${parity.with} has no variant ${variant.name}, none for any class of devices, and more than one`,
+        `${parity.reference} has no variant ${variant.name}, none for any class of devices, and more than one`,
       )
     : { kind: "found", parity: compared, variantParity: within };
 }

@@ -83,7 +83,7 @@ test("the next release is compared with it, and the verdict says with which", as
   await fleet.apply(
     await releaseObject("digits-2.0.0", {
       file: "digits/2.0.0/model.onnx",
-      verification: { golden: await golden(), parity: { with: "previous", minimumAgreement: "0.8" } },
+      verification: { golden: await golden(), parity: { reference: "previous", minimumAgreement: "0.8" } },
     }),
   );
   const release = await until(
@@ -154,7 +154,7 @@ test("kubectl describe reads as a report, and its events name check, figure and 
 test("what is compared with a release that is not there goes on as soon as it comes", async () => {
   const verification = {
     golden: await golden(),
-    parity: { with: "digits-late", minimumAgreement: "0.8" },
+    parity: { reference: "digits-late", minimumAgreement: "0.8" },
   };
   await fleet.apply(await releaseObject("digits-early", { verification }));
   await until(

@@ -396,7 +396,7 @@ async function verified({ model, other, set, golden, parity }: Case): Promise<Ca
   };
   return {
     golden: await ask({ golden: { ...golden.bounds, ...PLACE } }),
-    parity: await ask({ parity: { with: "other", ...parity.bounds } }),
+    parity: await ask({ parity: { reference: "other", ...parity.bounds } }),
   };
 }
 

@@ -247,7 +247,7 @@ describe("a new release of the voice detector", () => {
 
   test("v6 is much like v5, and not the same", async () => {
     const v5 = await reference("voice-v5");
-    const alike = { with: "previous", minimumCosineSimilarity: "-1" } as const;
+    const alike = { reference: "previous", minimumCosineSimilarity: "-1" } as const;
     const verified = await verdictOn("voice-v6", { parity: alike }, { parity: v5 });
     expect(verified.report.kind).toBe("passed");
     expect(named(verified, "Parity")?.method).toMatch(/^\d+ golden samples, compared with voice-v5; /);
@@ -257,7 +257,7 @@ describe("a new release of the voice detector", () => {
     expect(comparison.largestAbsolute).toBeGreaterThan(0.01);
     const same = await verdictOn(
       "voice-v6",
-      { parity: { with: "previous", maximumAbsoluteError: "0.001" } },
+      { parity: { reference: "previous", maximumAbsoluteError: "0.001" } },
       { parity: v5 },
     );
     expect(same.report).toMatchObject({ kind: "failed", reason: "ParityTooLow" });
@@ -266,7 +266,7 @@ describe("a new release of the voice detector", () => {
   test("v5 is in parity with itself to the last bit", async () => {
     const verified = await verdictOn(
       "voice-v5",
-      { parity: { with: "previous", maximumAbsoluteError: 0 } },
+      { parity: { reference: "previous", maximumAbsoluteError: 0 } },
       { parity: await reference("voice-v5") },
     );
     expect(verified.report.kind).toBe("passed");
@@ -275,7 +275,7 @@ describe("a new release of the voice detector", () => {
   test("v5 cannot be compared with the legacy model, which takes other inputs", async () => {
     const verified = await verdictOn(
       "voice-v5",
-      { parity: { with: "previous", minimumCosineSimilarity: "0.9" } },
+      { parity: { reference: "previous", minimumCosineSimilarity: "0.9" } },
       { parity: await reference("voice-legacy") },
     );
     expect(verified.report).toMatchObject({

@@ -137,7 +137,7 @@ const CASES: Readonly<Record<string, Case>> = {
   "a Loop without end, in Determinism": endless("Determinism", { checks: { determinism: { runs: 2 } } }),
   "a Loop without end, in Parity": endless("Parity", {
     other: () => castModel("float32", "float32"),
-    checks: { parity: { with: written("previous"), minimumAgreement: written("0.5") } },
+    checks: { parity: { reference: written("previous"), minimumAgreement: written("0.5") } },
   }),
   "a Loop without end, in Latency": endless("Latency", { checks: LATENCY }),
   "a Loop without end, in Throughput": endless("Throughput", {

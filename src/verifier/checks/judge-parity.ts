@@ -10,7 +10,7 @@ import { type Judgement, notJudged, outputsText, type Part, together } from "./j
 
 // How alike two models are, beside what the release asks for: pure.
 
-export type ParityWanted = Omit<NonNullable<Verification["parity"]>, "with">;
+export type ParityWanted = Omit<NonNullable<Verification["parity"]>, "reference">;
 type ParityBounds = Omit<ParityWanted, "output" | "outputs" | "batchSize">;
 
 const ERRORS = ["maximumAbsoluteError", "maximumRelativeError", "minimumCosineSimilarity"] as const;

@@ -57,7 +57,7 @@ test("a model that throws dice is not", async () => {
 });
 
 test("a model is in parity with itself, on made-up samples as on golden ones", async () => {
-  const parity = { with: "previous", minimumAgreement: 1, maximumAbsoluteError: 0 };
+  const parity = { reference: "previous", minimumAgreement: 1, maximumAbsoluteError: 0 };
   const made = await verdictOn(perceptron(1), { parity }, { parity: reference(perceptron(1)) });
   expect(named(made, "Parity")).toMatchObject({
     outcome: "Passed",
@@ -73,7 +73,7 @@ test("a model is in parity with itself, on made-up samples as on golden ones", a
 test("a model is not in parity with another one, and the sample that differs most is told", async () => {
   const verified = await verdictOn(
     perceptron(1),
-    { parity: { with: "digits-1.0.0", maximumAbsoluteError: "0.0001" } },
+    { parity: { reference: "digits-1.0.0", maximumAbsoluteError: "0.0001" } },
     { parity: reference(perceptron(2)) },
   );
   expect(verified.report).toMatchObject({ kind: "failed", reason: "ParityTooLow" });
@@ -95,7 +95,7 @@ test("a reference that the golden set does not fit cannot be compared with", asy
   const wider = randomPerceptron([6, 8, 3]);
   const verified = await verdictOn(
     perceptron(1),
-    { parity: { with: "previous", minimumAgreement: 1 } },
+    { parity: { reference: "previous", minimumAgreement: 1 } },
     { golden, parity: reference(wider) },
   );
   expect(verified.report).toMatchObject({ kind: "failed", reason: "NotComparable" });
@@ -116,14 +116,14 @@ test("determinism takes no more samples at once than the golden set has", async 
 test("a reference that does not load is no fault of the model", async () => {
   const verified = await verdictOn(
     perceptron(1),
-    { parity: { with: "previous", minimumAgreement: 1 } },
+    { parity: { reference: "previous", minimumAgreement: 1 } },
     { parity: reference(Buffer.from("no model")) },
   );
   expect(verified).toMatchObject({ report: { kind: "error", reason: "ReferenceUnavailable" }, full: null });
 });
 
 test("with nothing to compare with, parity is skipped and the rest goes on", async () => {
-  const verified = await verdictOn(perceptron(1), { parity: { with: "previous", minimumAgreement: 1 } });
+  const verified = await verdictOn(perceptron(1), { parity: { reference: "previous", minimumAgreement: 1 } });
   expect(verified.report.kind).toBe("passed");
   expect(named(verified, "Parity")).toMatchObject({ outcome: "Skipped" });
 });

@@ -362,7 +362,7 @@ async function compareWith(
   batchSize: number | null,
 ): Promise<{ readonly step: Step; readonly outOfMemory: boolean }> {
   const { name, reference, path } = about;
-  const { with: _with, reference: _reference, ...wanted } = { with: "", reference: "", ...about.wanted };
+  const { reference: _reference, ...wanted } = about.wanted;
   const lacking = lackingOf(reference);
   const ends = (step: Step, outOfMemory = isOutOfMemory(step)) => ({ step, outOfMemory });
   const started = await startProcess(run);
