@@ -29,7 +29,7 @@ test: $(INSTALLED) ## check, the vendor's SDKs, a real API server, end to end; t
 demo: $(INSTALLED) ## the whole product on this machine: good, slow and broken releases meet 200 devices
 	@$(NPM) run --silent demo -- $(ARGS)
 
-dev: $(INSTALLED) ## the same, left running for you: prints what to export
+dev: $(INSTALLED) ## the same environment, left running; prints what to export
 	@$(NPM) run --silent dev -- $(ARGS)
 
 run: $(INSTALLED) ## the operator and its verifier against the current kubeconfig
@@ -38,19 +38,19 @@ run: $(INSTALLED) ## the operator and its verifier against the current kubeconfi
 generate: $(INSTALLED) ## write crds/ from src/api
 	@$(NPM) run --silent generate
 
-bench: $(INSTALLED) ## timed figures, never asserted in tests, in one table; ARGS="--only NAME" for one of them
+bench: $(INSTALLED) ## benchmarks, as one table; ARGS="--only NAME" for one of them
 	@$(NPM) run --silent bench -- $(ARGS)
 
-fuzz: $(INSTALLED) ## 100,000 cases of nonsense against the simulator, half an hour; SIMULATOR_FUZZ=N for another number
+fuzz: $(INSTALLED) ## 100,000 malformed requests to the simulator, about half an hour; SIMULATOR_FUZZ=N for another number
 	@$(NPM) run --silent test:fuzz
 
-stories: $(INSTALLED) ## 10,000 rollouts made at random, half an hour; STORIES=N for another number
+stories: $(INSTALLED) ## 10,000 random rollouts, about half an hour; STORIES=N for another number
 	@$(NPM) run --silent test:stories
 
-test-scale: $(INSTALLED) ## a whole rollout through 10,000 devices, twenty minutes or more; EDGEFLEET_SCALE=N for another size
+test-scale: $(INSTALLED) ## a rollout to 10,000 devices, twenty minutes or more; EDGEFLEET_SCALE=N for another size
 	@$(NPM) run --silent test:scale
 
-build: $(INSTALLED) ## JavaScript into dist/, as the image runs it
+build: $(INSTALLED) ## compile to JavaScript in dist/, as in the image
 	$(NPM) run --silent build
 
 IMAGE ?= edge-fleet-operator:dev

@@ -280,7 +280,7 @@ describe("it is not written", () => {
     const { out, err, status } = await write(MODEL, "--golden", golden, ...bounds, "--p95", "20");
     expect({ out, status }).toEqual({ out: "", status: 2 });
     for (const mistake of [
-      "--p95: write a duration like 90s, 10m or 1h30m: here 20ms?",
+      "--p95 must be a duration such as 90s, 10m or 1h30m: here 20ms?",
       "--golden misfit.npz does not fit the model: ",
       'array "stranger" is neither an input of the model',
       'array "output:nothing": the model has no such output',
@@ -350,7 +350,7 @@ describe("it is not written", () => {
       "none.onnx: there is no such file",
       "--minimum-accuracy needs --golden FILE",
       expect.stringContaining("--model must match pattern"),
-      "--p95: write a duration like 90s, 10m or 1h30m",
+      "--p95 must be a duration such as 90s, 10m or 1h30m",
       "see edgefleet release new --help",
     ]);
   });
@@ -358,17 +358,17 @@ describe("it is not written", () => {
   test.each([
     [
       ["--variant", `a=${MODEL}`, "--variant", `b=${SMALL}`],
-      "--device-class: at most one variant may leave deviceClasses out",
+      "--device-class: at most one variant may omit deviceClasses",
     ],
     [
       ["--variant", `a=${MODEL}`, "--variant", `b=${SMALL}`, "--path", "x"],
       "--path x: say of which variant, as in a=x",
     ],
     [["--variant", `a=${MODEL}`, "--variant", `a=${SMALL}`], "--variant: there is more than one called a"],
-    [[MODEL, "--path", "../x"], "--path: the path is relative to the container, without .."],
+    [[MODEL, "--path", "../x"], "--path: the path must be relative to the container, without .."],
     [[MODEL, "--path", "a", "--path", "b"], "--path: variant default has more than one"],
-    [[MODEL, "--golden", GOLDEN], "--golden: nothing uses the golden set: say what good means"],
-    [[MODEL, "--parity-with", "digits-1.0.0"], "--parity-with: say how alike they must be"],
+    [[MODEL, "--golden", GOLDEN], "--golden: the golden set is not used; add a bound"],
+    [[MODEL, "--parity-with", "digits-1.0.0"], "--parity-with: at least one bound is required"],
     [
       [MODEL, "--name", "Digits"],
       "--name must be lower-case letters, digits, - and . with a letter or digit at both ends",

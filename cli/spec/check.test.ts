@@ -11,7 +11,7 @@ const check = (spec: Json) => problemsIn(modelReleaseSpecSchema, withDefaults(mo
 describe("the rules of the CRD", () => {
   const written = rulesIn(modelReleaseSpecSchema);
   /** Of two objects, one after the other: no file can break it. */
-  const immutable = "a ModelRelease is immutable; create a new object for a new version";
+  const immutable = "a ModelRelease is immutable; create a new one for a new version";
 
   test("are all known here, and no others", () => {
     expect(Object.keys(RULES).sort()).toEqual([...written].sort());
@@ -62,8 +62,8 @@ test("a decimal without quotes is told with its quotes", () => {
 
 test.each<[string, Json, Json, string]>([
   ["/latency/p95", { p95: 20 }, null, "must be a duration with its unit: 20ms"],
-  ["/latency/p95", { p95: "20" }, null, "write a duration like 90s, 10m or 1h30m: here 20ms?"],
-  ["/timeout", { p95: "1s" }, "20", "write a duration like 90s, 10m or 1h30m: here 20s?"],
+  ["/latency/p95", { p95: "20" }, null, "must be a duration such as 90s, 10m or 1h30m: here 20ms?"],
+  ["/timeout", { p95: "1s" }, "20", "must be a duration such as 90s, 10m or 1h30m: here 20s?"],
   ["/timeout", { p95: "1s" }, 1.5, "must be a duration with its unit: 1.5s"],
   ["/timeout", { p95: "1s" }, true, "must be a text, and YAML reads true here: put it in quotes"],
 ])("%s says which unit may be meant", (pointer, latency, timeout, message) => {

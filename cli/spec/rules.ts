@@ -13,18 +13,18 @@ const RUNNING_CHECKS = ["determinism", "parity", "variantParity", "latency", "th
 export type Rule = (value: Json) => boolean;
 
 export const RULES: Readonly<Record<string, Rule>> = {
-  "write a duration like 90s, 10m or 1h30m": text((written) =>
+  "must be a duration such as 90s, 10m or 1h30m": text((written) =>
     /^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$/.test(written),
   ),
   [DECIMAL_FORM]: text((written) => new RegExp(DECIMAL_PATTERN).test(written)),
-  "write a digest as sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them": text(
+  "must be sha256: followed by 64 lower-case hexadecimal digits; sha256sum FILE prints the digits": text(
     (written) => /^sha256:[0-9a-f]{64}$/.test(written),
   ),
-  "the path is relative to the container, without ..": text(
+  "the path must be relative to the container, without ..": text(
     (path) => !path.startsWith("/") && !path.includes(".."),
   ),
-  "say what good means for this output: give it a bound": hasOneOf(...GOLDEN_BOUNDS),
-  "nothing uses the golden set: say what good means, such as minimumAccuracy (labels known) or maximumAbsoluteError (outputs known), or ask for a check that runs the model":
+  "an output requires at least one bound": hasOneOf(...GOLDEN_BOUNDS),
+  "the golden set is not used; add a bound, such as minimumAccuracy (for labels) or maximumAbsoluteError (for outputs), or a check that runs the model":
     fields((verification) => {
       const { golden } = verification;
       if (!isObject(golden)) return true;
@@ -33,28 +33,27 @@ export const RULES: Readonly<Record<string, Rule>> = {
         bounded || golden["nonFinite"] === "Never" || RUNNING_CHECKS.some((name) => has(verification, name))
       );
     }),
-  "output says what the bounds beside it are about, and there are none": needs(
-    "output",
-    ...GOLDEN_BOUNDS,
-    ...PARITY_BOUNDS,
-  ),
-  "output is among outputs too: give its bounds in one place": fields(
+  "output requires at least one bound beside it": needs("output", ...GOLDEN_BOUNDS, ...PARITY_BOUNDS),
+  "output must not be listed in outputs as well; specify its bounds in one place": fields(
     ({ output, outputs }) =>
       !Array.isArray(outputs) || !outputs.some((one: Json) => isObject(one) && one["name"] === output),
   ),
-  "topK needs minimumTopKAccuracy": needs("topK", "minimumTopKAccuracy"),
-  "classes say how labels are read, and no bound needs labels": needs("classes", ...LABEL_BOUNDS),
-  "threshold needs minimumAccuracy, minimumClassAccuracy or minimumMaskIou": needs(
+  "topK requires minimumTopKAccuracy": needs("topK", "minimumTopKAccuracy"),
+  "classes requires a bound that uses labels, such as minimumAccuracy": needs("classes", ...LABEL_BOUNDS),
+  "threshold requires minimumAccuracy, minimumClassAccuracy or minimumMaskIou": needs(
     "threshold",
     "minimumAccuracy",
     "minimumClassAccuracy",
     "minimumMaskIou",
   ),
-  "threshold needs minimumAgreement": needs("threshold", "minimumAgreement"),
-  "iouThreshold and boxFormat need minimumBoxMatch": fields(
+  "threshold requires minimumAgreement": needs("threshold", "minimumAgreement"),
+  "iouThreshold and boxFormat require minimumBoxMatch": fields(
     (value) => (!has(value, "iouThreshold") && !has(value, "boxFormat")) || has(value, "minimumBoxMatch"),
   ),
-  "iouThreshold is above 0 and at most 1": decimal("iouThreshold", (value) => value > 0 && value <= 1),
+  "iouThreshold must be greater than 0 and at most 1": decimal(
+    "iouThreshold",
+    (value) => value > 0 && value <= 1,
+  ),
   ...shares(...LABEL_BOUNDS, "minimumMaskIou", "minimumBoxMatch", "minimumAgreement"),
   ...positive(
     "maximumAbsoluteError",
@@ -64,28 +63,30 @@ export const RULES: Readonly<Record<string, Rule>> = {
     "maximumWordErrorRate",
     "maximumCharacterErrorRate",
   ),
-  "minimumCosineSimilarity is a cosine, from -1 to 1": decimal(
+  "minimumCosineSimilarity must be between -1 and 1": decimal(
     "minimumCosineSimilarity",
     (value) => value >= -1 && value <= 1,
   ),
-  "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity":
+  "at least one bound is required: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity":
     hasOneOf(...PARITY_BOUNDS),
-  "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity, here or in outputs":
+  "at least one bound is required, here or in outputs: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity":
     hasOneOf(...PARITY_BOUNDS, "outputs"),
-  "give a bound: p50, p95 or p99": hasOneOf("p50", "p95", "p99"),
-  "minimumPerSecond must be above 0": decimal("minimumPerSecond", (value) => value > 0),
-  "give either every or schedule": fields((value) => has(value, "every") !== has(value, "schedule")),
-  "timeZone needs schedule": needs("timeZone", "schedule"),
+  "latency requires at least one bound: p50, p95 or p99": hasOneOf("p50", "p95", "p99"),
+  "minimumPerSecond must be greater than 0": decimal("minimumPerSecond", (value) => value > 0),
+  "exactly one of every and schedule is required": fields(
+    (value) => has(value, "every") !== has(value, "schedule"),
+  ),
+  "timeZone requires schedule": needs("timeZone", "schedule"),
   "every must be at least 1h": fields(({ every }) => {
     const length = typeof every === "string" ? parseDuration(every) : null;
     return length === null || !length.ok || length.value >= minutes(60);
   }),
   // Of an object that is there already: nothing that a file can break.
-  "a ModelRelease is immutable; create a new object for a new version": () => true,
-  "at most one variant may leave deviceClasses out: it is the one for all other classes": fields(
+  "a ModelRelease is immutable; create a new one for a new version": () => true,
+  "at most one variant may omit deviceClasses; it is used for all other classes": fields(
     (spec) => variantsOf(spec).filter((variant) => classesOf(variant).length === 0).length <= 1,
   ),
-  "a device class may be named by one variant only": fields((spec) => {
+  "a device class must not be listed by more than one variant": fields((spec) => {
     const named = variantsOf(spec).flatMap((variant) => [...new Set(classesOf(variant))]);
     return new Set(named).size === named.length;
   }),
@@ -134,7 +135,7 @@ function positive(...names: readonly string[]): Readonly<Record<string, Rule>> {
 function shares(...names: readonly string[]): Readonly<Record<string, Rule>> {
   return Object.fromEntries(
     names.map((name) => [
-      `${name} is a share from 0 to 1: write "0.95" for 95 %`,
+      `${name} must be between 0 and 1: write "0.95" for 95 %`,
       decimal(name, (value) => value >= 0 && value <= 1),
     ]),
   );

@@ -279,7 +279,7 @@ describe("mistakes are told at once, with status 2", () => {
       "--goldn is not known; did you mean --golden?",
       "--memory-limit must be a size of at least 128Mi, such as 512Mi or 2Gi",
       "--output must be one of text, json, yaml, junit",
-      "--p95: write a duration like 90s, 10m or 1h30m: here 5ms?",
+      "--p95 must be a duration such as 90s, 10m or 1h30m: here 5ms?",
       "--samples must be >= 20",
     ]);
     expect(await mistakes()).toEqual(["say which model: edgefleet verify MODEL.onnx, or --release FILE"]);
@@ -298,19 +298,17 @@ describe("mistakes are told at once, with status 2", () => {
       await mistakes(MODEL, "--minimum-accuracy", "0.9", "--threads", "2", "--minimum-agreement", "1"),
     ).toEqual([
       expect.stringMatching(/^--minimum-agreement needs --reference FILE$/),
-      "--threads: give a bound: p50, p95 or p99",
+      "--threads: latency requires at least one bound: p50, p95 or p99",
       "a bound on golden samples needs --golden FILE",
     ]);
     expect(await mistakes(MODEL, "--golden", GOLDEN)).toEqual([
-      expect.stringMatching(
-        /^--golden: nothing uses the golden set: say what good means, such as minimumAccuracy/,
-      ),
+      expect.stringMatching(/^--golden: the golden set is not used; add a bound, such as minimumAccuracy/),
     ]);
     expect(await mistakes(MODEL, "--reference", MODEL)).toEqual([
-      expect.stringMatching(/^--reference: say how alike they must be/),
+      expect.stringMatching(/^--reference: at least one bound is required/),
     ]);
     expect(await mistakes(MODEL, "--golden", GOLDEN, "--minimum-accuracy", "95")).toEqual([
-      '--minimum-accuracy is a share from 0 to 1: write "0.95" for 95 %',
+      '--minimum-accuracy must be between 0 and 1: write "0.95" for 95 %',
     ]);
   });
 
@@ -343,13 +341,13 @@ signature:
 `,
     );
     expect(await mistakes(MODEL, "--checks", checks, "--golden", GOLDEN)).toEqual([
-      `${checks}:2:1: timeout: write a duration like 90s, 10m or 1h30m`,
+      `${checks}:2:1: timeout must be a duration such as 90s, 10m or 1h30m`,
       `${checks}:4:3: golden.minimumAccuracy must be in quotes, as a decimal: "0.95"`,
       `${checks}:5:3: golden.fooo is not a field`,
       `${checks}:6:23: latency.sample is not a field; did you mean samples?`,
       `${checks}:8:1: signature needs outputs`,
       expect.stringContaining(
-        `${checks}:9:23: signature.inputs[0].type is not known: Element type, such as float32`,
+        `${checks}:9:23: signature.inputs[0].type is not known: Element type, for example float32`,
       ),
       `${checks}:9:44: signature.inputs[0].shape[0] must be a whole number or a text, and YAML reads false here: put it in quotes`,
       `${checks}:9:47: signature.inputs[0].shape[1] must be a whole number or a text, and YAML reads 1.5 here: put it in quotes`,

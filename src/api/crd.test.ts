@@ -40,7 +40,9 @@ test.each(definitions)(
       ["string", "number", "boolean"].includes(typeof field.default),
     );
     expect(scalars.length).toBeGreaterThan(0);
-    const silent = scalars.filter(({ field }) => !field.description?.includes(`Default: ${field.default}.`));
+    const silent = scalars.filter(
+      ({ field }) => !field.description?.includes(`Defaults to ${field.default}.`),
+    );
     expect(silent.map(({ at }) => at)).toEqual([]);
   },
 );

@@ -43,27 +43,31 @@ const KINDS: readonly Kind[] = [
     singular: "edgedevice",
     shortName: "edev",
     description:
-      "One device behind IoT Hub: its identity, its tags, and what it runs. The operator creates the identity, writes the tags and reports what the device says.",
+      "EdgeDevice represents one device registered with an IoT hub. The operator creates its identity, writes its twin tags, and reports its state.",
     spec: edgeDeviceSpecSchema,
     status: edgeDeviceStatusSchema,
     rules: [
       cel(
         "has(self.spec.deviceId) || self.metadata.name.size() <= 128",
-        "the hub allows at most 128 characters in a device id: set spec.deviceId, or choose a shorter name",
+        "IoT Hub allows at most 128 characters in a device ID; set spec.deviceId, or choose a shorter name",
       ),
     ],
     columns: [
-      column("Class", ".spec.deviceClass", "Kind of hardware."),
-      column("Site", ".spec.site", "Where the device is."),
-      condition("Online", "Online", "status", "Whether the device has reported lately."),
-      column("Release", ".status.model.release", "Release the device says it runs."),
-      column("State", ".status.model.state", "Running, how far an update has come, or Failed."),
-      column("Track", ".status.placement.track", "Whether the device is exposed to a candidate."),
-      condition("Ready", "Ready", "status", "Summary of the conditions."),
+      column("Class", ".spec.deviceClass", "Hardware class of the device."),
+      column("Site", ".spec.site", "Site of the device."),
+      condition("Online", "Online", "status", "Whether the device has reported recently."),
+      column("Release", ".status.model.release", "ModelRelease that the device reports running."),
+      column(
+        "State",
+        ".status.model.state",
+        "State of the model on the device: Running, a stage of an update, or Failed.",
+      ),
+      column("Track", ".status.placement.track", "Release track of the device: Stable or Candidate."),
+      condition("Ready", "Ready", "status", "Status of the Ready condition."),
       AGE,
-      wide(column("Digest", ".status.model.digest", "Digest of the model the device says it runs.")),
-      wide({ ...column("Bucket", ".status.bucket", "Place of the device in canaries."), type: "integer" }),
-      wide(condition("Reason", "Ready", "reason", "Why Ready is what it is.")),
+      wide(column("Digest", ".status.model.digest", "Digest of the model that the device reports running.")),
+      wide({ ...column("Bucket", ".status.bucket", "Canary bucket of the device."), type: "integer" }),
+      wide(condition("Reason", "Ready", "reason", "Reason of the Ready condition.")),
     ],
   },
   {
@@ -72,27 +76,33 @@ const KINDS: readonly Kind[] = [
     singular: "modelrelease",
     shortName: "mrel",
     description:
-      "One version of one model: its bytes, by digest, and what good means for it. Nothing goes to a device before the verifier has passed it.",
+      "ModelRelease is one immutable version of a model: its files, identified by digest, and the checks they must pass. A release is not deployed to any device until the verifier has passed it.",
     spec: modelReleaseSpecSchema,
     status: modelReleaseStatusSchema,
     rules: [
       cel(
         "!has(self.spec.verification) || !has(self.spec.verification.parity) || self.spec.verification.parity.with != self.metadata.name",
-        "a release cannot be compared with itself: name another one in verification.parity.with, or previous",
+        "a release cannot be compared with itself; set verification.parity.with to another release, or to previous",
       ),
     ],
     columns: [
       column("Model", ".spec.model", "Name of the model."),
       column("Version", ".spec.version", "Version of the model."),
-      condition("Verified", "Verified", "status", "Whether every variant has passed verification."),
-      condition("Reason", "Verified", "reason", "Why Verified is what it is."),
+      condition("Verified", "Verified", "status", "Status of the Verified condition."),
+      condition("Reason", "Verified", "reason", "Reason of the Verified condition."),
       AGE,
       wide({
-        ...column("Checked", ".status.variants[0].verifiedAt", "How long ago the first variant was judged."),
+        ...column("Checked", ".status.variants[0].verifiedAt", "Time since the first variant was verified."),
         type: "date",
       }),
-      wide(column("Verifier", ".status.variants[0].verifierVersion", "Which verifier judged it.")),
-      wide(condition("Message", "Verified", "message", "What was found.")),
+      wide(
+        column(
+          "Verifier",
+          ".status.variants[0].verifierVersion",
+          "Version of the verifier that verified the first variant.",
+        ),
+      ),
+      wide(condition("Message", "Verified", "message", "Message of the Verified condition.")),
     ],
   },
   {
@@ -101,29 +111,36 @@ const KINDS: readonly Kind[] = [
     singular: "inferencedeployment",
     shortName: "idep",
     description:
-      "Which devices run which release, in which steps it goes out, and which bounds take it back by itself.",
+      "InferenceDeployment rolls a ModelRelease out to a set of devices, step by step, and rolls it back automatically when an objective is breached.",
     spec: inferenceDeploymentSpecSchema,
     status: inferenceDeploymentStatusSchema,
     columns: [
-      column("Release", ".spec.release.name", "Release that the devices shall run."),
-      column("Phase", ".status.phase", "Where the rollout is."),
-      { ...column("Step", ".status.step.percent", "Width of the current step in percent."), type: "integer" },
+      column("Release", ".spec.release.name", "ModelRelease that the devices should run."),
+      column("Phase", ".status.phase", "Phase of the rollout."),
       {
-        ...column("Exposed", ".status.devices.exposed", "Devices meant to run the candidate."),
+        ...column("Step", ".status.step.percent", "Percentage of devices in the current step."),
         type: "integer",
       },
       {
-        ...column("Updated", ".status.devices.updated", "Devices that report what they are meant to run."),
+        ...column("Exposed", ".status.devices.exposed", "Number of devices that should run the candidate."),
         type: "integer",
       },
       {
-        ...column("Failed", ".status.devices.failed", "Devices that report that the candidate failed."),
+        ...column(
+          "Updated",
+          ".status.devices.updated",
+          "Number of devices that run the release they should run.",
+        ),
         type: "integer",
       },
-      condition("Ready", "Ready", "status", "Summary of the conditions."),
+      {
+        ...column("Failed", ".status.devices.failed", "Number of devices on which the candidate failed."),
+        type: "integer",
+      },
+      condition("Ready", "Ready", "status", "Status of the Ready condition."),
       AGE,
-      wide(column("Stable", ".status.stable.release", "Release that a rollback goes back to.")),
-      wide(condition("Reason", "Ready", "reason", "Why Ready is what it is.")),
+      wide(column("Stable", ".status.stable.release", "ModelRelease that a rollback returns to.")),
+      wide(condition("Reason", "Ready", "reason", "Reason of the Ready condition.")),
     ],
   },
 ];
@@ -165,8 +182,11 @@ function crdOf(kind: Kind): Json {
               description: kind.description,
               required: ["spec"],
               properties: {
-                apiVersion: { type: "string", description: `Always ${GROUP}/${VERSION}.` },
-                kind: { type: "string", description: `Always ${kind.kind}.` },
+                apiVersion: {
+                  type: "string",
+                  description: `API version of the object: ${GROUP}/${VERSION}.`,
+                },
+                kind: { type: "string", description: `Kind of the object: ${kind.kind}.` },
                 metadata: { type: "object" },
                 spec: structural(kind.spec),
                 status: structural(kind.status),
@@ -183,15 +203,15 @@ function crdOf(kind: Kind): Json {
 /** A schema as the API server takes it and `kubectl explain` shows it well. */
 function structural(schema: TSchema): unknown {
   // TypeBox keeps properties of its own on a schema; a round trip through JSON leaves them behind.
-  return forPeople(JSON.parse(JSON.stringify(schema)));
+  return forUsers(JSON.parse(JSON.stringify(schema)));
 }
 
-/** Nothing that has a default is required of a person, and descriptions say what `kubectl explain` leaves out. */
-function forPeople(node: unknown): unknown {
-  if (Array.isArray(node)) return node.map(forPeople);
+/** Fields with a default are not required of users, and descriptions say what `kubectl explain` leaves out. */
+function forUsers(node: unknown): unknown {
+  if (Array.isArray(node)) return node.map(forUsers);
   if (!isRecord(node)) return node;
   const inner = Object.fromEntries(
-    Object.entries(node).map(([key, value]) => [key, key === "default" ? value : forPeople(value)]),
+    Object.entries(node).map(([key, value]) => [key, key === "default" ? value : forUsers(value)]),
   );
   const { required, ...rest } = withFullDescription(inner);
   const { properties } = rest;
@@ -205,17 +225,19 @@ function withFullDescription(node: Json): Json {
   const isDecimal = node["pattern"] === DECIMAL_PATTERN;
   const { description, ...rest } = isDecimal ? withoutDecimalForm(node) : node;
   if (typeof description !== "string") return node;
-  const written = isDecimal ? [`A whole number, or a decimal in quotes: 200 or "0.95".`] : [];
-  const told = description.includes("Default");
+  const written = isDecimal
+    ? [`An integer, or a decimal as a quoted string, for example 200 or "0.95".`]
+    : [];
+  const isStated = description.includes("Defaults to");
   const value = defaultText(node["default"]);
-  const otherwise = told || value === null ? [] : [`Default: ${value}.`];
+  const defaulted = isStated || value === null ? [] : [`Defaults to ${value}.`];
   // First, so that the YAML reads well too.
-  return { description: [description, ...written, ...otherwise].join(" "), ...rest };
+  return { description: [description, ...written, ...defaulted].join(" "), ...rest };
 }
 
 /**
  * The API server checks the type of an int-or-string itself, and a rule of ours the form: with these two it would add
- * three lines about its schema to a number that somebody forgot to quote.
+ * three lines about its schema to a number that a user forgot to quote.
  */
 function withoutDecimalForm(node: Json): Json {
   const { anyOf: _types, pattern: _form, ...rest } = node;

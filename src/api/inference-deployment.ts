@@ -64,7 +64,7 @@ export const selectorSchema = Type.Object(
       Type.Unsafe<Readonly<Record<string, string>>>({
         type: "object",
         additionalProperties: { type: "string", maxLength: 63 },
-        description: "Labels that a device must have.",
+        description: "Labels that a device must have to be selected.",
         maxProperties: 32,
       }),
     ),
@@ -74,53 +74,57 @@ export const selectorSchema = Type.Object(
           {
             key: Type.String({ description: "Label key.", pattern: LABEL_KEY_PATTERN, maxLength: 317 }),
             operator: oneOf(["In", "NotIn", "Exists", "DoesNotExist"], {
-              description: "How it is compared.",
+              description: "Relationship between the key and the values.",
             }),
             values: Type.Optional(
-              Type.Array(Type.String({ description: "A value.", maxLength: 63 }), {
-                description: "For In and NotIn.",
+              Type.Array(Type.String({ description: "Label value.", maxLength: 63 }), {
+                description: "Values for the operators In and NotIn.",
                 maxItems: 64,
               }),
             ),
           },
           {
-            description: "One requirement.",
+            description: "Requirement on one label.",
             "x-kubernetes-validations": [
               cel(
                 "self.operator in ['In', 'NotIn'] ? has(self.values) && self.values.size() > 0 : !has(self.values) || self.values.size() == 0",
-                "In and NotIn need values; Exists and DoesNotExist take none",
+                "the operators In and NotIn require values; Exists and DoesNotExist must have none",
               ),
             ],
           },
         ),
-        { description: "Requirements, all of which must hold.", maxItems: 16 },
+        { description: "Requirements that a device must all meet to be selected.", maxItems: 16 },
       ),
     ),
   },
-  { description: "Label selector over EdgeDevices of this namespace. An empty one selects nothing." },
+  {
+    description:
+      "Label selector for EdgeDevices in the same namespace. An empty selector selects no devices.",
+  },
 );
 
 export const stepSchema = Type.Object(
   {
     percent: Type.Integer({
-      description: "Share of the matched devices that may be exposed.",
+      description: "Percentage of the matched devices to expose to the candidate.",
       minimum: 1,
       maximum: 100,
     }),
     minimumDevices: Type.Optional(
       Type.Integer({
-        description: "Expose at least this many, even where the percentage says fewer.",
+        description: "Minimum number of devices to expose, if percent yields fewer.",
         minimum: 1,
         maximum: 100_000,
       }),
     ),
     hold: Type.Optional(
       duration({
-        description: "Time at this width, converged and with passing analysis, before the next step.",
+        description:
+          "Duration for which the step must be converged, with passing analysis, before the next step starts.",
       }),
     ),
   },
-  { description: "One width of the canary." },
+  { description: "One step of the canary." },
 );
 
 /** What an objective means where it does not say. Not in the schema: a default inside a list is drift to kubectl and Argo CD. */
@@ -154,60 +158,62 @@ export const DELETION_POLICY_DEFAULT = "Retain";
 
 export const objectiveSchema = Type.Object(
   {
-    metric: oneOf(METRICS, { description: "What devices report in their window." }),
+    metric: oneOf(METRICS, { description: "Metric that devices report." }),
     direction: Type.Optional(
       oneOf(["AtMost", "AtLeast"], {
         description:
-          "Whether large values (AtMost) or small values (AtLeast) are bad. It follows from the metric: framesPerSecond is AtLeast, all others are AtMost. Default: what the metric says.",
+          "Whether the bounds are upper bounds (AtMost) or lower bounds (AtLeast). The metric determines the only valid value: AtLeast for framesPerSecond, AtMost for all others. Defaults to that value.",
       }),
     ),
     warning: Type.Optional(
-      decimal({ description: "Past this bound the rollout holds. It comes before critical." }),
+      decimal({ description: "Bound beyond which the rollout holds. It must be reached before critical." }),
     ),
-    critical: Type.Optional(decimal({ description: "Past this bound the rollout is rolled back at once." })),
+    critical: Type.Optional(
+      decimal({ description: "Bound beyond which the candidate is rolled back immediately." }),
+    ),
     maximumRatioToStable: Type.Optional(
       decimal({
         description:
-          "How many times worse than the devices of the same strata that run stable at the same time. Skipped where there are none.",
+          "Maximum ratio to the value of the devices in the same strata that run the stable release at the same time; for framesPerSecond, the ratio is inverted. Not evaluated if there are no such devices.",
       }),
     ),
     minimumInferences: Type.Optional(
       Type.Integer({
-        description: `A verdict needs this many inferences in the windows of the cohort; with fewer it is Inconclusive. A device counts with at most three times the median of the cohort. Too few inferences do not excuse framesPerSecond below a bound. Default: ${OBJECTIVE_DEFAULTS.minimumInferences}.`,
+        description: `Minimum number of inferences in the windows of the cohort; with fewer, the verdict is Inconclusive. Each device contributes at most three times the median of the cohort. framesPerSecond below a bound is a breach even with fewer inferences. Defaults to ${OBJECTIVE_DEFAULTS.minimumInferences}.`,
         minimum: 1,
       }),
     ),
     minimumDevices: Type.Optional(
       Type.Integer({
-        description: `A verdict needs this many reporting devices (or all exposed ones, where fewer are exposed). Default: ${OBJECTIVE_DEFAULTS.minimumDevices}.`,
+        description: `Minimum number of reporting devices, or all exposed devices if fewer are exposed; with fewer, the verdict is Inconclusive. Defaults to ${OBJECTIVE_DEFAULTS.minimumDevices}.`,
         minimum: 1,
       }),
     ),
     consecutive: Type.Optional(
       Type.Integer({
-        description: `Windows in a row that must be past a warning or a ratio before it counts. An absolute critical bound acts at once. Default: ${OBJECTIVE_DEFAULTS.consecutive}.`,
+        description: `Number of consecutive windows that must be beyond warning or maximumRatioToStable before it counts as a breach. A breach of critical takes effect immediately. Defaults to ${OBJECTIVE_DEFAULTS.consecutive}.`,
         minimum: 1,
         maximum: 10,
       }),
     ),
   },
   {
-    description: "One thing that must stay good.",
+    description: "Bounds on one metric.",
     "x-kubernetes-validations": [
       cel(
         "has(self.warning) || has(self.critical) || has(self.maximumRatioToStable)",
-        "an objective needs a bound: warning, critical or maximumRatioToStable",
+        "an objective requires at least one bound: warning, critical or maximumRatioToStable",
       ),
       cel(
         `!has(self.direction) || self.direction == (${IS_AT_LEAST} ? 'AtLeast' : 'AtMost')`,
-        `the direction follows from the metric: ${AT_LEAST.join(", ")} is AtLeast (small values are bad), all others are AtMost (large values are bad); leave direction out`,
+        `the metric determines the direction: AtLeast for ${AT_LEAST.join(", ")}, AtMost for all others; omit direction`,
       ),
       cel(
         whereDecimal(
           ["warning", "critical"],
           `${IS_AT_LEAST} ? double(self.warning) >= double(self.critical) : double(self.warning) <= double(self.critical)`,
         ),
-        `warning must come before critical: ${AT_LEAST.join(", ")} needs warning at or above critical, all others need it at or below`,
+        `warning must be reached before critical: at or above it for ${AT_LEAST.join(", ")}, at or below it for all others`,
       ),
       ...["warning", "critical"].map((bound) =>
         cel(whereDecimal([bound], `double(self.${bound}) >= 0.0`), `${bound} must not be negative`),
@@ -215,12 +221,12 @@ export const objectiveSchema = Type.Object(
       ...["warning", "critical"].map((bound) =>
         cel(
           whereDecimal([bound], `self.metric != 'errorRate' || double(self.${bound}) <= 1.0`),
-          `${bound} of errorRate is a share from 0 to 1: write "0.05" for 5 %`,
+          `${bound} of errorRate must be between 0 and 1: write "0.05" for 5 %`,
         ),
       ),
       cel(
         whereDecimal(["maximumRatioToStable"], "double(self.maximumRatioToStable) > 0.0"),
-        "maximumRatioToStable must be above 0: write 2 for at most twice as bad as stable",
+        "maximumRatioToStable must be greater than 0: write 2 for at most twice as bad as the stable release",
       ),
     ],
   },
@@ -232,91 +238,94 @@ export const inferenceDeploymentSpecSchema = Type.Object(
       {
         name: Type.String({
           description:
-            "Name of a ModelRelease in this namespace. Change it and a rollout starts; change it back and it is withdrawn.",
+            "Name of a ModelRelease in the same namespace. Changing it starts a rollout; changing it back withdraws the rollout.",
           pattern: "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
           maxLength: 253,
         }),
       },
-      { description: "What the devices shall run." },
+      { description: "ModelRelease that the devices should run." },
     ),
     selector: selectorSchema,
     module: Type.Object(
       {
         name: Type.String({
-          description: "Module whose twin holds the model pointer. It becomes a twin key. Immutable.",
+          description:
+            "Name of the module whose twin contains the model pointer. It is used as a key in the twin. Immutable.",
           pattern: "^[A-Za-z0-9_-]{1,64}$",
           maxLength: 64,
           "x-kubernetes-validations": [
-            cel("self == oldSelf", "module.name is immutable; create another InferenceDeployment"),
+            cel("self == oldSelf", "module.name is immutable; create a new InferenceDeployment"),
           ],
         }),
         image: Type.Optional(
           Type.String({
             description:
-              "Container image of the module, pinned by digest and without a tag, as registry/repository@sha256:… Left out: another deployment brings the module, and only its model pointer is managed here.",
+              "Container image of the module, pinned by digest and without a tag: registry/repository@sha256:… If omitted, only the model pointer is managed, and the module must be deployed by other means.",
             pattern: "^[A-Za-z0-9.-]+(:[0-9]+)?(/[A-Za-z0-9._-]+)+(:[A-Za-z0-9._-]+)?@sha256:[0-9a-f]{64}$",
             maxLength: 512,
             "x-kubernetes-validations": [
               cel(
                 "self.matches('@sha256:[0-9a-f]{64}$')",
-                "pin the image by digest, so that all devices run the same: registry/repository@sha256:<64 lower-case hexadecimal digits>",
+                "the image must be pinned by digest, so that all devices run the same image: registry/repository@sha256:<64 lower-case hexadecimal digits>",
               ),
               cel(
                 "!self.matches(':[A-Za-z0-9._-]+@')",
-                "write the image without its tag, registry/repository@sha256:<64 lower-case hexadecimal digits>: IoT Edge refuses a whole deployment in which an image has a tag and a digest",
+                "the image must not have a tag in addition to its digest, because IoT Edge rejects the whole deployment; write registry/repository@sha256:<64 lower-case hexadecimal digits>",
               ),
             ],
           }),
         ),
       },
-      { description: "The IoT Edge module that runs the model." },
+      { description: "IoT Edge module that runs the model." },
     ),
     strategy: Type.Optional(
       Type.Object(
         {
           steps: Type.Array(stepSchema, {
-            description: "Widths of the canary, in order. Default: 5 %, 25 %, 100 %.",
+            description: "Steps of the canary, in order. Defaults to 5 %, 25 % and 100 %.",
             minItems: 1,
             maxItems: 20,
             default: STRATEGY_DEFAULTS.steps,
             "x-kubernetes-validations": [
               cel(
                 "self.map(s, s.percent).isSorted()",
-                "steps must not go down: each percent is at least the one before",
+                "the percent of each step must be at least that of the previous step",
               ),
               cel(
                 "self[self.size() - 1].percent == 100",
-                "the last step must be percent: 100, or the rollout could never complete",
+                "the last step must have percent: 100, otherwise the rollout cannot complete",
               ),
             ],
           }),
-          stratifyBy: Type.Array(oneOf(["Site", "DeviceClass"], { description: "A property of devices." }), {
-            description: "Each combination of these gets its fair share of a canary.",
+          stratifyBy: Type.Array(oneOf(["Site", "DeviceClass"], { description: "Property of devices." }), {
+            description:
+              "Properties by which devices are stratified. Each step exposes its percentage of every stratum.",
             maxItems: 2,
             "x-kubernetes-list-type": "set",
             default: STRATEGY_DEFAULTS.stratifyBy,
           }),
           progressDeadline: duration({
             description:
-              "A step must converge within this time. Devices that are still missing then count against the failure budget.",
+              "Duration within which a step must converge. Devices still missing afterwards count against the failure budget.",
             default: STRATEGY_DEFAULTS.progressDeadline,
           }),
           onDeadline: oneOf(["Rollback", "Hold"], {
-            description: "What to do when it does not.",
+            description: "What to do when a step exceeds progressDeadline.",
             default: STRATEGY_DEFAULTS.onDeadline,
           }),
           bake: Type.Optional(
             duration({
-              description: "After 100 %, time for which it is still watched and still rolled back by itself.",
+              description:
+                "Duration after the last step for which the candidate is still analyzed and automatically rolled back, for example 24h. If omitted, the rollout completes after the last step.",
             }),
           ),
         },
-        { description: "How a release goes out.", default: {} },
+        { description: "How a release is rolled out.", default: {} },
       ),
     ),
     objectives: Type.Optional(
       Type.Array(objectiveSchema, {
-        description: "What is watched while devices are exposed.",
+        description: "Objectives that are analyzed while devices are exposed to the candidate.",
         maxItems: 16,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["metric"],
@@ -327,35 +336,37 @@ export const inferenceDeploymentSpecSchema = Type.Object(
         {
           minimumCoverage: Type.Integer({
             description:
-              "A step passes only while at least this share, in percent, of the exposed devices that were online before has been heard recently with the candidate, and at least one of each stratum.",
+              "Minimum percentage of the exposed devices that were online before their exposure that must have reported recently with the candidate for a step to pass. At least one device of each stratum is required as well.",
             minimum: 1,
             maximum: 100,
             default: ANALYSIS_DEFAULTS.minimumCoverage,
           }),
         },
-        { description: "How much evidence a step needs.", default: {} },
+        { description: "How much evidence a step requires.", default: {} },
       ),
     ),
     failureBudget: Type.Optional(
       Type.Object(
         {
           percent: decimal({
-            description: "More failed devices than this share of those that tried, and it is rolled back.",
+            description:
+              "Maximum percentage of failed devices among those that have tried the candidate. If it is exceeded, the candidate is rolled back.",
             default: BUDGET_DEFAULTS.percent,
           }),
           minimumReported: Type.Integer({
-            description: "Judged only after this many devices have tried.",
+            description:
+              "Number of devices that must have tried the candidate before the budget is evaluated, or all exposed devices if fewer are exposed.",
             minimum: 1,
             default: BUDGET_DEFAULTS.minimumReported,
           }),
         },
         {
-          description: `Devices that report Failed: download, digest, load or probe. Without it: ${BUDGET_DEFAULTS.percent} % of at least ${BUDGET_DEFAULTS.minimumReported}, or of all exposed where fewer are.`,
+          description: `How many devices may fail to download, check, load or probe the candidate. Defaults to ${BUDGET_DEFAULTS.percent} % of at least ${BUDGET_DEFAULTS.minimumReported} devices, or of all exposed devices if fewer are exposed.`,
           default: {},
           "x-kubernetes-validations": [
             cel(
               whereDecimal(["percent"], "double(self.percent) >= 0.0 && double(self.percent) <= 100.0"),
-              "failureBudget.percent is a percentage from 0 to 100: write 2 for 2 %",
+              "failureBudget.percent must be between 0 and 100: write 2 for 2 %",
             ),
           ],
         },
@@ -366,50 +377,51 @@ export const inferenceDeploymentSpecSchema = Type.Object(
         {
           policy: oneOf(["Skip", "Wait", "CountAsFailed"], {
             description:
-              "Exposed devices that were offline before they were exposed: excused, waited for, or counted as failed. A device that ran the candidate and fell silent counts as failed under every policy.",
+              "How to treat devices that were offline before they were exposed: Skip excludes them, Wait waits for them, and CountAsFailed counts them as failed. A device that ran the candidate and stopped reporting counts as failed under every policy.",
             default: OFFLINE_DEFAULTS.policy,
           }),
           after: duration({
-            description: "Silence for this long is offline.",
+            description: "Duration without a report after which a device is considered offline.",
             default: OFFLINE_DEFAULTS.after,
           }),
         },
-        { description: "What to think of devices that are not there.", default: {} },
+        { description: "How to treat devices that are offline.", default: {} },
       ),
     ),
     rollback: Type.Optional(
       Type.Object(
         {
           mode: oneOf(["Automatic", "Hold"], {
-            description: "Roll back by itself, or stop and wait for a person.",
+            description: "Whether to roll back automatically, or to hold until a user decides.",
             default: ROLLBACK_DEFAULTS.mode,
           }),
         },
-        { description: "What to do on a breach.", default: {} },
+        { description: "What to do when an objective or the failure budget is breached.", default: {} },
       ),
     ),
     deletionPolicy: Type.Optional(
       oneOf(["Retain", "Remove"], {
         description:
-          "What becomes of the model on devices that no other deployment selects when this one is deleted. Retain: they keep what is stable here, and nothing steers them any more. Remove: it is taken away. Default: Retain.",
+          "What happens to the model on the devices when this object is deleted. Retain: devices keep the stable release, which is no longer managed. Remove: the model is removed. Devices that another InferenceDeployment selects are not affected. Defaults to Retain.",
       }),
     ),
     paused: Type.Optional(
       Type.Boolean({
-        description: "Stops progress, not protection: a sick canary is still rolled back.",
+        description:
+          "Whether the rollout is paused. A paused rollout does not progress, but is still rolled back on a breach.",
         default: false,
       }),
     ),
   },
-  { description: "What a person wants." },
+  { description: "Desired state of the deployment." },
 );
 
 const releaseReferenceSchema = (description: string) =>
   Type.Object(
     {
       release: Type.String({ description: "Name of the ModelRelease." }),
-      digests: Type.Array(Type.String({ description: "A digest." }), {
-        description: "Digests of its variants, sorted.",
+      digests: Type.Array(Type.String({ description: "Digest of a variant." }), {
+        description: "Digests of the variants of the release, sorted.",
         maxItems: 16,
       }),
     },
@@ -420,27 +432,28 @@ export const VERDICT_KINDS = ["Pass", "Warn", "Fail", "Inconclusive", "Error", "
 
 export const analysisResultSchema = Type.Object(
   {
-    metric: Type.String({ description: "The objective." }),
-    verdict: oneOf(VERDICT_KINDS, { description: "What it came to." }),
+    metric: Type.String({ description: "Metric of the objective." }),
+    verdict: oneOf(VERDICT_KINDS, { description: "Result of the analysis." }),
     value: Type.Optional(
-      Type.String({ description: "Value of the exposed devices that run the candidate." }),
+      Type.String({ description: "Value for the exposed devices that run the candidate." }),
     ),
     control: Type.Optional(
-      Type.String({ description: "Value of the devices that run stable, over the same time." }),
+      Type.String({ description: "Value for the devices that run the stable release, over the same time." }),
     ),
-    bound: Type.Optional(Type.String({ description: "The bound it was held against." })),
-    devices: Type.Integer({ description: "Devices whose windows have a value for it." }),
+    bound: Type.Optional(Type.String({ description: "Bound that the value was compared with." })),
+    devices: Type.Integer({ description: "Number of devices that report the metric." }),
     samples: Type.Integer({
-      description: "Inferences in their windows; no device counts with more than three times the median.",
+      description:
+        "Number of inferences in their windows. Each device contributes at most three times the median.",
     }),
-    message: Type.Optional(Type.String({ description: "For people.", maxLength: 1024 })),
+    message: Type.Optional(Type.String({ description: "Human-readable explanation.", maxLength: 1024 })),
     breachedSince: Type.Optional(
       timestamp({
-        description: "Since when it has been past a bound without a break: a confirmation needs time.",
+        description: "Time since which the value has continuously been beyond a bound.",
       }),
     ),
   },
-  { description: "Verdict on one objective." },
+  { description: "Result of the analysis of one objective." },
 );
 
 export const ROLLBACK_REASONS = [
@@ -455,14 +468,19 @@ export type RollbackReason = (typeof ROLLBACK_REASONS)[number];
 
 const exposedStratumSchema = Type.Object(
   {
-    site: Type.Optional(Type.String({ description: "Site of the stratum; left out: any." })),
-    deviceClass: Type.Optional(Type.String({ description: "Class of the stratum; left out: any." })),
+    site: Type.Optional(Type.String({ description: "Site of the stratum. If omitted, any site." })),
+    deviceClass: Type.Optional(
+      Type.String({ description: "Device class of the stratum. If omitted, any class." }),
+    ),
     threshold: Type.Integer({
-      description: "Devices whose bucket is below it are exposed.",
+      description: "Devices whose bucket is below this value are exposed.",
       minimum: 0,
       maximum: 1_000_000,
     }),
-    devices: Type.Integer({ description: "How many that were when it was set.", minimum: 0 }),
+    devices: Type.Integer({
+      description: "Number of exposed devices when the threshold was set.",
+      minimum: 0,
+    }),
   },
   { description: "Exposure of one stratum." },
 );
@@ -470,121 +488,132 @@ const exposedStratumSchema = Type.Object(
 export const inferenceDeploymentStatusSchema = Type.Object(
   {
     observedGeneration: Type.Optional(
-      Type.Integer({ description: "The generation this status was made for." }),
+      Type.Integer({ description: "Generation that was most recently reconciled." }),
     ),
-    phase: Type.Optional(oneOf(PHASES, { description: "Where the rollout is." })),
+    phase: Type.Optional(oneOf(PHASES, { description: "Phase of the rollout." })),
     stable: Type.Optional(
-      releaseReferenceSchema("The last release that completed here: the target of a rollback."),
+      releaseReferenceSchema(
+        "Release that was most recently rolled out completely, which a rollback returns to.",
+      ),
     ),
-    candidate: Type.Optional(releaseReferenceSchema("The release that is going out.")),
+    candidate: Type.Optional(releaseReferenceSchema("Release that is being rolled out.")),
     step: Type.Optional(
       Type.Object(
         {
-          index: Type.Integer({ description: "Index of the step, from 0.", minimum: 0 }),
-          percent: Type.Integer({ description: "Its width." }),
+          index: Type.Integer({ description: "Index of the step, starting from 0.", minimum: 0 }),
+          percent: Type.Integer({ description: "Percentage of the matched devices that the step exposes." }),
           startedAt: timestamp({
-            description: "When it began; moved on by the time that nothing was watched.",
+            description:
+              "Time at which the step started, moved forward by the time for which the rollout was not observed.",
           }),
-          waitingFrom: Type.Optional(
+          waitingSince: Type.Optional(
             timestamp({
               description:
-                "From when the deadline counts, where that is not startedAt: time for which the step was converged does not count.",
+                "Time from which progressDeadline is measured, if that is not startedAt. Time for which the step was converged is excluded.",
             }),
           ),
           convergedAt: Type.Optional(
             timestamp({
-              description: "Since when all exposed devices have run the candidate, or been excused.",
+              description: "Time since which all exposed devices have run the candidate or been excluded.",
             }),
           ),
           passingSince: Type.Optional(
             timestamp({
               description:
-                "From when the hold counts: converged with passing analysis. Moved on by the time without evidence.",
+                "Time from which hold is measured: converged, with passing analysis. Moved forward by the time without evidence.",
             }),
           ),
           pausedAt: Type.Optional(
-            timestamp({ description: "Since when the hold has not counted, because evidence is missing." }),
-          ),
-          unplacedAt: Type.Optional(
             timestamp({
-              description:
-                "When devices were last missing, to the minute, because the hub had not pointed them at the candidate: a rollback at the deadline counts from there.",
+              description: "Time since which hold has been suspended, because evidence is missing.",
             }),
           ),
-          watchedAt: Type.Optional(
+          lastUnplacedAt: Type.Optional(
             timestamp({
               description:
-                "When the operator last looked, to the minute. Time for which it did not look counts for nothing.",
+                "Time, to the minute, at which devices were last missing because the hub had not assigned the candidate to them. A rollback at the deadline is measured from there.",
             }),
           ),
-          accepted: Type.Optional(
+          lastObservedAt: Type.Optional(
+            timestamp({
+              description:
+                "Time, to the minute, at which the operator last observed the rollout. Time for which it was not observed does not count.",
+            }),
+          ),
+          acceptedMissing: Type.Optional(
             Type.Integer({
-              description: "Missing devices that a promote request went on without.",
+              description: "Number of missing devices that a promote request accepted.",
               minimum: 0,
             }),
           ),
         },
-        { description: "The current step." },
+        { description: "Current step of the rollout." },
       ),
     ),
     frozenSince: Type.Optional(
-      timestamp({ description: "Since when the hub or the metrics could not be read." }),
+      timestamp({ description: "Time since which the hub or the metrics could not be read." }),
     ),
-    holdReason: Type.Optional(Type.String({ description: "Why the rollout stands still.", maxLength: 1024 })),
+    holdReason: Type.Optional(Type.String({ description: "Why the rollout is on hold.", maxLength: 1024 })),
     bakingSince: Type.Optional(
-      timestamp({ description: "Since when the release has been watched at 100 %." }),
+      timestamp({ description: "Time since which the candidate has been baking at 100 %." }),
     ),
     exposure: Type.Optional(
       Type.Array(exposedStratumSchema, {
-        description: "Who is exposed to the candidate.",
+        description: "Devices exposed to the candidate, by stratum.",
         maxItems: 512,
         "x-kubernetes-list-type": "atomic",
       }),
     ),
     previousExposure: Type.Optional(
       Type.Array(exposedStratumSchema, {
-        description: "Who was exposed before the current step.",
+        description: "Devices exposed before the current step, by stratum.",
         maxItems: 512,
         "x-kubernetes-list-type": "atomic",
       }),
     ),
-    begunAt: Type.Optional(timestamp({ description: "When the first step of the rollout began." })),
-    givenAt: Type.Optional(
-      timestamp({ description: "When the hub was first seen to have a configuration of the candidate." }),
+    startedAt: Type.Optional(
+      timestamp({ description: "Time at which the first step of the rollout started." }),
+    ),
+    configuredAt: Type.Optional(
+      timestamp({
+        description: "Time at which the operator first observed a configuration of the candidate on the hub.",
+      }),
     ),
     rollback: Type.Optional(
       Type.Object(
         {
-          reason: oneOf(ROLLBACK_REASONS, { description: "Why, as one word." }),
-          message: Type.String({ description: "Why, for people.", maxLength: 1024 }),
-          release: Type.String({ description: "The release that was taken back." }),
-          at: timestamp({ description: "When the rollback was decided." }),
+          reason: oneOf(ROLLBACK_REASONS, { description: "Machine-readable reason, in CamelCase." }),
+          message: Type.String({ description: "Human-readable explanation.", maxLength: 1024 }),
+          release: Type.String({ description: "Release that was rolled back." }),
+          at: timestamp({ description: "Time at which the rollback was decided." }),
         },
-        { description: "The last rollback." },
+        { description: "Most recent rollback." },
       ),
     ),
     devices: Type.Optional(
       Type.Object(
         {
-          matched: Type.Integer({ description: "Selected by the selector." }),
-          exposed: Type.Integer({ description: "Meant to run the candidate." }),
-          updated: Type.Integer({ description: "Reporting that they run what they are meant to run." }),
-          failed: Type.Integer({ description: "Reporting that the candidate failed." }),
-          offline: Type.Integer({ description: "Exposed and silent for longer than offline.after." }),
-          onStable: Type.Integer({ description: "Reporting that they run stable." }),
+          matched: Type.Integer({ description: "Number of devices that the selector matches." }),
+          exposed: Type.Integer({ description: "Number of devices that should run the candidate." }),
+          updated: Type.Integer({ description: "Number of devices that run the release they should run." }),
+          failed: Type.Integer({ description: "Number of devices on which the candidate failed." }),
+          offline: Type.Integer({
+            description: "Number of exposed devices that have not reported for offline.after.",
+          }),
+          onStable: Type.Integer({ description: "Number of devices that run the stable release." }),
         },
-        { description: "Counts." },
+        { description: "Number of devices, by state." },
       ),
     ),
     failedDevices: Type.Optional(
-      Type.Array(Type.String({ description: "device: what it reported", maxLength: 512 }), {
-        description: "At most ten examples of devices that failed, and what they said.",
+      Type.Array(Type.String({ description: "Name of the device, and what it reported.", maxLength: 512 }), {
+        description: "Examples of devices that failed, at most ten, and what they reported.",
         maxItems: 10,
       }),
     ),
     analysis: Type.Optional(
       Type.Array(analysisResultSchema, {
-        description: "Verdict on each objective.",
+        description: "Result of the analysis of each objective.",
         maxItems: 16,
         "x-kubernetes-list-type": "map",
         "x-kubernetes-list-map-keys": ["metric"],
@@ -595,13 +624,14 @@ export const inferenceDeploymentStatusSchema = Type.Object(
         Type.Object(
           {
             release: Type.String({ description: "Name of the ModelRelease." }),
-            reason: Type.String({ description: "Why, as one word.", maxLength: 64 }),
-            at: timestamp({ description: "When." }),
+            reason: Type.String({ description: "Machine-readable reason, in CamelCase.", maxLength: 64 }),
+            at: timestamp({ description: "Time at which it happened." }),
           },
-          { description: "A release that failed here." },
+          { description: "Release that failed in this deployment." },
         ),
         {
-          description: "Releases that failed here: not tried again until a person retries them.",
+          description:
+            "Releases that failed in this deployment. They are not rolled out again until a retry is requested.",
           maxItems: QUARANTINE_LIMIT,
           "x-kubernetes-list-type": "map",
           "x-kubernetes-list-map-keys": ["release"],
@@ -612,16 +642,16 @@ export const inferenceDeploymentStatusSchema = Type.Object(
       Type.Array(
         Type.Object(
           {
-            at: timestamp({ description: "When." }),
-            phase: oneOf(PHASES, { description: "The phase that began." }),
-            release: Type.Optional(Type.String({ description: "The candidate." })),
-            step: Type.Optional(Type.Integer({ description: "Index of the step." })),
-            message: Type.String({ description: "What happened.", maxLength: 1024 }),
+            at: timestamp({ description: "Time at which it happened." }),
+            phase: oneOf(PHASES, { description: "Phase that started." }),
+            release: Type.Optional(Type.String({ description: "Candidate at the time." })),
+            step: Type.Optional(Type.Integer({ description: "Index of the step at the time." })),
+            message: Type.String({ description: "Human-readable description.", maxLength: 1024 }),
           },
-          { description: "One transition." },
+          { description: "Transition of the rollout." },
         ),
         {
-          description: "The last ten transitions, oldest first.",
+          description: "Most recent transitions, at most ten, oldest first.",
           maxItems: 10,
           "x-kubernetes-list-type": "atomic",
         },
@@ -630,16 +660,22 @@ export const inferenceDeploymentStatusSchema = Type.Object(
     handledRequests: Type.Optional(
       Type.Object(
         {
-          abort: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })),
-          promote: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })),
-          retry: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })),
+          abort: Type.Optional(
+            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
+          ),
+          promote: Type.Optional(
+            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
+          ),
+          retry: Type.Optional(
+            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
+          ),
         },
-        { description: "Tokens of the requests already served." },
+        { description: "Requests that have been handled." },
       ),
     ),
     conditions: Type.Optional(conditionsSchema),
   },
-  { description: "What is effective, and how far it has come." },
+  { description: "Observed state of the deployment." },
 );
 
 export type InferenceDeploymentSpec = Of<typeof inferenceDeploymentSpecSchema>;

@@ -62,19 +62,19 @@ const blobSchema = Type.Object(
       maxLength: 63,
     }),
     path: Type.String({
-      description: "Path of the blob in its container.",
+      description: "Path of the blob in the container.",
       minLength: 1,
       maxLength: 1024,
       pattern: "^[A-Za-z0-9._/+=@-]+$",
       "x-kubernetes-validations": [
         cel(
           "!self.startsWith('/') && !self.contains('..')",
-          "the path is relative to the container, without ..",
+          "the path must be relative to the container, without ..",
         ),
       ],
     }),
   },
-  { description: "A blob of the store that the operator is configured with." },
+  { description: "Blob in the storage account that the operator is configured with." },
 );
 
 const tensorSchema = Type.Object(
@@ -82,7 +82,7 @@ const tensorSchema = Type.Object(
     name: Type.String({ description: "Name of the tensor in the graph.", minLength: 1, maxLength: 256 }),
     type: Type.String({
       description:
-        "Element type, such as float32, or what it is inside of: sequence(float32), optional(int64), optional(sequence(string)), sequence(map(int64,float32)).",
+        "Element type, for example float32, or a type that contains it: sequence(float32), optional(int64), optional(sequence(string)) or sequence(map(int64,float32)).",
       pattern: VALUE_TYPE,
       maxLength: 64,
     }),
@@ -90,103 +90,106 @@ const tensorSchema = Type.Object(
       Type.Unsafe<number | string>({
         "x-kubernetes-int-or-string": true,
         anyOf: [{ type: "integer" }, { type: "string" }],
-        description: "A fixed size, or any name for an axis whose size is free.",
+        description: "Fixed size, or any name for a dynamic axis.",
       }),
-      { description: "One entry for each axis.", maxItems: 16 },
+      { description: "Size of each axis.", maxItems: 16 },
     ),
   },
-  { description: "One input or output of the model." },
+  { description: "Input or output of the model." },
 );
 
 export const variantSchema = Type.Object(
   {
     name: Type.String({
-      description: "Name of the variant, such as fp32.",
+      description: "Name of the variant, for example fp32.",
       pattern: "^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$",
       maxLength: 32,
     }),
     deviceClasses: Type.Optional(
-      Type.Array(Type.String({ description: "A device class.", pattern: LABEL_LIKE, maxLength: 63 }), {
-        description: "Classes this variant is for; none means any class that no other variant names.",
+      Type.Array(Type.String({ description: "Device class.", pattern: LABEL_LIKE, maxLength: 63 }), {
+        description:
+          "Device classes that this variant is for. If omitted, it is for all classes that no other variant lists.",
         maxItems: 64,
         "x-kubernetes-list-type": "set",
       }),
     ),
     blob: blobSchema,
-    digest: digest({ description: "sha256 of the file: the identity of the bytes that devices will run." }),
+    digest: digest({ description: "SHA-256 digest of the file, which identifies what devices run." }),
     executionProvider: Type.Optional(
       oneOf(["cpu", "cuda", "tensorrt"], {
         // No default in the schema: inside a list it would be drift to kubectl and Argo CD.
-        description: "ONNX Runtime execution provider that devices use. Default: cpu.",
+        description: "ONNX Runtime execution provider to use on devices. Defaults to cpu.",
       }),
     ),
   },
-  { description: "The bytes for some classes of devices." },
+  { description: "Model file for some device classes." },
 );
 
 const MEMORY_PATTERN = "^[1-9][0-9]{0,11}(Ki|Mi|Gi)?$";
 
 const signatureSchema = Type.Object(
   {
-    inputs: Type.Array(tensorSchema, { description: "All inputs of the model.", maxItems: 64 }),
-    outputs: Type.Array(tensorSchema, { description: "All outputs of the model.", maxItems: 64 }),
+    inputs: Type.Array(tensorSchema, { description: "Inputs of the model.", maxItems: 64 }),
+    outputs: Type.Array(tensorSchema, { description: "Outputs of the model.", maxItems: 64 }),
   },
-  { description: "Inputs and outputs that the model must have, no more and no fewer." },
+  { description: "Exact inputs and outputs that the model must have." },
 );
 
 const goldenSchema = Type.Object(
   {
     blob: blobSchema,
-    digest: digest({ description: "sha256 of the golden set." }),
+    digest: digest({ description: "SHA-256 digest of the golden set." }),
     ...goldenFields,
   },
   {
     description:
-      "Samples with known answers: a numpy .npz (arrays named like the inputs, and `labels`, or `output:<name>` for known outputs), or ONNX test data (test_data_set_N/input_*.pb and output_*.pb) as .tar, .tar.gz or .zip. Without a bound they are samples only, which the other checks run the model with.",
+      "Samples with known answers: a NumPy .npz file (arrays named after the inputs, with `labels`, or `output:<name>` for expected outputs), or ONNX test data (test_data_set_N/input_*.pb and output_*.pb) as .tar, .tar.gz or .zip. Without bounds, the samples are used only as inputs for the other checks.",
     "x-kubernetes-validations": GOLDEN_SET_RULES,
   },
 );
 
 const latencySchema = Type.Object(
   {
-    p50: Type.Optional(
-      duration({ description: "50 of 100 runs must take no longer, on the verifier's CPU." }),
-    ),
+    p50: Type.Optional(duration({ description: "Maximum median latency on the CPU of the verifier." })),
     p95: Type.Optional(
-      duration({ description: "95 of 100 runs must take no longer, on the verifier's CPU." }),
+      duration({ description: "Maximum 95th percentile of the latency on the CPU of the verifier." }),
     ),
     p99: Type.Optional(
-      duration({ description: "99 of 100 runs must take no longer, on the verifier's CPU." }),
+      duration({ description: "Maximum 99th percentile of the latency on the CPU of the verifier." }),
     ),
     warmup: Type.Integer({
-      description: "Runs before measuring.",
+      description: "Number of runs before measuring.",
       minimum: 0,
       maximum: 10_000,
       default: 10,
     }),
     samples: Type.Integer({
-      description: "Measured runs.",
+      description: "Number of measured runs.",
       minimum: 20,
       maximum: 100_000,
       default: 200,
     }),
     batchSize: Type.Integer({
-      description: "Size of a free first axis.",
+      description: "Batch size, if the first axis is dynamic.",
       minimum: 1,
       maximum: 1024,
       default: 1,
     }),
     threads: Type.Integer({
-      description: "Threads of ONNX Runtime, for every check of the release.",
+      description: "Number of ONNX Runtime threads, for every check of the release.",
       minimum: 1,
       maximum: 64,
       default: 1,
     }),
   },
   {
-    description: "A bound that catches a model which is far too slow; devices are judged by the canary.",
+    description:
+      "Bounds on latency, meant to catch a model that is far too slow. Latency on devices is analyzed during the rollout.",
     "x-kubernetes-validations": [
-      cel("has(self.p50) || has(self.p95) || has(self.p99)", "give a bound: p50, p95 or p99"),
+      cel(
+        "has(self.p50) || has(self.p95) || has(self.p99)",
+        "latency requires at least one bound: p50, p95 or p99",
+      ),
     ],
   },
 );
@@ -194,25 +197,26 @@ const latencySchema = Type.Object(
 const throughputSchema = Type.Object(
   {
     minimumPerSecond: decimal({
-      description: "Inferences (runs times batch size) that one second must hold, on the verifier's CPU.",
+      description:
+        "Minimum number of inferences per second (runs times batch size) on the CPU of the verifier.",
     }),
     batchSize: Type.Integer({
-      description: "Size of a free first axis.",
+      description: "Batch size, if the first axis is dynamic.",
       minimum: 1,
       maximum: 65_536,
       default: 1,
     }),
     duration: duration({
-      description: "How long is measured, after a tenth of it as warm-up.",
+      description: "Duration of the measurement. A tenth of it is added as warm-up.",
       default: "5s",
     }),
   },
   {
-    description: "How many inferences a second the model must reach, run after run without a pause.",
+    description: "Bound on throughput, measured without pauses between runs.",
     "x-kubernetes-validations": [
       cel(
         whereDecimal(["minimumPerSecond"], "double(self.minimumPerSecond) > 0.0"),
-        "minimumPerSecond must be above 0",
+        "minimumPerSecond must be greater than 0",
       ),
     ],
   },
@@ -222,31 +226,34 @@ const memorySchema = Type.Object(
   {
     maximum: Type.String({
       description:
-        "Most resident memory that loading and running the model may add to that of the runtime alone, such as 512Mi.",
+        "Maximum resident memory that loading and running the model may add to that of the runtime, for example 512Mi.",
       pattern: MEMORY_PATTERN,
       maxLength: 16,
     }),
   },
-  { description: "What the model needs in memory at its peak." },
+  { description: "Bound on the peak memory of the model." },
 );
 
 const determinismSchema = Type.Object(
   {
     runs: Type.Integer({
-      description: "How often the same input is run.",
+      description: "Number of runs with the same input.",
       minimum: 2,
       maximum: 100,
       default: 3,
     }),
     maximumAbsoluteError: Type.Optional(
-      decimal({ description: "Largest difference between two runs. Default: 0, bit for bit the same." }),
+      decimal({
+        description:
+          "Maximum absolute difference between two runs. Defaults to 0, which requires identical outputs.",
+      }),
     ),
     batchSize: batchSizeField(
-      "How many samples are run at once where the first axis is free. Default: that of golden, or 64; never more than the golden set has.",
+      "Batch size, if the first axis is dynamic, limited to the number of samples in the golden set. Defaults to that of golden, or 64.",
     ),
   },
   {
-    description: "The same input must give the same outputs.",
+    description: "Requires the same input to yield the same outputs.",
     "x-kubernetes-validations": [
       cel(
         whereDecimal(["maximumAbsoluteError"], "double(self.maximumAbsoluteError) >= 0.0"),
@@ -260,14 +267,14 @@ const paritySchema = Type.Object(
   {
     with: Type.String({
       description:
-        "Name of a ModelRelease of this namespace, or `previous`: the newest older one of the same model that has passed. Compared variant by variant, by name.",
+        "Name of the ModelRelease in the same namespace to compare with, or `previous` for the most recent earlier release of the same model that has passed. Variants are compared by name.",
       pattern: "^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$",
       maxLength: 253,
     }),
     ...parityFields,
   },
   {
-    description: "How alike this release and another one must be on the same inputs.",
+    description: "Bounds on the differences between this release and another one, on the same inputs.",
     "x-kubernetes-validations": PARITY_RULES,
   },
 );
@@ -275,30 +282,33 @@ const paritySchema = Type.Object(
 const variantParitySchema = Type.Object(
   {
     reference: Type.String({
-      description: "Name of the variant that all others are held against.",
+      description: "Name of the variant that all others are compared with.",
       maxLength: 32,
     }),
     ...parityFields,
   },
   {
-    description: "How alike the variants of this release must be on the same inputs.",
+    description: "Bounds on the differences between the variants of this release, on the same inputs.",
     "x-kubernetes-validations": PARITY_RULES,
   },
 );
 
 const reverifySchema = Type.Object(
   {
-    every: Type.Optional(duration({ description: "Time after a verdict; at least 1h." })),
+    every: Type.Optional(
+      duration({ description: "Interval between verifications, for example 168h. At least 1h." }),
+    ),
     schedule: Type.Optional(
       Type.String({
-        description: 'Five cron fields, such as "0 14 * * 5" for each Friday at two.',
+        description:
+          'Schedule in cron format with five fields, for example "0 14 * * 5" for every Friday at 14:00.',
         pattern: "^\\S+( \\S+){4}$",
         maxLength: 100,
       }),
     ),
     timeZone: Type.Optional(
       Type.String({
-        description: "Time zone of the schedule, such as Europe/Berlin. Default: UTC.",
+        description: "Time zone of the schedule, for example Europe/Berlin. Defaults to UTC.",
         pattern: "^[A-Za-z0-9_+/-]+$",
         maxLength: 64,
       }),
@@ -306,10 +316,10 @@ const reverifySchema = Type.Object(
   },
   {
     description:
-      "When a verified release is verified again. What is verified stays so until there is another verdict.",
+      "When to verify a verified release again. The release remains verified until there is a new verdict.",
     "x-kubernetes-validations": [
-      cel("has(self.every) != has(self.schedule)", "give either every or schedule"),
-      cel("!has(self.timeZone) || has(self.schedule)", "timeZone needs schedule"),
+      cel("has(self.every) != has(self.schedule)", "exactly one of every and schedule is required"),
+      cel("!has(self.timeZone) || has(self.schedule)", "timeZone requires schedule"),
       cel("!has(self.every) || duration(self.every) >= duration('1h')", "every must be at least 1h"),
     ],
   },
@@ -321,7 +331,7 @@ export const VERIFICATION_DEFAULTS = { timeout: "5m" as Duration } as const;
 export const verificationSchema = Type.Object(
   {
     timeout: duration({
-      description: "A verification that takes longer is Failed: the model hangs.",
+      description: "Duration after which a verification is considered to hang, and fails.",
       default: VERIFICATION_DEFAULTS.timeout,
     }),
     signature: Type.Optional(signatureSchema),
@@ -335,11 +345,11 @@ export const verificationSchema = Type.Object(
     reverify: Type.Optional(reverifySchema),
   },
   {
-    description: "What good means for this model.",
+    description: "Checks that the model must pass.",
     "x-kubernetes-validations": [
       cel(
         `!has(self.golden) || ${[...GOLDEN_BOUNDS, "outputs"].map((name) => `has(self.golden.${name})`).join(" || ")} || (has(self.golden.nonFinite) && self.golden.nonFinite == 'Never') || ${["determinism", "parity", "variantParity", "latency", "throughput", "memory"].map((name) => `has(self.${name})`).join(" || ")}`,
-        "nothing uses the golden set: say what good means, such as minimumAccuracy (labels known) or maximumAbsoluteError (outputs known), or ask for a check that runs the model",
+        "the golden set is not used; add a bound, such as minimumAccuracy (for labels) or maximumAbsoluteError (for outputs), or a check that runs the model",
       ),
     ],
   },
@@ -348,17 +358,18 @@ export const verificationSchema = Type.Object(
 export const modelReleaseSpecSchema = Type.Object(
   {
     model: Type.String({
-      description: "Name of the model, such as resnet50.",
+      description: "Name of the model, for example resnet50.",
       pattern: LABEL_LIKE,
       maxLength: 63,
     }),
     version: Type.String({
-      description: "Version of the model, such as 2.1.0.",
+      description: "Version of the model, for example 2.1.0.",
       pattern: LABEL_LIKE,
       maxLength: 63,
     }),
     variants: listMap(variantSchema, "name", {
-      description: "The files of the release; the most specific deviceClasses match wins.",
+      description:
+        "Variants of the release. A device uses the variant that lists its class, otherwise the one without deviceClasses.",
       minItems: 1,
       maxItems: 16,
     }),
@@ -369,26 +380,26 @@ export const modelReleaseSpecSchema = Type.Object(
             Type.Integer({ description: "Batch size on the device.", minimum: 1, maximum: 1024 }),
           ),
           numThreads: Type.Optional(
-            Type.Integer({ description: "Threads on the device.", minimum: 1, maximum: 256 }),
+            Type.Integer({ description: "Number of threads on the device.", minimum: 1, maximum: 256 }),
           ),
         },
-        { description: "Settings that travel, roll out and roll back with the weights." },
+        { description: "Runtime settings, which are rolled out and rolled back together with the model." },
       ),
     ),
     verification: Type.Optional(verificationSchema),
   },
   {
-    description: "Immutable: a new version is a new object.",
+    description: "Desired state of the release. Immutable; create a new object for a new version.",
     "x-kubernetes-validations": [
-      cel("self == oldSelf", "a ModelRelease is immutable; create a new object for a new version"),
+      cel("self == oldSelf", "a ModelRelease is immutable; create a new one for a new version"),
       cel(
         "self.variants.filter(v, !has(v.deviceClasses) || v.deviceClasses.size() == 0).size() <= 1",
-        "at most one variant may leave deviceClasses out: it is the one for all other classes",
+        "at most one variant may omit deviceClasses; it is used for all other classes",
       ),
       cel(
         // Each pair once: looking every class up in every other list costs more than the API server allows.
         "self.variants.all(a, !has(a.deviceClasses) || self.variants.all(b, a.name >= b.name || !has(b.deviceClasses) || !sets.intersects(a.deviceClasses, b.deviceClasses)))",
-        "a device class may be named by one variant only",
+        "a device class must not be listed by more than one variant",
       ),
       cel(
         "!has(self.verification) || !has(self.verification.variantParity) || self.variants.exists(v, v.name == self.verification.variantParity.reference)",
@@ -417,26 +428,26 @@ export const CHECK_NAMES = [
 
 export const checkResultSchema = Type.Object(
   {
-    name: oneOf(CHECK_NAMES, { description: "Which check." }),
+    name: oneOf(CHECK_NAMES, { description: "Name of the check." }),
     outcome: oneOf(CHECK_OUTCOMES, {
       description:
-        "Passed and Failed are facts about the model; Error is a fact about us and is tried again.",
+        "Outcome of the check. Passed and Failed are results for the model. Error means that the check could not be completed; it will be retried automatically.",
     }),
-    measured: Type.Optional(Type.String({ description: "What was measured.", maxLength: 256 })),
-    bound: Type.Optional(Type.String({ description: "What it was held against.", maxLength: 256 })),
-    method: Type.Optional(Type.String({ description: "How it was measured.", maxLength: 256 })),
-    message: Type.Optional(Type.String({ description: "What was found, for people.", maxLength: 2048 })),
+    measured: Type.Optional(Type.String({ description: "Measured value.", maxLength: 256 })),
+    bound: Type.Optional(
+      Type.String({ description: "Bound that the value was compared with.", maxLength: 256 }),
+    ),
+    method: Type.Optional(Type.String({ description: "How the value was measured.", maxLength: 256 })),
+    message: Type.Optional(Type.String({ description: "Human-readable result.", maxLength: 2048 })),
     worst: Type.Optional(
       Type.Object(
         {
-          index: Type.Integer({ description: "Which sample or run, counted from 0.", minimum: 0 }),
-          where: Type.Optional(
-            Type.String({ description: "Which output and which element of it.", maxLength: 256 }),
-          ),
-          expected: Type.String({ description: "What it should have been.", maxLength: 128 }),
-          got: Type.String({ description: "What it was.", maxLength: 128 }),
+          index: Type.Integer({ description: "Index of the sample or run, starting from 0.", minimum: 0 }),
+          where: Type.Optional(Type.String({ description: "Output and element.", maxLength: 256 })),
+          expected: Type.String({ description: "Expected value.", maxLength: 128 }),
+          got: Type.String({ description: "Actual value.", maxLength: 128 }),
         },
-        { description: "The worst example." },
+        { description: "Sample or run that deviates most." },
       ),
     ),
   },
@@ -447,20 +458,20 @@ const referenceSchema = (description: string) =>
   Type.Object(
     {
       release: Type.String({ description: "Name of the ModelRelease.", maxLength: 253 }),
-      variant: Type.String({ description: "Name of its variant.", maxLength: 32 }),
-      digest: Type.String({ description: "Digest of that variant.", maxLength: 71 }),
+      variant: Type.String({ description: "Name of the variant.", maxLength: 32 }),
+      digest: Type.String({ description: "Digest of the variant.", maxLength: 71 }),
     },
     { description },
   );
 
 const comparedWithSchema = Type.Object(
   {
-    parity: Type.Optional(referenceSchema("What parity was judged by.")),
-    variantParity: Type.Optional(referenceSchema("What variantParity was judged by.")),
+    parity: Type.Optional(referenceSchema("Variant that parity compares with.")),
+    variantParity: Type.Optional(referenceSchema("Variant that variantParity compares with.")),
   },
   {
     description:
-      "What this is compared with, as it was when the verification began; empty where there was nothing to compare with.",
+      "Variants that the model is compared with, determined when the verification started. Empty if there was nothing to compare with.",
   },
 );
 
@@ -468,106 +479,126 @@ const comparedWithSchema = Type.Object(
 export const REVERIFICATION_CAUSES = ["Requested", "Scheduled", "VerifierChanged", "Confirmation"] as const;
 
 const progressFields = {
-  reason: Type.Optional(Type.String({ description: "Why, as one word.", maxLength: 64 })),
-  message: Type.Optional(Type.String({ description: "Why, for people.", maxLength: 2048 })),
-  startedAt: Type.Optional(timestamp({ description: "When it was given to the verifier." })),
+  reason: Type.Optional(
+    Type.String({ description: "Machine-readable reason, in CamelCase.", maxLength: 64 }),
+  ),
+  message: Type.Optional(Type.String({ description: "Human-readable explanation.", maxLength: 2048 })),
+  startedAt: Type.Optional(
+    timestamp({ description: "Time at which the verification was submitted to the verifier." }),
+  ),
   comparedWith: Type.Optional(comparedWithSchema),
   attempts: Type.Optional(
     Type.Integer({
-      description: "How many times in a row the verification broke off for a reason that is not the model's.",
+      description:
+        "Number of consecutive verifications that could not be completed for a reason other than the model.",
       minimum: 1,
     }),
   ),
-  retryAt: Type.Optional(timestamp({ description: "When it is tried again." })),
+  retryAt: Type.Optional(timestamp({ description: "Time of the next attempt." })),
 };
 
 const reverificationSchema = Type.Object(
   {
-    since: timestamp({ description: "When it was decided." }),
-    cause: oneOf(REVERIFICATION_CAUSES, { description: "Why it is verified again." }),
-    verdict: oneOf(["Pending", "Running", "Error"], { description: "Where it stands." }),
+    since: timestamp({ description: "Time at which the verification was requested or became due." }),
+    cause: oneOf(REVERIFICATION_CAUSES, { description: "Why the release is verified again." }),
+    verdict: oneOf(["Pending", "Running", "Error"], { description: "State of the verification." }),
     ...progressFields,
   },
-  { description: "A verification that is under way while the verdict above stands." },
+  { description: "Verification in progress, while the previous verdict remains in effect." },
 );
 
 export const modelReleaseStatusSchema = Type.Object(
   {
     observedGeneration: Type.Optional(
-      Type.Integer({ description: "The generation this status was made for." }),
+      Type.Integer({ description: "Generation that was most recently reconciled." }),
     ),
     variants: Type.Optional(
       listMap(
         Type.Object(
           {
             name: Type.String({ description: "Name of the variant." }),
-            digest: Type.String({ description: "Digest that the verdict is bound to." }),
-            sizeBytes: Type.Optional(Type.Integer({ description: "Size of the blob in bytes." })),
+            digest: Type.String({ description: "Digest that the verdict applies to." }),
+            sizeBytes: Type.Optional(Type.Integer({ description: "Size of the blob, in bytes." })),
             etag: Type.Optional(
               Type.String({
-                description: "State of the blob that the verdict is bound to: other bytes have another one.",
+                description: "ETag of the blob that the verdict applies to.",
                 maxLength: 256,
               }),
             ),
-            verdict: oneOf(VERDICTS, { description: "Where the verification stands." }),
+            verdict: oneOf(VERDICTS, { description: "State of the verification." }),
             ...progressFields,
             checks: Type.Optional(
               listMap(checkResultSchema, "name", {
-                description: "Results, in the order they ran.",
+                description: "Results of the checks, in the order in which they ran.",
                 maxItems: 16,
               }),
             ),
-            verifiedAt: Type.Optional(timestamp({ description: "When the verdict was reached." })),
+            verifiedAt: Type.Optional(timestamp({ description: "Time at which the verdict was reached." })),
             verifierVersion: Type.Optional(
-              Type.String({ description: "Version of the verifier and its ONNX Runtime." }),
+              Type.String({ description: "Version of the verifier and of its ONNX Runtime." }),
             ),
-            goldenDigest: Type.Optional(Type.String({ description: "Digest of the golden set used." })),
+            goldenDigest: Type.Optional(
+              Type.String({ description: "Digest of the golden set that was used." }),
+            ),
             key: Type.Optional(
-              Type.String({ description: "What the verifier knows the verdict by.", maxLength: 128 }),
+              Type.String({
+                description: "Key under which the verifier stores the verdict.",
+                maxLength: 128,
+              }),
             ),
             report: Type.Optional(
               Type.Object(
                 {
                   container: Type.String({ description: "Blob container.", maxLength: 63 }),
                   path: Type.String({
-                    description: "Everything that was measured, as JSON.",
+                    description: "Path of the JSON report.",
                     maxLength: 1100,
                   }),
-                  page: Type.String({ description: "The same as a page for people.", maxLength: 1100 }),
+                  page: Type.String({ description: "Path of the HTML report.", maxLength: 1100 }),
                 },
-                { description: "Where the full report lies, beside the model." },
+                { description: "Location of the full report, which is stored beside the model." },
               ),
             ),
             reportError: Type.Optional(
               Type.Object(
                 {
-                  reason: Type.String({ description: "Why, as one word.", maxLength: 64 }),
-                  message: Type.String({ description: "Why, for people.", maxLength: 1024 }),
-                  attempts: Type.Integer({ description: "How often it was tried.", minimum: 1 }),
+                  reason: Type.String({
+                    description: "Machine-readable reason, in CamelCase.",
+                    maxLength: 64,
+                  }),
+                  message: Type.String({ description: "Human-readable explanation.", maxLength: 1024 }),
+                  attempts: Type.Integer({ description: "Number of attempts.", minimum: 1 }),
                   retryAt: Type.Optional(
-                    timestamp({ description: "When it is tried again; absent: not before another verdict." }),
+                    timestamp({
+                      description:
+                        "Time of the next attempt. If omitted, there is none before the next verdict.",
+                    }),
                   ),
                 },
-                { description: "Why the full report is not in the store. The verdict stands all the same." },
+                { description: "Why the full report could not be stored. The verdict is not affected." },
               ),
             ),
             reverification: Type.Optional(reverificationSchema),
           },
-          { description: "Verdict on one variant." },
+          { description: "Verification status of one variant." },
         ),
         "name",
-        { description: "Verdict on each variant.", maxItems: 16 },
+        { description: "Verification status of each variant.", maxItems: 16 },
       ),
     ),
     handledRequests: Type.Optional(
       Type.Object(
-        { reverify: Type.Optional(Type.String({ description: "Token.", maxLength: 256 })) },
-        { description: "Tokens of the requests already served." },
+        {
+          reverify: Type.Optional(
+            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
+          ),
+        },
+        { description: "Requests that have been handled." },
       ),
     ),
     conditions: Type.Optional(conditionsSchema),
   },
-  { description: "What the operator has found out." },
+  { description: "Observed state of the release." },
 );
 
 export type ModelReleaseSpec = Of<typeof modelReleaseSpecSchema>;

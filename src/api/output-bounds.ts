@@ -10,16 +10,16 @@ const differenceFields = {
   maximumAbsoluteError: Type.Optional(
     decimal({
       description:
-        "Largest difference of any element. Together with maximumRelativeError as in numpy.allclose: an element may differ by absolute + relative * |expected|.",
+        "Maximum absolute error of any element. If maximumRelativeError is set as well, they are combined as in numpy.allclose: an element may differ by absolute + relative * |expected|.",
     }),
   ),
   maximumRelativeError: Type.Optional(
-    decimal({ description: "Largest difference of any element as a share of the expected value." }),
+    decimal({ description: "Maximum error of any element, relative to the expected value." }),
   ),
   minimumCosineSimilarity: Type.Optional(
     decimal({
       description:
-        "Smallest cosine of the angle between an output and the expected one, sample by sample, -1 to 1. Needs outputs of two numbers or more for each sample.",
+        "Minimum cosine similarity of an output and the expected output, for each sample, from -1 to 1. Requires outputs with at least two elements per sample.",
     }),
   ),
 };
@@ -27,9 +27,9 @@ const differenceFields = {
 /** Bounds that hold an output against labels, and how the labels are read. */
 const labelFields = {
   classes: Type.Optional(
-    Type.Array(Type.String({ description: "A class as labels name it.", maxLength: 128 }), {
+    Type.Array(Type.String({ description: "Name of a class, as used in labels.", maxLength: 128 }), {
       description:
-        "Names of the classes in the order of the scores, where labels are not their indices; of two for one score with a threshold, the one above it comes second.",
+        "Names of the classes in the order of the scores, if the labels are not their indices. With a single score and a threshold, the second class is the one above the threshold.",
       minItems: 2,
       maxItems: 4096,
     }),
@@ -37,18 +37,18 @@ const labelFields = {
   threshold: Type.Optional(
     decimal({
       description:
-        "One score above this means the second class, and one element above it a part of the mask. Default: 0.5.",
+        "Threshold above which a single score selects the second class, and above which an element belongs to the mask. Defaults to 0.5.",
     }),
   ),
   minimumAccuracy: Type.Optional(
     decimal({
       description:
-        "Share of labels that the model finds, 0 to 1: by its own label output, its most probable class, or one score and the threshold. Needs an array `labels` in the set.",
+        "Minimum accuracy, from 0 to 1. The predicted class is taken from the label output of the model, from its most probable class, or from a single score and the threshold. Requires an array `labels` in the golden set.",
     }),
   ),
   topK: Type.Optional(
     Type.Integer({
-      description: "How many of the most probable classes count for minimumTopKAccuracy. Default: 5.",
+      description: "Number of most probable classes considered by minimumTopKAccuracy. Defaults to 5.",
       minimum: 2,
       maximum: 1000,
     }),
@@ -56,22 +56,22 @@ const labelFields = {
   minimumTopKAccuracy: Type.Optional(
     decimal({
       description:
-        "Share of samples whose label is among the topK most probable classes, 0 to 1. Needs more classes than topK.",
+        "Minimum share of samples whose label is among the topK most probable classes, from 0 to 1. Requires more classes than topK.",
     }),
   ),
   minimumClassAccuracy: Type.Optional(
-    decimal({ description: "Smallest share of right samples of any one class, 0 to 1." }),
+    decimal({ description: "Minimum accuracy for every single class, from 0 to 1." }),
   ),
   minimumRocAuc: Type.Optional(
     decimal({
       description:
-        "Area under the ROC curve, 0 to 1; of more than two classes the mean over one class against the rest. Needs `labels`.",
+        "Minimum area under the ROC curve, from 0 to 1. With more than two classes, the one-vs-rest mean is used. Requires `labels`.",
     }),
   ),
   minimumAveragePrecision: Type.Optional(
     decimal({
       description:
-        "Average precision, 0 to 1; of more than two classes the mean over one class against the rest. Needs `labels`.",
+        "Minimum average precision, from 0 to 1. With more than two classes, the one-vs-rest mean is used. Requires `labels`.",
     }),
   ),
 };
@@ -79,38 +79,45 @@ const labelFields = {
 /** Bounds on one known output as a whole. */
 const metricFields = {
   maximumRootMeanSquaredError: Type.Optional(
-    decimal({ description: "Root mean squared error over the samples, the mean over the output's columns." }),
+    decimal({
+      description:
+        "Maximum root mean squared error over the samples, averaged over the columns of the output.",
+    }),
   ),
   maximumMeanAbsoluteError: Type.Optional(
-    decimal({ description: "Mean absolute error over all elements of the output." }),
+    decimal({ description: "Maximum mean absolute error over all elements of the output." }),
   ),
   minimumMaskIou: Type.Optional(
     decimal({
       description:
-        "Intersection over union of the elements above the threshold, 0 to 1, over all samples (the Jaccard index).",
+        "Minimum intersection over union of the elements above the threshold, over all samples (the Jaccard index), from 0 to 1.",
     }),
   ),
   minimumBoxMatch: Type.Optional(
     decimal({
       description:
-        "Share of boxes, expected and found, that have a partner on the other side, 0 to 1 (the F1 score): two boxes are partners where their intersection over union is at least iouThreshold.",
+        "Minimum F1 score of the boxes, from 0 to 1. An expected and a detected box match if their intersection over union is at least iouThreshold.",
     }),
   ),
   iouThreshold: Type.Optional(
-    decimal({ description: "Intersection over union from which on two boxes match. Default: 0.5." }),
+    decimal({ description: "Minimum intersection over union at which two boxes match. Defaults to 0.5." }),
   ),
   boxFormat: Type.Optional(
     oneOf(["Corners", "CornerSize", "CenterSize"], {
       description:
-        "What the four numbers of a box are: two opposite corners (the default), a corner and the size, or the centre and the size.",
+        "Format of a box: two opposite corners (Corners), a corner and the size (CornerSize), or the center and the size (CenterSize). Defaults to Corners.",
     }),
   ),
   maximumWordErrorRate: Type.Optional(
-    decimal({ description: "Words to insert, delete and replace, as a share of the expected words." }),
+    decimal({
+      description:
+        "Maximum word error rate: words to insert, delete and replace, relative to the number of expected words.",
+    }),
   ),
   maximumCharacterErrorRate: Type.Optional(
     decimal({
-      description: "Characters to insert, delete and replace, as a share of the expected characters.",
+      description:
+        "Maximum character error rate: characters to insert, delete and replace, relative to the number of expected characters.",
     }),
   ),
 };
@@ -141,7 +148,7 @@ const shareRules = (...names: readonly string[]) =>
   names.map((name) =>
     cel(
       whereDecimal([name], `double(self.${name}) >= 0.0 && double(self.${name}) <= 1.0`),
-      `${name} is a share from 0 to 1: write "0.95" for 95 %`,
+      `${name} must be between 0 and 1: write "0.95" for 95 %`,
     ),
   );
 
@@ -157,28 +164,28 @@ const DIFFERENCE_RULES = [
       ["minimumCosineSimilarity"],
       "double(self.minimumCosineSimilarity) >= -1.0 && double(self.minimumCosineSimilarity) <= 1.0",
     ),
-    "minimumCosineSimilarity is a cosine, from -1 to 1",
+    "minimumCosineSimilarity must be between -1 and 1",
   ),
 ];
 
 /** Of a golden set as a whole and of one output of it alike. */
 const GOLDEN_RULES = [
-  cel("!has(self.topK) || has(self.minimumTopKAccuracy)", "topK needs minimumTopKAccuracy"),
+  cel("!has(self.topK) || has(self.minimumTopKAccuracy)", "topK requires minimumTopKAccuracy"),
   cel(
     `!has(self.classes) || ${anyOf(LABEL_BOUNDS)}`,
-    "classes say how labels are read, and no bound needs labels",
+    "classes requires a bound that uses labels, such as minimumAccuracy",
   ),
   cel(
     `!has(self.threshold) || ${anyOf(["minimumAccuracy", "minimumClassAccuracy", "minimumMaskIou"])}`,
-    "threshold needs minimumAccuracy, minimumClassAccuracy or minimumMaskIou",
+    "threshold requires minimumAccuracy, minimumClassAccuracy or minimumMaskIou",
   ),
   cel(
     "(!has(self.iouThreshold) && !has(self.boxFormat)) || has(self.minimumBoxMatch)",
-    "iouThreshold and boxFormat need minimumBoxMatch",
+    "iouThreshold and boxFormat require minimumBoxMatch",
   ),
   cel(
     whereDecimal(["iouThreshold"], "double(self.iouThreshold) > 0.0 && double(self.iouThreshold) <= 1.0"),
-    "iouThreshold is above 0 and at most 1",
+    "iouThreshold must be greater than 0 and at most 1",
   ),
   ...shareRules(...LABEL_BOUNDS, "minimumMaskIou", "minimumBoxMatch"),
   ...DIFFERENCE_RULES,
@@ -192,7 +199,7 @@ const GOLDEN_RULES = [
 
 const SEPARATE_RULE = cel(
   "!has(self.output) || !has(self.outputs) || !self.outputs.exists(one, one.name == self.output)",
-  "output is among outputs too: give its bounds in one place",
+  "output must not be listed in outputs as well; specify its bounds in one place",
 );
 
 export const batchSizeField = (description: string) =>
@@ -203,7 +210,7 @@ const goldenOutputSchema = Type.Object(
   {
     description: "Bounds on one output.",
     "x-kubernetes-validations": [
-      cel(anyOf(GOLDEN_BOUNDS), "say what good means for this output: give it a bound"),
+      cel(anyOf(GOLDEN_BOUNDS), "an output requires at least one bound"),
       ...GOLDEN_RULES,
     ],
   },
@@ -213,34 +220,32 @@ const goldenOutputSchema = Type.Object(
 export const goldenFields = {
   output: Type.Optional(
     outputName(
-      "Name of the output that the bounds here are about. Without it, errors and cosine are about every known output, and all others about the only output that can be meant.",
+      "Name of the output that the bounds apply to. If omitted, the bounds on errors and cosine similarity apply to every expected output, and all others to the only suitable output.",
     ),
   ),
   batchSize: batchSizeField(
-    "How many samples of an .npz are run at once where the model's first axis is free; a part of what the set means where answers depend on it. Default: 64.",
+    "Batch size for the samples of an .npz file, if the first axis of the model is dynamic. Defaults to 64.",
   ),
   ...labelFields,
   ...differenceFields,
   ...metricFields,
   outputs: Type.Optional(
     listMap(goldenOutputSchema, "name", {
-      description: "Outputs with bounds of their own; the bounds beside this list are not about them.",
+      description:
+        "Bounds for individual outputs. The bounds beside this list do not apply to these outputs.",
       maxItems: 16,
     }),
   ),
   nonFinite: Type.Optional(
     oneOf(["AsExpected", "Never"], {
       description:
-        "NaN and infinity in outputs: right where the same is expected and infinitely wrong elsewhere (AsExpected, the default), or wrong in every output of the model, known or not (Never).",
+        "How to treat NaN and infinity in outputs. AsExpected: correct where the same is expected, and an infinite error elsewhere. Never: an error in any output of the model. Defaults to AsExpected.",
     }),
   ),
 };
 
 export const GOLDEN_SET_RULES = [
-  cel(
-    `!has(self.output) || ${anyOf(GOLDEN_BOUNDS)}`,
-    "output says what the bounds beside it are about, and there are none",
-  ),
+  cel(`!has(self.output) || ${anyOf(GOLDEN_BOUNDS)}`, "output requires at least one bound beside it"),
   SEPARATE_RULE,
   ...GOLDEN_RULES,
 ];
@@ -248,13 +253,12 @@ export const GOLDEN_SET_RULES = [
 const agreementFields = {
   minimumAgreement: Type.Optional(
     decimal({
-      description: "Share of samples, 0 to 1, for which both models find the same class most probable.",
+      description: "Minimum share of samples for which both models predict the same class, from 0 to 1.",
     }),
   ),
   threshold: Type.Optional(
     decimal({
-      description:
-        "One score above this means the second class, where minimumAgreement is about one. Default: 0.5.",
+      description: "Threshold above which a single score selects the second class. Defaults to 0.5.",
     }),
   ),
 };
@@ -262,9 +266,9 @@ const agreementFields = {
 const PARITY_BOUND_RULES = [
   cel(
     anyOf(PARITY_BOUNDS),
-    "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
+    "at least one bound is required: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
   ),
-  cel("!has(self.threshold) || has(self.minimumAgreement)", "threshold needs minimumAgreement"),
+  cel("!has(self.threshold) || has(self.minimumAgreement)", "threshold requires minimumAgreement"),
   ...shareRules("minimumAgreement"),
   ...DIFFERENCE_RULES,
 ];
@@ -277,17 +281,16 @@ const parityOutputSchema = Type.Object(
 export const parityFields = {
   output: Type.Optional(
     outputName(
-      "Name of the output that the bounds here are about. Without it, errors and cosine are about every output of the other model, and minimumAgreement about the only one that can be meant.",
+      "Name of the output that the bounds apply to. If omitted, the bounds on errors and cosine similarity apply to every output of the other model, and minimumAgreement to the only suitable output.",
     ),
   ),
-  batchSize: batchSizeField(
-    "How many samples are run at once where the first axis is free. Default: that of golden, or 64.",
-  ),
+  batchSize: batchSizeField("Batch size, if the first axis is dynamic. Defaults to that of golden, or 64."),
   ...agreementFields,
   ...differenceFields,
   outputs: Type.Optional(
     listMap(parityOutputSchema, "name", {
-      description: "Outputs with bounds of their own; the bounds beside this list are not about them.",
+      description:
+        "Bounds for individual outputs. The bounds beside this list do not apply to these outputs.",
       maxItems: 16,
     }),
   ),
@@ -296,12 +299,9 @@ export const parityFields = {
 export const PARITY_RULES = [
   cel(
     `has(self.outputs) || ${anyOf(PARITY_BOUNDS)}`,
-    "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity, here or in outputs",
+    "at least one bound is required, here or in outputs: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
   ),
-  cel(
-    `!has(self.output) || ${anyOf(PARITY_BOUNDS)}`,
-    "output says what the bounds beside it are about, and there are none",
-  ),
+  cel(`!has(self.output) || ${anyOf(PARITY_BOUNDS)}`, "output requires at least one bound beside it"),
   SEPARATE_RULE,
   ...PARITY_BOUND_RULES.slice(1),
 ];

@@ -51,7 +51,7 @@ export function duration(options: Options) {
     maxLength: 24,
     ...options,
     "x-kubernetes-validations": [
-      cel(`self.matches(r'${DURATION_PATTERN}')`, "write a duration like 90s, 10m or 1h30m"),
+      cel(`self.matches(r'${DURATION_PATTERN}')`, "must be a duration such as 90s, 10m or 1h30m"),
     ],
   });
 }
@@ -69,7 +69,7 @@ export function digest(options: Options) {
     "x-kubernetes-validations": [
       cel(
         `self.matches('${DIGEST_PATTERN}')`,
-        "write a digest as sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them",
+        "must be sha256: followed by 64 lower-case hexadecimal digits; sha256sum FILE prints the digits",
       ),
     ],
   });
@@ -92,7 +92,7 @@ export function listMap<S extends TSchema>(items: S, key: string, options: Optio
   });
 }
 
-/** A CEL rule and the sentence a person reads when it refuses. */
+/** A CEL rule and the message that the API server returns when the rule fails. */
 export function cel(rule: string, message: string) {
   return { rule, message };
 }
@@ -102,17 +102,29 @@ export const LONGEST_MESSAGE = 4096;
 
 export const conditionSchema = Type.Object(
   {
-    type: Type.String({ description: "What the condition is about.", maxLength: 64 }),
-    status: oneOf(["True", "False", "Unknown"], { description: "Whether it holds." }),
-    reason: Type.String({ description: "Why, as one word for machines.", maxLength: 64 }),
-    message: Type.String({ description: "Why, and what to do, for people.", maxLength: LONGEST_MESSAGE }),
-    observedGeneration: Type.Integer({ description: "The generation this was judged for.", minimum: 0 }),
-    lastTransitionTime: timestamp({ description: "When status last changed." }),
+    type: Type.String({ description: "Type of the condition.", maxLength: 64 }),
+    status: oneOf(["True", "False", "Unknown"], {
+      description: "Status of the condition: True, False or Unknown.",
+    }),
+    reason: Type.String({
+      description: "Machine-readable reason for the current status, in CamelCase.",
+      maxLength: 64,
+    }),
+    message: Type.String({
+      description:
+        "Human-readable explanation of the current status, with the action to take where one is needed.",
+      maxLength: LONGEST_MESSAGE,
+    }),
+    observedGeneration: Type.Integer({
+      description: "Generation of the object that the condition was determined for.",
+      minimum: 0,
+    }),
+    lastTransitionTime: timestamp({ description: "Time at which the status last changed." }),
   },
-  { description: "One observed fact about the object." },
+  { description: "Condition of the object." },
 );
 
 export const conditionsSchema = listMap(conditionSchema, "type", {
-  description: "Observed facts about the object; Ready is the summary.",
+  description: "Conditions of the object; Ready summarizes them.",
   maxItems: 16,
 });

@@ -72,7 +72,7 @@ describe("a prefix of blobs", () => {
     const grant = grantOf({ [BLOBS_ANNOTATION]: "models/team-*, shared/" });
     expect(mayUseBlob(grant, { container: "shared", path: "x" })).toBe(true);
     expect(blobRefusal("team-a", grant, { container: "models", path: "team-a/x" })).toContain(
-      'part of it is not understood: "models/team-*" has a *',
+      'part of it is invalid: "models/team-*" contains a *',
     );
   });
 });
@@ -142,9 +142,9 @@ test("a refusal names the annotation and what to ask for, and nothing of what ex
     deviceRefusal("team-b", grant, "cam-1"),
     adoptionRefusal("team-b", grant, "cam-1"),
   ]).toEqual([
-    "namespace team-b may not use blob models/team-a/x: ask whoever administers the namespace to put a prefix of it into its annotation edgefleet.dev/blob-prefixes",
-    "namespace team-b may not use device id cam-1: ask whoever administers the namespace to put a pattern that matches it into its annotation edgefleet.dev/device-ids",
-    'namespace team-b may not use an identity cam-1 that was not created for this EdgeDevice: ask whoever administers the namespace to put "true" or a pattern that matches it into its annotation edgefleet.dev/adopt-identities',
+    "namespace team-b is not permitted to use blob models/team-a/x: ask its administrator to add a prefix of it to its annotation edgefleet.dev/blob-prefixes",
+    "namespace team-b is not permitted to use device id cam-1: ask its administrator to add a pattern that matches it to its annotation edgefleet.dev/device-ids",
+    'namespace team-b is not permitted to use an identity cam-1 that was not created for this EdgeDevice: ask its administrator to add "true" or a pattern that matches it to its annotation edgefleet.dev/adopt-identities',
   ]);
 });
 

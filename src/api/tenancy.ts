@@ -141,8 +141,8 @@ function refusal(
   ask: string,
 ): string {
   const mistake = mistakes[annotation];
-  const unread = mistake === undefined ? "" : ` (part of it is not understood: ${mistake})`;
-  return `namespace ${namespace} may not use ${what}: ask whoever administers the namespace to put ${ask} into its annotation ${annotation}${unread}`;
+  const unread = mistake === undefined ? "" : ` (part of it is invalid: ${mistake})`;
+  return `namespace ${namespace} is not permitted to use ${what}: ask its administrator to add ${ask} to its annotation ${annotation}${unread}`;
 }
 
 type Char = { readonly text: string; readonly escaped: boolean };
@@ -185,7 +185,9 @@ function blobGrants(annotation: string, complain: (mistake: string) => void): "a
     const text = item.map((char) => char.text).join("");
     const shown = redacted(text, LONGEST_SHOWN);
     if (item.some(isWildcard)) {
-      complain(`"${shown}" has a * that is not alone; everything below a prefix is meant anyway`);
+      complain(
+        `"${shown}" contains a * that is not on its own; a prefix always includes everything below it`,
+      );
       return [];
     }
     const [container = "", ...rest] = text.split("/");

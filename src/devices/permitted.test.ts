@@ -88,7 +88,7 @@ describe("a device id that the namespace was not granted", () => {
       status: "False",
       reason: "NotPermitted",
       message:
-        "namespace team-b may not use device id team-a-1: ask whoever administers the namespace to put a pattern that matches it into its annotation edgefleet.dev/device-ids",
+        "namespace team-b is not permitted to use device id team-a-1: ask its administrator to add a pattern that matches it to its annotation edgefleet.dev/device-ids",
     });
     const { status, finalizers } = world.devices.get(objectKey("team-b", "x"))!;
     expect(status?.hub).toBeUndefined();

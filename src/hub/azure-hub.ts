@@ -1,6 +1,6 @@
-import { type Attempt, type Fault } from "../base/fault.ts";
-import { err, ok, type Result } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import { createIntern } from "../base/intern.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import { createHubAgent, type Endpoint } from "./azure-agent.ts";
 import * as operations from "./azure-operations.ts";
 import { callOf, goneMeanwhile, keysDenied, type Operation, outputOf } from "./azure-operations.ts";

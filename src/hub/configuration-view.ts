@@ -1,7 +1,6 @@
-import { canonicalJson } from "../base/digest.ts";
-import { type Attempt, type Fault } from "../base/fault.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
 import { ok } from "../base/result.ts";
-import { type Clock, type Millis, millis, seconds } from "../base/time.ts";
+import { type Millis, seconds } from "../base/time.ts";
 import { exponential, pauseAfter } from "../runtime/backoff.ts";
 import { jittered } from "../runtime/clock.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";

@@ -1,4 +1,5 @@
-import { type Attempt, type Fault, ok } from "../base/result.ts";
+import type { Attempt, Fault } from "../base/fault.ts";
+import { ok } from "../base/result.ts";
 import { elapsed, type Millis, seconds } from "../base/time.ts";
 import { exponential, pauseAfter } from "../runtime/backoff.ts";
 import { jittered } from "../runtime/clock.ts";

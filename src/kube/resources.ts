@@ -1,7 +1,7 @@
 import type { Operation } from "fast-json-patch";
 import jsonpatch from "fast-json-patch";
 import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
-import { type Fault } from "../base/fault.ts";
+import type { Fault } from "../base/fault.ts";
 import { createIntern, type Intern } from "../base/intern.ts";
 import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";

@@ -30,7 +30,7 @@ test.each([
     expect(world.calls.made()).toEqual(["releases.writeStatus"]);
     expect(world.verifier.begun()).toEqual([]);
     const message =
-      "fp32: namespace plant-a may not use blob models/resnet50/2.1.0/fp32.onnx: ask whoever administers the namespace to put a prefix of it into its annotation edgefleet.dev/blob-prefixes";
+      "fp32: namespace plant-a is not permitted to use blob models/resnet50/2.1.0/fp32.onnx: ask its administrator to add a prefix of it to its annotation edgefleet.dev/blob-prefixes";
     expect(world.condition("Available")).toMatchObject({ status: "False", reason: "NotPermitted", message });
     expect(world.summary()).toEqual({
       Available: "False NotPermitted",

@@ -195,13 +195,13 @@ export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Acti
     case "Progressing":
     case "Holding":
     case "Baking": {
-      const { passingSince, convergedAt, waitingFrom } = state.step;
+      const { passingSince, convergedAt, waitingSince } = state.step;
       const moments = [
         interval,
         ...(passingSince === null
           ? []
           : [holdOf(currentStep(state.step, seen)) - elapsed(passingSince, now)]),
-        ...(convergedAt !== null ? [] : [deadlineOf(seen).after - elapsed(waitingFrom, now)]),
+        ...(convergedAt !== null ? [] : [deadlineOf(seen).after - elapsed(waitingSince, now)]),
         ...(state.phase === "Baking" ? [bakeOf(seen) - elapsed(state.bakingSince, now)] : []),
         confirmationDue(
           seen.deployment.spec.objectives ?? [],

@@ -143,10 +143,10 @@ function assessmentOf(seen: RolloutSeen, state: UnderWay): CandidateAssessment {
   const cohort = cohortOf(seen.members, cohortRules(seen, state, release));
   const percent = numberOf((spec.failureBudget ?? BUDGET_DEFAULTS).percent);
   const budget = failureBudget(cohort, spec.failureBudget, percent);
-  const { waitingFrom, convergedAt, accepted } = state.step;
+  const { waitingSince, convergedAt, acceptedMissing } = state.step;
   // While it was converged the deadline did not count.
-  const isLate = elapsed(waitingFrom, convergedAt ?? seen.now) >= deadlineOf(seen).after;
-  const isAccepted = accepted > 0 && cohort.waiting + cohort.stragglers <= accepted;
+  const isLate = elapsed(waitingSince, convergedAt ?? seen.now) >= deadlineOf(seen).after;
+  const isAccepted = acceptedMissing > 0 && cohort.waiting + cohort.stragglers <= acceptedMissing;
   const isTolerated = isAccepted || (isLate && budget.covers);
   const converged = hasArrived(cohort, percent) || (cohort.running > 0 && isTolerated);
   const collected = evidenceOf(seen.members, {
@@ -175,7 +175,7 @@ function assessmentOf(seen: RolloutSeen, state: UnderWay): CandidateAssessment {
     converged,
     overdue: isLate && !converged,
     evidence,
-    coverage: coverageOf(cohort, evidence, minimum, accepted),
+    coverage: coverageOf(cohort, evidence, minimum, acceptedMissing),
     budget,
     analysis: judge(objectives, {
       now: seen.now,
@@ -196,7 +196,7 @@ function cohortRules(seen: RolloutSeen, state: UnderWay, release: ModelRelease |
     release,
     exposure: state.exposure,
     previousExposure: state.previousExposure,
-    begunAt: state.begunAt,
+    startedAt: state.startedAt,
     stepStarted: state.step.startedAt,
     hearingSince: seen.hub.twinsSince,
     sweepTime: seen.hub.sweepTime,

@@ -24,11 +24,11 @@ const underWay: RolloutState = {
   ...pending,
   phase: "Progressing",
   candidate: referenceOf(releaseNamed("v2")),
-  begunAt: look().now,
+  startedAt: look().now,
   step: newStep(0, 5, look().now),
   exposure: [],
   previousExposure: [],
-  givenAt: null,
+  configuredAt: null,
 };
 
 test.each([

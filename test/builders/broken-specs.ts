@@ -31,17 +31,17 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
   {
     spec: checks({ timeout: "five minutes" }),
     pointer: "/verification/timeout",
-    rule: "write a duration like 90s, 10m or 1h30m",
+    rule: "must be a duration such as 90s, 10m or 1h30m",
   },
   {
     spec: { ...soundSpec, variants: [variant("fp32", { digest: "sha256:short" })] },
     pointer: "/variants/0/digest",
-    rule: "write a digest as sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them",
+    rule: "must be sha256: followed by 64 lower-case hexadecimal digits; sha256sum FILE prints the digits",
   },
   {
     spec: { ...soundSpec, variants: [variant("fp32", { blob: { ...blob, path: "../model.onnx" } })] },
     pointer: "/variants/0/blob/path",
-    rule: "the path is relative to the container, without ..",
+    rule: "the path must be relative to the container, without ..",
   },
   {
     spec: golden({ minimumAccuracy: "95%" }),
@@ -51,52 +51,52 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
   {
     spec: golden({}),
     pointer: "/verification",
-    rule: "nothing uses the golden set: say what good means, such as minimumAccuracy (labels known) or maximumAbsoluteError (outputs known), or ask for a check that runs the model",
+    rule: "the golden set is not used; add a bound, such as minimumAccuracy (for labels) or maximumAbsoluteError (for outputs), or a check that runs the model",
   },
   {
     spec: golden({ outputs: [{ name: "y" }] }),
     pointer: "/verification/golden/outputs/0",
-    rule: "say what good means for this output: give it a bound",
+    rule: "an output requires at least one bound",
   },
   {
     spec: golden({ output: "y", outputs: [{ name: "z", minimumAccuracy: 1 }] }),
     pointer: "/verification/golden/output",
-    rule: "output says what the bounds beside it are about, and there are none",
+    rule: "output requires at least one bound beside it",
   },
   {
     spec: golden({ output: "y", minimumAccuracy: 1, outputs: [{ name: "y", minimumAccuracy: 1 }] }),
     pointer: "/verification/golden/output",
-    rule: "output is among outputs too: give its bounds in one place",
+    rule: "output must not be listed in outputs as well; specify its bounds in one place",
   },
   {
     spec: golden({ maximumAbsoluteError: 1, classes: ["cat", "dog"] }),
     pointer: "/verification/golden/classes",
-    rule: "classes say how labels are read, and no bound needs labels",
+    rule: "classes requires a bound that uses labels, such as minimumAccuracy",
   },
   {
     spec: golden({ maximumAbsoluteError: 1, threshold: "0.4" }),
     pointer: "/verification/golden/threshold",
-    rule: "threshold needs minimumAccuracy, minimumClassAccuracy or minimumMaskIou",
+    rule: "threshold requires minimumAccuracy, minimumClassAccuracy or minimumMaskIou",
   },
   {
     spec: parity({ maximumAbsoluteError: 1, threshold: "0.4" }),
     pointer: "/verification/parity/threshold",
-    rule: "threshold needs minimumAgreement",
+    rule: "threshold requires minimumAgreement",
   },
   {
     spec: golden({ maximumAbsoluteError: 1, iouThreshold: "0.4" }),
     pointer: "/verification/golden/iouThreshold",
-    rule: "iouThreshold and boxFormat need minimumBoxMatch",
+    rule: "iouThreshold and boxFormat require minimumBoxMatch",
   },
   {
     spec: golden({ minimumBoxMatch: "0.9", iouThreshold: 0 }),
     pointer: "/verification/golden/iouThreshold",
-    rule: "iouThreshold is above 0 and at most 1",
+    rule: "iouThreshold must be greater than 0 and at most 1",
   },
   {
     spec: golden({ minimumAccuracy: "0.9", topK: 3 }),
     pointer: "/verification/golden/topK",
-    rule: "topK needs minimumTopKAccuracy",
+    rule: "topK requires minimumTopKAccuracy",
   },
   ...[
     "minimumAccuracy",
@@ -109,12 +109,12 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
   ].map((name) => ({
     spec: golden({ [name]: "95" }),
     pointer: `/verification/golden/${name}`,
-    rule: `${name} is a share from 0 to 1: write "0.95" for 95 %`,
+    rule: `${name} must be between 0 and 1: write "0.95" for 95 %`,
   })),
   {
     spec: parity({ minimumAgreement: "-0.1" }),
     pointer: "/verification/parity/minimumAgreement",
-    rule: 'minimumAgreement is a share from 0 to 1: write "0.95" for 95 %',
+    rule: 'minimumAgreement must be between 0 and 1: write "0.95" for 95 %',
   },
   ...[
     "maximumAbsoluteError",
@@ -136,37 +136,37 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
   {
     spec: golden({ minimumCosineSimilarity: "1.5" }),
     pointer: "/verification/golden/minimumCosineSimilarity",
-    rule: "minimumCosineSimilarity is a cosine, from -1 to 1",
+    rule: "minimumCosineSimilarity must be between -1 and 1",
   },
   {
     spec: parity({}),
     pointer: "/verification/parity",
-    rule: "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity, here or in outputs",
+    rule: "at least one bound is required, here or in outputs: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
   },
   {
     spec: parity({ outputs: [{ name: "y" }] }),
     pointer: "/verification/parity/outputs/0",
-    rule: "say how alike they must be: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
+    rule: "at least one bound is required: minimumAgreement, maximumAbsoluteError, maximumRelativeError or minimumCosineSimilarity",
   },
   {
     spec: checks({ latency: { samples: 50 } }),
     pointer: "/verification/latency",
-    rule: "give a bound: p50, p95 or p99",
+    rule: "latency requires at least one bound: p50, p95 or p99",
   },
   {
     spec: checks({ throughput: { minimumPerSecond: 0 } }),
     pointer: "/verification/throughput/minimumPerSecond",
-    rule: "minimumPerSecond must be above 0",
+    rule: "minimumPerSecond must be greater than 0",
   },
   {
     spec: checks({ reverify: { every: "24h", schedule: "0 14 * * 5" } }),
     pointer: "/verification/reverify",
-    rule: "give either every or schedule",
+    rule: "exactly one of every and schedule is required",
   },
   {
     spec: checks({ reverify: { every: "24h", timeZone: "Europe/Berlin" } }),
     pointer: "/verification/reverify/timeZone",
-    rule: "timeZone needs schedule",
+    rule: "timeZone requires schedule",
   },
   {
     spec: checks({ reverify: { every: "59m" } }),
@@ -176,7 +176,7 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
   {
     spec: { ...soundSpec, variants: [variant("fp32"), variant("int8")] },
     pointer: "",
-    rule: "at most one variant may leave deviceClasses out: it is the one for all other classes",
+    rule: "at most one variant may omit deviceClasses; it is used for all other classes",
   },
   {
     spec: {
@@ -187,7 +187,7 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
       ],
     },
     pointer: "",
-    rule: "a device class may be named by one variant only",
+    rule: "a device class must not be listed by more than one variant",
   },
   {
     spec: checks({ variantParity: { reference: "fp16", minimumAgreement: 1 } }),

@@ -139,19 +139,19 @@ test("the API server refuses what cannot be meant, and says what to write", asyn
     /objectives\[0\]\.metric: Unsupported value: "latency": supported values: .*"latencyP95Milliseconds"/,
   );
   expect(await idep({ strategy: { steps: [{ percent: 50 }, { percent: 10 }, { percent: 100 }] } })).toContain(
-    "steps must not go down: each percent is at least the one before",
+    "the percent of each step must be at least that of the previous step",
   );
   expect(await idep({ strategy: { steps: [{ percent: 50 }] } })).toContain(
-    "the last step must be percent: 100",
+    "the last step must have percent: 100",
   );
   expect(await idep({ strategy: { ...QUICK, progressDeadline: "2 hours" } })).toContain(
-    "write a duration like 90s, 10m or 1h30m",
+    "must be a duration such as 90s, 10m or 1h30m",
   );
   expect(await refusal(await releaseObject("refused", { digest: "f50ae2e7" }))).toMatch(
-    /variants\[0\]\.digest.*write a digest as sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them/s,
+    /variants\[0\]\.digest.*must be sha256: followed by 64 lower-case hexadecimal digits; sha256sum FILE prints the digits/s,
   );
   expect(await refusal(deviceObject("refused", "refused", { deviceId: ".." }))).toContain(
-    "choose another id",
+    "choose another ID",
   );
 });
 

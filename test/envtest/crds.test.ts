@@ -244,18 +244,13 @@ describe("what is refused, and why", () => {
       device({ deviceId: "cam 42" }),
       "spec.deviceId: Invalid value",
     ],
-    [
-      "a device id that is a path",
-      "EdgeDevice",
-      device({ deviceId: ".." }),
-      "a deviceId of dots alone is a path",
-    ],
-    ["another device id that is a path", "EdgeDevice", device({ deviceId: "." }), "choose another id"],
+    ["a device id that is a path", "EdgeDevice", device({ deviceId: ".." }), "deviceId must not be . or .."],
+    ["another device id that is a path", "EdgeDevice", device({ deviceId: "." }), "choose another ID"],
     [
       "a bad duration",
       "EdgeDevice",
       device({ heartbeatTimeout: "5 minutes" }),
-      "write a duration like 90s, 10m or 1h30m",
+      "must be a duration such as 90s, 10m or 1h30m",
     ],
     [
       "the reserved tag",
@@ -267,14 +262,14 @@ describe("what is refused, and why", () => {
       "a tag that is no twin key",
       "EdgeDevice",
       device({ tags: { "a.b": "c" } }),
-      "tag names may have letters, digits, - and _ only",
+      "tag names may contain only letters, digits, - and _",
     ],
     ["a field that does not exist", "EdgeDevice", device({ colour: "red" }), 'unknown field "spec.colour"'],
     [
       "a digest that is none",
       "ModelRelease",
       release({ variants: [variant("fp32", { digest: "sha256:abc" })] }),
-      "write a digest as sha256: and 64 lower-case hexadecimal digits",
+      "must be sha256: followed by 64 lower-case hexadecimal digits",
     ],
     [
       "no variant",
@@ -286,7 +281,7 @@ describe("what is refused, and why", () => {
       "two variants for any class",
       "ModelRelease",
       release({ variants: [variant("fp32"), variant("fp16", { deviceClasses: [] })] }),
-      "at most one variant may leave deviceClasses out",
+      "at most one variant may omit deviceClasses",
     ],
     [
       "a class that two variants name",
@@ -294,7 +289,7 @@ describe("what is refused, and why", () => {
       release({
         variants: [variant("a", { deviceClasses: ["x", "y"] }), variant("b", { deviceClasses: ["y"] })],
       }),
-      "a device class may be named by one variant only",
+      "a device class must not be listed by more than one variant",
     ],
     [
       "two variants of one name",
@@ -306,19 +301,19 @@ describe("what is refused, and why", () => {
       "a blob outside its container",
       "ModelRelease",
       release({ variants: [variant("a", { blob: { container: "models", path: "../keys" } })] }),
-      "the path is relative to the container, without ..",
+      "the path must be relative to the container, without ..",
     ],
     [
       "a golden set that nothing uses",
       "ModelRelease",
       release({ verification: { golden: { blob, digest: DIGEST } } }),
-      "nothing uses the golden set: say what good means",
+      "the golden set is not used; add a bound",
     ],
     [
       "an output of a golden set without a bound",
       "ModelRelease",
       release({ verification: { golden: { blob, digest: DIGEST, outputs: [{ name: "y" }] } } }),
-      "say what good means for this output: give it a bound",
+      "an output requires at least one bound",
     ],
     [
       "bounds of one output in two places",
@@ -331,13 +326,15 @@ describe("what is refused, and why", () => {
           },
         },
       }),
-      "output is among outputs too: give its bounds in one place",
+      "output must not be listed in outputs as well; specify its bounds in one place",
     ],
     [
       "an output of parity without a bound",
       "ModelRelease",
-      release({ verification: { parity: { with: "previous", outputs: [{ name: "y", threshold: "0.5" }] } } }),
-      "say how alike they must be",
+      release({
+        verification: { parity: { with: "previous", outputs: [{ name: "y", threshold: "0.5" }] } },
+      }),
+      "at least one bound is required",
     ],
     [
       "a threshold of an overlap for which there is no bound",
@@ -345,7 +342,7 @@ describe("what is refused, and why", () => {
       release({
         verification: { golden: { blob, digest: DIGEST, maximumAbsoluteError: 1, iouThreshold: "0.5" } },
       }),
-      "iouThreshold and boxFormat need minimumBoxMatch",
+      "iouThreshold and boxFormat require minimumBoxMatch",
     ],
     [
       "a bound that is no decimal",
@@ -357,13 +354,13 @@ describe("what is refused, and why", () => {
       "a share of samples above all of them",
       "ModelRelease",
       release({ verification: { golden: { blob, digest: DIGEST, minimumAccuracy: 95 } } }),
-      "minimumAccuracy is a share from 0 to 1",
+      "minimumAccuracy must be between 0 and 1",
     ],
     [
       "a cosine that is none",
       "ModelRelease",
       release({ verification: { golden: { blob, digest: DIGEST, minimumCosineSimilarity: "1.5" } } }),
-      "minimumCosineSimilarity is a cosine, from -1 to 1",
+      "minimumCosineSimilarity must be between -1 and 1",
     ],
     [
       "an error below nothing",
@@ -375,19 +372,19 @@ describe("what is refused, and why", () => {
       "top k without a bound",
       "ModelRelease",
       release({ verification: { golden: { blob, digest: DIGEST, minimumAccuracy: 1, topK: 3 } } }),
-      "topK needs minimumTopKAccuracy",
+      "topK requires minimumTopKAccuracy",
     ],
     [
       "a latency without a bound",
       "ModelRelease",
       release({ verification: { latency: { samples: 100 } } }),
-      "give a bound: p50, p95 or p99",
+      "latency requires at least one bound: p50, p95 or p99",
     ],
     [
       "a throughput of nothing",
       "ModelRelease",
       release({ verification: { throughput: { minimumPerSecond: 0 } } }),
-      "minimumPerSecond must be above 0",
+      "minimumPerSecond must be greater than 0",
     ],
     [
       "a memory bound that is none",
@@ -399,13 +396,13 @@ describe("what is refused, and why", () => {
       "a parity without a bound",
       "ModelRelease",
       release({ verification: { parity: { with: "previous" } } }),
-      "say how alike they must be",
+      "at least one bound is required",
     ],
     [
       "a parity of more than all samples",
       "ModelRelease",
       release({ verification: { parity: { with: "previous", minimumAgreement: 98 } } }),
-      "minimumAgreement is a share from 0 to 1",
+      "minimumAgreement must be between 0 and 1",
     ],
     [
       "a parity with a variant that is not there",
@@ -417,13 +414,13 @@ describe("what is refused, and why", () => {
       "a reverification at two times",
       "ModelRelease",
       release({ verification: { reverify: { every: "24h", schedule: "0 2 * * 0" } } }),
-      "give either every or schedule",
+      "exactly one of every and schedule is required",
     ],
     [
       "a time zone without a schedule",
       "ModelRelease",
       release({ verification: { reverify: { every: "24h", timeZone: "Europe/Berlin" } } }),
-      "timeZone needs schedule",
+      "timeZone requires schedule",
     ],
     [
       "a schedule that is no cron line",
@@ -443,18 +440,23 @@ describe("what is refused, and why", () => {
       release({ verification: { determinism: { runs: 1 } } }),
       "spec.verification.determinism.runs: Invalid value",
     ],
-    ["steps that go down", "InferenceDeployment", deployment(steps(25, 5, 100)), "steps must not go down"],
+    [
+      "steps that go down",
+      "InferenceDeployment",
+      deployment(steps(25, 5, 100)),
+      "the percent of each step must be at least that of the previous step",
+    ],
     [
       "a last step below 100",
       "InferenceDeployment",
       deployment(steps(5, 25)),
-      "the last step must be percent: 100",
+      "the last step must have percent: 100",
     ],
     [
       "a failure budget above all devices",
       "InferenceDeployment",
       deployment({ failureBudget: { percent: "100.5" } }),
-      "failureBudget.percent is a percentage from 0 to 100",
+      "failureBudget.percent must be between 0 and 100",
     ],
     [
       "no steps",
@@ -478,7 +480,7 @@ describe("what is refused, and why", () => {
       "an objective without a bound",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "errorRate" }] }),
-      "an objective needs a bound: warning, critical or maximumRatioToStable",
+      "an objective requires at least one bound: warning, critical or maximumRatioToStable",
     ],
     [
       "a share written as a percentage",
@@ -502,7 +504,7 @@ describe("what is refused, and why", () => {
       "a percentage as a rate of errors",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "errorRate", critical: 5 }] }),
-      'critical of errorRate is a share from 0 to 1: write "0.05" for 5 %',
+      'critical of errorRate must be between 0 and 1: write "0.05" for 5 %',
     ],
     [
       "a bound below nothing",
@@ -514,31 +516,31 @@ describe("what is refused, and why", () => {
       "a ratio of nothing",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "errorRate", maximumRatioToStable: 0 }] }),
-      "maximumRatioToStable must be above 0",
+      "maximumRatioToStable must be greater than 0",
     ],
     [
       "a warning past its critical bound",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "latencyP95Milliseconds", warning: 300, critical: "200" }] }),
-      "warning must come before critical",
+      "warning must be reached before critical",
     ],
     [
       "a warning past its critical bound from below",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "framesPerSecond", warning: "9.9", critical: 10 }] }),
-      "warning must come before critical",
+      "warning must be reached before critical",
     ],
     [
       "frames per second that must not be many",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "framesPerSecond", direction: "AtMost", critical: 5 }] }),
-      "the direction follows from the metric: framesPerSecond is AtLeast",
+      "the metric determines the direction: AtLeast for framesPerSecond",
     ],
     [
       "a latency that must be long",
       "InferenceDeployment",
       deployment({ objectives: [{ metric: "latencyP50Milliseconds", direction: "AtLeast", critical: 5 }] }),
-      "leave direction out",
+      "omit direction",
     ],
     [
       "two objectives for one metric",
@@ -556,7 +558,7 @@ describe("what is refused, and why", () => {
       "an image without a digest",
       "InferenceDeployment",
       deployment({ module: { name: "inference", image: "registry.example/inference:1.2" } }),
-      "pin the image by digest",
+      "the image must be pinned by digest",
     ],
     [
       "an image with a tag and a digest",
@@ -564,19 +566,19 @@ describe("what is refused, and why", () => {
       deployment({
         module: { name: "inference", image: `registry.example:5000/vision/inference:1.2@${DIGEST}` },
       }),
-      "write the image without its tag",
+      "the image must not have a tag in addition to its digest",
     ],
     [
       "an expression In without values",
       "InferenceDeployment",
       deployment({ selector: { matchExpressions: [{ key: "line", operator: "In" }] } }),
-      "In and NotIn need values; Exists and DoesNotExist take none",
+      "the operators In and NotIn require values; Exists and DoesNotExist must have none",
     ],
     [
       "an expression Exists with values",
       "InferenceDeployment",
       deployment({ selector: { matchExpressions: [{ key: "line", operator: "Exists", values: ["7"] }] } }),
-      "In and NotIn need values; Exists and DoesNotExist take none",
+      "the operators In and NotIn require values; Exists and DoesNotExist must have none",
     ],
     [
       "an expression with an operator of its own",
@@ -636,7 +638,7 @@ describe("what is refused, and why", () => {
     const name = "c".repeat(129);
     const refused = await tryCreate("EdgeDevice", device(), { name });
     expect(refused.body.message).toContain(
-      "the hub allows at most 128 characters in a device id: set spec.deviceId",
+      "IoT Hub allows at most 128 characters in a device ID; set spec.deviceId",
     );
     expect((await tryCreate("EdgeDevice", device({ deviceId: "cam" }), { name })).status).toBe(201);
   });
@@ -659,27 +661,33 @@ describe("what cannot be changed", () => {
       { deviceId: null },
       "deviceId is immutable",
     ],
-    ["iotEdge", "EdgeDevice", device(), { iotEdge: false }, "iotEdge is immutable: the hub cannot change it"],
+    [
+      "iotEdge",
+      "EdgeDevice",
+      device(),
+      { iotEdge: false },
+      "iotEdge is immutable, because the hub cannot change it",
+    ],
     [
       "a release",
       "ModelRelease",
       release(),
       { version: "2.1.1" },
-      "a ModelRelease is immutable; create a new object",
+      "a ModelRelease is immutable; create a new one",
     ],
     [
       "a bound of a release",
       "ModelRelease",
       release(),
       { verification: { timeout: "1m" } },
-      "a ModelRelease is immutable; create a new object for a new version",
+      "a ModelRelease is immutable; create a new one for a new version",
     ],
     [
       "the module's name",
       "InferenceDeployment",
       deployment(),
       { module: { name: "other" } },
-      "module.name is immutable; create another InferenceDeployment",
+      "module.name is immutable; create a new InferenceDeployment",
     ],
   ])("%s", async (_, kind, before, change, message) => {
     const { body: made } = await create(kind, before);

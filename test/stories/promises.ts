@@ -168,7 +168,7 @@ export function createPromises(parts: PromiseParts) {
       return one !== undefined && says && world.now() - one.beatAt <= HEARD;
     });
     // A person who promoted went on without so many.
-    const accepted = before.step?.accepted ?? 0;
+    const accepted = before.step?.acceptedMissing ?? 0;
     must(
       heard.length >= Math.min(COVERAGE * asked.length, asked.length - accepted),
       `${release} is Completed, and ${heard.length} of the ${asked.length} exposed devices that were there are heard with it`,

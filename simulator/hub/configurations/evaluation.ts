@@ -8,7 +8,14 @@ import { twinKey } from "../twins/twin.ts";
 import type { Twins } from "../twins/twins.ts";
 import type { Configuration } from "./configuration.ts";
 import type { Configurations } from "./configurations.ts";
-import { byRank, createPlanCache, type EdgePlan, type EqualPriorityLayers, NO_PLAN, type Plan } from "./evaluation-plan.ts";
+import {
+  byRank,
+  createPlanCache,
+  type EdgePlan,
+  type EqualPriorityLayers,
+  NO_PLAN,
+  type Plan,
+} from "./evaluation-plan.ts";
 import { createOwnership, type Ownership, type OwnershipOptions } from "./ownership.ts";
 import { count, countApplied, countReports, newTallies, resultsOf, type Tallies } from "./tallies.ts";
 
@@ -95,11 +102,7 @@ function createDeviceEvaluation(parts: EvaluationParts, options: EvaluationOptio
   const plans = createPlanCache(options.equalPriorityLayers);
   parts.configurations.onChange(plans.clear);
 
-  function evaluate(
-    identity: Identity,
-    ranked: readonly Configuration[],
-    tallies: Tallies,
-  ): number {
+  function evaluate(identity: Identity, ranked: readonly Configuration[], tallies: Tallies): number {
     const twin = twins.get(identity.deviceId);
     if (twin === undefined) return 0;
     const row = twinRow(identity, twin, () => NO_ACTIVITY);

@@ -52,7 +52,7 @@ export function createOwnership(
     if (memories.delete(key)) changes.notify(key);
   }
 
-  function assign(key: TwinKey, plan: Plan, untargeted: EvaluationOptions["untargetedLayer"]): number {
+  function assign(key: TwinKey, plan: Plan, untargeted: OwnershipOptions["untargetedLayer"]): number {
     const twin = twins.get(key);
     const memory = memories.get(key);
     if (twin === undefined || (memory === undefined && plan === NO_PLAN && isBare(twin.configurations)))

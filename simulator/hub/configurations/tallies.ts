@@ -9,7 +9,9 @@ type Tally = { targeted: number; applied: number; successful: number; failed: nu
 export type Tallies = ReadonlyMap<string, Tally>;
 
 export function newTallies(configurations: readonly Configuration[]): Tallies {
-  return new Map(configurations.map((one) => [one.id, { targeted: 0, applied: 0, successful: 0, failed: 0 }]));
+  return new Map(
+    configurations.map((one) => [one.id, { targeted: 0, applied: 0, successful: 0, failed: 0 }]),
+  );
 }
 
 export function count(tallies: Tallies, id: string, what: keyof Tally): void {

@@ -88,9 +88,9 @@ const atFull = {
   phase: "Progressing",
   stable: v1,
   candidate: v2,
-  begunAt: NOW,
+  startedAt: NOW,
   previousExposure: [],
-  givenAt: null,
+  configuredAt: null,
   step: stepNow(0, 100),
   exposure: allDevices(2),
 } as const satisfies RolloutState;

@@ -85,7 +85,7 @@ function rules(policy: Policy = "Skip", more: Partial<CohortRules> = {}): Cohort
     release: undefined,
     exposure: allDevices(1),
     previousExposure: [],
-    begunAt: STEP,
+    startedAt: STEP,
     stepStarted: STEP,
     hearingSince: instant(0),
     sweepTime: minutes(1),

@@ -69,7 +69,7 @@ export type CohortRules = {
   /** The exposure of the step before. */
   readonly previousExposure: readonly StratumExposure[];
   /** When the rollout began: what was reported before is about an earlier attempt. */
-  readonly begunAt: Instant;
+  readonly startedAt: Instant;
   /** When the step began. */
   readonly stepStarted: Instant;
   /** Since when twins can be read: silence before that says nothing about devices. */
@@ -172,11 +172,11 @@ function hasFailed(member: Member, rules: CohortRules): boolean {
 function hasMentioned(member: Member, rules: CohortRules): boolean {
   const update = member.report?.update;
   if (update === undefined) return false;
-  const { namespace, candidate, release, begunAt } = rules;
+  const { namespace, candidate, release, startedAt } = rules;
   if (update.release !== qualifiedName({ namespace, name: candidate.release })) return false;
   if (!isOurs(update.digest, member, candidate, release)) return false;
   const at = updatedAt(member);
-  return at === null || at >= begunAt;
+  return at === null || at >= startedAt;
 }
 
 /** A clock that is off by more than this is not a matter of when we read. */

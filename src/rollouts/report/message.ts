@@ -144,7 +144,7 @@ function summaryOfCandidate(
       held.reason === REASONS.ObjectiveWarning ||
       held.reason === REASONS.Inconclusive ||
       held.reason === REASONS.DeadlineExceeded
-        ? `. To continue all the same: ${annotate(seen.deployment, "promote")}. To roll it back: ${annotate(seen.deployment, "abort")}`
+        ? `. To continue anyway: ${annotate(seen.deployment, "promote")}. To roll it back: ${annotate(seen.deployment, "abort")}`
         : "";
     return { reason: held.reason, message: `${width}; ${held.message}${hint}`, moving: false, stalled };
   }

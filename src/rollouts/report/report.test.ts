@@ -22,11 +22,11 @@ const first: RolloutState = {
   phase: "Progressing",
   stable: null,
   candidate: v1,
-  begunAt: NOW,
+  startedAt: NOW,
   step: stepNow(0, 100),
   exposure: allDevices(20),
   previousExposure: [],
-  givenAt: null,
+  configuredAt: null,
 };
 
 function conditionOf(type: string, state: RolloutState, seen: RolloutSeen): string {
@@ -90,7 +90,7 @@ test("a candidate whose bytes run already is no contradiction before the hub was
   const members = fleet(20, "v1");
   const same: RolloutState = { ...first, step: { ...stepNow(0, 100), convergedAt: NOW } };
   expect(conditionOf("Ready", same, look({ release: "v1", members }))).not.toContain("StateContradicted");
-  expect(conditionOf("Ready", { ...same, givenAt: NOW }, look({ release: "v1", members }))).toContain(
+  expect(conditionOf("Ready", { ...same, configuredAt: NOW }, look({ release: "v1", members }))).toContain(
     "StateContradicted",
   );
 });

@@ -42,9 +42,9 @@ function exposed(index = 0): Exposed {
     ...kept,
     stable: v1,
     candidate: v2,
-    begunAt: NOW,
+    startedAt: NOW,
     previousExposure: [],
-    givenAt: null,
+    configuredAt: null,
     step: stepNow(index, step.percent),
     exposure: step.percent >= 100 ? allDevices(20) : expose(members, [], boundOf(step, members.length), []),
   };
@@ -81,7 +81,7 @@ function candidateConfiguration(release: string): Configuration {
 /** The next look of an operator that has looked all the time. */
 function next(state: RolloutState, seen: RolloutSeen): RolloutState {
   return lookAgain(
-    isUnderWay(state) ? { ...state, step: { ...state.step, watchedAt: seen.now } } : state,
+    isUnderWay(state) ? { ...state, step: { ...state.step, lastObservedAt: seen.now } } : state,
     seen,
   );
 }
@@ -257,7 +257,7 @@ test("time without an operator is no time: neither a hold nor a deadline nor a b
     phase: "Progressing",
   };
   const moved = lookAgain(held, seen);
-  expect(moved).toMatchObject({ step: { startedAt: now, passingSince: now, watchedAt: now, index: 0 } });
+  expect(moved).toMatchObject({ step: { startedAt: now, passingSince: now, lastObservedAt: now, index: 0 } });
   expect(moved.history.at(-1)?.message).toBe("not watched for 1h1m: that time does not count");
   const soon = lookAgain(moved, { ...seen, now: instant(now + minutes(3)) });
   expect(soon).toMatchObject({ step: { index: 0, passingSince: now } });
@@ -277,7 +277,7 @@ test("looks a minute apart are no absence, and write the time at most once a min
   for (let half = 1; half <= 20; half += 1) {
     const now = instant(NOW + minutes(half / 2));
     state = lookAgain(state, look({ now, members: members.map((member) => running(member, "v1", 40, now)) }));
-    marks.add((state as Exposed).step.watchedAt);
+    marks.add((state as Exposed).step.lastObservedAt);
   }
   expect(state).toMatchObject({ step: { startedAt: NOW } });
   expect(marks.size).toBe(11);
@@ -497,7 +497,7 @@ test("promoting past a deadline at the last width bakes once, and completes with
     ...promoted,
     deployment: { ...promoted.deployment, annotations: { [requestAnnotation("promote")]: "1" } },
   });
-  expect(state).toMatchObject({ phase: "Baking", step: { accepted: 6 } });
+  expect(state).toMatchObject({ phase: "Baking", step: { acceptedMissing: 6 } });
   const watched = (minute: number) => {
     const seen = at(minute);
     return {
@@ -665,7 +665,7 @@ test("the time for which a step was converged does not count towards its deadlin
   const late = instant(NOW + minutes(200));
   const converged: RolloutState = {
     ...exposed(2),
-    step: { ...stepNow(2, 100), convergedAt: instant(NOW + minutes(5)), watchedAt: late },
+    step: { ...stepNow(2, 100), convergedAt: instant(NOW + minutes(5)), lastObservedAt: late },
     phase: "Progressing",
   };
   const joiner = { ...running(memberAt(99), "v1", 40, late), pointer };
@@ -688,7 +688,7 @@ test("the time for which a step was converged does not count towards its deadlin
   };
   const watchedUntil = (minute: number) => {
     const now = instant(late + minutes(minute - 1));
-    return { ...waiting, step: { ...(waiting as Exposed).step, watchedAt: now } } as RolloutState;
+    return { ...waiting, step: { ...(waiting as Exposed).step, lastObservedAt: now } } as RolloutState;
   };
   expect(next(watchedUntil(114), at(114)).phase).toBe("Progressing");
   expect(next(watchedUntil(116), at(116))).toMatchObject({

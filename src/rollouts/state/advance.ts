@@ -78,11 +78,11 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
   const begun: Exposed = {
     ...carry(state),
     candidate: wanted.reference,
-    begunAt: facts.now,
+    startedAt: facts.now,
     step: newStep(0, step.percent, facts.now),
     exposure: [],
     previousExposure: [],
-    givenAt: null,
+    configuredAt: null,
   };
   return atStep(begun, facts, step, 0, `begins with ${step.percent} %`);
 }

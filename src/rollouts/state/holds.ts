@@ -42,9 +42,9 @@ export function breachNow(state: UnderWay, facts: Facts, assessment: CandidateAs
   if (assessment.budget.spent) return { reason: "FailureBudgetSpent", message: assessment.budget.message };
   // Time stands still while the hub cannot be read.
   const { after } = deadlineOf(facts.seen);
-  const { waitingFrom, unplacedAt: unplaced } = state.step;
+  const { waitingSince, lastUnplacedAt: unplaced } = state.step;
   // What the hub brought late has the whole time from there.
-  const from = unplaced === null || unplaced < waitingFrom ? waitingFrom : unplaced;
+  const from = unplaced === null || unplaced < waitingSince ? waitingSince : unplaced;
   const hadItsTime = elapsed(from, facts.now) >= after;
   const mayBeLate = facts.hubReadable && state.phase !== "Frozen" && hadItsTime;
   // A release that the hub has not brought to the devices has not failed on them: that is for a person to look at.

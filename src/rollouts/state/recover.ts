@@ -55,9 +55,9 @@ export function recover(seen: RolloutSeen): RolloutState | null {
       stable,
       candidate,
       exposure,
-      begunAt: now,
+      startedAt: now,
       previousExposure: [],
-      givenAt: now,
+      configuredAt: now,
       step: newStep(index, percent, now),
       history: entry("Progressing", candidate.release),
     };
@@ -138,7 +138,7 @@ function candidateGone(state: RolloutState, seen: RolloutSeen): string | null {
   if (!isUnderWay(state)) return null;
   const { step, candidate } = state;
   // Devices can run the same bytes already, so that nothing but the hub says whether it was given.
-  if (state.givenAt === null) return null;
+  if (state.configuredAt === null) return null;
   return hasCandidate(candidate, seen)
     ? null
     : `no configuration gives devices ${candidate.release}, and the status is at ${step.percent} %`;

@@ -33,7 +33,7 @@ export type AtStep = {
   /** Moved on by the time that nothing was watched: a deadline does not count an outage. */
   readonly startedAt: Instant;
   /** From when the deadline counts: the beginning of the step, moved on by the time for which it was converged. */
-  readonly waitingFrom: Instant;
+  readonly waitingSince: Instant;
   /** Since when every exposed device has run the candidate, or been excused; `null`: it does not hold now. */
   readonly convergedAt: Instant | null;
   /** From when the hold counts: moved on by the time without evidence, reset by evidence against the candidate. */
@@ -41,26 +41,26 @@ export type AtStep = {
   /** Since when evidence has been missing while `passingSince` stands. */
   readonly pausedAt: Instant | null;
   /** When devices were last missing, to the minute, because the hub had not pointed them at the candidate; `null`: never. */
-  readonly unplacedAt: Instant | null;
+  readonly lastUnplacedAt: Instant | null;
   /** When it was last looked at, to the minute. */
-  readonly watchedAt: Instant;
+  readonly lastObservedAt: Instant;
   /** Missing devices that a person accepted by promoting past them. */
-  readonly accepted: number;
+  readonly acceptedMissing: number;
 };
 
 /** A step that begins now, and about which nothing is known yet. */
-export function newStep(index: number, percent: number, now: Instant, accepted = 0): AtStep {
+export function newStep(index: number, percent: number, now: Instant, acceptedMissing = 0): AtStep {
   return {
     index,
     percent,
     startedAt: now,
-    waitingFrom: now,
+    waitingSince: now,
     convergedAt: null,
     passingSince: null,
     pausedAt: null,
-    unplacedAt: null,
-    watchedAt: now,
-    accepted,
+    lastUnplacedAt: null,
+    lastObservedAt: now,
+    acceptedMissing,
   };
 }
 
@@ -84,13 +84,13 @@ export type Carried = {
 export type Exposed = Carried & {
   readonly candidate: ReleaseRef;
   /** When the first step began. */
-  readonly begunAt: Instant;
+  readonly startedAt: Instant;
   readonly step: AtStep;
   readonly exposure: readonly StratumExposure[];
   /** The exposure of the step before. */
   readonly previousExposure: readonly StratumExposure[];
   /** When the hub was first seen to have a configuration of the candidate; `null`: not yet. */
-  readonly givenAt: Instant | null;
+  readonly configuredAt: Instant | null;
 };
 
 export type Pending = Carried & {
@@ -139,8 +139,8 @@ export type StateFields = Pick<
   | "bakingSince"
   | "exposure"
   | "previousExposure"
-  | "begunAt"
-  | "givenAt"
+  | "startedAt"
+  | "configuredAt"
   | "rollback"
   | "quarantinedReleases"
   | "history"
@@ -211,22 +211,22 @@ export function stateOf(status: InferenceDeploymentStatus | null, now: Instant):
       const exposed: Exposed = {
         ...carried,
         candidate,
-        begunAt: at(status.begunAt) ?? startedAt,
+        startedAt: at(status.startedAt) ?? startedAt,
         step: {
           index: status.step.index,
           percent: status.step.percent,
           startedAt,
-          waitingFrom: at(status.step.waitingFrom) ?? startedAt,
+          waitingSince: at(status.step.waitingSince) ?? startedAt,
           convergedAt: at(status.step.convergedAt),
           passingSince: at(status.step.passingSince),
           pausedAt: at(status.step.pausedAt),
-          unplacedAt: at(status.step.unplacedAt),
-          watchedAt: at(status.step.watchedAt) ?? now,
-          accepted: status.step.accepted ?? 0,
+          lastUnplacedAt: at(status.step.lastUnplacedAt),
+          lastObservedAt: at(status.step.lastObservedAt) ?? now,
+          acceptedMissing: status.step.acceptedMissing ?? 0,
         },
         exposure: status.exposure ?? [],
         previousExposure: status.previousExposure ?? [],
-        givenAt: at(status.givenAt),
+        configuredAt: at(status.configuredAt),
       };
       const bakingSince = at(status.bakingSince);
       if (phase === "Progressing") return { ...exposed, phase };
@@ -300,32 +300,32 @@ function exposedFields(state: Exposed): StateFields {
     index,
     percent,
     startedAt,
-    waitingFrom,
+    waitingSince,
     convergedAt,
     passingSince,
     pausedAt,
-    unplacedAt,
-    watchedAt,
-    accepted,
+    lastUnplacedAt,
+    lastObservedAt,
+    acceptedMissing,
   } = state.step;
   return {
     candidate: state.candidate,
-    begunAt: timestampOf(state.begunAt),
+    startedAt: timestampOf(state.startedAt),
     step: {
       index,
       percent,
       startedAt: timestampOf(startedAt),
-      ...(waitingFrom === startedAt ? {} : { waitingFrom: timestampOf(waitingFrom) }),
+      ...(waitingSince === startedAt ? {} : { waitingSince: timestampOf(waitingSince) }),
       ...(convergedAt === null ? {} : { convergedAt: timestampOf(convergedAt) }),
       ...(passingSince === null ? {} : { passingSince: timestampOf(passingSince) }),
       ...(pausedAt === null ? {} : { pausedAt: timestampOf(pausedAt) }),
-      ...(unplacedAt === null ? {} : { unplacedAt: timestampOf(unplacedAt) }),
-      watchedAt: timestampOf(watchedAt),
-      ...(accepted === 0 ? {} : { accepted }),
+      ...(lastUnplacedAt === null ? {} : { lastUnplacedAt: timestampOf(lastUnplacedAt) }),
+      lastObservedAt: timestampOf(lastObservedAt),
+      ...(acceptedMissing === 0 ? {} : { acceptedMissing }),
     },
     exposure: state.exposure,
     ...(state.previousExposure.length === 0 ? {} : { previousExposure: state.previousExposure }),
-    ...(state.givenAt === null ? {} : { givenAt: timestampOf(state.givenAt) }),
+    ...(state.configuredAt === null ? {} : { configuredAt: timestampOf(state.configuredAt) }),
   };
 }
 

@@ -42,7 +42,7 @@ export function atStep(
   const next: UnderWay = {
     ...state,
     phase: "Progressing",
-    step: newStep(index, step.percent, facts.now, state.step.accepted),
+    step: newStep(index, step.percent, facts.now, state.step.acceptedMissing),
     previousExposure: state.exposure,
     exposure:
       step.percent >= 100
@@ -168,6 +168,6 @@ export function carry({ quarantined, handled, history, stable }: RolloutState | 
 
 /** What every phase with exposed devices carries on from another one, without what only that one has. */
 export function exposedOf(state: Exposed): Exposed {
-  const { candidate, begunAt, step, exposure, previousExposure, givenAt } = state;
-  return { ...carry(state), candidate, begunAt, step, exposure, previousExposure, givenAt };
+  const { candidate, startedAt, step, exposure, previousExposure, configuredAt } = state;
+  return { ...carry(state), candidate, startedAt, step, exposure, previousExposure, configuredAt };
 }

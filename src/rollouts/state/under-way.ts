@@ -41,14 +41,14 @@ export function whileUnderWay(before: UnderWay, facts: Facts, assessment: Candid
 /** Longer than this without a look is an absence; a rollout under way is looked at every analysis interval. */
 const ABSENCE = minutes(5);
 
-/** `watchedAt` is written once in this time: it is not worth a write for every look. */
+/** `lastObservedAt` is written once in this time: it is not worth a write for every look. */
 const WATCH_GRAIN = minutes(1);
 
 /** The operator's own absence is no watching: holds, deadlines and bakes count only time in which it looked. */
 function watched(state: UnderWay, facts: Facts): UnderWay {
-  const absence = elapsed(state.step.watchedAt, facts.now);
+  const absence = elapsed(state.step.lastObservedAt, facts.now);
   if (absence < WATCH_GRAIN) return state;
-  const seenNow = { ...state, step: { ...state.step, watchedAt: facts.now } };
+  const seenNow = { ...state, step: { ...state.step, lastObservedAt: facts.now } };
   const longest = Math.max(ABSENCE, 4 * facts.seen.settings.analysisInterval);
   // Frozen stands still anyway, and is moved on when it ends.
   if (absence < longest || state.phase === "Frozen") return seenNow;
@@ -61,16 +61,16 @@ function watched(state: UnderWay, facts: Facts): UnderWay {
 
 /** The same state, as if the time of `by` had not passed. */
 function movedOn<S extends UnderWay>(state: S, by: Millis): S {
-  const { startedAt, waitingFrom, convergedAt, passingSince, pausedAt, unplacedAt } = state.step;
+  const { startedAt, waitingSince, convergedAt, passingSince, pausedAt, lastUnplacedAt } = state.step;
   const move = (at: Instant | null) => (at === null ? null : later(at, by));
   const step = {
     ...state.step,
     startedAt: later(startedAt, by),
-    waitingFrom: later(waitingFrom, by),
+    waitingSince: later(waitingSince, by),
     convergedAt: move(convergedAt),
     passingSince: move(passingSince),
     pausedAt: move(pausedAt),
-    unplacedAt: move(unplacedAt),
+    lastUnplacedAt: move(lastUnplacedAt),
   };
   return "bakingSince" in state
     ? { ...state, step, bakingSince: move(state.bakingSince) }
@@ -187,9 +187,9 @@ function promoteRequested(
   // Devices that are missing are not asked for again; at the last width, evidence is not either.
   const isLast = stepAfter(state.step, facts.seen) === null;
   const uncovered = Math.max(0, cohort.reachable - cohort.discounted - assessment.evidence);
-  const accepted = isLast ? uncovered : cohort.waiting + cohort.stragglers;
+  const acceptedMissing = isLast ? uncovered : cohort.waiting + cohort.stragglers;
   return nextStep(
-    { ...served, step: { ...served.step, accepted } },
+    { ...served, step: { ...served.step, acceptedMissing } },
     facts,
     assessment,
     "promoted by request",
@@ -219,7 +219,7 @@ function continueStep(state: UnderWay, facts: Facts, assessment: CandidateAssess
       percent: width.percent,
     },
     exposure: width.exposure,
-    givenAt: state.givenAt ?? (hasCandidate(state.candidate, facts.seen) ? facts.now : null),
+    configuredAt: state.configuredAt ?? (hasCandidate(state.candidate, facts.seen) ? facts.now : null),
   };
   const held = heldNow(next, facts, assessment);
   if (next.phase === "Baking") {
@@ -252,7 +252,7 @@ function continueStep(state: UnderWay, facts: Facts, assessment: CandidateAssess
 }
 
 function lastUnplaced(
-  { unplacedAt: had }: AtStep,
+  { lastUnplacedAt: had }: AtStep,
   now: Instant,
   { converged, cohort, budget }: CandidateAssessment,
 ) {
@@ -278,11 +278,11 @@ function isAgainst(assessment: CandidateAssessment): boolean {
 function clocked(step: AtStep, { now }: Facts, assessment: CandidateAssessment): AtStep {
   const convergedAt = assessment.converged ? (step.convergedAt ?? now) : null;
   const wasConverged = step.convergedAt !== null && convergedAt === null;
-  const waitingFrom =
+  const waitingSince =
     wasConverged && step.convergedAt !== null
-      ? later(step.waitingFrom, elapsed(step.convergedAt, now))
-      : step.waitingFrom;
-  const clocks = { ...step, convergedAt, waitingFrom, unplacedAt: lastUnplaced(step, now, assessment) };
+      ? later(step.waitingSince, elapsed(step.convergedAt, now))
+      : step.waitingSince;
+  const clocks = { ...step, convergedAt, waitingSince, lastUnplacedAt: lastUnplaced(step, now, assessment) };
   if (isAgainst(assessment)) return { ...clocks, passingSince: null, pausedAt: null };
   if (step.passingSince === null)
     return { ...clocks, passingSince: isPassing(assessment) ? now : null, pausedAt: null };
