@@ -14,3 +14,8 @@ export function asCode(value: unknown): string | null {
 export function errorCodeOf(thrown: unknown): string | null {
   return typeof thrown === "object" && thrown !== null && "code" in thrown ? asCode(thrown.code) : null;
 }
+
+/** The same as text for people. */
+export function errorCodeText(thrown: unknown): string {
+  return errorCodeOf(thrown) ?? "unknown error";
+}

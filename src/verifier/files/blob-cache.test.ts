@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { orAborted } from "../../base/abort.ts";
 import { digestOf } from "../../base/digest.ts";
 import { err, ok } from "../../base/result.ts";
 import { instant } from "../../base/time.ts";
@@ -150,7 +151,7 @@ describe("where one blob in one state is meant", () => {
     const store = createStore();
     const model = { ...blob(store, "a"), etag: "1" };
     const first = (await open(store)).hold();
-    await first.ahead(model, SIGNAL);
+    await first.prefetch(model, SIGNAL);
     expect(await use(first, model)).not.toBeNull();
     expect(store.fetched).toHaveLength(1);
     const second = (await open(store)).hold();
@@ -316,7 +317,7 @@ describe("the budget", () => {
     await use(hold, a);
     hold.release();
     expect(await use(cache.hold(), large)).toHaveLength(65 * KIB);
-    await cache.hold().ahead(large, SIGNAL);
+    await cache.hold().prefetch(large, SIGNAL);
     expect([await kept(), store.fetched.length]).toEqual([[nameOf(a)], 2]);
   });
 
@@ -326,7 +327,7 @@ describe("the budget", () => {
     await use((await open(store)).hold(), model);
     const cache = await open(store, { budgetBytes: 0 });
     expect(await kept()).toEqual([]);
-    await cache.hold().ahead(model, SIGNAL);
+    await cache.hold().prefetch(model, SIGNAL);
     expect(await use(cache.hold(), model)).toHaveLength(4096);
     expect([await kept(), store.fetched.length]).toEqual([[], 2]);
   });
@@ -353,10 +354,7 @@ describe("a download", () => {
       ended,
       fetch: async (from, to, signal) => {
         await writeFile(to, "half");
-        await Promise.race([
-          gate.promise,
-          new Promise<void>((resolve) => signal.addEventListener("abort", () => resolve())),
-        ]);
+        await orAborted(gate.promise, signal);
         ended.push(signal.aborted ? "stopped" : "done");
         await rm(to);
         return signal.aborted
@@ -373,7 +371,7 @@ describe("a download", () => {
     const download = slow(store);
     const cache = await open(store, { download: download.fetch });
     const stop = new AbortController();
-    const ahead = cache.hold().ahead(model, stop.signal);
+    const ahead = cache.hold().prefetch(model, stop.signal);
     await tick();
     stop.abort();
     await ahead;
@@ -386,7 +384,7 @@ describe("a download", () => {
     const download = slow(store);
     const cache = await open(store, { download: download.fetch });
     const stop = new AbortController();
-    const ahead = cache.hold().ahead(model, stop.signal);
+    const ahead = cache.hold().prefetch(model, stop.signal);
     const used = use(cache.hold(), model);
     await tick();
     stop.abort();
@@ -485,7 +483,7 @@ test("whatever happens, content is right and the budget is kept, in use or not (
           if (one.how === "aborted") setImmediate(() => stop.abort());
           under.push(
             one.how === "ahead"
-              ? hold.ahead(from, SIGNAL)
+              ? hold.prefetch(from, SIGNAL)
               : (async () => {
                   const to = place();
                   const got = await hold.fetch(from, to, stop.signal);

@@ -3,7 +3,7 @@ import { type FileHandle, open } from "node:fs/promises";
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from "node:http";
 import { request as httpsRequest } from "node:https";
 import { REASONS, type Reason } from "../../api/reasons.ts";
-import { asCode, errorCodeOf } from "../../base/guards.ts";
+import { asCode, errorCodeOf, errorCodeText } from "../../base/guards.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { type Clock, durationText, elapsed, type Millis, millis, seconds } from "../../base/time.ts";
 import { linkedSignal } from "../../runtime/linked-signal.ts";
@@ -92,8 +92,8 @@ async function download(
   } catch (thrown) {
     return err({
       reason: REASONS.VerificationError,
-      message: `cannot write the file: ${codeOf(thrown)}`,
-      ...(codeOf(thrown) === "ENOSPC" ? { diskFull: true } : {}),
+      message: `cannot write the file: ${errorCodeText(thrown)}`,
+      ...(errorCodeOf(thrown) === "ENOSPC" ? { diskFull: true } : {}),
     });
   } finally {
     clearTimeout(timer);
@@ -259,7 +259,7 @@ async function writeAll(file: FileHandle, chunk: Uint8Array, at: number): Promis
 }
 
 function connectionLost(cause: unknown, progress: Progress): End {
-  const message = `the connection to the store failed after ${progress.bytes} bytes: ${codeOf(cause)}`;
+  const message = `the connection to the store failed after ${progress.bytes} bytes: ${errorCodeText(cause)}`;
   return { kind: "again", fault: unavailable(message) };
 }
 
@@ -268,6 +268,3 @@ function unavailable(message: string): DownloadFault {
 }
 
 /** The system's code alone: texts of errors quote urls. */
-function codeOf(thrown: unknown): string {
-  return errorCodeOf(thrown) ?? "unknown error";
-}

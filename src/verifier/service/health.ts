@@ -1,6 +1,6 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { errorCodeOf } from "../../base/guards.ts";
+import { errorCodeText } from "../../base/guards.ts";
 import type { Meter } from "../../telemetry/telemetry.ts";
 import type { BlobCache } from "../files/blob-cache.ts";
 import type { Jobs } from "./jobs.ts";
@@ -38,7 +38,7 @@ export function healthOf(of: {
       await rm(file, { force: true });
       return null;
     } catch (thrown) {
-      const code = errorCodeOf(thrown) ?? "unknown error";
+      const code = errorCodeText(thrown);
       return `its workdir cannot be written: ${code}`;
     }
   }

@@ -4,7 +4,7 @@ import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/p
 import { join } from "node:path";
 import { parse } from "../../api/parse.ts";
 import { verifyReportSchema } from "../../api/verifier-wire.ts";
-import { errorCodeOf } from "../../base/guards.ts";
+import { errorCodeText } from "../../base/guards.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Log } from "../../telemetry/telemetry.ts";
 import type { VerificationKey } from "../../verification/verification.ts";
@@ -52,7 +52,7 @@ export async function openResults(
     await results.written();
     return ok(results);
   } catch (thrown) {
-    return err(codeOf(thrown));
+    return err(errorCodeText(thrown));
   }
 }
 
@@ -70,7 +70,7 @@ function createResults(
 
   function then(operation: () => Promise<void>): Promise<void> {
     last = last.then(operation).catch((thrown: unknown) => {
-      log.error("a verdict could not be kept on disk", codeOf(thrown));
+      log.error("a verdict could not be kept on disk", errorCodeText(thrown));
     });
     return last;
   }
@@ -187,8 +187,4 @@ function fileOf(directory: string, key: VerificationKey): string {
 
 function checksumOf(text: string): string {
   return createHash("sha256").update(text).digest("hex");
-}
-
-function codeOf(thrown: unknown): string {
-  return errorCodeOf(thrown) ?? "unknown error";
 }

@@ -1,6 +1,6 @@
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
-import { errorCodeOf } from "../../base/guards.ts";
+import { errorCodeText } from "../../base/guards.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Clock } from "../../base/time.ts";
 import type { Log } from "../../telemetry/telemetry.ts";
@@ -139,9 +139,9 @@ function workers(
       }
     },
     prepare: async ({ model, golden, parity, variantParity }, signal) => {
-      const { ahead, release } = cache.hold();
+      const { prefetch, release } = cache.hold();
       for (const from of [model, golden, parity, variantParity])
-        if (from !== null && from.sizeBytes <= deps.memoryBytes) await ahead(from, signal);
+        if (from !== null && from.sizeBytes <= deps.memoryBytes) await prefetch(from, signal);
       return release;
     },
   };
@@ -152,7 +152,7 @@ async function ownDirectory(directory: string): Promise<Result<() => Promise<voi
     await mkdir(directory, { recursive: true, mode: 0o700 });
     return await lockDirectory(directory);
   } catch (thrown) {
-    return err(`cannot use ${directory}: ${codeOf(thrown)}`);
+    return err(`cannot use ${directory}: ${errorCodeText(thrown)}`);
   }
 }
 
@@ -164,10 +164,6 @@ async function tidy(workdir: string, log: Log): Promise<Result<void, string>> {
     if (left.length > 0) log.info("removed files of an earlier life", { directories: left.length });
     return ok(undefined);
   } catch (thrown) {
-    return err(`cannot use ${workdir}: ${codeOf(thrown)}`);
+    return err(`cannot use ${workdir}: ${errorCodeText(thrown)}`);
   }
-}
-
-function codeOf(thrown: unknown): string {
-  return errorCodeOf(thrown) ?? "unknown error";
 }
