@@ -70,7 +70,7 @@ function bench(over: Partial<JobDeps> = {}): JobsBench {
         });
         begin("Load");
       }),
-    prepare: ({ model: { digest } }, signal) =>
+    prefetch: ({ model: { digest } }, signal) =>
       new Promise((resolve) => {
         const end = () => resolve(() => void ahead.delete(digest));
         ahead.set(digest, end);

@@ -11,7 +11,8 @@ import { DOWNLOAD_LIMITS, type DownloadLimits, downloader } from "../files/downl
 import { buildSandbox } from "../process/sandbox.ts";
 import { lockDirectory } from "./directory-lock.ts";
 import { type Exposed, type Health, healthOf } from "./health.ts";
-import { createJobs, type Prepare, type Verify } from "./jobs.ts";
+import type { Prefetch, Verify } from "./job-worker.ts";
+import { createJobs } from "./jobs.ts";
 import { openResults, type ResultLimits } from "./results.ts";
 import { startServer } from "./server.ts";
 import type { Settings } from "./settings.ts";
@@ -128,7 +129,7 @@ async function openSidecar(settings: Settings, deps: SidecarDeps): Promise<Resul
 function workers(
   cache: BlobCache,
   deps: Omit<VerifyDeps, "fetch">,
-): { readonly verify: Verify; readonly prepare: Prepare } {
+): { readonly verify: Verify; readonly prefetch: Prefetch } {
   return {
     verify: async (request, begin, signal) => {
       const { fetch, release } = cache.hold();
@@ -138,7 +139,7 @@ function workers(
         release();
       }
     },
-    prepare: async ({ model, golden, parity, variantParity }, signal) => {
+    prefetch: async ({ model, golden, parity, variantParity }, signal) => {
       const { prefetch, release } = cache.hold();
       for (const from of [model, golden, parity, variantParity])
         if (from !== null && from.sizeBytes <= deps.memoryBytes) await prefetch(from, signal);
