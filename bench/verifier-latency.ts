@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 import { InferenceSession, Tensor } from "onnxruntime-node";
 import { seconds } from "../src/base/time.ts";
 
-import { madeUpFeeds } from "../src/verifier/child/inputs.ts";
+import { syntheticFeeds } from "../src/verifier/child/synthetic-inputs.ts";
 import { type ModelProcess, startModelProcess } from "../src/verifier/process/model-process.ts";
 import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { nearestRank } from "../src/verifier/score/timing.ts";
@@ -78,7 +78,7 @@ async function compare(model: Uint8Array): Promise<{ readonly bare: Rounds; read
   const child = started.value;
   const loaded = await child.ask({ kind: "load", path: "../model.onnx", threads: 1 });
   if (!loaded.ok || loaded.value.kind !== "loaded") throw new Error("the child did not load the model");
-  const feeds = madeUpFeeds(loaded.value.signature.inputs, 1);
+  const feeds = syntheticFeeds(loaded.value.signature.inputs, 1);
   if (!feeds.ok) throw new Error(feeds.error);
   const input = feeds.value["x"];
   if (input === undefined) throw new Error("the model has no input x");

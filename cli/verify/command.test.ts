@@ -495,13 +495,13 @@ describe("a mistake in what was given is not one of the model:", () => {
     const flags = [model, "--p95", "10s", "--samples", "20", "--quiet"];
     const { out, status } = await run(...flags);
     expect(out).toContain("no verdict in check Latency: InputNeeded: ");
-    expect(out).toContain("give a golden set");
+    expect(out).toContain("provide a golden set");
     expect(status).toBe(2);
     const golden = await file("picky.npz", npzFile({ x: samples }));
     expect(await run(...flags, "--golden", golden)).toMatchObject({ status: 0 });
   });
 
-  test("no samples for a model that does not take what can be made up; with samples alone it is measured", async () => {
+  test("no samples for a model that does not accept synthetic ones; with samples alone it is measured", async () => {
     const table = modelFile({
       nodes: [node("Gather", ["rows", "x"], ["y"])],
       initializers: [floatTensor("rows", [1, 2], [1, 2])],
@@ -513,7 +513,7 @@ describe("a mistake in what was given is not one of the model:", () => {
     const { out, status } = await run(...flags);
     expect(status).toBe(2);
     expect(out).toContain("no verdict in check Latency: InputNeeded: ");
-    expect(out).toContain("give a golden set");
+    expect(out).toContain("provide a golden set");
     const golden = await file("rows.npz", npzFile({ x: { descr: "<i8", shape: [2], values: [0, 0] } }));
     const measured = await run(...flags, "--golden", golden);
     expect(measured).toMatchObject({ status: 0 });

@@ -8,7 +8,7 @@ import type { Digest } from "../../src/base/digest.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 import type { Download } from "../../src/verification/verification.ts";
 import type { Fetch } from "../../src/verifier/files/download.ts";
-import type { Walls } from "../../src/verifier/process/sandbox.ts";
+import type { SandboxFeatures } from "../../src/verifier/process/sandbox.ts";
 import { fileFault } from "../file-fault.ts";
 
 /** Files of this machine in the place of downloads: they are read where they are, and never changed. */
@@ -16,7 +16,7 @@ export type LocalFiles = {
   /** A file as a request names it; its digest is that of its bytes. An error says what is wrong with it. */
   readonly take: (path: string, signal: AbortSignal) => Promise<Result<LocalFile, string>>;
   /** Puts a file where the model's process can read it, with the digest that `take` has found out. */
-  readonly fetch: (walls: Walls) => Fetch;
+  readonly fetch: (features: SandboxFeatures) => Fetch;
   /** A file that is no longer what it was when it was taken, if there is one: what was measured is of neither. */
   readonly changed: () => Promise<string | null>;
 };
@@ -47,11 +47,11 @@ export function localFiles(): LocalFiles {
         return err(fileFault(thrown));
       }
     },
-    fetch: (walls) => async (from, to) => {
+    fetch: (features) => async (from, to) => {
       const file = taken.get(from.url);
       if (file === undefined) return err({ reason: REASONS.BlobMissing, message: "it was not given" });
       try {
-        await place(await realpath(file.path), to, walls);
+        await place(await realpath(file.path), to, features);
         return ok({ path: to, digest: file.digest });
       } catch (thrown) {
         return err({ reason: REASONS.VerificationError, message: `${file.path}: ${fileFault(thrown)}` });
@@ -71,8 +71,8 @@ export function localFiles(): LocalFiles {
  * A link, unless the model has a user of its own to whom the file is closed: then a copy, which takes no room where the
  * file system can share it.
  */
-async function place(path: string, to: string, walls: Walls): Promise<void> {
-  if (!walls.user || (await isOpenToAll(path))) return symlink(path, to);
+async function place(path: string, to: string, features: SandboxFeatures): Promise<void> {
+  if (!features.user || (await isOpenToAll(path))) return symlink(path, to);
   await copyFile(path, to, constants.COPYFILE_EXCL | constants.COPYFILE_FICLONE);
   // The directory's group is that user's; a copy has the owner and the group of the file.
   const { uid, gid } = await stat(dirname(to));

@@ -9,7 +9,7 @@ import type { LocalFiles } from "./local-files.ts";
 
 /**
  * A verification as the sidecar makes it, with files of this machine: the same checks in the same process behind the
- * same walls, as far as this machine has them.
+ * same features, as far as this machine has them.
  * @param begin is told the name of each check when it starts.
  */
 export async function verifyHere(
@@ -30,7 +30,7 @@ export async function verifyHere(
       workdir: tmpdir(),
       memoryBytes,
       sandbox,
-      fetch: files.fetch(sandbox.walls),
+      fetch: files.fetch(sandbox.features),
       version: await installedVersion(),
       clock: systemClock(),
     };

@@ -87,7 +87,7 @@ const REPORT: FullReport = {
       took: 80,
       details: {
         samples: 64,
-        input: "64 made-up samples",
+        input: "64 synthetic samples",
         agreement: null,
         comparison: {
           samples: 64,

@@ -67,7 +67,7 @@ export function judgedGolden(model: Uint8Array, set: Uint8Array, bounds: GoldenB
   );
 }
 
-/** @param set samples; `null`: they are made up. */
+/** @param set samples; `null`: synthetic ones. */
 export async function judgedParity(
   model: Uint8Array,
   other: Uint8Array,

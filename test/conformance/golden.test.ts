@@ -4,8 +4,8 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { seconds } from "../../src/base/time.ts";
 import { type ModelProcess, startModelProcess } from "../../src/verifier/process/model-process.ts";
-import { buildSandbox, type Cell } from "../../src/verifier/process/sandbox.ts";
-import type { Refusal } from "../../src/verifier/protocol/messages.ts";
+import { buildSandbox, type SandboxSession } from "../../src/verifier/process/sandbox.ts";
+import type { RefusalKind } from "../../src/verifier/protocol/messages.ts";
 import { zipFile } from "../builders/npz.ts";
 import { type Files, tarFile, tarGzFile } from "../builders/test-data.ts";
 import { type BackendTest, backendTests } from "./onnx-package.ts";
@@ -21,7 +21,7 @@ const TOLERANCE = { absolute: 1e-5, relative: 1e-3, finiteOnly: false };
 const COARSE = { ...TOLERANCE, absolute: 1e-3 };
 const IS_COARSE = /^test_(dft|stft)/;
 
-type Outcome = "passed" | "differs" | Refusal;
+type Outcome = "passed" | "differs" | RefusalKind;
 
 /** Facts about ONNX Runtime 1.30 on the CPU, or about ONNX's data. */
 const KNOWN: readonly (readonly [RegExp, Outcome, string])[] = [
@@ -53,17 +53,17 @@ const KNOWN: readonly (readonly [RegExp, Outcome, string])[] = [
 const OF_THE_MACHINE = /^test_strnorm.*_(lower|upper|empty_output|twodim)$/;
 
 let directory: string;
-let cell: Cell;
+let session: SandboxSession;
 let child: ModelProcess | null = null;
 
 beforeAll(async () => {
   directory = mkdtempSync(join(tmpdir(), "conformance-"));
-  cell = await (await buildSandbox()).prepare(directory);
+  session = await (await buildSandbox()).prepare(directory);
 });
 
 afterAll(async () => {
   await child?.end();
-  await cell.sweep();
+  await session.sweep();
   rmSync(directory, { recursive: true, force: true });
 });
 
@@ -127,7 +127,7 @@ function put(name: string, content: Uint8Array): void {
 
 async function start(): Promise<ModelProcess> {
   const limits = { memoryBytes: MEMORY, deadline: seconds(600), threads: 1 };
-  const started = await startModelProcess(limits, cell, new AbortController().signal);
+  const started = await startModelProcess(limits, session, new AbortController().signal);
   if (!started.ok) throw new Error(JSON.stringify(started.error));
   return started.value;
 }

@@ -385,7 +385,7 @@ describe("a bad model is Failed, with the reason", () => {
     expect(await verdictOn(request)).toMatchObject({
       kind: "error",
       reason: "InputNeeded",
-      message: expect.stringContaining("give a golden set"),
+      message: expect.stringContaining("provide a golden set"),
     });
   });
 

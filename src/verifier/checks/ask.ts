@@ -4,7 +4,7 @@ import { durationText, millisOf } from "../../base/time.ts";
 import type { VerifyRequest } from "../../verification/verification.ts";
 import type { ModelProcess } from "../process/model-process.ts";
 import type { ProcessEnd } from "../process/process-end.ts";
-import type { Answer, Question, Refusal } from "../protocol/messages.ts";
+import type { Answer, Question, RefusalKind } from "../protocol/messages.ts";
 import { error, judged, type Run, type Step } from "./check.ts";
 import { type CheckName, failed, printable } from "./judgement.ts";
 
@@ -53,7 +53,7 @@ export async function ask<Q extends Question>(
   return ok(answer.value as Extract<Answer, { readonly kind: Kinds[Q["kind"]] }>);
 }
 
-const REASON_OF: Readonly<Record<Refusal, Reason>> = {
+const REASON_OF: Readonly<Record<RefusalKind, Reason>> = {
   load: REASONS.LoadFailed,
   operator: REASONS.OperatorUnsupported,
   opset: REASONS.OpsetUnsupported,

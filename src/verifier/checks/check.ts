@@ -9,7 +9,7 @@ import type { Fetch } from "../files/download.ts";
 import type { Signature } from "../onnx/tensor.ts";
 import { type ModelProcess, startModelProcess } from "../process/model-process.ts";
 import type { ProcessEnd } from "../process/process-end.ts";
-import type { Cell, Sandbox } from "../process/sandbox.ts";
+import type { Sandbox, SandboxSession } from "../process/sandbox.ts";
 import type { Samples } from "../protocol/messages.ts";
 import type { CheckName, Judgement } from "./judgement.ts";
 
@@ -44,7 +44,7 @@ export type Run = {
   readonly deps: VerifyDeps;
   readonly directory: string;
   readonly signal: AbortSignal;
-  readonly cell: Cell;
+  readonly session: SandboxSession;
   /** Where the child finds the files. */
   readonly files: Map<"model" | "golden", string>;
   /** The process that has the model loaded, from Load on. */
@@ -67,12 +67,12 @@ export function threadsOf({ checks }: VerifyRequest): number {
 export function startProcess({
   request,
   deps,
-  cell,
+  session,
   signal,
 }: Run): Promise<Result<ModelProcess, ProcessEnd>> {
   const { memoryBytes } = deps;
   const limits = { memoryBytes, deadline: millisOf(request.checks.timeout), threads: threadsOf(request) };
-  return startModelProcess(limits, cell, signal);
+  return startModelProcess(limits, session, signal);
 }
 
 /** Only checks behind one that was passed ask for what that one has found. */

@@ -19,7 +19,7 @@ export async function checkDigest(run: Run): Promise<Step> {
     const shown = what === "golden" ? "golden set" : what;
     const got = await run.deps.fetch(from, join(run.directory, name), run.signal);
     if (!got.ok) return error(got.error.reason, `downloading the ${shown}: ${got.error.message}`);
-    run.files.set(what, relativePath(run.cell.cwd, got.value.path));
+    run.files.set(what, relativePath(run.session.cwd, got.value.path));
     files.push({ what: shown, expected: from.digest, got: got.value.digest });
   }
   return judged(judgeDigests(files));

@@ -48,7 +48,7 @@ export async function checkParity(
   if (got.value.digest !== reference.digest)
     return lacking(`its file is ${got.value.digest}, it should be ${reference.digest}`);
   const asked = wanted.batchSize ?? run.request.checks.golden?.batchSize ?? null;
-  const path = relativePath(run.cell.cwd, got.value.path);
+  const path = relativePath(run.session.cwd, got.value.path);
   const about = { name, wanted, reference, path };
   const first = await compareWith(run, about, asked);
   if (asked !== null || !first.outOfMemory) return first.step;

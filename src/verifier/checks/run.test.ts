@@ -78,14 +78,14 @@ test("a model that answers another number of rows each time is not", async () =>
   });
 });
 
-test("a model is in parity with itself, on made-up samples as on golden ones", async () => {
+test("a model is in parity with itself, on synthetic samples as on golden ones", async () => {
   const parity = { with: "previous", minimumAgreement: 1, maximumAbsoluteError: 0 };
   const made = await verdictOn(perceptron(1), { parity }, { parity: reference(perceptron(1)) });
   expect(named(made, "Parity")).toMatchObject({
     outcome: "Passed",
     measured: "agreement 1 (64 of 64), maximum absolute error 0",
     method:
-      '64 made-up samples, compared with digits-1.0.0; agreement by output "probabilities"; compared: output "probabilities"',
+      '64 synthetic samples, compared with digits-1.0.0; agreement by output "probabilities"; compared: output "probabilities"',
   });
   const golden = fileOf(npzFile({ x: { descr: "<f4", shape: [5, 4], values: Array(20).fill(0.5) } }));
   const real = await verdictOn(perceptron(1), { parity }, { golden, parity: reference(perceptron(1)) });

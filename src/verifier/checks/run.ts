@@ -40,8 +40,8 @@ export async function verify(
   let run: Run | null = null;
   const done: CheckReport[] = [];
   try {
-    const cell = await deps.sandbox.prepare(directory);
-    run = { request, deps, directory, cell, signal, files: new Map(), child: null, model: null };
+    const session = await deps.sandbox.prepare(directory);
+    run = { request, deps, directory, session, signal, files: new Map(), child: null, model: null };
     for (const { name, run: check } of checksOf(run)) {
       begin(name);
       const before = deps.clock.now();
@@ -59,7 +59,7 @@ export async function verify(
     return verdict(run, startedAt, done, null);
   } finally {
     await run?.child?.end();
-    await run?.cell.sweep();
+    await run?.session.sweep();
     await rm(directory, { recursive: true, force: true });
   }
 }

@@ -26,8 +26,8 @@ import {
   type Loadable,
   type Model,
   messageOf,
-  type No,
   openModel,
+  type Refusal,
   runtimeVersion,
   unknownOperators,
 } from "./session.ts";
@@ -58,7 +58,7 @@ function send(message: Answer): void {
   channel.write(frameOf(message));
 }
 
-function refused({ because, message }: No): Answer {
+function refused({ because, message }: Refusal): Answer {
   return { kind: "refused", because: OUT_OF_MEMORY.test(message) ? "memory" : because, message };
 }
 
@@ -67,7 +67,7 @@ async function answer(question: Question): Promise<Answer> {
   return answered.ok ? answered.value : refused(answered.error);
 }
 
-async function attempt(question: Question): Promise<Result<Answer, No>> {
+async function attempt(question: Question): Promise<Result<Answer, Refusal>> {
   switch (question.kind) {
     case "load": {
       const loaded = await load(question.path, question.threads);
@@ -117,7 +117,7 @@ function theModel(): Model {
 async function load(
   path: string,
   threads: number,
-): Promise<Result<{ readonly model: Model; readonly file: OnnxFile }, No>> {
+): Promise<Result<{ readonly model: Model; readonly file: OnnxFile }, Refusal>> {
   const file = await readHeader(path);
   if (!file.ok) return err({ because: "load", message: file.error });
   const [external] = file.value.externalTensors;
@@ -184,7 +184,7 @@ const FEW_RUNS = 5;
 
 async function measureMemory(
   question: Extract<Question, { readonly kind: "memory" }>,
-): Promise<Result<Answer, No>> {
+): Promise<Result<Answer, Refusal>> {
   const { path, threads, batchSize, signature, samples } = question;
   const set = samples === null ? ok(null) : await readGolden(signature, samples);
   if (!set.ok) return set;

@@ -8,26 +8,28 @@ import type {
   Answer,
   BatchFound,
   Question,
-  Refusal,
+  RefusalKind,
   Samples,
   SectionMeasured,
 } from "../protocol/messages.ts";
-import { createComparing } from "../score/comparison.ts";
-import { createFiniteCounting } from "../score/finite.ts";
+import { createComparisonAccumulator } from "../score/comparison.ts";
+import { createFiniteCounts } from "../score/finite.ts";
 import type { GoldenSection } from "../score/sections.ts";
-import { madeUpFeeds } from "./inputs.ts";
-import { createParityMeasuring, createSectionMeasuring } from "./section-measuring.ts";
-import { type Model, type No, type Outputs, refusedBy, type Values } from "./session.ts";
+import { createParityAccumulator, createSectionAccumulator } from "./section-accumulators.ts";
+import { type Model, type Outputs, type Refusal, refusedBy, type Values } from "./session.ts";
+import { syntheticFeeds } from "./synthetic-inputs.ts";
 
 // What the child process measures of a model that is loaded.
 
 type Asked<Kind extends Question["kind"]> = Extract<Question, { readonly kind: Kind }>;
-type Measured<Kind extends Answer["kind"]> = Promise<Result<Extract<Answer, { readonly kind: Kind }>, No>>;
+type Measured<Kind extends Answer["kind"]> = Promise<
+  Result<Extract<Answer, { readonly kind: Kind }>, Refusal>
+>;
 
-/** Made-up samples where there is no golden set: enough to see two models differ. */
-const MADE_UP_SAMPLES = 64;
+/** Synthetic samples where there is no golden set: enough to see two models differ. */
+const SYNTHETIC_SAMPLES = 64;
 
-function no(because: Refusal, message: string): { readonly ok: false; readonly error: No } {
+function refuse(because: RefusalKind, message: string): { readonly ok: false; readonly error: Refusal } {
   return err({ because, message });
 }
 
@@ -48,7 +50,7 @@ function batchText({ batch, samples }: Pick<GoldenSet, "batch" | "samples">): st
 export async function measureGolden(
   model: Model,
   question: Asked<"golden">,
-): Promise<Result<MeasuredGolden, No>> {
+): Promise<Result<MeasuredGolden, Refusal>> {
   const { path, limit, batchSize, sections, finiteOnly } = question;
   const { outputs: infos } = model.signature;
   const strange = sections.flatMap(({ output }) =>
@@ -59,26 +61,26 @@ export async function measureGolden(
   const wants = { ...wantsOf(sections), batchSize };
   const read = await readGoldenSet(await readFile(path), model.signature, wants, limit);
   if (!read.ok && (read.error.because === "golden" || strange.length === 0))
-    return no(read.error.because, read.error.message);
+    return refuse(read.error.because, read.error.message);
   if (strange.length > 0 || !read.ok)
-    return no("misfit", [...strange, ...(read.ok ? [] : [read.error.message])].join("; "));
+    return refuse("misfit", [...strange, ...(read.ok ? [] : [read.error.message])].join("; "));
   const golden = read.value;
-  const measuring = sections.map((section) => createSectionMeasuring(section, infos));
-  const finite = finiteOnly ? createFiniteCounting() : null;
+  const measuring = sections.map((section) => createSectionAccumulator(section, infos));
+  const finite = finiteOnly ? createFiniteCounts() : null;
   for (let at = 0; at < golden.runs && (sections.length > 0 || finiteOnly); at += 1) {
     const run = golden.runAt(at);
     const outputs = await model.run(run.feeds);
-    if (!outputs.ok) return no(outputs.error.because, `${runText(run)}: ${outputs.error.message}`);
+    if (!outputs.ok) return refuse(outputs.error.because, `${runText(run)}: ${outputs.error.message}`);
     finite?.add(run.from, run.samples, outputs.value);
     for (const one of measuring) {
       const problem = one.add(run, outputs.value);
-      if (problem !== null) return no(problem.because, problem.message);
+      if (problem !== null) return refuse(problem.because, problem.message);
     }
   }
   const found: SectionMeasured[] = [];
   for (const one of measuring) {
     const measured = one.found();
-    if (!measured.ok) return no(measured.error.because, measured.error.message);
+    if (!measured.ok) return refuse(measured.error.because, measured.error.message);
     found.push(measured.value);
   }
   const used = found.flatMap(({ classification, ranking, comparison, figures }) => [
@@ -143,28 +145,31 @@ export async function readGolden(
   signature: Signature,
   { path, limit }: NonNullable<Samples>,
   batchSize: number | null = null,
-): Promise<Result<GoldenSet, No>> {
+): Promise<Result<GoldenSet, Refusal>> {
   const wants = { labels: false, outputs: false, batchSize };
   const read = await readGoldenSet(await readFile(path), signature, wants, limit);
-  return read.ok ? read : no(read.error.because, read.error.message);
+  return read.ok ? read : refuse(read.error.because, read.error.message);
 }
 
-/** What fed the model: of made-up input, a model may be right to refuse it. */
-function refusedInput(golden: GoldenSet | null, message: string): { readonly ok: false; readonly error: No } {
+/** What fed the model: of synthetic input, a model may be right to refuse it. */
+function refusedInput(
+  golden: GoldenSet | null,
+  message: string,
+): { readonly ok: false; readonly error: Refusal } {
   return golden === null
-    ? no(
+    ? refuse(
         "input",
-        `the model does not take input that was made up for it, and may be right: ${message}; give a golden set, and its samples are used`,
+        `the model refused synthetic input, perhaps rightly: ${message}; provide a golden set to use its samples instead`,
       )
-    : no("run", message);
+    : refuse("run", message);
 }
 
 /** A run that failed. */
 export function ofRun(
   golden: GoldenSet | null,
-  { because, message }: No,
-): { readonly ok: false; readonly error: No } {
-  return because === "run" ? refusedInput(golden, message) : no(because, message);
+  { because, message }: Refusal,
+): { readonly ok: false; readonly error: Refusal } {
+  return because === "run" ? refusedInput(golden, message) : refuse(because, message);
 }
 
 export async function measureDeterminism(
@@ -173,13 +178,13 @@ export async function measureDeterminism(
   { runs, tolerance, batchSize }: Asked<"determinism">,
 ): Measured<"determinism"> {
   // No more at once than the golden set has: the model is asked for repetition, not for more memory.
-  const size = batchSize ?? golden?.batch.size ?? MADE_UP_SAMPLES;
+  const size = batchSize ?? golden?.batch.size ?? SYNTHETIC_SAMPLES;
   const chosen = chooseInput(model.signature, golden, Math.min(size, golden?.samples ?? size));
-  if (!chosen.ok) return no("input", chosen.error);
+  if (!chosen.ok) return refuse("input", chosen.error);
   const { feeds, input } = chosen.value;
   const first = await model.run(feeds);
   if (!first.ok) return ofRun(golden, first.error);
-  const comparing = createComparing(tolerance);
+  const comparing = createComparisonAccumulator(tolerance);
   for (let run = 1; run < runs; run += 1) {
     const again = await model.run(feeds);
     if (!again.ok) return ofRun(golden, again.error);
@@ -208,14 +213,14 @@ export type Remembered = {
   }[];
   readonly samples: number;
   readonly input: string;
-  /** Whether the samples were made up. */
-  readonly made: boolean;
+  /** Whether the samples are synthetic. */
+  readonly synthetic: boolean;
 };
 
 export async function rememberAnswers(
   model: Model,
   { samples, limit, batchSize }: Asked<"remember">,
-): Promise<Result<Remembered, No>> {
+): Promise<Result<Remembered, Refusal>> {
   const source = await parityInput(model, samples, batchSize);
   if (!source.ok) return source;
   const { golden, input } = source.value;
@@ -227,10 +232,10 @@ export async function rememberAnswers(
     if (!outputs.ok && samples === null) return ofRun(null, outputs.error);
     if (!outputs.ok) return outputs;
     for (const value of outputs.value.values()) bytes += sizeOf(value);
-    if (bytes > limit) return no("memory", `its answers to the samples take more than ${limit} bytes`);
+    if (bytes > limit) return refuse("memory", `its answers to the samples take more than ${limit} bytes`);
     runs.push({ from, samples: count, feeds, outputs: outputs.value });
   }
-  return ok({ runs, samples: golden.samples, input, made: samples === null });
+  return ok({ runs, samples: golden.samples, input, synthetic: samples === null });
 }
 
 type Source = {
@@ -242,21 +247,21 @@ async function parityInput(
   model: Model,
   samples: Samples,
   batchSize: number | null,
-): Promise<Result<Source, No>> {
+): Promise<Result<Source, Refusal>> {
   if (samples !== null) {
     const read = await readGolden(model.signature, samples, batchSize);
-    if (!read.ok) return no("compare", read.error.message);
+    if (!read.ok) return refuse("compare", read.error.message);
     return ok({ golden: read.value, input: `${read.value.samples} golden samples${batchText(read.value)}` });
   }
-  const most = batchSize ?? MADE_UP_SAMPLES;
-  const made = madeUpFeeds(model.signature.inputs, most);
-  if (!made.ok) return no("input", `${made.error}; give a golden set, and its samples are used`);
+  const most = batchSize ?? SYNTHETIC_SAMPLES;
+  const made = syntheticFeeds(model.signature.inputs, most);
+  if (!made.ok) return refuse("input", `${made.error}; provide a golden set to use its samples instead`);
   const free = model.signature.inputs.some(({ shape }) => typeof shape[0] === "string");
   const count = free ? most : 1;
   const run = { from: 0, samples: count, feeds: made.value, labels: new Map(), expected: new Map() };
   return ok({
     golden: { samples: count, runs: 1, runAt: () => run },
-    input: count === 1 ? "one made-up input" : `${count} made-up samples`,
+    input: count === 1 ? "one synthetic input" : `${count} synthetic samples`,
   });
 }
 
@@ -266,14 +271,15 @@ export async function compareAnswers(
   { sections }: Asked<"compare">,
 ): Measured<"parity"> {
   const { outputs: infos } = model.signature;
-  const measuring = sections.map((section) => createParityMeasuring(section, infos));
+  const measuring = sections.map((section) => createParityAccumulator(section, infos));
   for (const run of remembered.runs) {
     const outputs = await model.run(run.feeds);
-    if (!outputs.ok && remembered.made && outputs.error.because === "run") return ofRun(null, outputs.error);
-    if (!outputs.ok) return no("compare", `${runText(run)}: ${outputs.error.message}`);
+    if (!outputs.ok && remembered.synthetic && outputs.error.because === "run")
+      return ofRun(null, outputs.error);
+    if (!outputs.ok) return refuse("compare", `${runText(run)}: ${outputs.error.message}`);
     for (const one of measuring) {
       const problem = one.add(run, outputs.value);
-      if (problem !== null) return no(problem.because, problem.message);
+      if (problem !== null) return refuse(problem.because, problem.message);
     }
   }
   const found = measuring.map((one) => one.found());
@@ -298,7 +304,7 @@ export async function measureLatency(
   { warmup, samples, batchSize }: Asked<"latency">,
 ): Measured<"latency"> {
   const chosen = chooseInput(model.signature, golden, batchSize);
-  if (!chosen.ok) return no("input", chosen.error);
+  if (!chosen.ok) return refuse("input", chosen.error);
   const { feeds, input } = chosen.value;
   const run = model.prepare(feeds);
   const runs = new Float64Array(samples);
@@ -324,7 +330,7 @@ export async function measureThroughput(
   { milliseconds, batchSize }: Asked<"throughput">,
 ): Measured<"throughput"> {
   const chosen = chooseInput(model.signature, golden, batchSize);
-  if (!chosen.ok) return no("input", chosen.error);
+  if (!chosen.ok) return refuse("input", chosen.error);
   const { feeds, input, batchSize: each } = chosen.value;
   const run = model.prepare(feeds);
   try {
@@ -352,10 +358,10 @@ export function chooseInput(
   batchSize: number,
 ): Result<{ readonly feeds: Values; readonly input: string; readonly batchSize: number }, string> {
   if (golden === null) {
-    const made = madeUpFeeds(signature.inputs, batchSize);
-    if (!made.ok) return err(`${made.error}; give a golden set, and its samples are used`);
+    const made = syntheticFeeds(signature.inputs, batchSize);
+    if (!made.ok) return err(`${made.error}; provide a golden set to use its samples instead`);
     const size = batchOf(signature, made.value);
-    return ok({ feeds: made.value, input: `batch ${size} of made-up input`, batchSize: size });
+    return ok({ feeds: made.value, input: `batch ${size} of synthetic input`, batchSize: size });
   }
   const { feeds, batchSize: size } = golden.feedsFor(batchSize);
   return ok({ feeds, input: `batch ${size} of golden samples`, batchSize: size });

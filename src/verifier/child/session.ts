@@ -12,7 +12,7 @@ import {
   type TensorInfo,
   type Value,
 } from "../onnx/tensor.ts";
-import type { Refusal } from "../protocol/messages.ts";
+import type { RefusalKind } from "../protocol/messages.ts";
 import { cleanMessage } from "./runtime-message.ts";
 
 // A model in ONNX Runtime. The only file that loads the runtime.
@@ -25,13 +25,13 @@ type Session = Awaited<ReturnType<typeof ort.InferenceSession.create>>;
 type Feeds = Parameters<Session["run"]>[0];
 
 /** What the model or the golden set cannot do. */
-export type No = { readonly because: Refusal; readonly message: string };
+export type Refusal = { readonly because: RefusalKind; readonly message: string };
 export type Values = Readonly<Record<string, Datum>>;
 export type Outputs = ReadonlyMap<string, Datum>;
 
 export type Model = {
   readonly signature: Signature;
-  readonly run: (feeds: Values) => Promise<Result<Outputs, No>>;
+  readonly run: (feeds: Values) => Promise<Result<Outputs, Refusal>>;
   /** Runs of one input, as bare as they can be: it throws what ONNX Runtime throws. */
   readonly prepare: (feeds: Values) => () => Promise<unknown>;
   /** Gives its memory back. */
@@ -44,7 +44,7 @@ const FATAL = 4;
 ort.env.logLevel = "fatal";
 
 /** ONNX Runtime throws plain errors without a code; what they are about is known by what was asked of it. */
-async function vendor<T>(because: Refusal, work: () => Promise<T>): Promise<Result<T, No>> {
+async function vendor<T>(because: RefusalKind, work: () => Promise<T>): Promise<Result<T, Refusal>> {
   try {
     return ok(await work());
   } catch (thrown) {
@@ -53,7 +53,7 @@ async function vendor<T>(because: Refusal, work: () => Promise<T>): Promise<Resu
 }
 
 /** What a run that has thrown means. */
-export function refusedBy(thrown: unknown, before = ""): No {
+export function refusedBy(thrown: unknown, before = ""): Refusal {
   const message = `${before}${cleanMessage(messageOf(thrown))}`;
   return localeFault(message) ?? { because: "run", message };
 }
@@ -61,7 +61,7 @@ export function refusedBy(thrown: unknown, before = ""): No {
 /** StringNormalizer asks the machine for the locale of its language. */
 const LOCALE = /construct locale(?: with name:([\w.@-]{1,64}))?/i;
 
-function localeFault(message: string): No | null {
+function localeFault(message: string): Refusal | null {
   const found = LOCALE.exec(message);
   if (found === null) return null;
   const name = found[1]?.replace(/:.*/, "") ?? "that it asks for";
@@ -82,7 +82,10 @@ export type Loadable = {
   readonly adapted: { readonly file: OnnxFile; readonly by: Adapted } | null;
 };
 
-export async function openModel({ source, adapted }: Loadable, threads: number): Promise<Result<Model, No>> {
+export async function openModel(
+  { source, adapted }: Loadable,
+  threads: number,
+): Promise<Result<Model, Refusal>> {
   const options = {
     executionProviders: ["cpu"],
     intraOpNumThreads: threads,
@@ -189,7 +192,7 @@ const OPSET =
   /Unsupported model IR version|official support for domain|is under development and support for this/;
 
 /** Texts of ONNX Runtime 1.30, without the place in its sources that some of them begin with. */
-function refusalOf(thrown: string, source: string | Uint8Array): No {
+function refusalOf(thrown: string, source: string | Uint8Array): Refusal {
   const named = typeof source === "string" ? thrown.replaceAll(source, "the file") : thrown;
   const message = cleanMessage(named.replace(/^Load model from the file failed: ?/, ""));
   const locale = localeFault(message);

@@ -1,6 +1,6 @@
 import { err, type Result } from "../../base/result.ts";
 import { archiveKind, MOST_FILES, readArchive } from "../files/archive.ts";
-import { whatItIs } from "../files/what-it-is.ts";
+import { fileKindOf } from "../files/file-kind.ts";
 import { readZip } from "../files/zip.ts";
 import type { Signature } from "../onnx/tensor.ts";
 import { readNpzSet } from "./npz-set.ts";
@@ -23,7 +23,7 @@ export async function readGoldenSet(
   if (kind === null)
     return err(
       unreadable(
-        `the golden set cannot be read: it is ${bytes.length === 0 ? "empty" : (whatItIs(bytes) ?? `of a kind that is not known, or broken (${bytes.length} bytes)`)}, and neither a zip archive nor tar nor tar.gz; save arrays with numpy.savez, or ONNX test data as an archive`,
+        `the golden set cannot be read: it is ${bytes.length === 0 ? "empty" : (fileKindOf(bytes) ?? `of a kind that is not known, or broken (${bytes.length} bytes)`)}, and neither a zip archive nor tar nor tar.gz; save arrays with numpy.savez, or ONNX test data as an archive`,
       ),
     );
   if (kind === "zip" && !hasTestData(bytes, limit)) return readNpzSet(bytes, model, wants, limit);

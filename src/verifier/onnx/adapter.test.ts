@@ -25,7 +25,7 @@ import {
 } from "../../../test/builders/test-data.ts";
 import { seconds } from "../../base/time.ts";
 import { type ModelProcess, startModelProcess } from "../process/model-process.ts";
-import { buildSandbox, type Cell } from "../process/sandbox.ts";
+import { buildSandbox, type SandboxSession } from "../process/sandbox.ts";
 import type { Answer } from "../protocol/messages.ts";
 import { adaptModel, needsAdapter } from "./adapter.ts";
 import { readOnnxFile } from "./file.ts";
@@ -35,21 +35,21 @@ import { readOnnxFile } from "./file.ts";
 const SIGNAL = new AbortController().signal;
 const OPSET = { opset: 21, ir: 10 };
 let directory: string;
-let cell: Cell;
+let session: SandboxSession;
 let child: ModelProcess;
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), "adapter-test-"));
-  cell = await (await buildSandbox()).prepare(directory);
+  session = await (await buildSandbox()).prepare(directory);
   const limits = { memoryBytes: 2 ** 30, deadline: seconds(120), threads: 1 };
-  const started = await startModelProcess(limits, cell, SIGNAL);
+  const started = await startModelProcess(limits, session, SIGNAL);
   if (!started.ok) throw new Error(JSON.stringify(started.error));
   child = started.value;
 });
 
 afterAll(async () => {
   await child.end();
-  await cell.sweep();
+  await session.sweep();
   await rm(directory, { recursive: true, force: true });
 });
 

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { err, ok, type Result } from "../../base/result.ts";
 import { type ByteSource, bytesIn } from "../files/byte-source.ts";
-import { whatItIs } from "../files/what-it-is.ts";
+import { fileKindOf } from "../files/file-kind.ts";
 import { broken, cutOff } from "./protobuf.ts";
 import { ONNX_ELEMENT_TYPES, type TensorInfo } from "./tensor.ts";
 
@@ -160,7 +160,7 @@ export function readOnnxFile(bytes: Uint8Array | ByteSource): Result<OnnxFile, s
 function otherFormat(bytes: ByteSource): string | null {
   if (bytes.length === 0) return "the file is empty";
   if (bytes.length > LARGEST_FILE) return "it is larger than 2 GiB, the most that protobuf allows";
-  const kind = whatItIs(bytes.slice(0, 64));
+  const kind = fileKindOf(bytes.slice(0, 64));
   return kind === null ? null : `it is ${kind}`;
 }
 

@@ -17,7 +17,7 @@ import {
 type Node = readonly Buffer[];
 
 export type Packing = {
-  /** Before all names that are made up here. */
+  /** Prefix of all names that are generated here. */
   readonly prefix: string;
   /** Element type in the model, and in the packed tensor. */
   readonly element: string;

@@ -4,11 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { withoutPermissions } from "../../../test/builders/walls.ts";
+import { withoutPermissions } from "../../../test/builders/sandbox.ts";
 import { millis, seconds } from "../../base/time.ts";
 import { CHILD_ENVIRONMENT, type ModelProcess, startModelProcess } from "./model-process.ts";
 import type { ProcessEnd } from "./process-end.ts";
-import { buildSandbox, type Cell } from "./sandbox.ts";
+import { buildSandbox, type SandboxSession } from "./sandbox.ts";
 
 const MODEL = join(import.meta.dirname, "../../../examples/models/files/digits/1.0.0/model.onnx");
 const LOAD = `import ort from "onnxruntime-node"; await ort.InferenceSession.create(${JSON.stringify(MODEL)});`;
@@ -37,12 +37,12 @@ test("without it there are files: the test above can fail", async () => {
 describe("a child that is hostile ends, and the end says why", () => {
   const PROGRAM = join(import.meta.dirname, "../../../test/builders/hostile-child.ts");
   let directory: string;
-  let cell: Cell;
+  let session: SandboxSession;
 
   beforeAll(async () => {
     directory = await mkdtemp(join(tmpdir(), "process-test-"));
     await mkdir(join(directory, "verification"));
-    cell = withoutPermissions(await (await buildSandbox()).prepare(join(directory, "verification")));
+    session = withoutPermissions(await (await buildSandbox()).prepare(join(directory, "verification")));
   });
   afterAll(() => rm(directory, { recursive: true, force: true }));
 
@@ -105,7 +105,7 @@ describe("a child that is hostile ends, and the end says why", () => {
 
   async function start(deadline = seconds(60), signal = new AbortController().signal): Promise<ModelProcess> {
     const limits = { memoryBytes: 2 ** 29, deadline, threads: 1 };
-    const started = await startModelProcess(limits, cell, signal, PROGRAM);
+    const started = await startModelProcess(limits, session, signal, PROGRAM);
     if (!started.ok) throw new Error(JSON.stringify(started.error));
     return started.value;
   }

@@ -7,7 +7,7 @@ import type { Answer, Question } from "../protocol/messages.ts";
 import { converse } from "./conversation.ts";
 import { lostText, type ProcessEnd } from "./process-end.ts";
 import { oomKills, preferAsVictim, residentBytes } from "./resident-memory.ts";
-import type { Cell } from "./sandbox.ts";
+import type { SandboxSession } from "./sandbox.ts";
 
 // The parent's side of the child process in which a model runs: what it may use, and how it ends.
 
@@ -47,13 +47,13 @@ const MODULE = fileURLToPath(
  */
 export async function startModelProcess(
   limits: ProcessLimits,
-  cell: Cell,
+  session: SandboxSession,
   signal: AbortSignal,
   program = MODULE,
 ): Promise<Result<ModelProcess, ProcessEnd>> {
   if (signal.aborted) return err({ kind: "cancelled" });
   const killsBefore = oomKills();
-  const child = spawnChild(cell.command(program, limits), cell.cwd);
+  const child = spawnChild(session.command(program, limits), session.cwd);
   const { started, ask, stop, gone } = converse(child, killsBefore);
   const watch = watchMemory(child, limits.memoryBytes, stop);
   const cancel = () => stop({ kind: "cancelled" });

@@ -7,25 +7,25 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { withoutPermissions } from "../../../test/builders/walls.ts";
+import { withoutPermissions } from "../../../test/builders/sandbox.ts";
 import { seconds } from "../../base/time.ts";
 import { type ModelProcess, startModelProcess } from "./model-process.ts";
-import { buildSandbox, type Cell, type Sandbox } from "./sandbox.ts";
+import { buildSandbox, type Sandbox, type SandboxSession } from "./sandbox.ts";
 
-// Each wall is tried by a child that runs at it. Where the machine lacks a wall the test holds it to saying so; root on
+// Each restriction is tried by a child that breaks it. Where the machine lacks one, the test expects it to be listed as lacking; root on
 // Linux lacks none, unless it was left without the capability for it, as in a container.
 
 const PROGRAM = join(import.meta.dirname, "../../../test/builders/hostile-child.ts");
-const WALLS = join(import.meta.dirname, "../../../test/builders/walls.ts");
+const PROGRAM_FILE = join(import.meta.dirname, "../../../test/builders/sandbox.ts");
 const LIMITS = { memoryBytes: 512 * 2 ** 20, deadline: seconds(50), threads: 1 };
 const SIGNAL = new AbortController().signal;
 
 let directory: string;
 let sandbox: Sandbox;
-let cell: Cell;
+let session: SandboxSession;
 let tcp: Server;
 let unix: Server;
-/** Behind all walls; behind all but Node's own, which would be met first; and behind none. */
+/** Behind all features; behind all but Node's own, which would be met first; and behind none. */
 let walled: ModelProcess;
 let native: ModelProcess;
 let free: ModelProcess;
@@ -35,7 +35,7 @@ beforeAll(async () => {
   sandbox = await buildSandbox();
   const own = join(directory, "verification");
   await mkdir(own);
-  cell = await sandbox.prepare(own);
+  session = await sandbox.prepare(own);
   await writeFile(join(own, "model.onnx"), "model", { mode: 0o640 });
   await mkdir(join(directory, "other"), { mode: 0o700 });
   await writeFile(join(directory, "other", "model.onnx"), "other", { mode: 0o640 });
@@ -45,26 +45,26 @@ beforeAll(async () => {
   await chmod(join(directory, "sidecar.sock"), 0o660);
   process.env["EDGEFLEET_TEST_SECRET"] = "hidden";
   [walled, native, free] = await Promise.all([
-    start(cell),
-    start(withoutPermissions(cell)),
-    start({ ...cell, command: (program) => [process.execPath, program] }),
+    start(session),
+    start(withoutPermissions(session)),
+    start({ ...session, command: (program) => [process.execPath, program] }),
   ]);
 });
 
 afterAll(async () => {
   await Promise.all([walled, native, free].map((child) => child.end()));
-  await cell.sweep();
+  await session.sweep();
   tcp.close();
   unix.close();
   await rm(directory, { recursive: true, force: true });
 });
 
-test("this machine has all walls, or says of each that it lacks why", () => {
-  const missing = Object.entries(sandbox.walls).flatMap(([wall, there]) => (there ? [] : [wall]));
+test("this machine has all features, or says of each that it lacks why", () => {
+  const missing = Object.entries(sandbox.features).flatMap(([feature, there]) => (there ? [] : [feature]));
   // `orphans` comes and goes with `privileges`.
   expect(sandbox.lacking.map((why) => why.split(":")[0])).toEqual(missing.filter((one) => one !== "orphans"));
   if (mayDoAll()) expect(missing).toEqual([]);
-  else process.stdout.write(`walls that are not tried here: ${sandbox.lacking.join("; ")}\n`);
+  else process.stdout.write(`restrictions that are not tried here: ${sandbox.lacking.join("; ")}\n`);
 });
 
 describe("a model's process", () => {
@@ -146,7 +146,7 @@ describe("a model's process", () => {
 
   test("starts only so many processes, and none outlives it", async () => {
     if (lacks("processes")) return;
-    const child = await start(withoutPermissions(cell));
+    const child = await start(withoutPermissions(session));
     const marker = 7000 + (process.pid % 1000);
     expect(await does(child, `forks ${marker}`)).toMatch(/^EAGAIN after [1-5]?\d$/);
     expect(sleepers(marker)).not.toEqual([]);
@@ -172,7 +172,7 @@ describe("a model's process", () => {
     expect(await does(free, "user")).toBe(String(process.getuid?.()));
   });
 
-  test("has Node's own wall besides: no processes, no threads, no files but its own", async () => {
+  test("has Node's own permissions besides: no processes, no threads, no files but its own", async () => {
     expect(await does(free, "spawn true")).toMatch(/^\d+$/);
     for (const deed of [
       "spawn true",
@@ -198,20 +198,20 @@ test("a verification's directory is the sidecar's; its group is the model's user
   expect(await readdir(prepared.cwd)).toEqual([]);
 });
 
-test("a sidecar that is not root walls its models in as far as the system lets anybody", async () => {
+test("a sidecar that is not root restricts its models as far as the system lets any user", async () => {
   const place = join(directory, "unprivileged");
   await mkdir(place);
   await chmod(directory, 0o755);
   await chmod(place, 0o777);
   const own = mayDoAll() ? ["setpriv", "--reuid", "65532", "--regid", "65532", "--clear-groups", "--"] : [];
-  const [file = "", ...args] = [...own, process.execPath, WALLS];
+  const [file = "", ...args] = [...own, process.execPath, PROGRAM_FILE];
   const { stdout } = await promisify(execFile)(file, [...args, place, PROGRAM]);
-  const { walls, lacking, came } = JSON.parse(stdout) as {
-    readonly walls: Sandbox["walls"];
+  const { features, lacking, came } = JSON.parse(stdout) as {
+    readonly features: Sandbox["features"];
     readonly lacking: readonly string[];
     readonly came: Readonly<Record<string, string>>;
   };
-  expect(walls).toMatchObject({
+  expect(features).toMatchObject({
     limits: true,
     user: false,
     privileges: true,
@@ -222,7 +222,7 @@ test("a sidecar that is not root walls its models in as far as the system lets a
   expect(came["create here"]).toBe("EACCES");
   expect(came["append ../model.onnx"]).toBe("EFBIG");
   // Where nobody but root may have a namespace, the pod's rules are all that there is.
-  if (walls.network) {
+  if (features.network) {
     expect(came["connect 1"]).toBe("ENETUNREACH");
     expect(came["read environ"]).toBe("EACCES");
     expect(came["forks 1"]).toMatch(/^EAGAIN after [1-5]?\d$/);
@@ -233,7 +233,7 @@ test("a model that hears nothing dies with a sidecar that is killed", async () =
   if (lacks("orphans")) return;
   const place = join(directory, "killed");
   await mkdir(place);
-  const sidecar = spawn(process.execPath, [WALLS, place, PROGRAM, "for ever"]);
+  const sidecar = spawn(process.execPath, [PROGRAM_FILE, place, PROGRAM, "for ever"]);
   const [line] = (await once(sidecar.stdout, "data")) as [Buffer];
   const status = `/proc/${Number(line.toString())}/status`;
   const state = () =>
@@ -253,11 +253,11 @@ function mayDoAll(): boolean {
 }
 
 /** The first test says which, and why. */
-function lacks(wall: keyof Sandbox["walls"]): boolean {
-  return !sandbox.walls[wall];
+function lacks(feature: keyof Sandbox["features"]): boolean {
+  return !sandbox.features[feature];
 }
 
-async function start(where: Cell): Promise<ModelProcess> {
+async function start(where: SandboxSession): Promise<ModelProcess> {
   const started = await startModelProcess(LIMITS, where, SIGNAL, PROGRAM);
   if (!started.ok) throw new Error(JSON.stringify(started.error));
   return started.value;

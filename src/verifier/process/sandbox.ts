@@ -8,12 +8,12 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import type { Millis } from "../../base/time.ts";
 
-// The walls around the process of a model. Node can set few of them itself, so the process is started through small
+// The restrictions on the process of a model. Node can set few of them itself, so the process is started through small
 // programs that every Linux distribution has (util-linux: unshare, setpriv; the shell: ulimit). Each of them becomes the
-// next by exec: there is one process, and its id is known. What the machine cannot do is found out once, and said.
+// next by exec: there is one process, and its id is known. What the machine cannot do is found out once, and logged.
 
-/** What a model's process cannot do, as far as this machine allows to hold it. */
-export type Walls = {
+/** What a model's process is kept from, as far as this machine allows: false where it cannot be enforced here. */
+export type SandboxFeatures = {
   /** Allocate beyond the limit, use the processor without end, write into files, open many, leave a core file. */
   readonly limits: boolean;
   /** Reach a network: it has one of its own, without as much as a loopback that is up. */
@@ -31,24 +31,24 @@ export type Walls = {
 };
 
 export type Sandbox = {
-  readonly walls: Walls;
-  /** For each wall that is missing, why; sentences for the log. */
+  readonly features: SandboxFeatures;
+  /** Why each missing feature is missing: sentences for the log. */
   readonly lacking: readonly string[];
   /** Makes `directory`, which must be the sidecar's alone, the one that processes of one verification can read. */
-  readonly prepare: (directory: string) => Promise<Cell>;
+  readonly prepare: (directory: string) => Promise<SandboxSession>;
 };
 
 /** Where the processes of one verification run. */
-export type Cell = {
-  /** Empty, and nobody may write into it. Files in the directory around it are `../name`. */
+export type SandboxSession = {
+  /** Empty and read-only. Files in the directory around it are `../name`. */
   readonly cwd: string;
-  /** The command line of `program`, which is a module of ours. */
-  readonly command: (program: string, limits: CellLimits) => readonly [string, ...string[]];
-  /** Ends whatever else runs as its user: what a process has started, and has made independent of itself. */
+  /** The command line of `program`, one of our own modules. */
+  readonly command: (program: string, limits: SandboxLimits) => readonly [string, ...string[]];
+  /** Ends everything else that runs as its user: processes that a child has started and detached. */
   readonly sweep: () => Promise<void>;
 };
 
-export type CellLimits = {
+export type SandboxLimits = {
   readonly memoryBytes: number;
   readonly deadline: Millis;
   readonly threads: number;
@@ -57,7 +57,7 @@ export type CellLimits = {
 /** Data that Node and ONNX Runtime reserve before there is a model: measured at 575 MiB on Linux, with 2 threads. */
 const OWN_DATA = 768 * 2 ** 20;
 const DATA_PER_THREAD = 16 * 2 ** 20;
-/** Processor seconds beyond those of the deadline: for the case that nobody is left to watch it. */
+/** Processor seconds beyond those of the deadline: in case no sidecar is left to enforce it. */
 const SPARE_CPU_SECONDS = 60;
 /** Node has 11 before it does anything; two models at a time may have one number. */
 const OWN_THREADS = 64;
@@ -89,7 +89,7 @@ const LIMIT_AND_RUN = [
 
 type Tools = { readonly unshare: string | null; readonly setpriv: string | null };
 
-/** Tries what this machine can do. It never fails: a wall that cannot be had is missing, and the reason is kept. */
+/** Tries what this machine can do. It never fails: a feature that cannot be had is missing, and the reason is listed. */
 export async function buildSandbox(): Promise<Sandbox> {
   const linux = platform() === "linux";
   const root = process.getuid?.() === 0;
@@ -100,23 +100,23 @@ export async function buildSandbox(): Promise<Sandbox> {
   const limits = linux && existsSync(SHELL);
   // Side by side: each of them starts a process or two.
   const privileged =
-    tools.setpriv !== null && tries([...privilegeWall(tools.setpriv, null), SHELL, "-c", "exit 0"]);
+    tools.setpriv !== null && tries([...privilegeCommand(tools.setpriv, null), SHELL, "-c", "exit 0"]);
   const [network, privileges, user] = await Promise.all([
-    tools.unshare !== null && tries([...networkWall(tools.unshare, root), SHELL, "-c", "exit 0"]),
+    tools.unshare !== null && tries([...networkCommand(tools.unshare, root), SHELL, "-c", "exit 0"]),
     privileged,
     root && tools.setpriv !== null && hasUser(tools.setpriv, privileged),
   ]);
   const processes = limits && (user || (network && !root));
   const lacking = [
-    ...(limits ? [] : [`limits: there is no Linux with ${SHELL} here`]),
+    ...(limits ? [] : [`limits: this is not Linux, or it lacks ${SHELL}`]),
     ...(network ? [] : [`network: ${noNetwork(tools)}`]),
-    ...(privileges ? [] : ["privileges: there is no setpriv (util-linux) that works"]),
+    ...(privileges ? [] : ["privileges: no working setpriv (util-linux) was found"]),
     ...(user ? [] : [`user: ${noUser(root)}`]),
-    ...(processes ? [] : ["processes: a count of processes needs a user or a namespace of its own"]),
+    ...(processes ? [] : ["processes: limiting processes needs a user or a namespace of its own"]),
   ];
-  const walls = { limits, network, user, privileges, processes, orphans: privileges, permissions: true };
+  const features = { limits, network, user, privileges, processes, orphans: privileges, permissions: true };
   return {
-    walls,
+    features,
     lacking,
     prepare: async (directory) => {
       const own = user ? FIRST_USER + Math.floor(Math.random() * USERS) : null;
@@ -130,7 +130,7 @@ export async function buildSandbox(): Promise<Sandbox> {
       await chmod(cwd, 0o555);
       return {
         cwd,
-        command: (program, asked) => commandOf({ walls, tools, root, own, directory }, program, asked),
+        command: (program, asked) => commandOf({ features, tools, root, own, directory }, program, asked),
         sweep: async () => {
           if (own !== null) await killAllOf(own);
         },
@@ -139,65 +139,65 @@ export async function buildSandbox(): Promise<Sandbox> {
   };
 }
 
-/** Another user may read the program, and can be become. */
+/** Another user may read the program, and it can be switched to. */
 async function hasUser(setpriv: string, privileges: false | Promise<boolean>): Promise<boolean> {
   const reads = [SHELL, "-c", 'test -x "$0" && test -r "$1"', process.execPath, thisFile()];
   const [read, privileged] = await Promise.all([
-    tries([...privilegeWall(setpriv, FIRST_USER), ...reads]),
+    tries([...privilegeCommand(setpriv, FIRST_USER), ...reads]),
     privileges,
   ]);
   return read && privileged;
 }
 
 function noNetwork({ unshare }: Tools): string {
-  return unshare === null ? "there is no unshare (util-linux)" : "the system allows no network namespaces";
+  return unshare === null ? "unshare (util-linux) was not found" : "the system allows no network namespaces";
 }
 
 function noUser(root: boolean): string {
   return root
-    ? "no other user may read the program, or become one"
+    ? "no other user can read the program, or it cannot be switched to"
     : "only root can give a model a user of its own";
 }
 
 function commandOf(
   {
-    walls,
+    features,
     tools: { unshare, setpriv },
     root,
     own,
     directory,
   }: {
-    readonly walls: Walls;
+    readonly features: SandboxFeatures;
     readonly tools: Tools;
     readonly root: boolean;
     readonly own: number | null;
     readonly directory: string;
   },
   program: string,
-  { memoryBytes, deadline, threads }: CellLimits,
+  { memoryBytes, deadline, threads }: SandboxLimits,
 ): readonly [string, ...string[]] {
   const node = [process.execPath, ...nodeFlags(directory), program] as const;
-  if (!walls.limits) return node;
+  if (!features.limits) return node;
   const numbers = [
     Math.ceil((memoryBytes + OWN_DATA + threads * DATA_PER_THREAD) / 1024),
     Math.ceil((deadline / 1000) * Math.max(2, threads)) + SPARE_CPU_SECONDS,
-    walls.processes ? OWN_THREADS + threads : 0,
+    features.processes ? OWN_THREADS + threads : 0,
   ];
   const [first = SHELL, ...rest] = [
-    ...(walls.network && unshare !== null ? networkWall(unshare, root) : []),
-    ...(walls.privileges && setpriv !== null ? privilegeWall(setpriv, own) : []),
+    ...(features.network && unshare !== null ? networkCommand(unshare, root) : []),
+    ...(features.privileges && setpriv !== null ? privilegeCommand(setpriv, own) : []),
     ...[SHELL, "-c", LIMIT_AND_RUN, ...numbers.map(String)],
   ];
   return [first, ...rest, ...node];
 }
 
-/** Who is not root may have a network namespace inside of a user namespace, where the system allows that. */
-function networkWall(unshare: string, root: boolean): readonly string[] {
+/** A user other than root may have a network namespace inside of a user namespace, where the system allows that. */
+function networkCommand(unshare: string, root: boolean): readonly string[] {
   return [unshare, ...(root ? [] : ["--user"]), "--net", "--ipc", "--"];
 }
 
-/** Only root has capabilities to drop, and may change who it is. The child dies with the thread that started it. */
-function privilegeWall(setpriv: string, own: number | null): readonly string[] {
+/** Only root has capabilities to drop, and may change its user. The child dies with the thread that started it. */
+function privilegeCommand(setpriv: string, own: number | null): readonly string[] {
   const user =
     own === null
       ? []
@@ -208,7 +208,7 @@ function privilegeWall(setpriv: string, own: number | null): readonly string[] {
   return [setpriv, ...user, "--no-new-privs", "--pdeathsig", "KILL", "--"];
 }
 
-/** Node's own wall: https://nodejs.org/docs/latest-v24.x/api/permissions.html. It binds JavaScript, not native code. */
+/** Node's own permissions: https://nodejs.org/docs/latest-v24.x/api/permissions.html. It binds JavaScript, not native code. */
 function nodeFlags(directory: string): readonly string[] {
   // The star says that it is a directory: its own user may be unable to see that from the outside.
   const readable = [...[...programRoots(), directory].map((path) => join(path, "*")), "/proc/self/status"];
@@ -247,7 +247,7 @@ async function killAllOf(user: number): Promise<void> {
       try {
         process.kill(pid, "SIGKILL");
       } catch {
-        // It has ended by itself.
+        // It has already ended.
       }
     }
     await sleep(SWEEP_PAUSE);
@@ -269,7 +269,7 @@ function processesOf(user: number): readonly number[] {
     .map(Number);
 }
 
-/** The environment of a model has no PATH, and ours is nothing to rely on. */
+/** A model's environment has no PATH, and ours cannot be relied on. */
 function toolNamed(name: string): string | null {
   return (
     ["/usr/bin", "/bin", "/usr/sbin", "/sbin"].map((place) => join(place, name)).find(existsSync) ?? null

@@ -87,7 +87,7 @@ test.each<[string, unknown]>([
     {
       kind: "parity",
       measured: {
-        ...{ samples: 2, input: "64 made-up samples", ignored: [] },
+        ...{ samples: 2, input: "64 synthetic samples", ignored: [] },
         sections: [{ agreement: null, comparison: COMPARISON }],
       },
     },

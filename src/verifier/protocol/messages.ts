@@ -4,7 +4,7 @@ import { own } from "../../base/lookup.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Batch } from "../golden/types.ts";
 import type { Signature, TensorInfo } from "../onnx/tensor.ts";
-import type { AgreeingOptions, Agreement } from "../score/classes/agreement.ts";
+import type { Agreement, AgreementOptions } from "../score/classes/agreement.ts";
 import type { Classification } from "../score/classes/classification.ts";
 import type { Ranking } from "../score/classes/ranking.ts";
 import type { Comparison, Tolerance } from "../score/comparison.ts";
@@ -15,14 +15,14 @@ import type { GoldenSection } from "../score/sections.ts";
 // What the sidecar and the child process of a model say to each other. The child has run somebody's model when it
 // answers: its answers are checked like anything else that comes from outside.
 
-/** Where samples come from: a golden set, or made up (`null`). */
+/** Where samples come from: a golden set, or synthetic (`null`). */
 export type Samples = { readonly path: string; readonly limit: number } | null;
 
 /** What is asked of the answers of two models, as golden sections are of known ones. */
 export type ParitySection = {
   readonly output: string | null;
   readonly except: readonly string[];
-  readonly agreement: Omit<AgreeingOptions, "output"> | null;
+  readonly agreement: Omit<AgreementOptions, "output"> | null;
   readonly tolerance: Tolerance | null;
 };
 
@@ -139,7 +139,7 @@ export type Answer =
   /** Bytes that the model added to the resident memory of the process, at most. `null`: it cannot be told here. */
   | { readonly kind: "memory"; readonly bytes: number | null; readonly input: string }
   /** The model or the golden set is refused: a fact about the release. */
-  | { readonly kind: "refused"; readonly because: Refusal; readonly message: string }
+  | { readonly kind: "refused"; readonly because: RefusalKind; readonly message: string }
   /** The child itself could not do its work: a fact about us. */
   | { readonly kind: "broken"; readonly message: string };
 
@@ -150,7 +150,7 @@ const REFUSALS = [
   // About us: no samples that the model takes, and a locale that this machine lacks.
   ...["input", "locale"],
 ] as const;
-export type Refusal = (typeof REFUSALS)[number];
+export type RefusalKind = (typeof REFUSALS)[number];
 
 const MOST_TENSORS = 10_000;
 const MOST_RUNS = 1_000_000;

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import type { Datum, TensorValue, Value } from "../onnx/tensor.ts";
-import { createComparing, type Tolerance } from "./comparison.ts";
+import { createComparisonAccumulator, type Tolerance } from "./comparison.ts";
 
 const floats = (shape: readonly number[], ...values: readonly number[]): TensorValue => ({
   type: "float64",
@@ -10,7 +10,7 @@ const floats = (shape: readonly number[], ...values: readonly number[]): TensorV
 });
 const NONE: Tolerance = { absolute: null, relative: null, finiteOnly: false };
 const compare = (expected: Value, got: Value, tolerance: Partial<Tolerance> = {}, samples = 1) => {
-  const comparing = createComparing({ ...NONE, ...tolerance });
+  const comparing = createComparisonAccumulator({ ...NONE, ...tolerance });
   expect(comparing.add({ from: 10, samples }, "y", expected, got)).toBeNull();
   return comparing.found();
 };
@@ -80,11 +80,13 @@ test.each<[string, Value, Value | undefined]>([
   ["text instead of numbers", floats([1], 0), { type: "string", shape: [1], data: ["0"] }],
   ["no such output", floats([1], 0), undefined],
 ])("%s cannot be compared", (_what, expected, got) => {
-  expect(createComparing(NONE).add({ from: 0, samples: 1 }, "y", expected, got)).toContain('output "y"');
+  expect(createComparisonAccumulator(NONE).add({ from: 0, samples: 1 }, "y", expected, got)).toContain(
+    'output "y"',
+  );
 });
 
 test("what cannot be compared can be counted as a difference", () => {
-  const comparing = createComparing({ ...NONE, absolute: 0 });
+  const comparing = createComparisonAccumulator({ ...NONE, absolute: 0 });
   comparing.differs(2, "y", floats([2], 0, 0), floats([3], 0, 0, 0));
   comparing.differs(3, "y", floats([2], 0, 0), undefined);
   expect(comparing.found()).toMatchObject({
@@ -145,7 +147,7 @@ test("elements beyond the tolerance are those that numpy.allclose would not take
 test("a transposed output is another shape; axes of size 1 mean nothing", () => {
   const run = { from: 0, samples: 1 };
   const of = (...shape: readonly number[]): Value => ({ type: "float32", shape, data: new Float32Array(6) });
-  const comparing = createComparing({ absolute: 0, relative: null, finiteOnly: false });
+  const comparing = createComparisonAccumulator({ absolute: 0, relative: null, finiteOnly: false });
   expect(comparing.add(run, "y", of(2, 3), of(1, 2, 3, 1))).toBeNull();
   expect(comparing.add(run, "y", of(2, 3), of(3, 2))).toMatch(
     /should be float32\[2,3\].*answers float32\[3,2\]/,
@@ -153,7 +155,7 @@ test("a transposed output is another shape; axes of size 1 mean nothing", () => 
 });
 
 test("a sequence of another length is as far off as can be, by error and by cosine", () => {
-  const comparing = createComparing({ absolute: null, relative: null, finiteOnly: false });
+  const comparing = createComparisonAccumulator({ absolute: null, relative: null, finiteOnly: false });
   const pair: Value = { type: "float32", shape: [2], data: Float32Array.of(1, 2) };
   const sequence = (...elements: readonly Value[]): Datum => ({ type: "sequence", elements });
   expect(comparing.add({ from: 4, samples: 1 }, "y", sequence(pair), sequence(pair, pair))).toBeNull();

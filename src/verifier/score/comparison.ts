@@ -53,7 +53,7 @@ export type Comparison = {
   readonly withoutCosine: readonly string[];
 };
 
-export type Comparing = {
+export type ComparisonAccumulator = {
   /**
    * Adds one run.
    * @param from number of its first sample. @param samples how many it has, along the first axis.
@@ -74,11 +74,11 @@ export type Comparing = {
  * @param infos of the outputs: two answers may differ in the size of axes that are free, and are then infinitely far off.
  * @param exact whether axes of length 1 count.
  */
-export function createComparing(
+export function createComparisonAccumulator(
   tolerance: Tolerance,
   infos: readonly TensorInfo[] = [],
   exact = false,
-): Comparing {
+): ComparisonAccumulator {
   const tally = createTally(tolerance);
 
   function addTensors(place: Place, output: string, expected: Value, got: Value): string | null {

@@ -9,14 +9,14 @@ export type FiniteCount = {
   readonly first: number;
 };
 
-export type FiniteCounting = {
+export type FiniteCounts = {
   readonly add: (from: number, samples: number, outputs: ReadonlyMap<string, Datum>) => void;
   /** Every output that was answered; texts and whole numbers have no elements here. */
   readonly found: () => readonly FiniteCount[];
 };
 
 /** Looks at every number of every output. */
-export function createFiniteCounting(): FiniteCounting {
+export function createFiniteCounts(): FiniteCounts {
   const counts = new Map<string, { elements: number; nonFinite: number; first: number }>();
   return {
     add: (from, samples, outputs) => {

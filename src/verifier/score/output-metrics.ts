@@ -41,13 +41,13 @@ export type OutputFigures = {
   readonly undefinedFor: readonly string[];
 };
 
-export type OutputMeasuring = {
+export type OutputAccumulator = {
   /** Adds one run, or says why the two cannot be held against each other. */
   readonly add: (samples: number, expected: Datum, got: Datum | undefined) => string | null;
   readonly found: () => OutputFigures;
 };
 
-export function createOutputMeasuring(output: string, options: OutputMetricOptions): OutputMeasuring {
+export function createOutputAccumulator(output: string, options: OutputMetricOptions): OutputAccumulator {
   const { metrics, threshold, iouThreshold, boxFormat } = options;
   const errors = createMeanErrors();
   const overlap = { intersection: 0, union: 0 };

@@ -7,14 +7,14 @@ import { verifyRequestSchema } from "../../api/verifier-wire.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import type { Log } from "../../telemetry/telemetry.ts";
 import type { VerificationKey, VerifyRequest } from "../../verification/verification.ts";
-import type { Walls } from "../process/sandbox.ts";
+import type { SandboxFeatures } from "../process/sandbox.ts";
 import type { Health } from "./health.ts";
 import type { Jobs } from "./jobs.ts";
 
 export type ServerDeps = {
   readonly jobs: Jobs;
   readonly version: string;
-  readonly walls: Walls;
+  readonly features: SandboxFeatures;
   readonly health: Health;
   readonly log: Log;
 };
@@ -109,7 +109,7 @@ async function serve(request: IncomingMessage, deps: ServerDeps): Promise<Reply>
   }
   if (url === "/v1/version")
     return method === "GET"
-      ? { status: 200, body: { version: deps.version, walls: deps.walls } }
+      ? { status: 200, body: { version: deps.version, sandbox: deps.features } }
       : notAllowed("GET");
   const [, found, rest] = KEY.exec(url) ?? [];
   if (found === undefined) return problem(404, "there is no such path");

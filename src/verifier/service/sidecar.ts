@@ -84,7 +84,7 @@ async function openSidecar(settings: Settings, deps: SidecarDeps): Promise<Resul
   const cache = await openBlobCache({
     directory: settings.cacheDir,
     budgetBytes: settings.cacheBytes,
-    untouchable: sandbox.walls.user,
+    untouchable: sandbox.features.user,
     download: downloader(deps.downloads ?? DOWNLOAD_LIMITS, clock, meter),
     clock,
     log,
@@ -100,17 +100,19 @@ async function openSidecar(settings: Settings, deps: SidecarDeps): Promise<Resul
     meter,
   });
   const health = healthOf({ workdir, jobs, cache: cache.value, metrics });
-  const server = await startServer(socket, { jobs, version, walls: sandbox.walls, health, log });
+  const server = await startServer(socket, { jobs, version, features: sandbox.features, health, log });
   if (!server.ok) return server;
   if (sandbox.lacking.length > 0)
-    log.warn("models run without some of the walls", { lacking: sandbox.lacking.join("; ") });
+    log.warn("models run without some of the sandbox's restrictions", {
+      lacking: sandbox.lacking.join("; "),
+    });
   log.info("verifier is ready", {
     socket,
     version,
     memoryBytes,
     cacheBytes: settings.cacheBytes,
-    walls: Object.entries(sandbox.walls)
-      .flatMap(([wall, there]) => (there ? [wall] : []))
+    sandbox: Object.entries(sandbox.features)
+      .flatMap(([feature, there]) => (there ? [feature] : []))
       .join(", "),
   });
   return ok({

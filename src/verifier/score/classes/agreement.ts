@@ -18,13 +18,13 @@ import type { Unfit } from "./unfit.ts";
 
 export type Agreement = Omit<Classification, "reading" | "correctTopK" | "topK" | "notNumbers">;
 
-export type AgreeingOptions = {
+export type AgreementOptions = {
   /** `null`: the only one that both models have and that can be meant. */
   readonly output: string | null;
   readonly threshold: number;
 };
 
-export type Agreeing = {
+export type AgreementAccumulator = {
   /** Adds one run: what the first model answers, and the second. */
   readonly add: (
     samples: number,
@@ -37,7 +37,10 @@ export type Agreeing = {
 
 type Reading = Pick<Head, "kind" | "classes">;
 
-export function createAgreeing(options: AgreeingOptions, infos: readonly TensorInfo[]): Agreeing {
+export function createAgreementAccumulator(
+  options: AgreementOptions,
+  infos: readonly TensorInfo[],
+): AgreementAccumulator {
   let output: string | null = null;
   let samples = 0;
   let classes = 0;

@@ -4,7 +4,7 @@ import { npzFile } from "../../../test/builders/npz.ts";
 import { randomPerceptron } from "../../../test/builders/onnx-model.ts";
 import { readGoldenSet } from "../golden/read.ts";
 import { readOnnxFile } from "../onnx/file.ts";
-import { whatItIs } from "./what-it-is.ts";
+import { fileKindOf } from "./file-kind.ts";
 
 const safetensors = Buffer.concat([Buffer.from([0x40, 0, 0, 0, 0, 0, 0, 0]), Buffer.from('{"weight":{}}')]);
 
@@ -20,7 +20,7 @@ test.each<[Uint8Array, string | null]>([
   ],
   [randomPerceptron([4, 3]), null],
 ])("a file is told by its first bytes (%#)", (bytes, name) => {
-  expect(whatItIs(bytes)).toBe(name);
+  expect(fileKindOf(bytes)).toBe(name);
 });
 
 test("a model that was cut off is told with both sizes", () => {

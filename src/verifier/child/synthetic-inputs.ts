@@ -11,7 +11,7 @@ const SEED = 20_240_501;
  * An input for measuring, made from what the model says of itself and a fixed seed: floats from 0 to 1, integers 0 or
  * 1. An axis that is the free first axis of some input, or has its name, is `batchSize`; other free axes are 32.
  */
-export function madeUpFeeds(
+export function syntheticFeeds(
   inputs: readonly TensorInfo[],
   batchSize: number,
 ): Result<Readonly<Record<string, TensorValue>>, string> {
@@ -23,14 +23,14 @@ export function madeUpFeeds(
   for (const { name, type: declared, shape: axes } of inputs) {
     const type = carrierOf(declared);
     if (type === null || type === "string")
-      return err(`no input can be made up for "${name}", which is ${declared}`);
+      return err(`no synthetic input exists for "${name}", which is ${declared}`);
     const shape = axes.map((axis, index) => {
       if (typeof axis === "number") return axis;
       return index === 0 || batchNames.has(axis) ? batchSize : FREE_AXIS;
     });
     const count = elementCount(shape);
     if (count * ARRAYS[type].BYTES_PER_ELEMENT > MOST_BYTES)
-      return err(`the input made up for "${name}", [${shape.join(",")}], would be larger than 1 GiB`);
+      return err(`the synthetic input for "${name}", [${shape.join(",")}], would be larger than 1 GiB`);
     const data = new ARRAYS[type](count);
     for (let index = 0; index < count; index += 1) {
       const value = random();

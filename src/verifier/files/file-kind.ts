@@ -33,7 +33,7 @@ const KINDS: readonly Kind[] = [
  * What a file is that is not what was wanted, to follow "it is"; `null`: that cannot be told.
  * @param start its first 64 bytes.
  */
-export function whatItIs(start: Uint8Array): string | null {
+export function fileKindOf(start: Uint8Array): string | null {
   const bytes = Buffer.from(start.buffer, start.byteOffset, Math.min(64, start.length));
   return KINDS.find(({ is }) => is(bytes, bytes.toString("latin1")))?.name ?? null;
 }

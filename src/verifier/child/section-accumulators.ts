@@ -1,15 +1,15 @@
 import { err, ok, type Result } from "../../base/result.ts";
 import type { GoldenRun } from "../golden/types.ts";
 import { type Datum, isTensor, isText, type TensorInfo } from "../onnx/tensor.ts";
-import type { ParityMeasured, ParitySection, Refusal, SectionMeasured } from "../protocol/messages.ts";
-import { type Agreeing, createAgreeing } from "../score/classes/agreement.ts";
+import type { ParityMeasured, ParitySection, RefusalKind, SectionMeasured } from "../protocol/messages.ts";
+import { type AgreementAccumulator, createAgreementAccumulator } from "../score/classes/agreement.ts";
 import { listed } from "../score/classes/heads.ts";
 import { createScoring } from "../score/classes/scoring.ts";
 import type { Unfit } from "../score/classes/unfit.ts";
-import { createComparing } from "../score/comparison.ts";
+import { createComparisonAccumulator } from "../score/comparison.ts";
 import {
-  createOutputMeasuring,
-  type OutputMeasuring,
+  createOutputAccumulator,
+  type OutputAccumulator,
   type OutputMetricOptions,
 } from "../score/output-metrics.ts";
 import type { GoldenSection } from "../score/sections.ts";
@@ -17,22 +17,23 @@ import type { GoldenSection } from "../score/sections.ts";
 // What is asked of one output, or of all of them, run by run: pure.
 
 type Outputs = ReadonlyMap<string, Datum>;
-type Problem = { readonly because: Refusal; readonly message: string };
+type Problem = { readonly because: RefusalKind; readonly message: string };
 
-export type SectionMeasuring = {
+export type SectionAccumulator = {
   /** Adds one run, or says what is wrong with what was asked. */
   readonly add: (run: GoldenRun, outputs: Outputs) => Unfit | null;
   readonly found: () => Result<SectionMeasured, Unfit>;
 };
 
-export function createSectionMeasuring(
+export function createSectionAccumulator(
   section: GoldenSection,
   infos: readonly TensorInfo[],
-): SectionMeasuring {
+): SectionAccumulator {
   const { output, except, metrics } = section;
   const scoring = section.scoring === null ? null : createScoring({ ...section.scoring, output }, infos);
-  const comparing = section.tolerance === null ? null : createComparing(section.tolerance, infos, true);
-  let measuring: { readonly output: string; readonly of: OutputMeasuring } | null = null;
+  const comparing =
+    section.tolerance === null ? null : createComparisonAccumulator(section.tolerance, infos, true);
+  let measuring: { readonly output: string; readonly of: OutputAccumulator } | null = null;
 
   function addScores({ labels, samples }: GoldenRun, outputs: Outputs): Unfit | null {
     const own = labels.get(output ?? "") ?? labels.get("") ?? onlyOf(labels);
@@ -66,7 +67,7 @@ export function createSectionMeasuring(
     if (measuring === null) {
       const chosen = output === null ? chooseMeasured(run, outputs, { except, metrics }) : ok(output);
       if (!chosen.ok) return chosen.error;
-      measuring = { output: chosen.value, of: createOutputMeasuring(chosen.value, metrics) };
+      measuring = { output: chosen.value, of: createOutputAccumulator(chosen.value, metrics) };
     }
     const { labels } = run;
     const expected =
@@ -129,7 +130,7 @@ function chooseMeasured(
   return ok(only);
 }
 
-export type ParityMeasuring = {
+export type ParityAccumulator = {
   readonly add: (
     run: { readonly from: number; readonly samples: number; readonly outputs: Outputs },
     outputs: Outputs,
@@ -138,11 +139,14 @@ export type ParityMeasuring = {
 };
 
 /** Outputs are matched by their names. */
-export function createParityMeasuring(section: ParitySection, infos: readonly TensorInfo[]): ParityMeasuring {
+export function createParityAccumulator(
+  section: ParitySection,
+  infos: readonly TensorInfo[],
+): ParityAccumulator {
   const { output, except } = section;
-  const agreeing: Agreeing | null =
-    section.agreement === null ? null : createAgreeing({ ...section.agreement, output }, infos);
-  const comparing = section.tolerance === null ? null : createComparing(section.tolerance, infos);
+  const agreeing: AgreementAccumulator | null =
+    section.agreement === null ? null : createAgreementAccumulator({ ...section.agreement, output }, infos);
+  const comparing = section.tolerance === null ? null : createComparisonAccumulator(section.tolerance, infos);
 
   function addErrors(
     run: { readonly from: number; readonly samples: number; readonly outputs: Outputs },
