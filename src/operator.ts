@@ -28,7 +28,8 @@ import {
 import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
-import { createTransport, loadKubeConfig } from "./kube/transport.ts";
+import { createTransport } from "./kube/transport.ts";
+import { loadKubeConfig } from "./kube/kubeconfig.ts";
 import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createReverifySlots } from "./releases/reverify-slots.ts";

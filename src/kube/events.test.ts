@@ -4,8 +4,8 @@ import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
 import type { Note } from "../api/resource.ts";
 import { err, ok } from "../base/result.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
+import type { Call } from "./call.ts";
 import { createAnnouncer } from "./events.ts";
-import type { Call } from "./transport.ts";
 
 const device = { kind: "EdgeDevice", namespace: "plant-a", name: "cam-1", uid: "u-1" };
 const note = (message: string): Note => ({ type: "Normal", reason: "Registered", message });

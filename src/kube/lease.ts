@@ -4,7 +4,8 @@ import { type Clock, elapsed, type Instant, instant, type Millis, millis, second
 import { jittered } from "../runtime/clock.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
-import { FIELD_MANAGER, JSON_PATCH, type KubeFault, type Transport } from "./transport.ts";
+import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./call.ts";
+import type { Transport } from "./transport.ts";
 
 export type Lease = {
   /** `null`: it was let go of. */

@@ -2,7 +2,8 @@ import { err, ok, type Result, unreachable } from "../base/result.ts";
 import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import { exponential } from "../runtime/backoff.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
-import type { KubeFault, Transport } from "./transport.ts";
+import type { KubeFault } from "./call.ts";
+import type { Transport } from "./transport.ts";
 
 /** What a cache needs to know of each object that it keeps. */
 export type Cached = {

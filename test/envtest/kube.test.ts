@@ -6,11 +6,13 @@ import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../../src/api/edge-device
 import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts";
 import type { Result } from "../../src/base/result.ts";
 import { millis, seconds } from "../../src/base/time.ts";
+import type { Call } from "../../src/kube/call.ts";
 import { createAnnouncer } from "../../src/kube/events.ts";
+import { loadKubeConfig } from "../../src/kube/kubeconfig.ts";
 import { createLeaseStore, whileLeading } from "../../src/kube/lease.ts";
 import { type CachedResources, createResources } from "../../src/kube/resources.ts";
 import { createSecrets } from "../../src/kube/secrets.ts";
-import { type Call, createTransport, loadKubeConfig, type Transport } from "../../src/kube/transport.ts";
+import { createTransport, type Transport } from "../../src/kube/transport.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { RuntimeDeps } from "../../src/runtime/deps.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
