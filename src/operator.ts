@@ -18,18 +18,14 @@ import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { clusterIdOf } from "./kube/cluster-id.ts";
 import { createAnnouncer } from "./kube/events.ts";
-import {
-  createLeaseStore,
-  heardLeaseStore,
-  LEASE_TIMING,
-  type LeaseStore,
-  whileLeading,
-} from "./kube/lease.ts";
+import { loadKubeConfig } from "./kube/kubeconfig.ts";
+import { whileLeading } from "./kube/leader-election.ts";
+import { LEASE_TIMING } from "./kube/lease.ts";
+import { createLeaseStore, type LeaseStore, monitorLeaseStore } from "./kube/lease-store.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
 import { createTransport } from "./kube/transport.ts";
-import { loadKubeConfig } from "./kube/kubeconfig.ts";
 import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createReverifySlots } from "./releases/reverify-slots.ts";
@@ -95,7 +91,7 @@ async function operate(config: Config): Promise<void> {
     { connections: 2, deadline: millis(LEASE_TIMING.renewBy / 2) },
     deps,
   );
-  const leaseStore = heardLeaseStore(createLeaseStore(leaseTransport, config.lease), clock);
+  const leaseStore = monitorLeaseStore(createLeaseStore(leaseTransport, config.lease), clock);
   const { namespaces } = config;
   const devices = createResources<EdgeDeviceSpec, EdgeDeviceStatus>(
     transport,
