@@ -1,8 +1,6 @@
 import type { Attempt, Fault } from "../base/fault.ts";
 import { err, ok } from "../base/result.ts";
-import { type Clock, elapsed, type Millis, millis, seconds } from "../base/time.ts";
-import { exponential } from "../runtime/backoff.ts";
-import { jittered } from "../runtime/clock.ts";
+import { type Clock, type Millis, millis, seconds } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import { eachLimited } from "../runtime/each-limited.ts";
 import { createLatch } from "../runtime/latch.ts";
