@@ -17,7 +17,7 @@ import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { clusterIdOf } from "./kube/cluster-id.ts";
-import { createAnnouncer } from "./kube/events.ts";
+import { createEventRecorder } from "./kube/events.ts";
 import { loadKubeConfig } from "./kube/kubeconfig.ts";
 import { whileLeading } from "./kube/leader-election.ts";
 import { LEASE_TIMING } from "./kube/lease.ts";
@@ -114,7 +114,7 @@ async function operate(config: Config): Promise<void> {
   const tenants = config.tenancy === "open" ? null : createNamespaces(transport, namespaces, deps);
   const grants: GrantOf = tenants === null ? () => OPEN_GRANT : tenants.grants;
   const departures = createDepartures(devices, grants, config.deletionsPerMinute);
-  const announcer = createAnnouncer(transport, { instance: config.lease.identity }, deps);
+  const recorder = createEventRecorder(transport, { instance: config.lease.identity }, deps);
 
   const clusterId = config.clusterId ?? (await clusterIdOf(transport, deps, stop.signal));
   if (clusterId === null) return await transport.close();
@@ -142,7 +142,7 @@ async function operate(config: Config): Promise<void> {
   const reverifySlots = createReverifySlots();
 
   // Controllers
-  const shared = { clock, log, meter, announcer, grants };
+  const shared = { clock, log, meter, recorder, grants };
   const backoff = exponential(millis(250), minutes(5), random);
   const ownerless = () =>
     ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
@@ -235,7 +235,7 @@ async function operate(config: Config): Promise<void> {
       {
         always: [
           { name: "probes", run: probes.run },
-          { name: "events", run: announcer.run },
+          { name: "events", run: recorder.run },
           { name: "list-watch of EdgeDevices", run: devices.run },
           { name: "list-watch of ModelReleases", run: releases.run },
           { name: "list-watch of InferenceDeployments", run: deployments.run },
