@@ -17,7 +17,7 @@ import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { clusterIdOf } from "./kube/cluster-id.ts";
-import { createEventRecorder } from "./kube/events.ts";
+import { createEventRecorder } from "./kube/event-recorder.ts";
 import { loadKubeConfig } from "./kube/kubeconfig.ts";
 import { whileLeading } from "./kube/leader-election.ts";
 import { LEASE_TIMING } from "./kube/lease.ts";

@@ -7,7 +7,7 @@ import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts"
 import type { Result } from "../../src/base/result.ts";
 import { millis, seconds } from "../../src/base/time.ts";
 import type { Call } from "../../src/kube/call.ts";
-import { createEventRecorder } from "../../src/kube/events.ts";
+import { createEventRecorder } from "../../src/kube/event-recorder.ts";
 import { loadKubeConfig } from "../../src/kube/kubeconfig.ts";
 import { whileLeading } from "../../src/kube/leader-election.ts";
 import { createLeaseStore } from "../../src/kube/lease-store.ts";

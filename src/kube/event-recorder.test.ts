@@ -5,7 +5,7 @@ import type { EventDraft } from "../api/resource.ts";
 import { err, ok } from "../base/result.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
 import type { Call } from "./call.ts";
-import { createEventRecorder } from "./events.ts";
+import { createEventRecorder } from "./event-recorder.ts";
 
 const device = { kind: "EdgeDevice", namespace: "plant-a", name: "cam-1", uid: "u-1" };
 const draft = (message: string): EventDraft => ({ type: "Normal", reason: "Registered", message });
@@ -25,8 +25,8 @@ function start(answer?: Parameters<typeof createFakeTransport>[0]) {
 
 const unavailable = err({ kind: "unavailable" as const, message: "down" });
 
-describe("an recorder", () => {
-  test("publishes what it is told, in the background", async () => {
+describe("an event recorder", () => {
+  test("publishes in the background", async () => {
     const { recorder, transport, clock, stop, ended } = start();
     recorder.record(device, draft("the identity exists"));
     expect(transport.calls).toEqual([]);
@@ -47,7 +47,7 @@ describe("an recorder", () => {
     await ended;
   });
 
-  test("says the same about the same object once in ten minutes", async () => {
+  test("publishes the same event of an object once in ten minutes", async () => {
     const { recorder, clock, messages, stop, ended, result } = start();
     recorder.record(device, draft("a"));
     recorder.record(device, draft("a"));
@@ -66,7 +66,7 @@ describe("an recorder", () => {
     await ended;
   });
 
-  test("tries again under the same name while the API server is away, and takes a conflict for success", async () => {
+  test("retries under the same name while the API server is unavailable, and takes a conflict for success", async () => {
     const answers = [unavailable, err({ kind: "conflict" as const, message: "AlreadyExists" })];
     const { recorder, transport, clock, stop, ended, result } = start(
       async (_call, count) => answers[count - 1] ?? ok({}),
@@ -113,7 +113,7 @@ describe("an recorder", () => {
     expect(transport.calls.length).toBeLessThan(10);
   });
 
-  test("sends what is queued when it is stopped", async () => {
+  test("flushes its queue when it is stopped", async () => {
     const { recorder, clock, messages, stop, ended } = start(async () => {
       await clock.sleep(seconds(1), new AbortController().signal);
       return ok({});
@@ -126,7 +126,7 @@ describe("an recorder", () => {
     expect(clock.next()).toBeNull();
   });
 
-  test("does not let an API server that is away hold up its end", async () => {
+  test("stops in time although the API server is unavailable", async () => {
     const { recorder, clock, stop, ended, result } = start(async (_call, _count, signal) => {
       await clock.sleep(minutes(60), signal);
       return unavailable;
@@ -139,7 +139,7 @@ describe("an recorder", () => {
     expect(result("failed") + result("dropped")).toBe(3);
   });
 
-  test("keeps to the limits of the API, in bytes", async () => {
+  test("cuts texts to the limits of the API, in bytes", async () => {
     const { recorder, transport, clock, stop, ended } = start();
     recorder.record({ ...device, name: "x".repeat(253) }, draft(`${"é☃".repeat(400)}`));
     await clock.settle();
@@ -155,7 +155,7 @@ describe("an recorder", () => {
   });
 });
 
-test("an event whose namespace is gone is no warning", async () => {
+test("an event whose namespace is gone is not worth a warning", async () => {
   const { recorder, clock, log, stop, ended, result } = start(async () =>
     err({ kind: "missing", message: "namespaces plant-a not found" }),
   );
