@@ -7,7 +7,7 @@ import type { RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import type { Call, KubeFault } from "./call.ts";
 import { describeCall, faultOfAnswer, faultOfError } from "./call-faults.ts";
-import { createConnections, type Pools } from "./connections.ts";
+import { type Connections, createConnections, type Pools } from "./connections.ts";
 import { createInFlight } from "./in-flight.ts";
 import { linesOf } from "./lines.ts";
 
@@ -45,7 +45,6 @@ export function createTransport(
   const cluster = config.getCurrentCluster();
   if (cluster === null) throw new Error("the kubeconfig names no current cluster");
   const server = new URL(cluster.server);
-  const prefix = server.pathname.replace(/\/$/, "");
   const { timeout = seconds(30), deadline = seconds(60), connections: limit = 32 } = options;
   const connections = createConnections(config, { timeout, limit }, deps.clock);
   const inFlight = createInFlight(deps.clock, deadline);
@@ -61,7 +60,7 @@ export function createTransport(
     let code = 0;
     try {
       // Raced: a request that waits for a connection would look at its signal only once it has one.
-      const answer = await orAborted(request(call, lane, bodyTimeout, signal), signal);
+      const answer = await orAborted(request(server, connections, call, lane, bodyTimeout, signal), signal);
       if (answer === null) return err(faultOfError(call, signal.reason));
       code = answer.statusCode;
       if (code < 300) return ok(answer);
@@ -74,24 +73,6 @@ export function createTransport(
       deps.meter.count("edgefleet_kube_requests_total", { method, code: String(code) });
       deps.meter.observe("edgefleet_kube_request_duration_seconds", took, { method });
     }
-  }
-
-  async function request(
-    { method, path, body, contentType = "application/json" }: Call,
-    lane: keyof Pools,
-    bodyTimeout: Millis,
-    signal: AbortSignal,
-  ): Promise<Dispatcher.ResponseData> {
-    const { headers, pools } = await connections.current();
-    return pools[lane].request({
-      origin: server.origin,
-      path: prefix + path,
-      method,
-      headers: body === undefined ? headers : { ...headers, "content-type": contentType },
-      body: body === undefined ? null : JSON.stringify(body),
-      bodyTimeout,
-      signal,
-    });
   }
 
   return {
@@ -124,4 +105,24 @@ export function createTransport(
       await ended;
     },
   };
+}
+
+async function request(
+  server: URL,
+  connections: Connections,
+  { method, path, body, contentType = "application/json" }: Call,
+  lane: keyof Pools,
+  bodyTimeout: Millis,
+  signal: AbortSignal,
+): Promise<Dispatcher.ResponseData> {
+  const { headers, pools } = await connections.current();
+  return pools[lane].request({
+    origin: server.origin,
+    path: server.pathname.replace(/\/$/, "") + path,
+    method,
+    headers: body === undefined ? headers : { ...headers, "content-type": contentType },
+    body: body === undefined ? null : JSON.stringify(body),
+    bodyTimeout,
+    signal,
+  });
 }
