@@ -8,7 +8,6 @@ import type { ModelReleaseSpec, ModelReleaseStatus } from "./api/model-release.t
 import type { ObjectKey } from "./api/resource.ts";
 import { type GrantOf, OPEN_GRANT } from "./api/tenancy.ts";
 import { millis, minutes, seconds } from "./base/time.ts";
-import { type Config, parseConfig } from "./config.ts";
 import { createDepartures } from "./devices/departures.ts";
 import { reconcileDevice } from "./devices/reconcile.ts";
 import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
@@ -17,18 +16,16 @@ import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { clusterIdOf } from "./kube/cluster-id.ts";
-import { createAnnouncer } from "./kube/events.ts";
-import {
-  createLeaseStore,
-  heardLeaseStore,
-  LEASE_TIMING,
-  type LeaseStore,
-  whileLeading,
-} from "./kube/lease.ts";
+import { createEventRecorder } from "./kube/event-recorder.ts";
+import { loadKubeConfig } from "./kube/kubeconfig.ts";
+import { whileLeading } from "./kube/leader-election.ts";
+import { LEASE_TIMING } from "./kube/lease.ts";
+import { createLeaseStore, type LeaseStore, monitorLeaseStore } from "./kube/lease-store.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
-import { createTransport, loadKubeConfig } from "./kube/transport.ts";
+import { createTransport } from "./kube/transport.ts";
+import { type OperatorSettings, parseOperatorSettings } from "./operator-settings.ts";
 import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createReverifySlots } from "./releases/reverify-slots.ts";
@@ -39,24 +36,25 @@ import { exponential } from "./runtime/backoff.ts";
 import { systemClock } from "./runtime/clock.ts";
 import { type ControllerSpec, runController } from "./runtime/controller.ts";
 import type { RuntimeDeps } from "./runtime/deps.ts";
-import { type Part, runManager } from "./runtime/manager.ts";
+import { type Part, type Plan, runManager } from "./runtime/manager.ts";
 import { createAzureStore } from "./store/azure-store.ts";
+import type { ModelStore } from "./store/store.ts";
 import { createLog } from "./telemetry/log.ts";
-import { createMetrics } from "./telemetry/metrics.ts";
+import { createMetrics, type Metrics } from "./telemetry/metrics.ts";
 import { createProbes, ProbeAddressError } from "./telemetry/probes.ts";
 import { deviceTriggers, grantTrigger, indexDevices, releaseTriggers, rolloutTriggers } from "./triggers.ts";
 import { createVerifierClient } from "./verification/client.ts";
 import { keyOf } from "./verification/key.ts";
 import { reportPage } from "./verification/report-page.ts";
 
-// The operator: config, adapters, controllers, manager. It reads top to bottom.
+// The operator: settings, adapters, controllers, manager. It reads top to bottom.
 
 const RECONCILE_TIMEOUT = minutes(2);
 /** How long after its end the process may be kept alive by what a library still has open, in milliseconds. */
 const EXIT_WITHIN = 2000;
 
 async function main(): Promise<void> {
-  const parsed = parseConfig(process.argv.slice(2), process.env, {
+  const parsed = parseOperatorSettings(process.argv.slice(2), process.env, {
     name: hostname(),
     random: randomBytes(4).toString("hex"),
   });
@@ -68,24 +66,51 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
-  await operate(parsed.config);
+  await operate(parsed.settings);
 }
 
-async function operate(config: Config): Promise<void> {
+async function operate(settings: OperatorSettings): Promise<void> {
   const stop = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => stop.abort());
-
   const metrics = createMetrics("ignore");
   const deps: RuntimeDeps = {
     clock: systemClock(),
-    log: createLog(config.logLevel),
+    log: createLog(settings.logLevel),
     meter: metrics.meter,
     random: Math.random,
   };
-  const { clock, log, meter, random } = deps;
+  const cluster = openCluster(settings, deps);
+  try {
+    const clusterId = settings.clusterId ?? (await clusterIdOf(cluster.transport, deps, stop.signal));
+    if (clusterId === null) return;
+    const hub = openHub(settings, deps);
+    try {
+      const parts = { settings, clusterId, deps, metrics, cluster, hub, store: openStore(settings, deps) };
+      await serve(parts, createControllers(parts), stop.signal);
+    } finally {
+      hub.close();
+    }
+  } finally {
+    await cluster.close();
+  }
+}
 
-  // The API server
-  const kubeConfig = loadKubeConfig(config.kubeconfig, config.context);
+/** What the four parts hand to each other. */
+type Parts = {
+  readonly settings: OperatorSettings;
+  readonly clusterId: string;
+  readonly deps: RuntimeDeps;
+  readonly metrics: Metrics;
+  readonly cluster: ReturnType<typeof openCluster>;
+  readonly hub: ReturnType<typeof openHub>;
+  readonly store: ModelStore;
+};
+
+// ── the API server: connections, caches, events ──
+
+function openCluster(settings: OperatorSettings, deps: RuntimeDeps) {
+  const { namespaces } = settings;
+  const kubeConfig = loadKubeConfig(settings.kubeconfig, settings.context);
   const transport = createTransport(kubeConfig, {}, deps);
   // The Lease has connections of its own, so that leadership does not wait behind the work; and a renewal that hangs is
   // given up early enough for another one.
@@ -94,79 +119,113 @@ async function operate(config: Config): Promise<void> {
     { connections: 2, deadline: millis(LEASE_TIMING.renewBy / 2) },
     deps,
   );
-  const leaseStore = heardLeaseStore(createLeaseStore(leaseTransport, config.lease), clock);
-  const { namespaces } = config;
-  const devices = createResources<EdgeDeviceSpec, EdgeDeviceStatus>(
-    transport,
-    { plural: "edgedevices", namespaces },
-    deps,
-  );
-  const releases = createResources<ModelReleaseSpec, ModelReleaseStatus>(
-    transport,
-    { plural: "modelreleases", namespaces },
-    deps,
-  );
-  const deployments = createResources<InferenceDeploymentSpec, InferenceDeploymentStatus>(
-    transport,
-    { plural: "inferencedeployments", namespaces },
-    deps,
-  );
-  const caches = { devices, releases, deployments };
-  const byId = indexDevices(devices);
+  const cached = <Spec, Status>(plural: string) =>
+    createResources<Spec, Status>(transport, { plural, namespaces }, deps);
+  const caches = {
+    devices: cached<EdgeDeviceSpec, EdgeDeviceStatus>("edgedevices"),
+    releases: cached<ModelReleaseSpec, ModelReleaseStatus>("modelreleases"),
+    deployments: cached<InferenceDeploymentSpec, InferenceDeploymentStatus>("inferencedeployments"),
+  };
   // What namespaces may use; with one tenant no Namespace is read.
-  const tenants = config.tenancy === "open" ? null : createNamespaces(transport, namespaces, deps);
+  const tenants = settings.tenancy === "open" ? null : createNamespaces(transport, namespaces, deps);
   const grants: GrantOf = tenants === null ? () => OPEN_GRANT : tenants.grants;
-  const departures = createDepartures(devices, grants, config.deletionsPerMinute);
-  const announcer = createAnnouncer(transport, { instance: config.lease.identity }, deps);
+  return {
+    transport,
+    leaseStore: monitorLeaseStore(createLeaseStore(leaseTransport, settings.lease), deps.clock),
+    caches,
+    tenants,
+    grants,
+    /** By kind: what must be listed before this replica can lead. */
+    informers: [
+      { kind: "EdgeDevices", ...caches.devices },
+      { kind: "ModelReleases", ...caches.releases },
+      { kind: "InferenceDeployments", ...caches.deployments },
+      ...(tenants === null ? [] : [{ kind: "Namespaces", ...tenants }]),
+    ],
+    recorder: createEventRecorder(transport, { instance: settings.lease.identity }, deps),
+    secrets: createSecrets(transport),
+    close: async () => {
+      await Promise.all([transport.close(), leaseTransport.close()]);
+    },
+  };
+}
 
-  const clusterId = config.clusterId ?? (await clusterIdOf(transport, deps, stop.signal));
-  if (clusterId === null) return await transport.close();
+// ── the hub, read through views ──
 
-  // The hub, read through views
+function openHub(settings: OperatorSettings, deps: RuntimeDeps) {
+  const { tier, units } = settings.hub;
   const azureHub = createAzureHub({
     ...deps,
-    access: hubAccess(config),
-    endpoint: hubEndpoint(config),
-    throttle: createThrottle({ clock, budgets: budgetsOf(config.hub.tier, config.hub.units) }),
+    access: hubAccess(settings),
+    endpoint: hubEndpoint(settings),
+    throttle: createThrottle({ clock: deps.clock, budgets: budgetsOf(tier, units) }),
   });
-  const fleetView = createFleetView({ ...deps, hub: azureHub, interval: config.fleetInterval });
+  const fleetView = createFleetView({ ...deps, hub: azureHub, interval: settings.fleetInterval });
   const { hub, view: fleet } = fleetView;
   const configurationView = createConfigurationView({ ...deps, hub, isOurs });
-  const { view: configurations } = configurationView;
+  return {
+    hub,
+    fleet,
+    configurations: configurationView.view,
+    fleetView,
+    configurationView,
+    close: azureHub.close,
+  };
+}
 
-  // Blobs and the verifier
-  const store = createAzureStore({
-    access: storeAccess(config),
-    sasVersion: config.store.sasVersion,
-    ca: config.store.caFile === null ? null : readFileSync(config.store.caFile, "utf8"),
+function hubAccess({ hub: { access } }: OperatorSettings) {
+  return access.kind === "connectionString"
+    ? access
+    : ({ kind: "credential", host: access.host, credential: new DefaultAzureCredential() } as const);
+}
+
+function hubEndpoint({ hub: { endpoint, caFile } }: OperatorSettings) {
+  if (endpoint === null) return null;
+  return caFile === null ? endpoint : { ...endpoint, ca: readFileSync(caFile, "utf8") };
+}
+
+// ── the store of blobs ──
+
+function openStore({ store: { access, sasVersion, caFile } }: OperatorSettings, { clock }: RuntimeDeps) {
+  return createAzureStore({
+    access:
+      access.kind === "connectionString"
+        ? access
+        : { kind: "workloadIdentity", url: access.url, credential: new DefaultAzureCredential() },
+    sasVersion,
+    ca: caFile === null ? null : readFileSync(caFile, "utf8"),
     clock,
   });
-  const verifier = createVerifierClient({ socketPath: config.verifierSocket });
-  const reverifySlots = createReverifySlots();
+}
 
-  // Controllers
-  const shared = { clock, log, meter, announcer, grants };
+// ── controllers ──
+
+function createControllers({ settings, clusterId, deps, cluster, hub, store }: Parts): readonly Part[] {
+  const { clock, log, meter, random } = deps;
+  const { caches, tenants, grants, recorder, secrets } = cluster;
+  const { devices, releases, deployments } = caches;
+  const { fleet, configurations } = hub;
+  const shared = { clock, log, meter, recorder, grants };
+  const byId = indexDevices(devices);
+  const reverifySlots = createReverifySlots();
   const backoff = exponential(millis(250), minutes(5), random);
-  const ownerless = () =>
-    ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
   const controller = (spec: Pick<ControllerSpec<ObjectKey>, "name" | "triggers" | "reconcile">): Part => ({
     name: spec.name,
     run: (signal) =>
-      runController({ ...spec, workers: config.workers, timeout: RECONCILE_TIMEOUT, backoff }, deps, signal),
+      runController(
+        { ...spec, workers: settings.workers, timeout: RECONCILE_TIMEOUT, backoff },
+        deps,
+        signal,
+      ),
   });
-  const controllers = [
+  return [
     controller({
       name: "devices",
       triggers: [...deviceTriggers(caches, { fleet, byId }), grantTrigger(devices, tenants)],
       reconcile: reconcileDevice({
-        ...shared,
-        devices,
-        deployments,
-        hub,
-        fleet,
-        secrets: createSecrets(transport),
-        departures,
-        salt: config.salt,
+        ...{ ...shared, devices, deployments, hub: hub.hub, fleet, secrets },
+        departures: createDepartures(devices, grants, settings.deletionsPerMinute),
+        salt: settings.salt,
         clusterId,
       }),
     }),
@@ -174,138 +233,116 @@ async function operate(config: Config): Promise<void> {
       name: "releases",
       triggers: [...releaseTriggers(caches, reverifySlots), grantTrigger(releases, tenants)],
       reconcile: reconcileRelease({
-        ...shared,
-        releases,
-        store,
-        verifier,
-        reverifySlots,
-        keyOf,
+        ...{ ...shared, releases, store, reverifySlots, keyOf, random },
+        verifier: createVerifierClient({ socketPath: settings.verifierSocket }),
         pageOf: reportPage,
-        random,
       }),
     }),
     controller({
       name: "rollouts",
       triggers: [
-        ...rolloutTriggers(caches, { fleet, configurations, byId }, () => ownerless().keys()),
+        ...rolloutTriggers(caches, { fleet, configurations, byId }, () =>
+          ownerlessOf({ settings, clusterId, cluster, hub }).keys(),
+        ),
         grantTrigger(deployments, tenants),
       ],
       reconcile: reconcileRollout({
-        ...shared,
-        ...caches,
-        hub,
-        fleet,
-        configurations,
-        store,
+        ...{ ...shared, ...caches, hub: hub.hub, fleet, configurations, store },
         options: {
-          salt: config.salt,
+          salt: settings.salt,
           clusterId,
-          analysisInterval: config.analysisInterval,
-          sasLifetime: config.sasLifetime,
-          baseDeployment: config.baseDeployment,
-          namespaces,
-          ownerlessAfter: config.ownerlessAfter,
+          analysisInterval: settings.analysisInterval,
+          sasLifetime: settings.sasLifetime,
+          baseDeployment: settings.baseDeployment,
+          namespaces: settings.namespaces,
+          ownerlessAfter: settings.ownerlessAfter,
         },
       }),
     }),
   ];
+}
 
-  const probes = createProbes(config.probes, {
+/** Configurations of deployments that do not exist, by the deployment's key. */
+function ownerlessOf({
+  settings: { namespaces },
+  clusterId,
+  cluster: { caches },
+  hub: { configurations },
+}: Pick<Parts, "settings" | "clusterId" | "cluster" | "hub">) {
+  const { deployments } = caches;
+  return ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
+}
+
+// ── running it all ──
+
+async function serve(parts: Parts, controllers: readonly Part[], signal: AbortSignal): Promise<void> {
+  const { settings, deps, cluster, hub } = parts;
+  const { fleetView, configurationView } = hub;
+  const { informers } = cluster;
+  const plan: Plan = {
+    always: [
+      { name: "probes", run: probesOf(parts).run },
+      { name: "events", run: cluster.recorder.run },
+      ...informers.map(({ kind, run }) => ({ name: `list-watch of ${kind}`, run })),
+    ],
+    ready: async (readySignal) => {
+      await Promise.all(informers.map(({ synced }) => synced(readySignal)));
+    },
+    lead: (leadSignal, body) => lead(settings, deps, cluster.leaseStore, leadSignal, body),
+    // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.
+    whenLeading: [
+      { name: "fleet view", run: fleetView.run },
+      { name: "configuration view", run: configurationView.run },
+      ...controllers.map((part) => ({
+        name: part.name,
+        run: async (partSignal: AbortSignal) => {
+          await Promise.all([fleetView.synced(partSignal), configurationView.synced(partSignal)]);
+          await part.run(partSignal);
+        },
+      })),
+    ],
+    drain: settings.drain === 0 ? seconds(1) : settings.drain,
+  };
+  await runManager(plan, deps, signal);
+}
+
+function probesOf(parts: Parts) {
+  const { settings, deps, metrics, cluster } = parts;
+  const { devices, releases, deployments } = cluster.caches;
+  return createProbes(settings.probes, {
     unready: () =>
       whyUnready(
-        [
-          { kind: "EdgeDevices", ...devices },
-          { kind: "ModelReleases", ...releases },
-          { kind: "InferenceDeployments", ...deployments },
-          ...(tenants === null ? [] : [{ kind: "Namespaces", ...tenants }]),
-        ],
-        config.lease.enabled ? { answeredAt: leaseStore.answeredAt() } : null,
-        clock.now(),
+        cluster.informers,
+        settings.lease.enabled ? { answeredAt: cluster.leaseStore.answeredAt() } : null,
+        deps.clock.now(),
       ),
     metrics: () => {
       gaugeCaches(
         { devices: devices.list(), releases: releases.list(), deployments: deployments.list() },
-        meter,
+        deps.meter,
       );
-      gaugeOwnerless(ownerless(), meter);
+      gaugeOwnerless(ownerlessOf(parts), deps.meter);
       return metrics.expose();
     },
     metricsType: metrics.contentType,
-    listening: (port) => log.info("serving probes", { port }),
+    listening: (port) => deps.log.info("serving probes", { port }),
   });
-  try {
-    await runManager(
-      {
-        always: [
-          { name: "probes", run: probes.run },
-          { name: "events", run: announcer.run },
-          { name: "list-watch of EdgeDevices", run: devices.run },
-          { name: "list-watch of ModelReleases", run: releases.run },
-          { name: "list-watch of InferenceDeployments", run: deployments.run },
-          ...(tenants === null ? [] : [{ name: "list-watch of Namespaces", run: tenants.run }]),
-        ],
-        ready: async (signal) => {
-          await Promise.all([devices, releases, deployments, tenants].map((each) => each?.synced(signal)));
-        },
-        lead: (signal, body) => lead(config, deps, leaseStore, signal, body),
-        // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.
-        whenLeading: [
-          { name: "fleet view", run: fleetView.run },
-          { name: "configuration view", run: configurationView.run },
-          ...controllers.map((part) => ({
-            name: part.name,
-            run: async (signal: AbortSignal) => {
-              await Promise.all([fleetView.synced(signal), configurationView.synced(signal)]);
-              await part.run(signal);
-            },
-          })),
-        ],
-        drain: config.drain === 0 ? seconds(1) : config.drain,
-      },
-      deps,
-      stop.signal,
-    );
-  } finally {
-    azureHub.close();
-    await Promise.all([transport.close(), leaseTransport.close()]);
-  }
 }
 
-/** Without leadership there is nothing to go on with: the process ends, and its next start is an ordinary one. */
+/** A process that has lost leadership ends; its next start is an ordinary one. */
 async function lead(
-  config: Config,
+  { lease }: OperatorSettings,
   deps: RuntimeDeps,
   store: LeaseStore,
   signal: AbortSignal,
   body: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  if (!config.lease.enabled) return await body(signal);
-  await whileLeading(
-    { store, me: config.lease.identity, timing: LEASE_TIMING },
-    deps,
-    signal,
-    async (leading) => {
-      await body(leading);
-      if (!signal.aborted) throw new Error("leadership was lost");
-    },
-  );
-}
-
-function hubAccess({ hub: { access } }: Config) {
-  return access.kind === "connectionString"
-    ? access
-    : ({ kind: "credential", host: access.host, credential: new DefaultAzureCredential() } as const);
-}
-
-function hubEndpoint({ hub: { endpoint, caFile } }: Config) {
-  if (endpoint === null) return null;
-  return caFile === null ? endpoint : { ...endpoint, ca: readFileSync(caFile, "utf8") };
-}
-
-function storeAccess({ store: { access } }: Config) {
-  return access.kind === "connectionString"
-    ? access
-    : ({ kind: "workloadIdentity", url: access.url, credential: new DefaultAzureCredential() } as const);
+  if (!lease.enabled) return await body(signal);
+  const election = { store, me: lease.identity, timing: LEASE_TIMING };
+  await whileLeading(election, deps, signal, async (leading) => {
+    await body(leading);
+    if (!signal.aborted) throw new Error("leadership was lost");
+  });
 }
 
 await main().catch((error: unknown) => {

@@ -126,7 +126,7 @@ describe("the program for people", () => {
   });
 
   test.each([
-    [`import { parseConfig } from "../src/config.ts";`, "../src/config.ts"],
+    [`import { parseOperatorSettings } from "../src/operator-settings.ts";`, "../src/operator-settings.ts"],
     [`import { advance } from "../src/rollouts/state/advance.ts";`, "../src/rollouts/state/advance.ts"],
     [`import { runController } from "../src/runtime/controller.ts";`, "../src/runtime/controller.ts"],
     [`import { createSimulator } from "../simulator/simulator.ts";`, "../simulator/simulator.ts"],
@@ -169,7 +169,12 @@ describe("the table catches", () => {
       `import { type Twin, stray } from "../hub/hub.ts";`,
       "stray",
     ],
-    ["a main in a room", "kube/lease.ts", `import { parseConfig } from "../config.ts";`, "../config.ts"],
+    [
+      "a main in a room",
+      "kube/lease.ts",
+      `import { parseOperatorSettings } from "../operator-settings.ts";`,
+      "../operator-settings.ts",
+    ],
     [
       "a port that is not for everybody",
       "hub/fleet-view.ts",
@@ -313,7 +318,7 @@ describe("the table catches", () => {
     const text = `import type { Twin } from "../src/hub/hub.ts";`;
     expect(faultsOfSimulator({ path: "twin.ts", text })).toEqual(["../src/hub/hub.ts"]);
     expect(
-      faultsOfSimulator({ path: "devices/twin.ts", text: `import "../../src/config.ts";` }),
+      faultsOfSimulator({ path: "devices/twin.ts", text: `import "../../src/operator-settings.ts";` }),
     ).toHaveLength(1);
     const contract = `import { CONTRACT } from "../src/api/device-contract.ts";`;
     expect(faultsOfSimulator({ path: "device.ts", text: contract })).toEqual([]);

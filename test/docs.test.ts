@@ -8,7 +8,7 @@ import { VERIFY_FLAGS } from "../cli/verify/flags.ts";
 import { ROLLBACK_REASONS } from "../src/api/inference-deployment.ts";
 import { REASONS } from "../src/api/reasons.ts";
 import { allFlags } from "../src/base/flags.ts";
-import { parseConfig } from "../src/config.ts";
+import { parseOperatorSettings } from "../src/operator-settings.ts";
 import { METRICS, VERIFIER_METRICS } from "../src/telemetry/metrics.ts";
 import { parseSettings } from "../src/verifier/service/settings.ts";
 
@@ -113,7 +113,7 @@ describe("settings.md", () => {
   const document = read("docs/reference/settings.md");
 
   test("the operator's flags, variables and defaults are those of --help", () => {
-    const help = helpOf(parseConfig(["--help"], {}, { name: "host", random: "0" }));
+    const help = helpOf(parseOperatorSettings(["--help"], {}, { name: "host", random: "0" }));
     const told = rowsOf(section(document, "Operator"), "flag").map(([flag, variable, fallback]) =>
       [nameIn(flag), nameIn(variable), nameIn(fallback)].join(" "),
     );

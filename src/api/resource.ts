@@ -38,8 +38,12 @@ export function splitKey(key: ObjectKey): { readonly namespace: string; readonly
   return { namespace, name };
 }
 
-/** An event to be: on transitions only. */
-export type Note = { readonly type: "Normal" | "Warning"; readonly reason: string; readonly message: string };
+/** What an event says; events are recorded on transitions only. */
+export type EventDraft = {
+  readonly type: "Normal" | "Warning";
+  readonly reason: string;
+  readonly message: string;
+};
 
 /** adopt: add our finalizer · live: reconcile · cleanup: undo, then let go · gone: nothing left to do */
 export type Lifecycle = "adopt" | "live" | "cleanup" | "gone";

@@ -2,8 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { deviceSpec } from "../../test/builders/fleet.ts";
 import { Crash, createCalls } from "../../test/fakes/calls.ts";
-import { createFakeAnnouncer } from "../../test/fakes/fake-announcer.ts";
 import { createFakeClock } from "../../test/fakes/fake-clock.ts";
+import { createFakeEventRecorder } from "../../test/fakes/fake-event-recorder.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import { createFakeRegistry } from "../../test/fakes/fake-registry.ts";
 import { createFakeResources } from "../../test/fakes/fake-resources.ts";
@@ -40,12 +40,12 @@ function createWorld(limit = 20) {
   );
   const registry = createFakeRegistry("hub.test", clock.now(), calls);
   const secrets = createFakeSecrets(calls);
-  const announcer = createFakeAnnouncer();
+  const recorder = createFakeEventRecorder();
   const granted = new Map<string, Grant>();
   const grants = (namespace: string) => granted.get(namespace) ?? OPEN_GRANT;
   const start = () =>
     reconcileDevice({
-      ...{ devices, deployments, secrets, announcer, clock, grants, log: createFakeLog() },
+      ...{ devices, deployments, secrets, recorder, clock, grants, log: createFakeLog() },
       ...{ hub: registry.hub, fleet: registry.fleet, salt: "edgefleet", clusterId: "c1" },
       departures: createDepartures(devices, grants, limit),
     });
@@ -68,7 +68,7 @@ function createWorld(limit = 20) {
   const restart = () => {
     reconcile = start();
   };
-  return { calls, clock, devices, registry, secrets, announcer, granted, settle, condition, restart };
+  return { calls, clock, devices, registry, secrets, recorder, granted, settle, condition, restart };
 }
 
 describe("a device id that the namespace was not granted", () => {
@@ -311,7 +311,7 @@ describe("the brake", () => {
     expect(world.condition("plant-a", "cam-0")).toMatchObject({ status: "False", reason: "DeletionsPaused" });
     expect(world.condition("plant-a", "cam-0")?.message).toContain(ALLOW_DELETIONS_ANNOTATION);
     expect(world.condition("plant-a", "cam-0", "Stalled")).toMatchObject({ status: "True" });
-    expect(world.announcer.notes().filter(({ reason }) => reason === "DeletionsPaused")).toHaveLength(25);
+    expect(world.recorder.drafts().filter(({ reason }) => reason === "DeletionsPaused")).toHaveLength(25);
     world.calls.clear();
     await world.settleAll();
     expect(world.calls.made()).toEqual([]);

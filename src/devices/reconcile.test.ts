@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { deploymentSpec, deviceSpec, inferenceReport, rollingStatus } from "../../test/builders/fleet.ts";
 import { type Calls, Crash, createCalls, type Mishap } from "../../test/fakes/calls.ts";
-import { createFakeAnnouncer } from "../../test/fakes/fake-announcer.ts";
 import { createFakeClock } from "../../test/fakes/fake-clock.ts";
+import { createFakeEventRecorder } from "../../test/fakes/fake-event-recorder.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import { createFakeRegistry } from "../../test/fakes/fake-registry.ts";
 import { createFakeResources } from "../../test/fakes/fake-resources.ts";
@@ -40,7 +40,7 @@ function createWorld(calls: Calls = createCalls()) {
   );
   const registry = createFakeRegistry("hub.test", clock.now(), calls);
   const secrets = createFakeSecrets(calls);
-  const announcer = createFakeAnnouncer();
+  const recorder = createFakeEventRecorder();
   const log = createFakeLog();
   const { hub, fleet } = registry;
   const granted = new Map<string, Grant>();
@@ -50,7 +50,7 @@ function createWorld(calls: Calls = createCalls()) {
     hub,
     fleet,
     secrets,
-    announcer,
+    recorder,
     log,
     clock,
     salt: "edgefleet",
@@ -96,7 +96,7 @@ function createWorld(calls: Calls = createCalls()) {
     registry,
     granted,
     secrets,
-    announcer,
+    recorder,
     log,
     pass,
     settle,
@@ -150,7 +150,7 @@ test("a new device is registered and tagged with two writes to the API server", 
     ModelInSync: "Unknown NeverSeen",
     Ready: "Unknown NeverSeen",
   });
-  expect(world.announcer.notes()).toEqual([]);
+  expect(world.recorder.drafts()).toEqual([]);
   world.calls.clear();
   await world.pass();
   expect(world.calls.made()).toEqual([]);
@@ -236,7 +236,7 @@ test("a device wakes its reconcile when its heartbeat is due, and goes offline o
   world.report();
   await world.settle();
   expect(world.condition("Online")?.status).toBe("True");
-  expect(world.announcer.notes().map(({ type, reason }) => `${type} ${reason}`)).toEqual([
+  expect(world.recorder.drafts().map(({ type, reason }) => `${type} ${reason}`)).toEqual([
     "Warning HeartbeatMissing",
     "Normal Heartbeat",
   ]);
@@ -264,7 +264,7 @@ test("an identity that exists is adopted: nothing that others wrote is changed, 
   await world.settle();
   expect(world.status().hub).toMatchObject({ adopted: true });
   expect(world.condition("Registered")).toMatchObject({ status: "True", reason: "Adopted" });
-  expect(world.announcer.notes()).toMatchObject([{ type: "Normal", reason: "Adopted" }]);
+  expect(world.recorder.drafts()).toMatchObject([{ type: "Normal", reason: "Adopted" }]);
   expect(world.registry.twin(DEVICE)).toMatchObject({
     tags: { theirs: "x", line: "7" },
     desired: { interval: 5 },
@@ -331,7 +331,7 @@ test.each(["Delete", "Retain"] as const)(
       /deletion waits for the hub: .*ECONNREFUSED.*remove the finalizer/,
     );
     expect(world.condition("Reconciling")).toMatchObject({ status: "True", reason: "Deleting" });
-    expect(world.announcer.notes()).toMatchObject([{ type: "Warning", reason: "HubUnavailable" }]);
+    expect(world.recorder.drafts()).toMatchObject([{ type: "Warning", reason: "HubUnavailable" }]);
     const before = world.devices.get(CAM)?.resourceVersion;
     await world.pass();
     expect(world.devices.get(CAM)?.resourceVersion).toBe(before);
@@ -730,7 +730,7 @@ test("a device that two deployments want stays where it is, and says which two",
   expect(world.registry.twin(DEVICE)?.tags).toMatchObject({
     edgefleet: { deployments: { inference: "plant-a.mobilenet" } },
   });
-  expect(world.announcer.notes().map(({ reason }) => reason)).toEqual(["SelectedTwice", "NoConflict"]);
+  expect(world.recorder.drafts().map(({ reason }) => reason)).toEqual(["SelectedTwice", "NoConflict"]);
 });
 
 test("an exposed device is followed through its update", async () => {
@@ -754,7 +754,7 @@ test("an exposed device is followed through its update", async () => {
   await world.settle();
   expect(world.summary()).toMatchObject({ ModelInSync: "False UpdateFailed" });
   expect(world.condition("ModelInSync")?.message).toContain("Load: bad opset");
-  expect(world.announcer.notes().map(({ reason }) => reason)).toEqual(["UpdateFailed"]);
+  expect(world.recorder.drafts().map(({ reason }) => reason)).toEqual(["UpdateFailed"]);
 });
 
 test("tags and an identity that were removed outside of the operator come back", async () => {
@@ -771,7 +771,7 @@ test("tags and an identity that were removed outside of the operator come back",
   await world.settle();
   expect(world.status().hub?.generationId).toBe(world.registry.identity("cam-1")?.generationId);
   expect(world.status().hub?.generationId).not.toBe(life);
-  const told = world.announcer.notes().filter(({ reason }) => reason === "IdentityRecreated");
+  const told = world.recorder.drafts().filter(({ reason }) => reason === "IdentityRecreated");
   expect(told).toMatchObject([
     {
       type: "Warning",
@@ -904,7 +904,7 @@ test("keys appear in the Secret and nowhere else", async () => {
   await world.pass();
   const told = JSON.stringify([
     world.devices.list(),
-    world.announcer.notes(),
+    world.recorder.drafts(),
     world.log.lines(),
     world.registry.picture(),
   ]);

@@ -4,7 +4,7 @@ import { canonicalJson } from "../base/digest.ts";
 import type { Attempt } from "../base/fault.ts";
 import { ok, unreachable } from "../base/result.ts";
 import { seconds } from "../base/time.ts";
-import type { Announcer, Resources } from "../kube/kube.ts";
+import type { EventRecorder, Resources } from "../kube/kube.ts";
 import { cycle, type Done } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import { type ActDeps, actOnDevice } from "./act.ts";
@@ -18,7 +18,7 @@ import type { DeviceActed, DeviceSeen } from "./seen.ts";
 export type DeviceDeps = ObserveDeps &
   ActDeps & {
     readonly devices: Resources<EdgeDeviceSpec, EdgeDeviceStatus>;
-    readonly announcer: Announcer;
+    readonly recorder: EventRecorder;
   };
 
 /** Keeps the identity, the tags and the status of one EdgeDevice; the sole writer of `tags.edgefleet`. */
@@ -57,7 +57,7 @@ async function commit(
 }
 
 async function publish(
-  deps: Pick<DeviceDeps, "devices" | "announcer">,
+  deps: Pick<DeviceDeps, "devices" | "recorder">,
   seen: DeviceSeen,
   plan: DevicePlan,
   { acted, fault }: Done<DeviceActed>,
@@ -70,7 +70,7 @@ async function publish(
   if (!written.ok) return written;
   const { namespace, name, uid } = device;
   for (const event of eventsOf(seen, plan, acted, fault, status))
-    deps.announcer.announce({ kind: "EdgeDevice", namespace, name, uid }, event);
+    deps.recorder.record({ kind: "EdgeDevice", namespace, name, uid }, event);
   return ok(undefined);
 }
 

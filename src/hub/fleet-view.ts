@@ -1,7 +1,6 @@
 import type { Attempt, Fault } from "../base/fault.ts";
 import { err, ok } from "../base/result.ts";
 import { type Clock, type Millis, millis, seconds } from "../base/time.ts";
-
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import { eachLimited } from "../runtime/each-limited.ts";
 import { createLatch } from "../runtime/latch.ts";

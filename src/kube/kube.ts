@@ -1,4 +1,4 @@
-import type { Note, ObjectKey, Resource } from "../api/resource.ts";
+import type { EventDraft, ObjectKey, Resource } from "../api/resource.ts";
 import type { Attempt } from "../base/fault.ts";
 
 // The port of the Kubernetes API: types only.
@@ -40,10 +40,15 @@ export type Secrets = {
   ) => Attempt<void>;
 };
 
+/** The object of ours that an event is about. */
+export type EventSubject = {
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+};
+
 /** Publishes events: deduplicated, in the background, and never fails its caller. */
-export type Announcer = {
-  readonly announce: (
-    about: { readonly kind: string; readonly namespace: string; readonly name: string; readonly uid: string },
-    note: Note,
-  ) => void;
+export type EventRecorder = {
+  readonly record: (about: EventSubject, draft: EventDraft) => void;
 };

@@ -1,6 +1,7 @@
 import { CLOSED_GRANT, type Grant, type GrantOf, grantOf } from "../api/tenancy.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
-import { createListWatch, createReflector } from "./list-watch.ts";
+import { createListWatch } from "./list-watch.ts";
+import { createReflector } from "./reflector.ts";
 import type { Transport } from "./transport.ts";
 
 /** What each namespace was granted, from the annotations of the Namespaces. */

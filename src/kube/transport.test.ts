@@ -1,11 +1,9 @@
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { delimiter, join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
 import { type Answer, json, pieces, refusal, startScriptedServer } from "../../test/fakes/scripted-server.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
-import { createTransport, JSON_PATCH, loadKubeConfig, type TransportOptions } from "./transport.ts";
+import { JSON_PATCH } from "./call.ts";
+import { createTransport, type TransportOptions } from "./transport.ts";
 
 const never = new AbortController().signal;
 const open: (() => Promise<unknown>)[] = [];
@@ -22,68 +20,6 @@ async function start(script: readonly Answer[], options: TransportOptions = {}) 
 }
 
 const get = { method: "GET", path: "/api/v1/x?limit=1" } as const;
-
-describe("kubeconfigs", () => {
-  function write(name: string, clusters: Readonly<Record<string, string>>, current: string): string {
-    const directory = mkdtempSync(join(tmpdir(), "edgefleet-kubeconfig-"));
-    open.push(async () => rmSync(directory, { recursive: true }));
-    const names = Object.keys(clusters);
-    const content = {
-      "current-context": current,
-      clusters: names.map((cluster) => ({
-        name: cluster,
-        cluster: { server: clusters[cluster], "certificate-authority": "pki/ca.crt" },
-      })),
-      users: [{ name, user: { "client-certificate": "pki/client.crt", "client-key": "pki/client.key" } }],
-      contexts: names.map((cluster) => ({ name: cluster, context: { cluster, user: name } })),
-    };
-    const path = join(directory, "config");
-    writeFileSync(path, JSON.stringify(content));
-    return path;
-  }
-
-  test("of several the first that says something counts, and those that are missing are left out", () => {
-    const first = write("ada", { a: "https://a.example" }, "a");
-    const second = write("bob", { a: "https://other.example", b: "https://b.example" }, "b");
-    const paths = ["/nowhere/config", first, "", second].join(delimiter);
-    const config = loadKubeConfig(paths, null);
-    expect(config.getCurrentCluster()?.server).toBe("https://a.example");
-    expect(loadKubeConfig(paths, "b").getCurrentCluster()?.server).toBe("https://b.example");
-    expect(loadKubeConfig(paths, "b").getCurrentUser()?.name).toBe("bob");
-  });
-
-  test("a file without a current context leaves it to the next", () => {
-    const paths = [
-      write("ada", { a: "https://a.example" }, ""),
-      write("bob", { b: "https://b.example" }, "b"),
-    ];
-    expect(loadKubeConfig(paths.join(delimiter), null).getCurrentCluster()?.server).toBe("https://b.example");
-  });
-
-  test("relative paths in a file start at its folder", () => {
-    const [first, second] = [
-      write("ada", { a: "https://a.example" }, "a"),
-      write("bob", { b: "https://b" }, "b"),
-    ];
-    for (const [path, context] of [
-      [first, "a"],
-      [second, "b"],
-    ] as const) {
-      const config = loadKubeConfig([first, second].join(delimiter), context);
-      expect(config.getCurrentCluster()?.caFile).toBe(join(path, "../pki/ca.crt"));
-      expect(config.getCurrentUser()).toMatchObject({
-        certFile: join(path, "../pki/client.crt"),
-        keyFile: join(path, "../pki/client.key"),
-      });
-    }
-  });
-
-  test("where none is there, it is said which were looked for", () => {
-    expect(() => loadKubeConfig(["/nowhere/a", "/nowhere/b"].join(delimiter), null)).toThrow(
-      "there is no kubeconfig at /nowhere/a, nor at /nowhere/b",
-    );
-  });
-});
 
 describe("a call", () => {
   test("sends JSON with the credentials of the kubeconfig, and gives back what was answered", async () => {

@@ -1,11 +1,14 @@
 import { type Condition, findCondition } from "../api/condition.ts";
 import type { ModelReleaseStatus, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
-import type { Note } from "../api/resource.ts";
+import type { EventDraft } from "../api/resource.ts";
 import { failuresOf, namesOf } from "./report.ts";
 
 /** Events for what has changed since the last report. */
-export function eventsOf(before: ModelReleaseStatus | null, after: ModelReleaseStatus): readonly Note[] {
+export function eventsOf(
+  before: ModelReleaseStatus | null,
+  after: ModelReleaseStatus,
+): readonly EventDraft[] {
   const had = before?.variants ?? [];
   const variants = after.variants ?? [];
   const turned = (type: string): Condition | null => {
@@ -45,7 +48,10 @@ function passesOf(variants: readonly VariantStatus[]): string {
   return `passed: ${words.join(", ")}`;
 }
 
-function passedAgain(had: readonly VariantStatus[], variants: readonly VariantStatus[]): readonly Note[] {
+function passedAgain(
+  had: readonly VariantStatus[],
+  variants: readonly VariantStatus[],
+): readonly EventDraft[] {
   const again = variants.filter(({ name, verdict, verifiedAt }) => {
     const before = had.find((one) => one.name === name);
     return verdict === "Passed" && before?.verdict === "Passed" && before.verifiedAt !== verifiedAt;
@@ -54,6 +60,6 @@ function passedAgain(had: readonly VariantStatus[], variants: readonly VariantSt
   return [{ type: "Normal", reason: REASONS.VerificationPassed, message: `passed again: ${namesOf(again)}` }];
 }
 
-function warning(reason: string, { message }: Pick<Condition, "message">): Note {
+function warning(reason: string, { message }: Pick<Condition, "message">): EventDraft {
   return { type: "Warning", reason, message };
 }

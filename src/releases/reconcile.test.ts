@@ -83,7 +83,7 @@ test("the verifier gets URLs that open the blobs for an hour, and they are visib
   expect(world.blobs.open(request!.model.url)?.toString()).toBe("fp32");
   expect(world.blobs.open(request!.golden!.url)?.toString()).toBe("golden");
   expect(Math.max(...world.expiries)).toBeLessThanOrEqual(minutes(60));
-  const told = JSON.stringify([world.releases.list(), world.announcer.notes()]);
+  const told = JSON.stringify([world.releases.list(), world.recorder.drafts()]);
   expect(told).not.toContain("sig");
   expect(told).not.toContain("https");
 });

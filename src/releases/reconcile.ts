@@ -9,7 +9,7 @@ import { canonicalJson } from "../base/digest.ts";
 import type { Attempt } from "../base/fault.ts";
 import { ok } from "../base/result.ts";
 import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
-import type { Announcer, Resources } from "../kube/kube.ts";
+import type { EventRecorder, Resources } from "../kube/kube.ts";
 import { cycle, type Done } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import type { Meter } from "../telemetry/telemetry.ts";
@@ -27,7 +27,7 @@ export type ReleaseDeps = ObserveDeps &
   ActDeps & {
     readonly verifier: Verifier;
     readonly releases: Resources<ModelReleaseSpec, ModelReleaseStatus>;
-    readonly announcer: Announcer;
+    readonly recorder: EventRecorder;
     readonly meter: Meter;
     /** 0 ≤ x < 1: spreads wakes. */
     readonly random: () => number;
@@ -69,7 +69,7 @@ export function reconcileRelease(deps: ReleaseDeps): Reconcile<ObjectKey> {
 }
 
 async function publish(
-  deps: Pick<ReleaseDeps, "releases" | "announcer">,
+  deps: Pick<ReleaseDeps, "releases" | "recorder">,
   seen: ReleaseSeen,
   plan: ReleasePlan,
   { acted, fault }: Done<ReleaseActed>,
@@ -82,7 +82,7 @@ async function publish(
   if (!written.ok) return written;
   const { namespace, name, uid } = release;
   for (const event of eventsOf(release.status, status))
-    deps.announcer.announce({ kind: "ModelRelease", namespace, name, uid }, event);
+    deps.recorder.record({ kind: "ModelRelease", namespace, name, uid }, event);
   return written;
 }
 

@@ -71,7 +71,7 @@ test("a person asks for another verification by a new token: the verdict stands 
   });
   expect(world.status().variants?.[0]?.verifiedAt).not.toBe("2026-01-01T00:00:00.000Z");
   expect(world.events()).toEqual(["Normal VerificationPassed", "Normal VerificationPassed"]);
-  expect(world.announcer.notes().at(-1)?.message).toBe("passed again: fp32");
+  expect(world.recorder.drafts().at(-1)?.message).toBe("passed again: fp32");
   // Served once, by a new process too.
   world.restart();
   await world.settle();
@@ -110,7 +110,7 @@ test("a Failed verdict that is confirmed replaces a Passed one, and names check,
   await world.settle(() => world.verifier.answer(FP32.digest, FAILED));
   expect(world.verifier.begun()).toHaveLength(3);
   expect(world.summary()).toMatchObject({ Verified: "False LatencyTooHigh", Ready: "False LatencyTooHigh" });
-  expect(world.announcer.notes().at(-1)).toMatchObject({
+  expect(world.recorder.drafts().at(-1)).toMatchObject({
     type: "Warning",
     reason: "VerificationFailed",
     message: "fp32: Latency measured p95 250 ms, bound p95 ≤ 100 ms: it is slow",

@@ -1,6 +1,6 @@
 import type { InferenceDeploymentStatus } from "../api/inference-deployment.ts";
 import type { Problem } from "../api/reasons.ts";
-import { lifecycleOf, type Note } from "../api/resource.ts";
+import { type EventDraft, lifecycleOf } from "../api/resource.ts";
 import { canonicalJson } from "../base/digest.ts";
 import { unreachable } from "../base/result.ts";
 import { elapsed, type Instant, type Millis, millis, minutes, seconds } from "../base/time.ts";
@@ -56,7 +56,7 @@ export type RolloutPlan =
       readonly objections: Objections;
       readonly actions: readonly Action[];
       readonly problem: Problem | null;
-      readonly events: readonly Note[];
+      readonly events: readonly EventDraft[];
       readonly wake: Wake;
     };
 

@@ -7,7 +7,7 @@ import type { Attempt, Fault } from "../base/fault.ts";
 import { ok, type Result, unreachable } from "../base/result.ts";
 import { type Clock, durationText, elapsed, type Millis, millis, minutes, seconds } from "../base/time.ts";
 import type { ConfigurationView, DeviceHub, FleetView } from "../hub/hub.ts";
-import type { Announcer } from "../kube/kube.ts";
+import type { EventRecorder } from "../kube/kube.ts";
 import { cycle, type Done } from "../runtime/cycle.ts";
 import { type Outcome, outcomeOfFault, type Reconcile, SETTLED } from "../runtime/outcome.ts";
 import type { ModelStore } from "../store/store.ts";
@@ -41,7 +41,7 @@ export type RolloutDeps = Pick<ObserveDeps, "deployments" | "releases" | "device
   readonly fleet: FleetView;
   readonly configurations: ConfigurationView;
   readonly store: Pick<ModelStore, "stat" | "readUrl">;
-  readonly announcer: Announcer;
+  readonly recorder: EventRecorder;
   readonly clock: Pick<Clock, "now">;
   readonly log: Log;
   readonly meter: Meter;
@@ -155,7 +155,7 @@ async function actOnOwnerless(
     const fate = due
       ? "they are being removed, and devices keep what they run"
       : `they are removed in ${durationText(running.settings.ownerlessAfter)} unless it comes back`;
-    running.announcer.announce(
+    running.recorder.record(
       { kind: "InferenceDeployment", namespace, name, uid },
       {
         type: "Warning",
@@ -176,7 +176,7 @@ function record(
   const { before, state, events } = plan;
   const { namespace, name, uid } = deployment;
   for (const event of events) {
-    running.announcer.announce({ kind: "InferenceDeployment", namespace, name, uid }, event);
+    running.recorder.record({ kind: "InferenceDeployment", namespace, name, uid }, event);
   }
   if (before.phase !== state.phase) {
     running.meter.count("edgefleet_rollout_transitions_total", { phase: state.phase });

@@ -12,11 +12,11 @@ import type { Backoff } from "./backoff.ts";
 import { linkedSignal } from "./linked-signal.ts";
 import { createWaitList } from "./wait-list.ts";
 
-/** What becomes of a key that was held. */
+/** What happens to a key when it is released. */
 export type Rest =
   /** Nothing more to do; its failures are forgotten. */
   | { readonly kind: "forget" }
-  /** Patience: it comes back then, and its failures are forgotten. */
+  /** Not a failure: it comes back then, and its failures are forgotten. */
   | { readonly kind: "after"; readonly delay: Millis }
   /** Failure: it comes back after the back-off, and no sooner than `atLeast` (what a server asked for). */
   | { readonly kind: "backoff"; readonly atLeast?: Millis };
@@ -28,7 +28,7 @@ export type Rest =
  *     addAfter ──▶ waiting ──its time──▶ ready
  *
  * - A key is never held twice at once. What is added while it is held brings it back once, after its release.
- * - The earliest wish wins: `addAfter` never makes a key later, and `add` (the world changed) ends any waiting,
+ * - The earliest time wins: `addAfter` never makes a key later, and `add` (the world changed) ends any waiting,
  *   a back-off too.
  */
 export type WorkQueue<Key> = {
@@ -43,18 +43,22 @@ export type WorkQueue<Key> = {
   readonly failures: (key: Key) => number;
 };
 
-/** What was wished for a key while it was held: back at once, or at a moment. */
-type Wish = { readonly kind: "now" } | { readonly kind: "at"; readonly at: Instant };
+/** What was added for a key while it was held: back at once, or at a time. */
+type Requeue = { readonly kind: "now" } | { readonly kind: "at"; readonly at: Instant };
 type Parked = { readonly until: Instant; readonly wake: () => void };
 
-/** A taker that has nothing to wait for looks again now and then; nothing depends on it. */
-const LONG = minutes(60);
-const CLOCK_WOBBLE = seconds(1);
+/** How long a taker sleeps when no key waits; nothing depends on it. */
+const IDLE_SLEEP = minutes(60);
+const CLOCK_SKEW = seconds(1);
 
+/**
+ * One long function on purpose: a key is in one of three places, and every operation must keep all three and the parked
+ * takers consistent. Apart, each of them would be handed the same five collections.
+ */
 export function createWorkQueue<Key>(clock: Clock, backoff: Backoff): WorkQueue<Key> {
   const ready = createFifo<Key>();
   const waiting = createWaitList<Key>();
-  const held = new Map<Key, Wish | null>();
+  const held = new Map<Key, Requeue | null>();
   const failures = new Map<Key, number>();
   // Each taker that finds nothing sleeps until the earliest waiting key is due: there are as many timers as idle
   // takers, however many keys wait.
@@ -68,7 +72,7 @@ export function createWorkQueue<Key>(clock: Clock, backoff: Backoff): WorkQueue<
     }
     waiting.drop(key);
     ready.push(key);
-    rouse();
+    wakeOne();
   }
 
   function addAt(key: Key, at: Instant): void {
@@ -77,22 +81,22 @@ export function createWorkQueue<Key>(clock: Clock, backoff: Backoff): WorkQueue<
       return;
     }
     if (ready.has(key)) return;
-    const wish = held.get(key);
-    if (wish === undefined) {
+    const requeue = held.get(key);
+    if (requeue === undefined) {
       waiting.put(key, at);
-      rouse();
-    } else if (wish === null || (wish.kind === "at" && at < wish.at)) {
+      wakeOne();
+    } else if (requeue === null || (requeue.kind === "at" && at < requeue.at)) {
       held.set(key, { kind: "at", at });
     }
   }
 
   function release(key: Key, rest: Rest): void {
-    const wish = held.get(key);
-    if (wish === undefined) throw new Error("released a key that nobody held");
+    const requeue = held.get(key);
+    if (requeue === undefined) throw new Error("released a key that is not held");
     held.delete(key);
     const own = restAt(key, rest);
-    if (wish?.kind === "now") add(key);
-    else if (wish?.kind === "at") addAt(key, wish.at);
+    if (requeue?.kind === "now") add(key);
+    else if (requeue?.kind === "at") addAt(key, requeue.at);
     if (own !== null) addAt(key, own);
   }
 
@@ -108,9 +112,9 @@ export function createWorkQueue<Key>(clock: Clock, backoff: Backoff): WorkQueue<
 
   function promoteDue(): void {
     const now = clock.now();
-    const setBack = elapsed(now, lastSeen) > CLOCK_WOBBLE;
+    const setBack = elapsed(now, lastSeen) > CLOCK_SKEW;
     lastSeen = now;
-    // After the clock was set back everything would come too late by as much: looking too early costs less.
+    // After the clock was set back, every key would be late by as much: working on one too early costs less.
     for (
       let next = waiting.earliest();
       next !== undefined && (setBack || next.at <= now);
@@ -122,7 +126,7 @@ export function createWorkQueue<Key>(clock: Clock, backoff: Backoff): WorkQueue<
   }
 
   /** Wakes one taker when there is work for it, or when all of them would sleep past the next due key. */
-  function rouse(): void {
+  function wakeOne(): void {
     if (parked.size === 0) return;
     const due = waiting.earliest()?.at;
     const asleep = due !== undefined && [...parked].every(({ until }) => until > due);
@@ -134,7 +138,7 @@ export function createWorkQueue<Key>(clock: Clock, backoff: Backoff): WorkQueue<
   async function park(signal: AbortSignal): Promise<void> {
     using link = linkedSignal(signal);
     const now = clock.now();
-    const until = waiting.earliest()?.at ?? later(now, LONG);
+    const until = waiting.earliest()?.at ?? later(now, IDLE_SLEEP);
     const self: Parked = {
       until,
       wake: () => {
@@ -153,12 +157,12 @@ export function createWorkQueue<Key>(clock: Clock, backoff: Backoff): WorkQueue<
       const key = ready.shift();
       if (key !== undefined) {
         held.set(key, null);
-        rouse(); // this taker goes to work: another must mind the time and what else is ready
+        wakeOne(); // this taker goes to work: another must watch the time and what else is ready
         return key;
       }
       await park(signal);
     }
-    rouse();
+    wakeOne();
     return null;
   }
 

@@ -6,11 +6,14 @@ import type { EdgeDeviceSpec, EdgeDeviceStatus } from "../../src/api/edge-device
 import { FINALIZER, type ObjectKey, objectKey } from "../../src/api/resource.ts";
 import type { Result } from "../../src/base/result.ts";
 import { millis, seconds } from "../../src/base/time.ts";
-import { createAnnouncer } from "../../src/kube/events.ts";
-import { createLeaseStore, whileLeading } from "../../src/kube/lease.ts";
+import type { Call } from "../../src/kube/call.ts";
+import { createEventRecorder } from "../../src/kube/event-recorder.ts";
+import { loadKubeConfig } from "../../src/kube/kubeconfig.ts";
+import { whileLeading } from "../../src/kube/leader-election.ts";
+import { createLeaseStore } from "../../src/kube/lease-store.ts";
 import { type CachedResources, createResources } from "../../src/kube/resources.ts";
 import { createSecrets } from "../../src/kube/secrets.ts";
-import { type Call, createTransport, loadKubeConfig, type Transport } from "../../src/kube/transport.ts";
+import { createTransport, type Transport } from "../../src/kube/transport.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { RuntimeDeps } from "../../src/runtime/deps.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
@@ -429,16 +432,16 @@ describe("a Secret", () => {
 
 test("events are published, and can be read about the object", async () => {
   const device = await createDevice();
-  const announcer = createAnnouncer(transport, { instance: "operator-0" }, deps);
+  const recorder = createEventRecorder(transport, { instance: "operator-0" }, deps);
   const stop = new AbortController();
-  const ended = announcer.run(stop.signal);
+  const ended = recorder.run(stop.signal);
   const about = { kind: "EdgeDevice", namespace, name: device.metadata.name, uid: device.metadata.uid };
-  announcer.announce(about, {
+  recorder.record(about, {
     type: "Warning",
     reason: "HubDenied",
     message: "the hub refuses: ☃".repeat(100),
   });
-  announcer.announce(about, { type: "Normal", reason: "Registered", message: "the identity exists" });
+  recorder.record(about, { type: "Normal", reason: "Registered", message: "the identity exists" });
   stop.abort();
   await ended; // what was queued has been sent
   const selector = encodeURIComponent(`involvedObject.uid=${device.metadata.uid}`);

@@ -11,8 +11,8 @@ import { keyOf } from "../../src/verification/key.ts";
 import { reportPage } from "../../src/verification/report-page.ts";
 import { GOLDEN, releaseSpec, variant } from "../builders/releases.ts";
 import { type Calls, Crash, createCalls } from "./calls.ts";
-import { createFakeAnnouncer } from "./fake-announcer.ts";
 import { createFakeClock } from "./fake-clock.ts";
+import { createFakeEventRecorder } from "./fake-event-recorder.ts";
 import { createFakeMeter } from "./fake-meter.ts";
 import { createFakeResources } from "./fake-resources.ts";
 import { createFakeStore } from "./fake-store.ts";
@@ -43,13 +43,13 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
     },
   };
   const verifier = createFakeVerifier(calls);
-  const announcer = createFakeAnnouncer();
+  const recorder = createFakeEventRecorder();
   const meter = createFakeMeter();
   let reverifySlots = createReverifySlots();
   const granted = new Map<string, Grant>();
   const start = () =>
     reconcileRelease({
-      ...{ releases, store, verifier, announcer, meter, keyOf, clock, random: () => 0.5 },
+      ...{ releases, store, verifier, recorder, meter, keyOf, clock, random: () => 0.5 },
       ...{ reverifySlots, pageOf: reportPage },
       grants: (namespace) => granted.get(namespace) ?? OPEN_GRANT,
     });
@@ -85,7 +85,7 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
     Object.fromEntries(
       (status().conditions ?? []).map(({ type, status: is, reason }) => [type, `${is} ${reason}`]),
     );
-  const events = () => announcer.notes().map(({ type, reason }) => `${type} ${reason}`);
+  const events = () => recorder.drafts().map(({ type, reason }) => `${type} ${reason}`);
   const create = (change: Partial<ModelReleaseSpec> = {}) =>
     releases.create({ name: "resnet50-2.1.0", spec: releaseSpec(change) });
   return {
@@ -96,7 +96,7 @@ export function createReleaseWorld(calls: Calls = createCalls()) {
     blobs,
     verifier,
     granted,
-    announcer,
+    recorder,
     meter,
     expiries,
     restart,

@@ -30,7 +30,7 @@ function begin({ devices = 20, options = {}, ...given }: Options = {}) {
   const restart = () =>
     reconcileRollout({
       ...world,
-      announcer: { announce: (_about, note) => void lines.push(`${note.reason}: ${note.message}`) },
+      recorder: { record: (_about, note) => void lines.push(`${note.reason}: ${note.message}`) },
       log,
       meter: createFakeMeter(),
       grants: () => OPEN_GRANT,

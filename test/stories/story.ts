@@ -62,7 +62,7 @@ export function createStory(given: StoryOptions = {}) {
   function begin() {
     return reconcileRollout({
       ...world,
-      announcer: { announce: (_about, note) => void say(`${note.type} ${note.reason}: ${note.message}`) },
+      recorder: { record: (_about, note) => void say(`${note.type} ${note.reason}: ${note.message}`) },
       log,
       meter,
       grants: () => grant,

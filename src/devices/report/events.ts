@@ -1,14 +1,14 @@
 import { type Condition, findCondition } from "../../api/condition.ts";
 import type { EdgeDeviceStatus } from "../../api/edge-device.ts";
 import { REASONS } from "../../api/reasons.ts";
-import type { Note } from "../../api/resource.ts";
+import type { EventDraft } from "../../api/resource.ts";
 import type { Fault } from "../../base/fault.ts";
 import type { DevicePlan } from "../decide.ts";
 import type { DeviceActed, DeviceSeen } from "../seen.ts";
 import { deletionHold } from "./problem.ts";
 
 /** The identity was removed outside of the operator: the new one has other keys, which the device does not have. */
-function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceActed): readonly Note[] {
+function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceActed): readonly EventDraft[] {
   const had = device.status?.hub?.generationId ?? "";
   if (created === null || had === "" || had === created) return [];
   const secret = device.spec.connectionSecret;
@@ -32,20 +32,20 @@ export function eventsOf(
   acted: DeviceActed,
   fault: Fault | null,
   after: EdgeDeviceStatus,
-): readonly Note[] {
+): readonly EventDraft[] {
   const before = seen.device.status?.conditions ?? [];
   const transitions = transitionsOf(before, after.conditions ?? []);
   const hold = deletionHold(seen, plan, acted, fault);
   if (hold === null) return [...recreated(seen, acted), ...transitions];
   const { reason, message, waitsFor } = hold;
-  const warning: Note = { type: "Warning", reason, message };
+  const warning: EventDraft = { type: "Warning", reason, message };
   if (waitsFor === "hub") return [...transitions, warning];
   return findCondition(before, "Ready")?.reason === reason ? [] : [warning];
 }
 
-function transitionsOf(before: readonly Condition[], after: readonly Condition[]): readonly Note[] {
+function transitionsOf(before: readonly Condition[], after: readonly Condition[]): readonly EventDraft[] {
   return ["Registered", "Online", "ModelInSync", "ConnectionSecret", "Conflict"].flatMap(
-    (type): readonly Note[] => {
+    (type): readonly EventDraft[] => {
       const had = findCondition(before, type);
       const has = findCondition(after, type);
       if (has === undefined)

@@ -1,11 +1,11 @@
 import type { HistoryEntry } from "../../api/inference-deployment.ts";
 import { REASONS, type Reason } from "../../api/reasons.ts";
-import type { Note } from "../../api/resource.ts";
+import type { EventDraft } from "../../api/resource.ts";
 import { unreachable } from "../../base/result.ts";
 import type { RolloutState } from "../state/state.ts";
 
 /** Events, for transitions only: one for each entry that is new in the history. */
-export function eventsOf(before: RolloutState, after: RolloutState): readonly Note[] {
+export function eventsOf(before: RolloutState, after: RolloutState): readonly EventDraft[] {
   return after.history
     .filter((entry) => !before.history.includes(entry))
     .map((entry) => ({

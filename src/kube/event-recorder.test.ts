@@ -1,23 +1,23 @@
 import { describe, expect, test } from "vitest";
 import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
 import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
-import type { Note } from "../api/resource.ts";
+import type { EventDraft } from "../api/resource.ts";
 import { err, ok } from "../base/result.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
-import { createAnnouncer } from "./events.ts";
-import type { Call } from "./transport.ts";
+import type { Call } from "./call.ts";
+import { createEventRecorder } from "./event-recorder.ts";
 
 const device = { kind: "EdgeDevice", namespace: "plant-a", name: "cam-1", uid: "u-1" };
-const note = (message: string): Note => ({ type: "Normal", reason: "Registered", message });
+const draft = (message: string): EventDraft => ({ type: "Normal", reason: "Registered", message });
 
 function start(answer?: Parameters<typeof createFakeTransport>[0]) {
   const runtime = createFakeRuntime();
   const transport = createFakeTransport(answer);
-  const announcer = createAnnouncer(transport, { instance: "operator-0" }, runtime);
+  const recorder = createEventRecorder(transport, { instance: "operator-0" }, runtime);
   const stop = new AbortController();
-  const ended = announcer.run(stop.signal);
+  const ended = recorder.run(stop.signal);
   const messages = () => transport.calls.map(({ body }) => (body as { readonly note: string }).note);
-  return { ...runtime, announcer, transport, stop, ended, messages, result: resultOf };
+  return { ...runtime, recorder, transport, stop, ended, messages, result: resultOf };
   function resultOf(result: string): number {
     return runtime.meter.value("edgefleet_events_total", { result });
   }
@@ -25,10 +25,10 @@ function start(answer?: Parameters<typeof createFakeTransport>[0]) {
 
 const unavailable = err({ kind: "unavailable" as const, message: "down" });
 
-describe("an announcer", () => {
-  test("publishes what it is told, in the background", async () => {
-    const { announcer, transport, clock, stop, ended } = start();
-    announcer.announce(device, note("the identity exists"));
+describe("an event recorder", () => {
+  test("publishes in the background", async () => {
+    const { recorder, transport, clock, stop, ended } = start();
+    recorder.record(device, draft("the identity exists"));
     expect(transport.calls).toEqual([]);
     await clock.settle();
     const [call] = transport.calls as [Call];
@@ -47,31 +47,31 @@ describe("an announcer", () => {
     await ended;
   });
 
-  test("says the same about the same object once in ten minutes", async () => {
-    const { announcer, clock, messages, stop, ended, result } = start();
-    announcer.announce(device, note("a"));
-    announcer.announce(device, note("a"));
-    announcer.announce(device, note("b"));
-    announcer.announce({ ...device, uid: "u-2", name: "cam-2" }, note("a"));
+  test("publishes the same event of an object once in ten minutes", async () => {
+    const { recorder, clock, messages, stop, ended, result } = start();
+    recorder.record(device, draft("a"));
+    recorder.record(device, draft("a"));
+    recorder.record(device, draft("b"));
+    recorder.record({ ...device, uid: "u-2", name: "cam-2" }, draft("a"));
     await clock.advance(millis(599_999));
-    announcer.announce(device, note("a"));
+    recorder.record(device, draft("a"));
     await clock.settle();
     expect(messages()).toEqual(["a", "b", "a"]);
     expect(result("repeated")).toBe(2);
     await clock.advance(millis(1));
-    announcer.announce(device, note("a"));
+    recorder.record(device, draft("a"));
     await clock.settle();
     expect(messages().length).toBe(4);
     stop.abort();
     await ended;
   });
 
-  test("tries again under the same name while the API server is away, and takes a conflict for success", async () => {
+  test("retries under the same name while the API server is unavailable, and takes a conflict for success", async () => {
     const answers = [unavailable, err({ kind: "conflict" as const, message: "AlreadyExists" })];
-    const { announcer, transport, clock, stop, ended, result } = start(
+    const { recorder, transport, clock, stop, ended, result } = start(
       async (_call, count) => answers[count - 1] ?? ok({}),
     );
-    announcer.announce(device, note("a"));
+    recorder.record(device, draft("a"));
     await clock.advance(minutes(1));
     const names = transport.calls.map(
       ({ body }) => (body as { readonly metadata: { readonly name: string } }).metadata.name,
@@ -87,11 +87,11 @@ describe("an announcer", () => {
     ["is refused", err({ kind: "denied" as const, message: "Forbidden" }), 1],
     ["cannot be delivered for long", unavailable, 4],
   ])("leaves out what %s, says so, and goes on with the next", async (_what, fault, attempts) => {
-    const { announcer, transport, clock, log, stop, ended, result } = start(async (_call, count) =>
+    const { recorder, transport, clock, log, stop, ended, result } = start(async (_call, count) =>
       count <= attempts ? fault : ok({}),
     );
-    announcer.announce(device, note("a"));
-    announcer.announce(device, note("b"));
+    recorder.record(device, draft("a"));
+    recorder.record(device, draft("b"));
     await clock.advance(minutes(5));
     expect(transport.calls.length).toBe(attempts + 1);
     expect([result("failed"), result("sent")]).toEqual([1, 1]);
@@ -101,11 +101,11 @@ describe("an announcer", () => {
   });
 
   test("does not grow without bound, and never fails its caller", async () => {
-    const { announcer, transport, clock, stop, ended, result } = start(async (_call, _count, signal) => {
+    const { recorder, transport, clock, stop, ended, result } = start(async (_call, _count, signal) => {
       await clock.sleep(minutes(60), signal);
       return unavailable;
     });
-    for (let i = 0; i < 1500; i += 1) announcer.announce(device, note(`note ${i}`));
+    for (let i = 0; i < 1500; i += 1) recorder.record(device, draft(`note ${i}`));
     expect(result("dropped")).toBe(500);
     stop.abort();
     await clock.advance(seconds(6));
@@ -113,12 +113,12 @@ describe("an announcer", () => {
     expect(transport.calls.length).toBeLessThan(10);
   });
 
-  test("sends what is queued when it is stopped", async () => {
-    const { announcer, clock, messages, stop, ended } = start(async () => {
+  test("flushes its queue when it is stopped", async () => {
+    const { recorder, clock, messages, stop, ended } = start(async () => {
       await clock.sleep(seconds(1), new AbortController().signal);
       return ok({});
     });
-    for (const message of ["a", "b", "c"]) announcer.announce(device, note(message));
+    for (const message of ["a", "b", "c"]) recorder.record(device, draft(message));
     stop.abort();
     await clock.advance(seconds(4));
     await ended;
@@ -126,12 +126,12 @@ describe("an announcer", () => {
     expect(clock.next()).toBeNull();
   });
 
-  test("does not let an API server that is away hold up its end", async () => {
-    const { announcer, clock, stop, ended, result } = start(async (_call, _count, signal) => {
+  test("stops in time although the API server is unavailable", async () => {
+    const { recorder, clock, stop, ended, result } = start(async (_call, _count, signal) => {
       await clock.sleep(minutes(60), signal);
       return unavailable;
     });
-    for (const message of ["a", "b", "c"]) announcer.announce(device, note(message));
+    for (const message of ["a", "b", "c"]) recorder.record(device, draft(message));
     await clock.settle();
     stop.abort();
     await clock.advance(seconds(5));
@@ -139,9 +139,9 @@ describe("an announcer", () => {
     expect(result("failed") + result("dropped")).toBe(3);
   });
 
-  test("keeps to the limits of the API, in bytes", async () => {
-    const { announcer, transport, clock, stop, ended } = start();
-    announcer.announce({ ...device, name: "x".repeat(253) }, note(`${"é☃".repeat(400)}`));
+  test("cuts texts to the limits of the API, in bytes", async () => {
+    const { recorder, transport, clock, stop, ended } = start();
+    recorder.record({ ...device, name: "x".repeat(253) }, draft(`${"é☃".repeat(400)}`));
     await clock.settle();
     const body = transport.calls[0]?.body as {
       readonly note: string;
@@ -155,11 +155,11 @@ describe("an announcer", () => {
   });
 });
 
-test("an event whose namespace is gone is no warning", async () => {
-  const { announcer, clock, log, stop, ended, result } = start(async () =>
+test("an event whose namespace is gone is not worth a warning", async () => {
+  const { recorder, clock, log, stop, ended, result } = start(async () =>
     err({ kind: "missing", message: "namespaces plant-a not found" }),
   );
-  announcer.announce(device, note("the identity is removed"));
+  recorder.record(device, draft("the identity is removed"));
   await clock.settle();
   expect(result("failed")).toBe(1);
   expect(log.lines().filter(({ level }) => level === "warn")).toEqual([]);

@@ -1,9 +1,10 @@
 import { type Address, parseAddress } from "./base/address.ts";
-import { type Flags, HELP, readFlags } from "./base/flags.ts";
+import { type Arguments, type Flags, HELP, readFlags } from "./base/flags.ts";
 import { own } from "./base/lookup.ts";
-import { type Millis, parseDuration } from "./base/time.ts";
+import { type Millis, millis, minutes, parseDuration, seconds } from "./base/time.ts";
+import type { Tier } from "./hub/throttle.ts";
 
-/** Where the operator reaches the hub: a connection string (the simulator, or by explicit choice), or a token. */
+/** How the operator authenticates to the hub: a connection string (the simulator, or by explicit choice), or a token. */
 export type HubAccess =
   | { readonly kind: "connectionString"; readonly connectionString: string }
   | { readonly kind: "workloadIdentity"; readonly host: string };
@@ -12,9 +13,7 @@ export type StoreAccess =
   | { readonly kind: "connectionString"; readonly connectionString: string }
   | { readonly kind: "workloadIdentity"; readonly url: string };
 
-export type HubTier = "F1" | "S1" | "S2" | "S3";
-
-export type Config = {
+export type OperatorSettings = {
   readonly kubeconfig: string | null;
   readonly context: string | null;
   /** `null`: all namespaces. */
@@ -28,7 +27,7 @@ export type Config = {
     /** Dials this address instead of the hub's name: for the simulator. */
     readonly endpoint: Address | null;
     readonly caFile: string | null;
-    readonly tier: HubTier;
+    readonly tier: Tier;
     readonly units: number;
   };
   readonly store: {
@@ -58,10 +57,11 @@ export type Config = {
 };
 
 export type Parsed =
-  | { readonly kind: "config"; readonly config: Config }
+  | { readonly kind: "settings"; readonly settings: OperatorSettings }
   | { readonly kind: "help"; readonly text: string }
   | { readonly kind: "mistakes"; readonly mistakes: readonly string[] };
 
+type Environment = Readonly<Record<string, string | undefined>>;
 type Setting = { readonly default: string; readonly help: string };
 
 // One row a setting: the flag --name, the environment variable EDGEFLEET_NAME, its default and its help.
@@ -75,7 +75,7 @@ const SETTINGS = {
   },
   "deletions-per-minute": {
     default: "20",
-    help: "identities of a namespace that may be removed within a minute; more wait for a person; 0: no limit",
+    help: "identities of a namespace that may be removed within a minute; more wait for an administrator; 0: no limit",
   },
   "hub-host": {
     default: "",
@@ -95,12 +95,12 @@ const SETTINGS = {
     help: "id of this cluster in tags and configurations, where several share a hub; default: the uid of the namespace kube-system",
   },
   workers: { default: "8", help: "reconciles at a time, for each controller" },
-  "analysis-interval": { default: "30s", help: "how often a running rollout is looked at" },
+  "analysis-interval": { default: "30s", help: "how often a running rollout is evaluated" },
   "fleet-interval": { default: "60s", help: "pause between two sweeps over the hub's twins" },
-  "sas-lifetime": { default: "144h", help: "life of download URLs for devices, at most 168h" },
+  "sas-lifetime": { default: "144h", help: "lifetime of download URLs for devices, at most 168h" },
   "base-deployment": {
     default: "managed",
-    help: "managed: keep a base deployment for edge devices; external: somebody else does",
+    help: "managed: keep a base deployment for edge devices; external: it is managed elsewhere",
   },
   "ownerless-after": {
     default: "24h",
@@ -111,13 +111,13 @@ const SETTINGS = {
   "lease-name": { default: "edge-fleet-operator", help: "name of the Lease" },
   "lease-identity": {
     default: "",
-    help: "who this process is in the Lease; default: host name and a random part",
+    help: "identity of this process in the Lease; default: host name and a random part",
   },
   "probe-address": {
     default: ":8080",
     help: "host:port of /healthz, /readyz and /metrics; without a host all addresses, IPv4 and IPv6",
   },
-  drain: { default: "20s", help: "time for reconciles in flight at shutdown" },
+  drain: { default: "20s", help: "time that reconciles in flight have at shutdown" },
   "log-level": { default: "info", help: "debug, info, warn or error" },
 } as const satisfies Readonly<Record<string, Setting>>;
 
@@ -137,9 +137,9 @@ const SECRETS: readonly (readonly [string, string])[] = [
 ];
 
 /** Flags first, then the environment, then defaults. Reports every mistake at once. */
-export function parseConfig(
+export function parseOperatorSettings(
   args: readonly string[],
-  env: Readonly<Record<string, string | undefined>>,
+  env: Environment,
   host: { readonly name: string; readonly random: string },
 ): Parsed {
   const flags = readFlags(args, FLAGS, "server");
@@ -148,58 +148,39 @@ export function parseConfig(
     ...flags.problems,
     ...flags.positionals.map((arg) => `"${arg}" is not understood; settings are flags, see --help`),
   ];
-  const text = (name: Name): string =>
-    flags.values.get(name)?.at(-1) ?? fromEnvironment(env, environmentName(name)) ?? SETTINGS[name].default;
-  const oneOf = <const T extends readonly string[]>(name: Name, values: T): T[number] => {
-    const value = values.find((candidate) => candidate === text(name));
-    if (value === undefined) mistakes.push(`--${name}: "${text(name)}" is none of ${values.join(", ")}`);
-    return value ?? (values[0] as T[number]);
-  };
-  const count = (name: Name, maximum: number): number => {
-    const value = Number(text(name));
-    if (Number.isInteger(value) && value >= 1 && value <= maximum) return value;
-    mistakes.push(`--${name}: "${text(name)}" is not a whole number from 1 to ${maximum}`);
-    return 1;
-  };
-  const length = (name: Name, least: Millis, most: Millis): Millis => {
-    const parsed = parseDuration(text(name));
-    if (!parsed.ok) mistakes.push(`--${name}: ${parsed.error}`);
-    else if (parsed.value < least || parsed.value > most)
-      mistakes.push(`--${name}: "${text(name)}" is not between ${least / 1000}s and ${most / 1000}s`);
-    else return parsed.value;
-    return least;
-  };
-  const address = (name: Name): Address => {
-    const parsed = parseAddress(text(name).replace(/^https?:\/\//, ""));
-    if (parsed.ok) return parsed.value;
-    mistakes.push(`--${name}: ${parsed.error}`);
-    return { host: "", port: 0 };
-  };
-  const orNull = (name: Name): string | null => (text(name) === "" ? null : text(name));
+  const read = createReader(flags.values, env, mistakes);
+  const settings = settingsOf(read, env, host, mistakes);
+  mistakes.push(...contradictions(settings, read.text));
+  return mistakes.length > 0 ? { kind: "mistakes", mistakes } : { kind: "settings", settings };
+}
 
+function settingsOf(
+  { text, orNull, oneOf, count, duration, address }: Reader,
+  env: Environment,
+  host: { readonly name: string; readonly random: string },
+  mistakes: string[],
+): OperatorSettings {
   const namespaces =
     orNull("namespaces")
       ?.split(",")
       .map((name) => name.trim()) ?? null;
-  const config: Config = {
+  const hubSecret = fromEnvironment(env, "EDGEFLEET_HUB_CONNECTION_STRING");
+  const storeSecret = fromEnvironment(env, "EDGEFLEET_STORAGE_CONNECTION_STRING");
+  return {
     kubeconfig: orNull("kubeconfig") ?? fromEnvironment(env, "KUBECONFIG") ?? null,
     context: orNull("context"),
     namespaces,
     tenancy: tenancyOf(orNull("tenancy"), namespaces, mistakes),
     deletionsPerMinute: text("deletions-per-minute") === "0" ? 0 : count("deletions-per-minute", 100_000),
     hub: {
-      access: hubAccess(fromEnvironment(env, "EDGEFLEET_HUB_CONNECTION_STRING"), text("hub-host"), mistakes),
+      access: hubAccess(hubSecret, text("hub-host"), mistakes),
       endpoint: orNull("hub-endpoint") === null ? null : address("hub-endpoint"),
       caFile: orNull("hub-ca"),
       tier: oneOf("hub-tier", ["S1", "S2", "S3", "F1"]),
       units: count("hub-units", 200),
     },
     store: {
-      access: storeAccess(
-        fromEnvironment(env, "EDGEFLEET_STORAGE_CONNECTION_STRING"),
-        text("storage-url"),
-        mistakes,
-      ),
+      access: storeAccess(storeSecret, text("storage-url"), mistakes),
       sasVersion: orNull("storage-sas-version"),
       caFile: orNull("storage-ca"),
     },
@@ -207,11 +188,11 @@ export function parseConfig(
     salt: text("salt"),
     clusterId: orNull("cluster-id"),
     workers: count("workers", 64),
-    analysisInterval: length("analysis-interval", 1000 as Millis, 3_600_000 as Millis),
-    fleetInterval: length("fleet-interval", 500 as Millis, 3_600_000 as Millis),
-    sasLifetime: length("sas-lifetime", 600_000 as Millis, 604_800_000 as Millis),
+    analysisInterval: duration("analysis-interval", seconds(1), minutes(60)),
+    fleetInterval: duration("fleet-interval", millis(500), minutes(60)),
+    sasLifetime: duration("sas-lifetime", minutes(10), minutes(7 * 24 * 60)),
     baseDeployment: oneOf("base-deployment", ["managed", "external"]),
-    ownerlessAfter: length("ownerless-after", 1000 as Millis, 31_536_000_000 as Millis),
+    ownerlessAfter: duration("ownerless-after", seconds(1), minutes(365 * 24 * 60)),
     lease: {
       enabled: oneOf("leader-election", ["true", "false"]) === "true",
       namespace: text("lease-namespace"),
@@ -219,38 +200,85 @@ export function parseConfig(
       identity: orNull("lease-identity") ?? `${host.name}_${host.random}`,
     },
     probes: address("probe-address"),
-    drain: length("drain", 0 as Millis, 600_000 as Millis),
+    drain: duration("drain", millis(0), minutes(10)),
     logLevel: oneOf("log-level", ["info", "debug", "warn", "error"]),
   };
-  if (config.clusterId !== null && !/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/.test(config.clusterId))
-    mistakes.push(
-      `--cluster-id: "${config.clusterId}" is not up to 63 letters, digits, "-", "_" and ".", beginning and ending with a letter or digit`,
-    );
-  if (config.hub.endpoint?.host === "" && parseAddress(text("hub-endpoint")).ok)
-    mistakes.push(`--hub-endpoint: "${text("hub-endpoint")}" names no host to dial`);
-  if (config.salt === "") mistakes.push("--salt: must not be empty");
-  if (config.verifierSocket === "") mistakes.push("--verifier-socket: must not be empty");
-  if (config.namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))
-    mistakes.push(`--namespaces: "${text("namespaces")}" is not a comma-separated list of namespaces`);
-  return mistakes.length > 0 ? { kind: "mistakes", mistakes } : { kind: "config", config };
 }
 
-/** One namespace has nobody to be kept from; more are tenants until somebody says that they are one team. */
+/** What is wrong although each part of it reads well. */
+function contradictions(settings: OperatorSettings, text: Reader["text"]): readonly string[] {
+  const { clusterId, hub, salt, verifierSocket, namespaces } = settings;
+  const mistakes: string[] = [];
+  if (clusterId !== null && !/^[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?$/.test(clusterId))
+    mistakes.push(
+      `--cluster-id: "${clusterId}" is not up to 63 letters, digits, "-", "_" and ".", beginning and ending with a letter or digit`,
+    );
+  if (hub.endpoint?.host === "" && parseAddress(text("hub-endpoint")).ok)
+    mistakes.push(`--hub-endpoint: "${text("hub-endpoint")}" names no host to dial`);
+  if (salt === "") mistakes.push("--salt: must not be empty");
+  if (verifierSocket === "") mistakes.push("--verifier-socket: must not be empty");
+  if (namespaces?.some((name) => !/^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$/.test(name)))
+    mistakes.push(`--namespaces: "${text("namespaces")}" is not a comma-separated list of namespaces`);
+  return mistakes;
+}
+
+/** Reads settings by their form; what does not have it is added to the mistakes. */
+type Reader = {
+  readonly text: (name: Name) => string;
+  readonly orNull: (name: Name) => string | null;
+  readonly oneOf: <const T extends readonly string[]>(name: Name, values: T) => T[number];
+  readonly count: (name: Name, maximum: number) => number;
+  readonly duration: (name: Name, least: Millis, most: Millis) => Millis;
+  readonly address: (name: Name) => Address;
+};
+
+function createReader(flags: Arguments["values"], env: Environment, mistakes: string[]): Reader {
+  const text = (name: Name): string =>
+    flags.get(name)?.at(-1) ?? fromEnvironment(env, environmentName(name)) ?? SETTINGS[name].default;
+  return {
+    text,
+    orNull: (name) => (text(name) === "" ? null : text(name)),
+    oneOf: (name, values) => {
+      const value = values.find((candidate) => candidate === text(name));
+      if (value === undefined) mistakes.push(`--${name}: "${text(name)}" is none of ${values.join(", ")}`);
+      return value ?? (values[0] as (typeof values)[number]);
+    },
+    count: (name, maximum) => {
+      const value = Number(text(name));
+      if (Number.isInteger(value) && value >= 1 && value <= maximum) return value;
+      mistakes.push(`--${name}: "${text(name)}" is not a whole number from 1 to ${maximum}`);
+      return 1;
+    },
+    duration: (name, least, most) => {
+      const parsed = parseDuration(text(name));
+      if (!parsed.ok) mistakes.push(`--${name}: ${parsed.error}`);
+      else if (parsed.value < least || parsed.value > most)
+        mistakes.push(`--${name}: "${text(name)}" is not between ${least / 1000}s and ${most / 1000}s`);
+      else return parsed.value;
+      return least;
+    },
+    address: (name) => {
+      const parsed = parseAddress(text(name).replace(/^https?:\/\//, ""));
+      if (parsed.ok) return parsed.value;
+      mistakes.push(`--${name}: ${parsed.error}`);
+      return { host: "", port: 0 };
+    },
+  };
+}
+
+/** One namespace has no other to be separated from; several are tenants unless the setting says that they are one team. */
 function tenancyOf(
   said: string | null,
   namespaces: readonly string[] | null,
   mistakes: string[],
-): Config["tenancy"] {
+): OperatorSettings["tenancy"] {
   if (said === "open" || said === "annotated") return said;
   if (said !== null) mistakes.push(`--tenancy: "${said}" is none of open, annotated`);
   return new Set(namespaces).size === 1 ? "open" : "annotated";
 }
 
 /** Secrets that were made from a file end with its newline, and some begin with a byte order mark. */
-function fromEnvironment(
-  env: Readonly<Record<string, string | undefined>>,
-  name: string,
-): string | undefined {
+function fromEnvironment(env: Environment, name: string): string | undefined {
   return own(env, name)?.trim();
 }
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseConfig } from "./config.ts";
+import { parseOperatorSettings } from "./operator-settings.ts";
 
 const HOST = { name: "node-1", random: "abc" };
 const GOOD = {
@@ -8,19 +8,19 @@ const GOOD = {
 };
 
 test("a flag wins over the environment, which wins over the default", () => {
-  const parsed = parseConfig(
+  const parsed = parseOperatorSettings(
     ["--workers", "3"],
     { ...GOOD, EDGEFLEET_WORKERS: "5", EDGEFLEET_HUB_UNITS: "7" },
     HOST,
   );
   expect(parsed).toMatchObject({
-    kind: "config",
-    config: { workers: 3, hub: { units: 7, tier: "S1" }, lease: { identity: "node-1_abc" } },
+    kind: "settings",
+    settings: { workers: 3, hub: { units: 7, tier: "S1" }, lease: { identity: "node-1_abc" } },
   });
 });
 
 test("every mistake is reported at once, and says which setting it is about", () => {
-  const parsed = parseConfig(
+  const parsed = parseOperatorSettings(
     [
       "--hub-tier",
       "S9",
@@ -51,12 +51,12 @@ test.each([
   ["edge-1.prod", "edge-1.prod"],
   ["", null],
 ])("the id of the cluster is %j as %j", (written, clusterId) => {
-  const parsed = parseConfig(["--cluster-id", written], GOOD, HOST);
-  expect(parsed).toMatchObject({ kind: "config", config: { clusterId } });
+  const parsed = parseOperatorSettings(["--cluster-id", written], GOOD, HOST);
+  expect(parsed).toMatchObject({ kind: "settings", settings: { clusterId } });
 });
 
 test.each(["a b", "-a", "a'b", "a".repeat(64)])("%j is no id of a cluster", (written) => {
-  const parsed = parseConfig([`--cluster-id=${written}`], GOOD, HOST);
+  const parsed = parseOperatorSettings([`--cluster-id=${written}`], GOOD, HOST);
   expect(parsed.kind === "mistakes" && parsed.mistakes.join()).toContain("--cluster-id:");
 });
 
@@ -69,9 +69,9 @@ test.each(["\n", "\r\n", "  "])("what a Secret has at the end of a value is no p
     EDGEFLEET_HUB_TIER: `S2${end}`,
     KUBECONFIG: `/etc/kubeconfig${end}`,
   };
-  expect(parseConfig([], environment, HOST)).toMatchObject({
-    kind: "config",
-    config: {
+  expect(parseOperatorSettings([], environment, HOST)).toMatchObject({
+    kind: "settings",
+    settings: {
       kubeconfig: "/etc/kubeconfig",
       hub: { tier: "S2", access: { connectionString: hub } },
       store: { access: { connectionString: storage } },
@@ -80,7 +80,7 @@ test.each(["\n", "\r\n", "  "])("what a Secret has at the end of a value is no p
 });
 
 test("a mistake in a connection string never shows the string", () => {
-  const parsed = parseConfig(
+  const parsed = parseOperatorSettings(
     [],
     { ...GOOD, EDGEFLEET_HUB_CONNECTION_STRING: "HostName=h;SharedAccessKey=secret1" },
     HOST,
@@ -92,7 +92,7 @@ test("a mistake in a connection string never shows the string", () => {
 });
 
 test("the help names every setting and both secrets", () => {
-  const parsed = parseConfig(["--help"], {}, HOST);
+  const parsed = parseOperatorSettings(["--help"], {}, HOST);
   expect(parsed.kind).toBe("help");
   if (parsed.kind !== "help") return;
   for (const name of ["--hub-host", "--verifier-socket", "--salt", "EDGEFLEET_HUB_CONNECTION_STRING"])
@@ -108,25 +108,25 @@ test.each([
   [["--namespaces", "plant-a", "--tenancy", "annotated"], "annotated"],
   [["--tenancy", "open"], "open"],
 ])("with %j tenancy is %s", (args, tenancy) => {
-  expect(parseConfig(args, GOOD, HOST)).toMatchObject({ kind: "config", config: { tenancy } });
+  expect(parseOperatorSettings(args, GOOD, HOST)).toMatchObject({ kind: "settings", settings: { tenancy } });
 });
 
 test("another kind of tenancy is a mistake, and the brake on deletions may be 0", () => {
-  const wrong = parseConfig(["--tenancy", "closed", "--deletions-per-minute", "-1"], GOOD, HOST);
+  const wrong = parseOperatorSettings(["--tenancy", "closed", "--deletions-per-minute", "-1"], GOOD, HOST);
   expect(wrong.kind === "mistakes" && wrong.mistakes).toEqual([
     '--tenancy: "closed" is none of open, annotated',
     '--deletions-per-minute: "-1" is not a whole number from 1 to 100000',
   ]);
-  expect(parseConfig([], GOOD, HOST)).toMatchObject({ config: { deletionsPerMinute: 20 } });
-  expect(parseConfig(["--deletions-per-minute", "0"], GOOD, HOST)).toMatchObject({
-    config: { deletionsPerMinute: 0 },
+  expect(parseOperatorSettings([], GOOD, HOST)).toMatchObject({ settings: { deletionsPerMinute: 20 } });
+  expect(parseOperatorSettings(["--deletions-per-minute", "0"], GOOD, HOST)).toMatchObject({
+    settings: { deletionsPerMinute: 0 },
   });
 });
 
 test("addresses are understood in IPv4, IPv6 and for all of the machine, which is the default", () => {
   const probes = (...flags: readonly string[]) => {
-    const parsed = parseConfig(flags, GOOD, HOST);
-    return parsed.kind === "config" ? parsed.config.probes : parsed;
+    const parsed = parseOperatorSettings(flags, GOOD, HOST);
+    return parsed.kind === "settings" ? parsed.settings.probes : parsed;
   };
   expect(probes()).toEqual({ host: "", port: 8080 });
   expect(probes("--probe-address", "[::]:8080")).toEqual({ host: "::", port: 8080 });
@@ -142,8 +142,8 @@ test("addresses are understood in IPv4, IPv6 and for all of the machine, which i
 });
 
 test("configurations without a deployment are kept for a day, or for as long as the flag says", () => {
-  expect(parseConfig([], GOOD, HOST)).toMatchObject({ config: { ownerlessAfter: 86_400_000 } });
-  expect(parseConfig(["--ownerless-after", "30m"], GOOD, HOST)).toMatchObject({
-    config: { ownerlessAfter: 1_800_000 },
+  expect(parseOperatorSettings([], GOOD, HOST)).toMatchObject({ settings: { ownerlessAfter: 86_400_000 } });
+  expect(parseOperatorSettings(["--ownerless-after", "30m"], GOOD, HOST)).toMatchObject({
+    settings: { ownerlessAfter: 1_800_000 },
   });
 });
