@@ -1,8 +1,9 @@
+import { errorCodeOf } from "../src/base/guards.ts";
 import { own } from "../src/base/lookup.ts";
 
 /** What is wrong with a file, in words. */
 export function fileFault(thrown: unknown): string {
-  const code = typeof thrown === "object" && thrown !== null && "code" in thrown ? String(thrown.code) : "";
+  const code = errorCodeOf(thrown) ?? "";
   const words: Readonly<Record<string, string>> = {
     ENOENT: "there is no such file",
     ENOTDIR: "there is no such file",

@@ -1,3 +1,4 @@
+import { isRecord } from "../src/base/guards.ts";
 import { own } from "../src/base/lookup.ts";
 /** A value as it comes out of YAML or JSON. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
@@ -5,7 +6,7 @@ export type Json = null | boolean | number | string | readonly Json[] | { readon
 export type JsonObject = { readonly [key: string]: Json };
 
 export function isObject(value: unknown): value is JsonObject {
-  return value !== null && typeof value === "object" && !Array.isArray(value);
+  return isRecord(value);
 }
 
 /** RFC 6901: the keys of `/spec/a~1b/0`. */

@@ -1,5 +1,5 @@
 // Writes crds/*.yaml from the schemas of src/api; `--check` compares instead and exits 1 where they differ.
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { stringify } from "yaml";
@@ -59,10 +59,5 @@ function fileNameOf(crd: Readonly<Record<string, unknown>>): string {
 }
 
 function readIfThere(path: string): string | null {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw error;
-  }
+  return existsSync(path) ? readFileSync(path, "utf8") : null;
 }

@@ -1,6 +1,6 @@
 // `make test`: the static checks, then every vitest project; the last line sums the tests of all projects.
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -89,10 +89,5 @@ async function run(title: string, [command, ...args]: readonly string[]): Promis
 }
 
 function readIfThere(path: string): string | null {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-    throw error;
-  }
+  return existsSync(path) ? readFileSync(path, "utf8") : null;
 }

@@ -3,6 +3,7 @@ import { writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import { modelReleaseSpecSchema, verificationSchema } from "../../src/api/model-release.ts";
 import { suggestion } from "../../src/base/flags.ts";
+import { errorCodeOf } from "../../src/base/guards.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 import { signatureDifferences } from "../../src/verifier/checks/signature.ts";
 import { bytesInFile } from "../../src/verifier/files/byte-source.ts";
@@ -79,8 +80,7 @@ async function write(text: string, { output, force }: ReleaseOptions, terminal: 
     await writeFile(output, text, { flag: force ? "w" : "wx" });
     return EXIT.passed;
   } catch (thrown) {
-    const exists =
-      typeof thrown === "object" && thrown !== null && "code" in thrown && thrown.code === "EEXIST";
+    const exists = errorCodeOf(thrown) === "EEXIST";
     const hint = exists ? "; --force writes over it" : "";
     terminal.err(`--output ${output}: ${fileFault(thrown)}${hint}\n`);
     return exists ? EXIT.usage : EXIT.environment;

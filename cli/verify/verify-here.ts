@@ -1,4 +1,5 @@
 import { tmpdir } from "node:os";
+import { errorCodeOf } from "../../src/base/guards.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import type { VerifyRequest } from "../../src/verification/verification.ts";
 import { type Verified, verify } from "../../src/verifier/checks/run.ts";
@@ -39,7 +40,7 @@ export async function verifyHere(
     return changed === null ? verified : noVerdict(`${changed} was changed while it was verified`);
   } catch (thrown) {
     // Only the system can be in the way of a directory for the verification.
-    if (!(thrown instanceof Error && "code" in thrown)) throw thrown;
+    if (errorCodeOf(thrown) === null) throw thrown;
     return noVerdict(`cannot use ${tmpdir()}: ${fileFault(thrown)}`);
   }
 }

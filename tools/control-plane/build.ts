@@ -5,6 +5,7 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
+import { errorCodeOf } from "../../src/base/guards.ts";
 import { bindToLife } from "../stack/exit-guard.ts";
 import type { Binaries } from "./start-binaries.ts";
 
@@ -56,7 +57,7 @@ export async function whyGoCannot(): Promise<string | null> {
       Number(major) > OLDEST_GO[0] || (Number(major) === OLDEST_GO[0] && Number(minor) >= OLDEST_GO[1]);
     return enough ? null : `Go ${OLDEST_GO.join(".")} or newer is needed, this is ${stdout.trim()}`;
   } catch (error) {
-    const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
+    const missing = errorCodeOf(error) === "ENOENT";
     return missing ? "go is not installed" : `go does not work: ${(error as Error).message.trim()}`;
   }
 }
@@ -130,7 +131,7 @@ async function lock(path: string, progress: Progress): Promise<() => void> {
       writeFileSync(join(path, "pid"), String(process.pid));
       return () => rmSync(path, { recursive: true, force: true });
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      if (errorCodeOf(error) !== "EEXIST") throw error;
     }
     if (!(await holderLives(path))) {
       rmSync(path, { recursive: true, force: true });
@@ -153,7 +154,7 @@ async function holderLives(path: string): Promise<boolean> {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
+    return errorCodeOf(error) === "EPERM";
   }
 }
 

@@ -3,7 +3,6 @@ import { connect, type TLSSocket } from "node:tls";
 import fc from "fast-check";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createSimulator, type Endpoint, type Simulator } from "../../simulator.ts";
-import { createFrameReader } from "./websocket.ts";
 
 let simulator: Simulator;
 let endpoint: Endpoint;
@@ -29,28 +28,20 @@ function masked(kind: number, body: Uint8Array): Buffer {
   ]);
 }
 
-test("frames are read whole, however the bytes are cut", () => {
-  const body = fc.uint8Array({ maxLength: 300 });
-  fc.assert(
-    fc.property(fc.array(body, { maxLength: 5 }), fc.integer({ min: 1, max: 50 }), (bodies, size) => {
-      const reader = createFrameReader();
-      const bytes = Buffer.concat(bodies.map((one) => masked(2, one)));
-      const read: Buffer[] = [];
-      for (let at = 0; at < bytes.length; at += size)
-        for (const frame of reader(bytes.subarray(at, at + size)) ?? []) read.push(frame.body);
-      expect(read).toEqual(bodies.map((one) => Buffer.from(one)));
-    }),
-  );
-});
-
 test.each<[string, Buffer]>([
   ["is not masked", Buffer.from([0x82, 0x01, 0x00])],
   ["is text", masked(1, Buffer.from("x"))],
   ["uses an extension", Buffer.from([0xc2, 0x80, 0, 0, 0, 0])],
   ["is a ping of more than 125 bytes", masked(9, Buffer.alloc(126))],
   ["is larger than any packet", Buffer.concat([Buffer.from([0x82, 0xff]), Buffer.alloc(12, 0xff)])],
-])("a frame that %s is no proper client's", (_what, bytes) => {
-  expect(createFrameReader()(bytes)).toBeNull();
+  ["is just larger than any packet", Buffer.from([0x82, 0xff, 0, 0, 0, 0, 0, 8, 0, 1, 0, 0, 0, 0])],
+])("a frame that %s ends the connection", async (_what, bytes) => {
+  const { socket } = await upgraded("/$iothub/websocket", "mqtt");
+  const closed = once(socket, "close");
+  socket.write(bytes);
+  socket.resume();
+  await closed;
+  await gone();
 });
 
 async function upgraded(
