@@ -81,12 +81,13 @@ export function readTestData(
   if (problems.length > 0) return err(misfits(problems));
   const [first] = runs;
   if (first === undefined) return err(misfits([NOTHING_INSIDE]));
+  const oneHot = runs.every(({ labels }) => [...labels.values()].every((one) => one.oneHot));
   return ok({
     samples,
     runs: runs.length,
     batch: { size: null, free: false },
     notes: [...notes],
-    runAt: (index) => runs[index] ?? first,
+    runAt: (index) => readAlike(runs[index] ?? first, oneHot),
     feedsFor: (batchSize) => {
       if (freeSamples(model.inputs, first.feeds) === null)
         return { feeds: first.feeds, batchSize: first.samples };
@@ -96,6 +97,14 @@ export function readTestData(
       return { feeds: Object.fromEntries(tiled), batchSize };
     },
   });
+}
+
+/** Labels are one column for each class where they are that in every data set. */
+function readAlike(run: GoldenRun, oneHot: boolean): GoldenRun {
+  return {
+    ...run,
+    labels: new Map([...run.labels].map(([name, one]) => [name, { ...one, oneHot }] as const)),
+  };
 }
 
 const NOTHING_INSIDE =
