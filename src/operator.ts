@@ -8,7 +8,7 @@ import type { ModelReleaseSpec, ModelReleaseStatus } from "./api/model-release.t
 import type { ObjectKey } from "./api/resource.ts";
 import { type GrantOf, OPEN_GRANT } from "./api/tenancy.ts";
 import { millis, minutes, seconds } from "./base/time.ts";
-import { type Config, parseConfig } from "./config.ts";
+import { type Config, identityEnvironment, parseConfig } from "./config.ts";
 import { createDepartures } from "./devices/departures.ts";
 import { reconcileDevice } from "./devices/reconcile.ts";
 import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
@@ -68,6 +68,7 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
+  Object.assign(process.env, identityEnvironment(process.env));
   await operate(parsed.config);
 }
 
