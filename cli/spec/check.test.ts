@@ -90,6 +90,16 @@ test.each<[Json, string]>([
   ]);
 });
 
+test.each([
+  ["64MB", ": here 64Mi?"],
+  ["2 gib", ": here 2Gi?"],
+  ["64.5Mi", ", such as 64Mi"],
+])("the size %j is told with one that is meant", (maximum, hint) => {
+  expect(problemsIn(verificationSchema, { timeout: "1m", memory: { maximum } })).toEqual([
+    { pointer: "/memory/maximum", message: `must be a number of bytes, or a size with Ki, Mi or Gi${hint}` },
+  ]);
+});
+
 test("a misspelt field is told with what was meant, at any depth", () => {
   const spec = { ...soundSpec, verification: { golden: {}, latency: { p95: "1s", sample: 3 } }, wersion: 1 };
   expect(check(spec)).toEqual(

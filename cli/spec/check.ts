@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
 import type { TSchema } from "typebox";
+import { MEMORY_PATTERN } from "../../src/api/model-release.ts";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../../src/base/decimal.ts";
 import { suggestion } from "../../src/base/flags.ts";
 import { own } from "../../src/base/lookup.ts";
@@ -90,6 +91,8 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
   const [rule] = node?.["x-kubernetes-validations"] ?? [];
   switch (error.keyword) {
     case "pattern":
+      if (node?.pattern === MEMORY_PATTERN)
+        return `must be a number of bytes, or a size with Ki, Mi or Gi${sizeHint(valueAt(root, error.instancePath))}`;
       if (rule === undefined && (node?.pattern?.length ?? 0) > LONGEST_PATTERN)
         return `is not known: ${node?.description}`;
       return withExample(rule?.message ?? error.message, node, error.instancePath, root);
@@ -141,6 +144,13 @@ function withExample(rule: string, node: Node | undefined, pointer: string, root
   return node?.pattern === DECIMAL_PATTERN && isScientific
     ? `${rule}: here "${plainDecimal(Number(value))}"`
     : rule;
+}
+
+/** `64MB`, `64 MiB` and `64m` are sizes to people. */
+function sizeHint(value: Json | undefined): string {
+  const [, amount, unit = ""] =
+    typeof value === "string" ? (/^([1-9]\d{0,8}) ?([kmg])i?b?$/i.exec(value) ?? []) : [];
+  return amount === undefined ? ", such as 64Mi" : `: here ${amount}${unit.toUpperCase()}i?`;
 }
 
 /** Latencies are milliseconds; whatever else takes time takes seconds. */

@@ -124,7 +124,7 @@ export const variantSchema = Type.Object(
   { description: "The bytes for some classes of devices." },
 );
 
-const MEMORY_PATTERN = "^[1-9][0-9]{0,11}(Ki|Mi|Gi)?$";
+export const MEMORY_PATTERN = "^[1-9][0-9]{0,11}(Ki|Mi|Gi)?$";
 
 const signatureSchema = Type.Object(
   {

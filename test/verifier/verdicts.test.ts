@@ -327,6 +327,31 @@ describe("a bound binds or is refused:", () => {
     });
   });
 
+  test("a threshold where there is no single score", async () => {
+    const set = npzFile({ x: X, labels: whole([4], turns(0, 1)) });
+    const bounds = { minimumAccuracy: 1, threshold: "0.2" };
+    for (const [model, says] of [
+      [same, "has one score for each class"],
+      [labelled([0, 1]), "answers the class itself"],
+    ] as const)
+      expect(await judgedGolden(model, set, bounds)).toMatchObject({
+        reason: "BoundUnusable",
+        message: expect.stringContaining(says),
+      });
+    expect(await judgedGolden(sigmoid(true), set, bounds)).not.toMatchObject({ reason: "BoundUnusable" });
+    expect(await judgedParity(same, same, set, { minimumAgreement: 1, threshold: "0.2" })).toMatchObject({
+      because: "bound",
+      message: expect.stringContaining("threshold is for one score"),
+    });
+    expect(
+      await judgedParity(sigmoid(true), sigmoid(true), null, {
+        minimumAgreement: 1,
+        threshold: "0.2",
+        output: "p",
+      }),
+    ).toMatchObject({ reason: null });
+  });
+
   test("a batch of none", async () => {
     const none = await tarFile({
       "test_data_set_0/input_0.pb": floatProto([0, 2], []),
@@ -397,6 +422,38 @@ describe("what is expected", () => {
     expect(await judged()).toMatchObject({
       reason: "OutputsDiffer",
       message: expect.stringContaining("expected [1,0], the model answers [1,2]"),
+    });
+  });
+
+  test("goes by names that the model has, and not by numbers where only some names are old", async () => {
+    const two = headed(
+      [output("a", 2), output("b", 2)],
+      [node("Identity", ["x"], ["a"]), node("Neg", ["x"], ["b"])],
+    );
+    const values = X.values as readonly number[];
+    const judged = async (first: readonly [string, number], second: readonly [string, number]) => {
+      const proto = ([name, sign]: readonly [string, number]) =>
+        floatProto(
+          [4, 2],
+          values.map((value) => sign * value),
+          name,
+        );
+      const files = {
+        "test_data_set_0/input_0.pb": floatProto([4, 2], values),
+        "test_data_set_0/output_0.pb": proto(first),
+        "test_data_set_0/output_1.pb": proto(second),
+      };
+      return judgedGolden(two, await tarFile(files), { maximumAbsoluteError: 0 });
+    };
+    expect(await judged(["b", -1], ["a", 1])).toMatchObject({ reason: null, message: "" });
+    expect(await judged(["a", 1], ["old_b", -1])).toMatchObject({
+      reason: null,
+      message: expect.stringContaining("are taken by their numbers"),
+    });
+    // By their numbers, this would be for "a".
+    expect(await judged(["b", -1], ["old_a", 1])).toMatchObject({
+      because: "misfit",
+      message: expect.stringContaining('output_1.pb is for output "old_a"'),
     });
   });
 

@@ -210,8 +210,10 @@ function readSide(
   );
   if (byName.ok) return ok({ data: byName.value, notes: [] });
   const stale = read.filter(({ read: { name } }) => name !== "" && !infos.some((one) => one.name === name));
+  // Names that the model has are in their places then: otherwise the numbers are not what counts.
+  const inOrder = read.every((one) => stale.includes(one) || byOwnName(one, infos));
   const byPlace =
-    stale.length > 0 && read.length === infos.length
+    stale.length > 0 && inOrder && read.length === infos.length
       ? placed(side, read, infos, ({ index }) => infos[index])
       : byName;
   if (!byPlace.ok) return err(misfits(byName.error));
@@ -220,6 +222,10 @@ function readSide(
     data: byPlace.value,
     notes: [`the ${side}s of the golden set are taken by their numbers: the model has no ${side} ${names}`],
   });
+}
+
+function byOwnName({ index, read: { name } }: SideFile, infos: readonly TensorInfo[]): boolean {
+  return name === "" || infos[index]?.name === name;
 }
 
 function placed(
