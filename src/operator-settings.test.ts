@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { parseOperatorSettings } from "./operator-settings.ts";
+import { identityEnvironment, parseOperatorSettings } from "./operator-settings.ts";
 
 const HOST = { name: "node-1", random: "abc" };
 const GOOD = {
@@ -76,6 +76,19 @@ test.each(["\n", "\r\n", "  "])("what a Secret has at the end of a value is no p
       hub: { tier: "S2", access: { connectionString: hub } },
       store: { access: { connectionString: storage } },
     },
+  });
+});
+
+test.each(["\n", "\r\n", "  "])("nor is it of what the vendor's identity client reads: %j", (end) => {
+  const env = {
+    AZURE_CLIENT_ID: `client${end}`,
+    AZURE_TENANT_ID: "tenant",
+    HOME: `/home${end}`,
+    AZURE_EMPTY: undefined,
+  };
+  expect(identityEnvironment({ ...env, AZURE_FEDERATED_TOKEN_FILE: `\uFEFF/token${end}` })).toEqual({
+    AZURE_CLIENT_ID: "client",
+    AZURE_FEDERATED_TOKEN_FILE: "/token",
   });
 });
 

@@ -282,6 +282,19 @@ function fromEnvironment(env: Environment, name: string): string | undefined {
   return own(env, name)?.trim();
 }
 
+/** What the vendor's identity client reads of the environment on its own, where it has something around it. */
+export function identityEnvironment(
+  env: Readonly<Record<string, string | undefined>>,
+): Readonly<Record<string, string>> {
+  const names = Object.keys(env).filter((name) => name.startsWith("AZURE_"));
+  return Object.fromEntries(
+    names.flatMap((name) => {
+      const trimmed = fromEnvironment(env, name);
+      return trimmed === undefined || trimmed === own(env, name) ? [] : [[name, trimmed] as const];
+    }),
+  );
+}
+
 function hubAccess(connectionString: string | undefined, host: string, mistakes: string[]): HubAccess {
   if (connectionString !== undefined && connectionString !== "") {
     const missing = ["HostName", "SharedAccessKeyName", "SharedAccessKey"].filter(

@@ -25,7 +25,7 @@ import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
 import { createTransport } from "./kube/transport.ts";
-import { type OperatorSettings, parseOperatorSettings } from "./operator-settings.ts";
+import { identityEnvironment, type OperatorSettings, parseOperatorSettings } from "./operator-settings.ts";
 import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
 import { createReverifySlots } from "./releases/reverify-slots.ts";
@@ -66,6 +66,7 @@ async function main(): Promise<void> {
     process.exitCode = 2;
     return;
   }
+  Object.assign(process.env, identityEnvironment(process.env));
   await operate(parsed.settings);
 }
 

@@ -1,7 +1,7 @@
 import type { TSchema } from "typebox";
 import { describe, expect, test } from "vitest";
 import { modelReleaseSpecSchema, verificationSchema } from "../../src/api/model-release.ts";
-import { BROKEN_SPECS, soundSpec } from "../../test/builders/broken-specs.ts";
+import { BROKEN_SPECS, REPEATED_ITEMS, soundSpec } from "../../test/builders/broken-specs.ts";
 import type { Json } from "../json-pointer.ts";
 import { problemsIn, sentence, withDefaults } from "./check.ts";
 import { RULES } from "./rules.ts";
@@ -34,6 +34,13 @@ describe("the rules of the CRD", () => {
     expect(rule.endsWith(problem?.message ?? "nothing")).toBe(true);
   });
 });
+
+test.each(REPEATED_ITEMS)(
+  "what may be there once and is there twice is refused: $what",
+  ({ spec, pointer, message }) => {
+    expect(check(spec)).toEqual([{ pointer, message }]);
+  },
+);
 
 test("defaults come where something was left out or left empty, and nowhere else", () => {
   const filled = withDefaults(verificationSchema, {
@@ -80,6 +87,16 @@ test.each<[Json, string]>([
   const checks = withDefaults(verificationSchema, { throughput: { minimumPerSecond } });
   expect(problemsIn(verificationSchema, checks)).toEqual([
     { pointer: "/throughput/minimumPerSecond", message },
+  ]);
+});
+
+test.each([
+  ["64MB", ": here 64Mi?"],
+  ["2 gib", ": here 2Gi?"],
+  ["64.5Mi", ", such as 64Mi"],
+])("the size %j is told with one that is meant", (maximum, hint) => {
+  expect(problemsIn(verificationSchema, { timeout: "1m", memory: { maximum } })).toEqual([
+    { pointer: "/memory/maximum", message: `must be a number of bytes, or a size with Ki, Mi or Gi${hint}` },
   ]);
 });
 

@@ -1,5 +1,6 @@
 import { createRequire } from "node:module";
 import type { TSchema } from "typebox";
+import { MEMORY_PATTERN } from "../../src/api/model-release.ts";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../../src/base/decimal.ts";
 import { suggestion } from "../../src/base/flags.ts";
 import { own } from "../../src/base/lookup.ts";
@@ -22,6 +23,8 @@ type Node = {
   readonly pattern?: string;
   readonly description?: string;
   readonly "x-kubernetes-validations"?: readonly { readonly message: string }[];
+  readonly "x-kubernetes-list-type"?: string;
+  readonly "x-kubernetes-list-map-keys"?: readonly string[];
 };
 
 /** Without what is empty, as the API server prunes null, and with the defaults of the schema where a field is left out. */
@@ -57,7 +60,9 @@ export function problemsIn(schema: TSchema, value: Json): readonly Problem[] {
     if (wrong.has(pointer) && error.keyword !== "anyOf") continue;
     wrong.set(pointer, { pointer, message: messageOf(error, nodeAt(schema as Node, pointer), value) });
   }
-  const broken = brokenRules(schema as Node, value, "").filter(({ pointer }) => !wrong.has(pointer));
+  const broken = [...brokenRules(schema as Node, value, ""), ...repeated(schema as Node, value, "")].filter(
+    ({ pointer }) => !wrong.has(pointer),
+  );
   const order = pointersIn(value, "");
   const at = ({ pointer }: Problem) => order.indexOf(pointer);
   return [...unknown, ...wrong.values(), ...broken].sort((a, b) => at(a) - at(b));
@@ -86,6 +91,8 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
   const [rule] = node?.["x-kubernetes-validations"] ?? [];
   switch (error.keyword) {
     case "pattern":
+      if (node?.pattern === MEMORY_PATTERN)
+        return `must be a number of bytes, or a size with Ki, Mi or Gi${sizeHint(valueAt(root, error.instancePath))}`;
       if (rule === undefined && (node?.pattern?.length ?? 0) > LONGEST_PATTERN)
         return `is not known: ${node?.description}`;
       return withExample(rule?.message ?? error.message, node, error.instancePath, root);
@@ -139,6 +146,13 @@ function withExample(rule: string, node: Node | undefined, pointer: string, root
     : rule;
 }
 
+/** `64MB`, `64 MiB` and `64m` are sizes to people. */
+function sizeHint(value: Json | undefined): string {
+  const [, amount, unit = ""] =
+    typeof value === "string" ? (/^([1-9]\d{0,8}) ?([kmg])i?b?$/i.exec(value) ?? []) : [];
+  return amount === undefined ? ", such as 64Mi" : `: here ${amount}${unit.toUpperCase()}i?`;
+}
+
 /** Latencies are milliseconds; whatever else takes time takes seconds. */
 function unitOf(pointer: string): string {
   return /\/p[0-9]+$/.test(pointer) ? "ms" : "s";
@@ -174,6 +188,23 @@ function brokenRules(schema: Node, value: Json, pointer: string): readonly Probl
         : { pointer, message };
     });
   return [...here, ...inside(schema, value, pointer, brokenRules, () => [])];
+}
+
+/** Items of a list that may each be there once: the API server goes by their keys, or by the whole item. */
+function repeated(schema: Node, value: Json, pointer: string): readonly Problem[] {
+  const { "x-kubernetes-list-type": kind, "x-kubernetes-list-map-keys": keys = [] } = schema;
+  const once = Array.isArray(value) && (kind === "set" || kind === "map") ? value : [];
+  const names = once.map((item: Json) =>
+    JSON.stringify(kind === "map" && isObject(item) ? keys.map((key) => own(item, key) ?? null) : item),
+  );
+  const here = names.flatMap((name, index) => {
+    const first = names.indexOf(name);
+    const same = kind === "map" ? `has the same ${keys.join(" and ")}` : "is the same";
+    return first === index
+      ? []
+      : [{ pointer: pointerTo(pointer, index), message: `is there twice: item ${first} ${same}` }];
+  });
+  return [...here, ...inside(schema, value, pointer, repeated, () => [])];
 }
 
 /** Walks the fields of an object or the items of a list together with their schemas. */

@@ -125,7 +125,7 @@ export const variantSchema = Type.Object(
   { description: "Model file for some device classes." },
 );
 
-const MEMORY_PATTERN = "^[1-9][0-9]{0,11}(Ki|Mi|Gi)?$";
+export const MEMORY_PATTERN = "^[1-9][0-9]{0,11}(Ki|Mi|Gi)?$";
 
 const signatureSchema = Type.Object(
   {

@@ -79,14 +79,17 @@ export function durationText(length: Millis): string {
 
 /** What to write where `parseTimestamp` finds no time. */
 export const TIMESTAMP_FORM = "a time with its zone, such as 2026-12-01T10:00:00Z";
-const TIMESTAMP = /^\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i;
+const TIMESTAMP = /^(\d{4})-(\d\d)-(\d\d)T(?:[01]\d|2[0-3]):\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)$/i;
 
 /**
  * A point in time of RFC 3339, whose seconds may be left out; `null` for any other text. Without a time zone it is no
- * point in time: it would be another one on a machine in another zone.
+ * point in time: it would be another one on a machine in another zone. The date must be one of the calendar.
  */
 export function parseTimestamp(written: string): Instant | null {
-  return TIMESTAMP.test(written) ? readDate(written) : null;
+  const [, year, month, day] = TIMESTAMP.exec(written) ?? [];
+  // A day that its month does not have would be one of the next month.
+  const last = new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
+  return Number(day) <= last ? readDate(written) : null;
 }
 
 /** A date of an HTTP header; `null` for any other text. */

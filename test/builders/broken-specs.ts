@@ -195,3 +195,39 @@ export const BROKEN_SPECS: readonly BrokenSpec[] = [
     rule: "variantParity.reference must be the name of one of the variants",
   },
 ];
+
+/** Lists in which something is there twice: the API server says "Duplicate value". */
+export const REPEATED_ITEMS: readonly {
+  readonly what: string;
+  readonly spec: JsonObject;
+  readonly pointer: string;
+  readonly message: string;
+}[] = [
+  {
+    what: "the name of a variant",
+    spec: {
+      ...soundSpec,
+      variants: [variant("fp32", { deviceClasses: ["a"] }), variant("fp32", { deviceClasses: ["b"] })],
+    },
+    pointer: "/variants/1",
+    message: "is there twice: item 0 has the same name",
+  },
+  {
+    what: "a class of devices",
+    spec: { ...soundSpec, variants: [variant("fp32", { deviceClasses: ["a", "b", "a"] })] },
+    pointer: "/variants/0/deviceClasses/2",
+    message: "is there twice: item 0 is the same",
+  },
+  {
+    what: "an output with bounds of its own",
+    spec: golden({
+      outputs: [
+        { name: "y", minimumAccuracy: "0.9" },
+        { name: "z", minimumAccuracy: "0.9" },
+        { name: "y", minimumAccuracy: "0.1" },
+      ],
+    }),
+    pointer: "/verification/golden/outputs/2",
+    message: "is there twice: item 0 has the same name",
+  },
+];

@@ -262,7 +262,7 @@ function variants(random: Random): readonly string[] {
   const chance = (share: number) => random() < share;
   const first = [
     `    - ${chance(0.3) ? "&first\n      " : ""}name: fp32`,
-    "      deviceClasses: [jetson-nano]",
+    `      deviceClasses: [jetson-nano${chance(0.05) ? ", jetson-nano" : ""}]`,
     "      blob: &blob { container: models, path: digits/1.0.0/model.onnx }",
     `      digest: &digest ${DIGEST}`,
   ];
@@ -276,7 +276,11 @@ function variants(random: Random): readonly string[] {
     "      blob: *blob",
     "      digest: *digest",
   ];
-  if (chance(0.5)) return ["  variants:", ...first, ...(isAnchored ? merged : aliased)];
+  // A name, or a class of devices, that is there twice.
+  const second = (isAnchored ? merged : aliased).map((line) =>
+    chance(0.03) ? line.replace("int8", "fp32").replace("jetson-xavier", "a, a") : line,
+  );
+  if (chance(0.5)) return ["  variants:", ...first, ...second];
   return ["  variants:", ...first, ...(chance(0.1) ? ["    - *nothing"] : [])];
 }
 

@@ -8,7 +8,7 @@ import { releaseCommand } from "../../cli/release/command.ts";
 import { withDefaults } from "../../cli/spec/check.ts";
 import { verifyCommand } from "../../cli/verify/command.ts";
 import { modelReleaseSpecSchema } from "../../src/api/model-release.ts";
-import { BROKEN_SPECS, soundSpec } from "../builders/broken-specs.ts";
+import { BROKEN_SPECS, REPEATED_ITEMS, soundSpec } from "../builders/broken-specs.ts";
 import { DESCRIBED_MODELS } from "../builders/described-models.ts";
 import { type ApiClient, createApiClient } from "./api-client.ts";
 
@@ -116,4 +116,10 @@ describe("a rule that is broken is refused there with the same sentence", () => 
     expect(status).toBe(422);
     expect(body.message).toContain(rule);
   });
+});
+
+test.each(REPEATED_ITEMS)("what is there twice is refused there too: $what", async ({ spec }) => {
+  const { status, body } = await tryCreate(releaseOf(spec));
+  expect(status).toBe(422);
+  expect(body.message).toContain("Duplicate value");
 });

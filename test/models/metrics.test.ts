@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createVocabulary, labelsOf } from "../../src/verifier/golden/labels.ts";
 import { averagePrecision } from "../../src/verifier/score/classes/average-precision.ts";
+import { weakestClass } from "../../src/verifier/score/classes/classification.ts";
 import { rocAuc } from "../../src/verifier/score/classes/roc-auc.ts";
 import type { ScoringOptions } from "../../src/verifier/score/classes/scored-output.ts";
 import { createScoring } from "../../src/verifier/score/classes/scoring.ts";
@@ -15,6 +16,7 @@ import { preparePython } from "../python/environment.ts";
 // them. MODELS_SEED repeats a seed that was printed.
 
 const SEED = Number(process.env["MODELS_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
+/** Of each metric. */
 const INPUTS = 1000;
 
 type Case = { readonly asked: object; readonly own: number | null };
@@ -75,6 +77,10 @@ function classes(random: Random, metric: string): Case {
     const { correct, samples } = scored(labels, scores, {}).classification;
     return { asked, own: correct / samples };
   }
+  if (metric === "classAccuracy") {
+    const weakest = weakestClass(scored(labels, scores, {}).classification);
+    return { asked, own: weakest === null ? null : weakest.correct / weakest.samples };
+  }
   // scikit-learn takes the last of equal scores, the verifier the first, as a device does: no ties here.
   const apart = listOf(count, () => listOf(width, () => random()));
   const k = whole(random, 2, width - 1);
@@ -116,7 +122,7 @@ function mask(random: Random): Case {
 const KINDS: readonly ((random: Random) => Case)[] = [
   (random) => binary(random, "rocAuc"),
   (random) => binary(random, "averagePrecision"),
-  ...["macroRocAuc", "macroAveragePrecision", "accuracy", "topKAccuracy"].map(
+  ...["macroRocAuc", "macroAveragePrecision", "accuracy", "classAccuracy", "topKAccuracy"].map(
     (metric) => (random: Random) => classes(random, metric),
   ),
   (random) => errors(random, "rootMeanSquaredError"),
@@ -124,17 +130,20 @@ const KINDS: readonly ((random: Random) => Case)[] = [
   mask,
 ];
 
-test(`metrics are scikit-learn's on ${INPUTS} random inputs (MODELS_SEED=${SEED})`, async () => {
+test(`metrics are scikit-learn's on ${INPUTS} random inputs each (MODELS_SEED=${SEED})`, async () => {
   const { python } = await preparePython({
     requirements: join(import.meta.dirname, "python/requirements.txt"),
     sources: join(import.meta.dirname, "python/sources.txt"),
     whose: "real models",
   });
   const random = seededRandom(SEED);
-  const cases = Array.from({ length: INPUTS }, (_, at) => KINDS[at % KINDS.length]?.(random) ?? mask(random));
+  const cases = Array.from(
+    { length: INPUTS * KINDS.length },
+    (_, at) => KINDS[at % KINDS.length]?.(random) ?? mask(random),
+  );
   const script = join(import.meta.dirname, "python/metrics.py");
   const input = JSON.stringify(cases.map(({ asked }) => asked));
-  const answered = execFileSync(python, [script], { input, encoding: "utf8", maxBuffer: 2 ** 24 });
+  const answered = execFileSync(python, [script], { input, encoding: "utf8", maxBuffer: 2 ** 26 });
   const theirs = JSON.parse(answered) as readonly (number | null)[];
   for (const [at, { asked, own }] of cases.entries()) {
     const expected = theirs[at] ?? null;

@@ -322,6 +322,7 @@ test("what a job is made of is checked before anything happens", async () => {
     [400, "ArgumentInvalid", { queryCondition: "FROM devices GROUP BY tags.site" }],
     [412, "PreconditionFailed", { queryCondition: `deviceId IN ['${"x".repeat(8200)}']` }],
     [400, "ArgumentInvalid", { startTime: "tomorrow" }],
+    [400, "ArgumentInvalid", { startTime: "2026-02-30T00:00:00Z" }],
     [400, "ArgumentInvalid", { maxExecutionTimeInSeconds: 0 }],
     [400, "ArgumentInvalid", { jobId: "another" }],
   ];
@@ -338,6 +339,26 @@ test("what a job is made of is checked before anything happens", async () => {
   expect(await problemOf(rawCall(jobs, "PUT", "/jobs/v2/good", good))).toMatchObject({
     name: "DeviceAlreadyExistsError",
   });
+});
+
+test("a start without its zone is UTC, wherever the simulator runs", async () => {
+  const { jobs } = await startHub();
+  const zone = process.env["TZ"];
+  process.env["TZ"] = "Asia/Kolkata";
+  try {
+    for (const [at, startTime] of [
+      "2035-01-02T03:04:05",
+      "2035-01-02T03:04:05Z",
+      "2035-01-02T04:04:05+01:00",
+    ].entries()) {
+      const job = { type: "scheduleUpdateTwin", queryCondition: "*", updateTwin: PATCH, startTime };
+      await rawCall(jobs, "PUT", `/jobs/v2/later-${at}`, job);
+      expect((await statusOfJob(jobs, `later-${at}`)).startTime).toBe("2035-01-02T03:04:05.000Z");
+    }
+  } finally {
+    if (zone === undefined) delete process.env["TZ"];
+    else process.env["TZ"] = zone;
+  }
 });
 
 test("what a job did is held for thirty days", async () => {

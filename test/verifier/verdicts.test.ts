@@ -115,6 +115,107 @@ describe("labels", () => {
   });
 });
 
+describe("labels whose reading is open", () => {
+  /** Answers the whole numbers that it is given. */
+  const whole3 = modelFile({
+    nodes: [node("Cast", ["x"], ["y"], { to: 7 })],
+    inputs: [tensorInfo("x", ["n", 3])],
+    outputs: [tensorInfo("y", ["n", 3], "int64")],
+  });
+
+  test("columns beside a model that only ever answers 1: the second of 0 and 1, or the first of 1 and 2", async () => {
+    const ones = headed(
+      [tensorInfo("label", ["n"], "int64")],
+      [
+        node("ArgMax", ["x"], ["place"], { axis: 1, keepdims: 0 }),
+        node("Gather", ["ones", "place"], ["label"]),
+      ],
+      [integerTensor("ones", [2], [1, 1])],
+    );
+    for (const column of [0, 1]) {
+      const rows = Array.from({ length: 4 }, () => [Number(column === 0), column]).flat();
+      const set = npzFile({ x: X, labels: whole([4, 2], rows) });
+      expect(await judgedGolden(ones, set, { minimumAccuracy: "0.1" })).toMatchObject({
+        because: "misfit",
+        message: expect.stringContaining("golden.classes must say which column"),
+      });
+      const from1 = await judgedGolden(ones, set, { minimumAccuracy: "0.1", classes: ["1", "2"] });
+      expect(from1.measured).toBe(column === 0 ? "accuracy 1 (4 of 4)" : "accuracy 0 (0 of 4)");
+    }
+  });
+
+  test("three columns beside -1 and 1", async () => {
+    const set = npzFile({ x: X, labels: whole([4, 3], [1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1]) });
+    expect(await judgedGolden(labelled([-1, 1]), set, { minimumAccuracy: "0.1" })).toMatchObject({
+      because: "misfit",
+    });
+  });
+
+  test("a single 1 in each sample beside as many whole numbers: one class, or a class for each of three things", async () => {
+    // Of three things in each sample, the model answers 2 where 1 is right.
+    const x = floats([2, 3], [0, 2, 0, 2, 0, 0]);
+    const marks = [0, 1, 0, 1, 0, 0];
+    const set = npzFile({ x, labels: whole([2, 3], marks) });
+    expect(await judgedGolden(whole3, set, { minimumAccuracy: "0.9" })).toMatchObject({
+      because: "misfit",
+      message: expect.stringContaining("they may be one column for each of 3 classes"),
+    });
+    const classes = ["a", "b", "c"];
+    expect(await judgedGolden(whole3, set, { minimumAccuracy: "0.9", classes })).toMatchObject({
+      measured: "accuracy 1 (2 of 2)",
+    });
+    const each = npzFile({ x, labels: { descr: "<U10", shape: [2, 3], values: marks.map(String) } });
+    expect(await judgedGolden(whole3, each, { minimumAccuracy: "0.9" })).toMatchObject({
+      reason: "AccuracyTooLow",
+      measured: "accuracy 0.6667 (4 of 6)",
+    });
+  });
+
+  test("columns in one data set, and classes in another", async () => {
+    const sets = async (second: NpyArray) =>
+      tarFile({
+        "test_data_set_0/input_0.pb": floatProto([4, 2], X.values as readonly number[]),
+        "test_data_set_0/labels.npy": npyFile(whole([4, 2], [1, 0, 0, 1, 1, 0, 0, 1])),
+        "test_data_set_1/input_0.pb": floatProto([4, 2], X.values as readonly number[]),
+        "test_data_set_1/labels.npy": npyFile(second),
+      });
+    const same = headed([output("y", 2)], [node("Identity", ["x"], ["y"])]);
+    expect(
+      await judgedGolden(same, await sets(whole([4, 2], [1, 0, 0, 1, 1, 0, 0, 1])), { minimumAccuracy: 1 }),
+    ).toMatchObject({ reason: null, measured: "accuracy 1 (8 of 8)" });
+    expect(
+      await judgedGolden(same, await sets(whole([4], turns(0, 1))), { minimumAccuracy: "0.1" }),
+    ).toMatchObject({
+      because: "misfit",
+      message:
+        "labels are [2] for each sample in one part of the golden set, and one for each sample in another",
+    });
+  });
+
+  test("indices beside classes that are other numbers", async () => {
+    const same = headed([output("y", 2)], [node("Identity", ["x"], ["y"])]);
+    const classes = ["1", "2"];
+    const judged = (labels: NpyArray) =>
+      judgedGolden(same, npzFile({ x: X, labels }), { minimumAccuracy: "0.1", classes });
+    expect(await judged(whole([4], turns(1, 2)))).toMatchObject({ measured: "accuracy 1 (4 of 4)" });
+    expect(await judged(whole([4], turns(0, 1)))).toMatchObject({
+      because: "misfit",
+      message: expect.stringContaining("label 0 is none of the 2 classes"),
+    });
+    const spaced: NpyArray = { descr: "<U10", shape: [4], values: ["1 ", "2", "1 ", "2"] };
+    expect((await judged(spaced)).message).toContain('label "1 " is none of the 2 classes');
+    expect(
+      await judgedGolden(same, npzFile({ x: X, labels: whole([4], turns(0, 1)) }), {
+        minimumAccuracy: 0,
+        classes: ["cat", "cat"],
+      }),
+    ).toMatchObject({
+      because: "misfit",
+      message: 'class "cat" is there twice: each score needs a class of its own',
+    });
+  });
+});
+
 describe("the output that is scored", () => {
   const heads = headed(
     [output("aux_logits", 2), output("logits", 2)],
@@ -134,6 +235,29 @@ describe("the output that is scored", () => {
     expect(await judgedGolden(heads, set, { minimumAccuracy: 1, output: "aux_logits" })).toMatchObject({
       reason: null,
       message: 'not judged: output "logits"',
+    });
+  });
+
+  test("is the one that the only labels are for", async () => {
+    const labels = whole([4], turns(0, 1));
+    const judged = (name: string, bounds: { readonly output?: string }) =>
+      judgedGolden(heads, npzFile({ x: X, [`labels:${name}`]: labels }), { minimumAccuracy: 1, ...bounds });
+    expect(await judged("aux_logits", {})).toMatchObject({
+      reason: null,
+      method: expect.stringContaining('scored: output "aux_logits"'),
+    });
+    expect(await judged("logits", {})).toMatchObject({ reason: "AccuracyTooLow" });
+    expect(await judged("logits", { output: "aux_logits" })).toMatchObject({
+      because: "misfit",
+      message: 'the golden set has no labels of output "aux_logits"; it has labels of "logits"',
+    });
+  });
+
+  test("without a name is none of those that have bounds of their own", async () => {
+    const bounds = { minimumAccuracy: "0.1", outputs: [{ name: "aux_logits", minimumAccuracy: 1 }] };
+    expect(await judgedGolden(heads, set, bounds)).toMatchObject({
+      reason: "AccuracyTooLow",
+      method: expect.stringMatching(/scored: output "logits".*scored: output "aux_logits"/),
     });
   });
 
@@ -203,6 +327,31 @@ describe("a bound binds or is refused:", () => {
     });
   });
 
+  test("a threshold where there is no single score", async () => {
+    const set = npzFile({ x: X, labels: whole([4], turns(0, 1)) });
+    const bounds = { minimumAccuracy: 1, threshold: "0.2" };
+    for (const [model, says] of [
+      [same, "has one score for each class"],
+      [labelled([0, 1]), "answers the class itself"],
+    ] as const)
+      expect(await judgedGolden(model, set, bounds)).toMatchObject({
+        reason: "BoundUnusable",
+        message: expect.stringContaining(says),
+      });
+    expect(await judgedGolden(sigmoid(true), set, bounds)).not.toMatchObject({ reason: "BoundUnusable" });
+    expect(await judgedParity(same, same, set, { minimumAgreement: 1, threshold: "0.2" })).toMatchObject({
+      because: "bound",
+      message: expect.stringContaining("threshold is for one score"),
+    });
+    expect(
+      await judgedParity(sigmoid(true), sigmoid(true), null, {
+        minimumAgreement: 1,
+        threshold: "0.2",
+        output: "p",
+      }),
+    ).toMatchObject({ reason: null });
+  });
+
   test("a batch of none", async () => {
     const none = await tarFile({
       "test_data_set_0/input_0.pb": floatProto([0, 2], []),
@@ -240,6 +389,11 @@ describe("a bound binds or is refused:", () => {
     expect(await judgedGolden(log, labels, { minimumAccuracy: "0.9" })).toMatchObject({
       reason: "AccuracyTooLow",
     });
+    const half = npzFile({ x: floats([2, 2], [2, -1, 2, 1]), labels: whole([2], [0, 0]) });
+    expect(await judgedGolden(log, half, { minimumAccuracy: "0.5" })).toMatchObject({
+      reason: null,
+      message: 'a score of output "p" is NaN in 1 of 2 samples, and none of these counts as right',
+    });
   });
 
   test("an average precision of one class alone", async () => {
@@ -268,6 +422,38 @@ describe("what is expected", () => {
     expect(await judged()).toMatchObject({
       reason: "OutputsDiffer",
       message: expect.stringContaining("expected [1,0], the model answers [1,2]"),
+    });
+  });
+
+  test("goes by names that the model has, and not by numbers where only some names are old", async () => {
+    const two = headed(
+      [output("a", 2), output("b", 2)],
+      [node("Identity", ["x"], ["a"]), node("Neg", ["x"], ["b"])],
+    );
+    const values = X.values as readonly number[];
+    const judged = async (first: readonly [string, number], second: readonly [string, number]) => {
+      const proto = ([name, sign]: readonly [string, number]) =>
+        floatProto(
+          [4, 2],
+          values.map((value) => sign * value),
+          name,
+        );
+      const files = {
+        "test_data_set_0/input_0.pb": floatProto([4, 2], values),
+        "test_data_set_0/output_0.pb": proto(first),
+        "test_data_set_0/output_1.pb": proto(second),
+      };
+      return judgedGolden(two, await tarFile(files), { maximumAbsoluteError: 0 });
+    };
+    expect(await judged(["b", -1], ["a", 1])).toMatchObject({ reason: null, message: "" });
+    expect(await judged(["a", 1], ["old_b", -1])).toMatchObject({
+      reason: null,
+      message: expect.stringContaining("are taken by their numbers"),
+    });
+    // By their numbers, this would be for "a".
+    expect(await judged(["b", -1], ["old_a", 1])).toMatchObject({
+      because: "misfit",
+      message: expect.stringContaining('output_1.pb is for output "old_a"'),
     });
   });
 
@@ -348,11 +534,29 @@ describe("metrics of other models", () => {
     });
   });
 
+  test("are of outputs whose first axis counts the samples", async () => {
+    const turned = modelFile({
+      nodes: [node("Transpose", ["x"], ["y"], { perm: [1, 0] })],
+      inputs: [tensorInfo("x", ["n", 2])],
+      outputs: [tensorInfo("y", [2, "n"])],
+    });
+    const set = npzFile({ x: X, labels: X });
+    expect(await judgedGolden(turned, set, { maximumMeanAbsoluteError: 9 })).toMatchObject({
+      because: "misfit",
+    });
+    expect(await judgedGolden(same, set, { maximumMeanAbsoluteError: 0 })).toMatchObject({ reason: null });
+  });
+
   test("are masks and boxes", async () => {
     const mask = npzFile({ x: X, "output:y": floats([4, 2], [1, 0, 0, 1, 1, 1, 0, 1]) });
     expect(await judgedGolden(same, mask, { minimumMaskIou: "0.83" })).toMatchObject({
       reason: null,
       measured: "mask IoU 0.833333",
+    });
+    const broken = npzFile({ x: floats([1, 2], [1, Number.NaN]), "output:y": floats([1, 2], [1, 0]) });
+    expect(await judgedGolden(same, broken, { minimumMaskIou: "0.51" })).toMatchObject({
+      reason: "OutputsDiffer",
+      measured: "mask IoU 0.5",
     });
     const box = modelFile({
       nodes: [node("Identity", ["x"], ["boxes"])],

@@ -117,9 +117,14 @@ function parseMethod(body: JsonObject): Answer<JsonObject> {
   return call.ok ? ok(written) : { ok: false, refusal: { ...call.refusal, form: "A" } };
 }
 
+const ISO_TIME = /^(\d{4})-(\d\d)-(\d\d)T\d\d:\d\d(?::\d\d(?:\.\d+)?)?(Z|[+-]\d\d:\d\d)?$/i;
+
 function parseStart(written: unknown, now: number): Answer<number> {
   if (written === undefined || written === null || written === "") return ok(now);
-  const at = typeof written === "string" ? Date.parse(written) : Number.NaN;
+  const [text, year, month, day, zone] = typeof written === "string" ? (ISO_TIME.exec(written) ?? []) : [];
+  const last = new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
+  // Without its zone it is UTC, as the vendor's clients have it, and not what the zone of this machine makes of it.
+  const at = Number(day) <= last ? Date.parse(zone === undefined ? `${text}Z` : `${text}`) : Number.NaN;
   return Number.isNaN(at) ? refuse("ArgumentInvalid", "startTime must be a time of ISO 8601") : ok(at);
 }
 

@@ -22,9 +22,23 @@ export function sectionParts(bounds: GoldenBounds, found: SectionMeasured, suffi
   const { classification, ranking, comparison, figures } = found;
   return [
     ...(classification === null ? [] : accuracyParts(bounds, classification, suffix)),
+    ...(classification === null ? [] : thresholdParts(bounds, classification)),
     ...(ranking === null ? [] : rankingParts(bounds, ranking, suffix)),
     ...(comparison === null ? [] : differenceParts(bounds, comparison, REASONS.OutputsDiffer, suffix)),
     ...(figures === null ? [] : figureParts(bounds, figures, suffix)),
+  ];
+}
+
+/** A threshold beside scores of classes, or beside classes that are answered, would be about nothing. */
+function thresholdParts(bounds: GoldenBounds, { reading, output }: Classification): readonly Part[] {
+  const { threshold, minimumMaskIou } = bounds;
+  if (threshold === undefined || minimumMaskIou !== undefined || reading.startsWith("by the threshold"))
+    return [];
+  return [
+    unusable(
+      `threshold ${numberText(numberOf(threshold))}`,
+      `threshold is for one score for each label, and output "${output}" ${reading === "" ? "has one score for each class" : reading.replace("which ", "")}: leave it out`,
+    ),
   ];
 }
 

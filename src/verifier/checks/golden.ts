@@ -94,7 +94,7 @@ export function judgeGolden(
   return together("Golden", all, {
     method: how.filter((text) => text !== "").join("; "),
     notes: [
-      ...(failed ? batchHint(measured, others) : []),
+      ...(failed ? batchHint(measured, others) : sections.flatMap(notNumbersText)),
       ...notes,
       ...notJudged(finite === null ? ignored : []),
     ],
@@ -105,6 +105,15 @@ export function judgeGolden(
       comparison: first?.comparison ?? null,
     },
   });
+}
+
+/** A bound below 1 may be kept all the same. */
+function notNumbersText({ classification }: SectionMeasured): readonly string[] {
+  return classification === null || classification.notNumbers === 0
+    ? []
+    : [
+        `a score of output "${classification.output}" is NaN in ${classification.notNumbers} of ${classification.samples} samples, and none of these counts as right`,
+      ];
 }
 
 function batchText({ size, free }: Batch, samples: number): string {

@@ -32,7 +32,6 @@ type ParityBounds = Omit<ParityWanted, "output" | "outputs" | "batchSize">;
 
 const ERRORS = ["maximumAbsoluteError", "maximumRelativeError", "minimumCosineSimilarity"] as const;
 const BOUNDS = ["minimumAgreement", ...ERRORS] as const;
-const DEFAULT_THRESHOLD = 0.5;
 
 export async function checkParity(
   run: Run,
@@ -158,7 +157,7 @@ export function paritySections(wanted: ParityWanted): readonly ParitySection[] {
     agreement:
       bounds.minimumAgreement === undefined
         ? null
-        : { threshold: numberOf(bounds.threshold ?? DEFAULT_THRESHOLD) },
+        : { threshold: bounds.threshold === undefined ? null : numberOf(bounds.threshold) },
     tolerance: ERRORS.some((name) => bounds[name] !== undefined) ? toleranceOf(bounds) : null,
   }));
 }

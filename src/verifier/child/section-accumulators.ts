@@ -1,10 +1,11 @@
 import { err, ok, type Result } from "../../base/result.ts";
+import type { Labels } from "../golden/labels.ts";
 import type { GoldenRun } from "../golden/types.ts";
 import { type Datum, isTensor, isText, type TensorInfo } from "../onnx/tensor.ts";
 import type { ParityMeasured, ParitySection, RefusalKind, SectionMeasured } from "../protocol/messages.ts";
 import { type AgreementAccumulator, createAgreementAccumulator } from "../score/classes/agreement.ts";
 import { listed } from "../score/classes/heads.ts";
-import { createScoring } from "../score/classes/scoring.ts";
+import { createScoring, type Scoring } from "../score/classes/scoring.ts";
 import type { Unfit } from "../score/classes/unfit.ts";
 import { createComparisonAccumulator } from "../score/comparison.ts";
 import {
@@ -30,21 +31,17 @@ export function createSectionAccumulator(
   infos: readonly TensorInfo[],
 ): SectionAccumulator {
   const { output, except, metrics } = section;
-  const scoring = section.scoring === null ? null : createScoring({ ...section.scoring, output }, infos);
+  let scoring: Scoring | null = null;
   const comparing =
     section.tolerance === null ? null : createComparisonAccumulator(section.tolerance, infos, true);
   let measuring: { readonly output: string; readonly of: OutputAccumulator } | null = null;
 
   function addScores({ labels, samples }: GoldenRun, outputs: Outputs): Unfit | null {
-    const own = labels.get(output ?? "") ?? labels.get("") ?? onlyOf(labels);
-    if (scoring === null) return null;
-    if (own === null)
-      return misfit(
-        labels.size === 0
-          ? "the golden set has no labels"
-          : `the golden set has labels of several outputs (${listed([...labels.keys()])}): name the one that is scored (golden.output, --golden-output)`,
-      );
-    return scoring.add(outputs, own, samples);
+    if (section.scoring === null) return null;
+    const meant = labelsFor(labels, output);
+    if (!meant.ok) return meant.error;
+    scoring ??= createScoring({ ...section.scoring, output: meant.value.output }, infos);
+    return scoring.add(without(outputs, except), meant.value.labels, samples);
   }
 
   function addErrors(run: GoldenRun, outputs: Outputs): Unfit | null {
@@ -92,8 +89,30 @@ export function createSectionAccumulator(
   };
 }
 
-function onlyOf<T>(map: ReadonlyMap<string, T>): T | null {
-  return map.size === 1 ? ([...map.values()][0] ?? null) : null;
+/** Labels that are for one output say that it is the one that is scored. */
+function labelsFor(
+  all: GoldenRun["labels"],
+  output: string | null,
+): Result<{ readonly labels: Labels; readonly output: string | null }, Unfit> {
+  const labels = all.get(output ?? "") ?? all.get("");
+  if (labels !== undefined) return ok({ labels, output });
+  const [only, more] = all;
+  if (only === undefined) return err(misfit("the golden set has no labels"));
+  const names = listed([...all.keys()]);
+  if (output !== null)
+    return err(misfit(`the golden set has no labels of output "${output}"; it has labels of ${names}`));
+  if (more !== undefined)
+    return err(
+      misfit(
+        `the golden set has labels of several outputs (${names}): name the one that is scored (golden.output, --golden-output)`,
+      ),
+    );
+  return ok({ labels: only[1], output: only[0] });
+}
+
+/** Outputs with bounds of their own are not what the others are about. */
+function without(outputs: Outputs, except: readonly string[]): Outputs {
+  return except.length === 0 ? outputs : new Map([...outputs].filter(([name]) => !except.includes(name)));
 }
 
 function misfit(message: string): Unfit {
@@ -168,7 +187,8 @@ export function createParityAccumulator(
 
   return {
     add: (run, outputs) => {
-      const agreed = agreeing?.add(run.samples, run.outputs, outputs) ?? null;
+      const agreed =
+        agreeing?.add(run.samples, without(run.outputs, except), without(outputs, except)) ?? null;
       if (agreed !== null)
         return { ...agreed, because: agreed.because === "misfit" ? "compare" : agreed.because };
       const differs = addErrors(run, outputs);

@@ -81,12 +81,13 @@ export function readTestData(
   if (problems.length > 0) return err(misfits(problems));
   const [first] = runs;
   if (first === undefined) return err(misfits([NOTHING_INSIDE]));
+  const oneHot = runs.every(({ labels }) => [...labels.values()].every((one) => one.oneHot));
   return ok({
     samples,
     runs: runs.length,
     batch: { size: null, free: false },
     notes: [...notes],
-    runAt: (index) => runs[index] ?? first,
+    runAt: (index) => readAlike(runs[index] ?? first, oneHot),
     feedsFor: (batchSize) => {
       if (freeSamples(model.inputs, first.feeds) === null)
         return { feeds: first.feeds, batchSize: first.samples };
@@ -96,6 +97,14 @@ export function readTestData(
       return { feeds: Object.fromEntries(tiled), batchSize };
     },
   });
+}
+
+/** Labels are one column for each class where they are that in every data set. */
+function readAlike(run: GoldenRun, oneHot: boolean): GoldenRun {
+  return {
+    ...run,
+    labels: new Map([...run.labels].map(([name, one]) => [name, { ...one, oneHot }] as const)),
+  };
 }
 
 const NOTHING_INSIDE =
@@ -201,8 +210,10 @@ function readSide(
   );
   if (byName.ok) return ok({ data: byName.value, notes: [] });
   const stale = read.filter(({ read: { name } }) => name !== "" && !infos.some((one) => one.name === name));
+  // Names that the model has are in their places then: otherwise the numbers are not what counts.
+  const inOrder = read.every((one) => stale.includes(one) || byOwnName(one, infos));
   const byPlace =
-    stale.length > 0 && read.length === infos.length
+    stale.length > 0 && inOrder && read.length === infos.length
       ? placed(side, read, infos, ({ index }) => infos[index])
       : byName;
   if (!byPlace.ok) return err(misfits(byName.error));
@@ -211,6 +222,10 @@ function readSide(
     data: byPlace.value,
     notes: [`the ${side}s of the golden set are taken by their numbers: the model has no ${side} ${names}`],
   });
+}
+
+function byOwnName({ index, read: { name } }: SideFile, infos: readonly TensorInfo[]): boolean {
+  return name === "" || infos[index]?.name === name;
 }
 
 function placed(

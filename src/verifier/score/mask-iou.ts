@@ -1,6 +1,6 @@
 export type Overlap = { readonly intersection: number; readonly union: number };
 
-/** Elements above the threshold on both sides, and on either: NaN is never above it. */
+/** Elements above the threshold on both sides, and on either; NaN, wherever it is answered, is there and is wrong. */
 export function overlapOf(
   expected: (at: number) => number,
   got: (at: number) => number,
@@ -12,7 +12,7 @@ export function overlapOf(
   for (let at = 0; at < count; at += 1) {
     const [wanted, has] = [expected(at) > threshold, got(at) > threshold];
     if (wanted && has) intersection += 1;
-    if (wanted || has) union += 1;
+    if (wanted || has || Number.isNaN(got(at))) union += 1;
   }
   return { intersection, union };
 }

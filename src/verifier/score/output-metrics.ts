@@ -59,7 +59,8 @@ export function createOutputAccumulator(output: string, options: OutputMetricOpt
     if (metrics.includes("boxes") && !boxes.add(count, expected, got))
       return `boxes are four numbers along the last axis: output "${output}" is ${tensorText(got)}, ${tensorText(expected)} is expected`;
     if (!metrics.includes("meanError") && !metrics.includes("mask")) return null;
-    if (expected.data.length !== got.data.length) return differs(output, expected, got);
+    const along = count === 1 || got.shape[0] === count;
+    if (!along || expected.data.length !== got.data.length) return differs(output, expected, got);
     if (metrics.includes("meanError")) {
       const distances = Float64Array.from(expected.data, (_: unknown, at: number) =>
         errorAt(expected, got, at),

@@ -39,6 +39,9 @@ def value_of(asked):
         return metrics.jaccard_score(expected, got)
     if kind == "accuracy":
         return metrics.accuracy_score(asked["labels"], np.argmax(np.array(asked["scores"]), axis=1))
+    if kind == "classAccuracy":
+        found = np.argmax(np.array(asked["scores"]), axis=1)
+        return metrics.recall_score(asked["labels"], found, labels=np.unique(asked["labels"]), average=None).min()
     if kind == "topKAccuracy":
         scores = np.array(asked["scores"])
         classes = np.arange(scores.shape[1])

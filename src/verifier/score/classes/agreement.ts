@@ -12,7 +12,7 @@ import {
 import { createClassCounts, NAN } from "./class-counts.ts";
 import type { Classification } from "./classification.ts";
 import { type Head, listed, shapeOfHead } from "./heads.ts";
-import type { Unfit } from "./unfit.ts";
+import { type Unfit, unfit } from "./unfit.ts";
 
 // How often two models find the same class: pure, and added up run by run. Classes of the first model are the labels.
 
@@ -21,7 +21,8 @@ export type Agreement = Omit<Classification, "reading" | "correctTopK" | "topK" 
 export type AgreementOptions = {
   /** `null`: the only one that both models have and that can be meant. */
   readonly output: string | null;
-  readonly threshold: number;
+  /** `null`: nothing was said of it, and 0.5 counts where there is one score. */
+  readonly threshold: number | null;
 };
 
 export type AgreementAccumulator = {
@@ -34,6 +35,8 @@ export type AgreementAccumulator = {
   /** `null` before the first run. */
   readonly found: () => Agreement | null;
 };
+
+const DEFAULT_THRESHOLD = 0.5;
 
 type Reading = Pick<Head, "kind" | "classes">;
 
@@ -57,6 +60,12 @@ export function createAgreementAccumulator(
       const [left, right] = [readingOf(a, count), readingOf(b, count)];
       if (left === null || right === null || left.kind !== right.kind || left.classes !== right.classes)
         return notComparable(output);
+      if (options.threshold !== null && left.kind !== "score")
+        return unfit(
+          "bound",
+          `threshold is for one score for each sample, and output "${output}" has ${left.kind === "scores" ? "one score for each class" : "classes"}: leave it out`,
+        );
+      const threshold = options.threshold ?? DEFAULT_THRESHOLD;
       const keys = infos.find(({ name }) => name === output)?.keys ?? null;
       const places = left.kind === "scores" ? a.data.length / left.classes : a.data.length;
       const each = places / count;
@@ -64,8 +73,8 @@ export function createAgreementAccumulator(
       classes = left.classes;
       for (let at = 0; at < places; at += 1) {
         const index = samples + Math.floor(at / each);
-        const expected = wordAt(a, left, at, options.threshold, keys);
-        const got = wordAt(b, right, at, options.threshold, keys);
+        const expected = wordAt(a, left, at, threshold, keys);
+        const got = wordAt(b, right, at, threshold, keys);
         if (expected === NAN)
           return {
             because: "misfit",

@@ -54,7 +54,7 @@ function sameAxes(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((size, index) => size === b[index]);
 }
 
-function isWhole({ type }: Value): boolean {
+export function isWhole({ type }: { readonly type: string }): boolean {
   return type.includes("int") || type === "bool";
 }
 
@@ -93,8 +93,12 @@ export function placesOf(
 ): readonly number[] | null {
   if (names !== null && vocabulary.every((word) => names.includes(word)))
     return vocabulary.map((word) => names.indexOf(word));
+  // Where the number of a class is the name of another one, labels are names.
+  const opposed = names?.some(
+    (name, place) => /^\d{1,9}$/.test(name) && Number(name) < classes && Number(name) !== place,
+  );
   const indices = vocabulary.map((word) => (/^\d{1,9}$/.test(word) ? Number(word) : -1));
-  if (indices.every((index) => index >= 0 && index < classes)) return indices;
+  if (opposed !== true && indices.every((index) => index >= 0 && index < classes)) return indices;
   const signs = names === null && classes === 2 && vocabulary.every((word) => word === "-1" || word === "1");
   return signs ? vocabulary.map((word) => (word === "1" ? 1 : 0)) : null;
 }

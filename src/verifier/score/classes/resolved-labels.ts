@@ -130,10 +130,12 @@ function resolveByText(
 
 /** Which class each column of one-hot labels is, by what a model has answered; `null`: that cannot be told. */
 function columnNames(columns: number, answers: readonly string[]): readonly string[] | null {
-  if (answers.every((word) => word === "-1" || word === "1") && answers.includes("-1")) return ["-1", "1"];
-  if (answers.every((word) => /^\d{1,6}$/.test(word) && Number(word) < columns))
-    return Array.from({ length: columns }, (_, index) => String(index));
-  return answers.length === columns ? [...answers].sort(byNumberThenText) : null;
+  if (answers.length === columns) return [...answers].sort(byNumberThenText);
+  const within = (of: readonly string[]) => answers.every((word) => of.includes(word));
+  if (columns === 2 && answers.includes("-1") && within(["-1", "1"])) return ["-1", "1"];
+  // Without 0, they may as well begin at 1.
+  const indices = Array.from({ length: columns }, (_, index) => String(index));
+  return answers.includes("0") && within(indices) ? indices : null;
 }
 
 function byNumberThenText(a: string, b: string): number {

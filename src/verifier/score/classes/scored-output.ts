@@ -1,7 +1,7 @@
 import { err, ok, type Result } from "../../../base/result.ts";
 import type { Labels } from "../../golden/labels.ts";
 import { type Datum, elementCount, type TensorInfo } from "../../onnx/tensor.ts";
-import { type Head, headIn, isBinary, listed, placesOf } from "./heads.ts";
+import { type Head, headIn, isBinary, isWhole, listed, placesOf } from "./heads.ts";
 import { ambiguous, misfit, strangeLabels, type Unfit, unfit } from "./unfit.ts";
 
 // Which output is scored: the one that is named, or the only one that can be meant. Pure.
@@ -28,6 +28,8 @@ export type Chosen = {
   /** Where each word of the vocabulary stands among the scores, as far as that is known. */
   readonly places: readonly number[] | null;
   readonly vocabulary: readonly string[];
+  /** Axes of the labels behind that of the samples. */
+  readonly rest: readonly number[];
 };
 
 export function choose(
@@ -38,13 +40,17 @@ export function choose(
   infos: readonly TensorInfo[],
 ): Result<Chosen, Unfit> {
   const { vocabulary } = labels;
+  const pick = (picked: readonly Head[]): Result<Chosen, Unfit> => {
+    const open = openReading(picked, outputs, classes);
+    return open === null ? chosenOf(picked, labels, classes) : err(open);
+  };
   const all = [...outputs].flatMap(([name, tensor]) => {
     const head = headIn(name, tensor, samples, labels, infos);
     return head === null ? [] : [head];
   });
   if (output !== null) {
     const named = all.find((head) => head.output === output);
-    if (named !== undefined) return chosenOf([named], labels, classes);
+    if (named !== undefined) return pick([named]);
     if (!outputs.has(output))
       return err(misfit(`the model has no output "${output}"; it has ${listed([...outputs.keys()])}`));
     return err(
@@ -73,7 +79,24 @@ export function choose(
         `output "${answering[0]?.output}" answers the class alone: what needs scores cannot be judged by it`,
       ),
     );
-  return chosenOf(heads, labels, classes);
+  return pick(heads);
+}
+
+/** What is both a column for each class and a class for each of several things; `null`: it is not open which it is. */
+function openReading(
+  heads: readonly Head[],
+  outputs: ReadonlyMap<string, Datum>,
+  classes: readonly string[] | null,
+): Unfit | null {
+  const open = heads.find(({ output, oneHot, kind, keys }) => {
+    const type = outputs.get(output)?.type ?? "none";
+    return oneHot && kind === "scores" && classes === null && keys === null && isWhole({ type });
+  });
+  return open === undefined
+    ? null
+    : misfit(
+        `output "${open.output}" answers ${open.classes} whole numbers for each sample, and labels have a single 1 among as many: they may be one column for each of ${open.classes} classes (then say golden.classes) or a class for each of ${open.classes} things (then save them as texts, with .astype("U"))`,
+      );
 }
 
 function canBeMeant(head: Head, vocabulary: readonly string[], classes: readonly string[] | null): boolean {
@@ -91,6 +114,9 @@ function chosenOf(
   const names = declared ?? scores?.keys ?? null;
   const { vocabulary } = labels;
   const oneHot = heads[0]?.oneHot ?? false;
+  const twice = names?.find((name, index) => names.indexOf(name) !== index);
+  if (twice !== undefined)
+    return err(misfit(`class "${twice}" is there twice: each score needs a class of its own`));
   if (scores !== null && names !== null && names.length !== scores.classes)
     return err(
       misfit(
@@ -101,10 +127,13 @@ function chosenOf(
   const places = scores === null || oneHot ? null : placesOf(vocabulary, names, scores.classes);
   if (label === null && scores !== null && places === null && !oneHot)
     return err(strangeLabels(vocabulary, names, scores));
-  return ok({ label, scores, names, columns, places, vocabulary });
+  return ok({ label, scores, names, columns, places, vocabulary, rest: labels.rest });
 }
 
 function labelsText({ rest, vocabulary }: Labels): string {
-  const of = rest.length === 0 ? "one for each sample" : `[${rest.join(",")}] for each sample`;
-  return `${of}, such as ${listed(vocabulary.slice(0, 3)).replaceAll('"', "")}`;
+  return `${restText(rest)}, such as ${listed(vocabulary.slice(0, 3)).replaceAll('"', "")}`;
+}
+
+export function restText(rest: readonly number[]): string {
+  return rest.length === 0 ? "one for each sample" : `[${rest.join(",")}] for each sample`;
 }

@@ -12,7 +12,7 @@ import { headIn } from "./heads.ts";
 import { columnsOf, isAmong, marginOf, mostProbable, rowOf } from "./label-scores.ts";
 import { type RankedRun, type Ranking, rankingOf } from "./ranking.ts";
 import { type ConfusionCell, resolveLabels } from "./resolved-labels.ts";
-import { type Chosen, choose, type ScoringOptions } from "./scored-output.ts";
+import { type Chosen, choose, restText, type ScoringOptions } from "./scored-output.ts";
 import { tally } from "./tally.ts";
 import { misfit, type Unfit, unfit } from "./unfit.ts";
 
@@ -71,13 +71,17 @@ export function createScoring(options: ScoringOptions, infos: readonly TensorInf
         if (!choice.ok) return choice.error;
         chosen = choice.value;
       }
-      const { label, scores, columns } = chosen;
+      const { label, scores, columns, rest } = chosen;
+      if (rest.join() !== labels.rest.join())
+        return misfit(
+          `labels are ${restText(rest)} in one part of the golden set, and ${restText(labels.rest)} in another`,
+        );
       for (const head of [label, scores]) {
         const now =
           head === null
             ? null
             : headIn(head.output, outputs.get(head.output) ?? NOTHING, count, labels, infos);
-        if (head !== null && (now === null || now.classes !== head.classes))
+        if (head !== null && (now === null || now.classes !== head.classes || now.kind !== head.kind))
           return misfit(`output "${head.output}" has another shape in one run than in another`);
       }
       const tensors = {

@@ -31,6 +31,6 @@ export function strangeLabels(
   const known = names === null ? `0 to ${classes - 1}` : listed(names);
   const hint = names === null ? "; golden.classes says which labels the classes have" : "";
   return misfit(
-    `label ${listed(strange).replaceAll('"', "")} is none of the ${classes} classes of output "${output}" (${known})${hint}`,
+    `label ${strange.some((word) => /\s/.test(word)) ? listed(strange) : listed(strange).replaceAll('"', "")} is none of the ${classes} classes of output "${output}" (${known})${hint}`,
   );
 }
