@@ -1,11 +1,12 @@
 import { existsSync, globSync, readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { RELEASE_FLAGS } from "../cli/release/flags.ts";
 import { BOUND_FLAGS } from "../cli/spec/bounds.ts";
 import { VERIFY_FLAGS } from "../cli/verify/flags.ts";
 import { ROLLBACK_REASONS } from "../src/api/inference-deployment.ts";
+import { CHECK_NAMES } from "../src/api/model-release.ts";
 import { REASONS } from "../src/api/reasons.ts";
 import { allFlags } from "../src/base/flags.ts";
 import { parseOperatorSettings } from "../src/operator-settings.ts";
@@ -23,6 +24,20 @@ const documents = globSync("**/*.md", { cwd: ROOT, exclude: (path) => SKIPPED.te
 
 const schemas = readSchemas();
 const metrics = { ...METRICS, ...VERIFIER_METRICS };
+
+const SOURCES = globSync("{src,simulator,cli,test,tools}/**/*.ts", { cwd: ROOT }).filter(
+  (path) => path !== "test/docs.test.ts",
+);
+const FILE_NAMES = new Set(
+  globSync("{src,simulator,cli,test,tools,bench,examples}/**/*.ts", { cwd: ROOT }).map((path) =>
+    basename(path),
+  ),
+);
+/** What the walk-throughs of extending.md add. */
+const EXAMPLES = new Set([
+  ...["maximumDevices", "ClockBehind", "OutputSize", "OutputTooLarge", "slowAccept"],
+  ...["output-size.ts", "output-size.test.ts"],
+]);
 
 describe("conditions.md", () => {
   const document = read("docs/reference/conditions.md");
@@ -158,6 +173,13 @@ describe("cli.md", () => {
   });
 });
 
+describe("verifier.md", () => {
+  test("its table has the checks, in the order in which they are made", () => {
+    const named = rowsOf(read("docs/verifier.md"), "check").map(([name]) => name);
+    expect(named).toEqual([...CHECK_NAMES, "any"]);
+  });
+});
+
 describe("limits.md", () => {
   const fields = rowsOf(read("docs/limits.md"), "field").map(([field]) => nameIn(field));
 
@@ -199,6 +221,33 @@ describe("map.md", () => {
   });
 });
 
+describe("extending.md", () => {
+  test("what it names of the code is there, but for what its examples add", () => {
+    const words = new Set(SOURCES.flatMap((path) => read(path).match(/[A-Za-z_]\w+/g) ?? []));
+    const named = codeIn(withoutFences(read("docs/extending.md"))).filter((code) =>
+      /^(?!EDGEFLEET_)(?:[a-z]+[A-Z]\w*|[A-Z]+(?:_[A-Z]+)+|[A-Z][a-z]+[A-Z]\w*)$/.test(code),
+    );
+    expect(named.length).toBeGreaterThan(25);
+    expect(named.filter((name) => !words.has(name) && !EXAMPLES.has(name))).toEqual([]);
+  });
+
+  test("the functions that its examples call are there", () => {
+    const declared = new Set(
+      SOURCES.flatMap((path) => [...read(path).matchAll(/\b(?:function|const) (\w+)/g)]).map(
+        ([, name]) => name,
+      ),
+    );
+    const examples = read("docs/extending.md").match(/^ *```ts\n[\s\S]*?^ *```$/gm) ?? [];
+    expect(examples.length).toBeGreaterThan(8);
+    const called = examples.flatMap((text) => [...text.matchAll(/(?<![.\w])(?!function )(\w+)\(/g)]);
+    const own = examples.flatMap((text) => [...text.matchAll(/\bfunction (\w+)/g)]).map(([, name]) => name);
+    const known = [...own, "expect", "test"];
+    expect(
+      called.map(([, name]) => name).filter((name) => !declared.has(name) && !known.includes(name)),
+    ).toEqual([]);
+  });
+});
+
 describe.each(documents)("$path", ({ path, text }) => {
   test("its links lead somewhere", () => {
     const targets = [...withoutFences(text).matchAll(/\]\(([^)\s]+)\)/g)].map(([, target = ""]) => target);
@@ -211,6 +260,11 @@ describe.each(documents)("$path", ({ path, text }) => {
     );
     const homes = ["", "src", "simulator", "examples/models", "examples/models/files", dirname(path)];
     expect(named.filter((file) => !homes.some((home) => existsSync(join(ROOT, home, file))))).toEqual([]);
+  });
+
+  test("the files that it names without their folder exist somewhere", () => {
+    const named = codeIn(withoutFences(text)).filter((code) => /^[\w.-]+\.ts$/.test(code));
+    expect(named.filter((file) => !FILE_NAMES.has(file) && !EXAMPLES.has(file))).toEqual([]);
   });
 
   test("the scripts and targets that it says to run exist", () => {

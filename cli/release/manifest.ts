@@ -15,7 +15,7 @@ export type VariantFile = {
 };
 
 /** In the order in which people read them. */
-const CHECKS = [
+const CHECKS: readonly string[] = [
   "signature",
   "golden",
   "determinism",
@@ -24,7 +24,13 @@ const CHECKS = [
   "throughput",
   "memory",
   "timeout",
-] as const;
+];
+
+/** Checks that are not listed come last: nothing that was asked for is left out. */
+function placeOf(check: string): number {
+  const place = CHECKS.indexOf(check);
+  return place < 0 ? CHECKS.length : place;
+}
 
 /** A ModelRelease as YAML, with what a person wants to know beside it. */
 export function manifestText(
@@ -38,9 +44,7 @@ export function manifestText(
   const { model, version, name, namespace, container } = options;
   const { variants, golden, verification } = about;
   const checks = Object.fromEntries(
-    CHECKS.flatMap((check) =>
-      verification[check] === undefined ? [] : [[check, verification[check]] as const],
-    ),
+    Object.entries(verification).sort(([one], [other]) => placeOf(one) - placeOf(other)),
   );
   const document = new Document({
     apiVersion: `${GROUP}/${VERSION}`,

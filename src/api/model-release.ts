@@ -328,6 +328,16 @@ const reverifySchema = Type.Object(
 /** What is checked where a release does not say: the digest, and that the model loads within this time. */
 export const VERIFICATION_DEFAULTS = { timeout: "5m" as Duration } as const;
 
+/** Checks that run the model: a golden set without bounds is what they feed it. */
+export const RUNNING_CHECKS = [
+  "determinism",
+  "parity",
+  "variantParity",
+  "latency",
+  "throughput",
+  "memory",
+] as const;
+
 export const verificationSchema = Type.Object(
   {
     timeout: duration({
@@ -348,7 +358,7 @@ export const verificationSchema = Type.Object(
     description: "Checks that the model must pass.",
     "x-kubernetes-validations": [
       cel(
-        `!has(self.golden) || ${[...GOLDEN_BOUNDS, "outputs"].map((name) => `has(self.golden.${name})`).join(" || ")} || (has(self.golden.nonFinite) && self.golden.nonFinite == 'Never') || ${["determinism", "parity", "variantParity", "latency", "throughput", "memory"].map((name) => `has(self.${name})`).join(" || ")}`,
+        `!has(self.golden) || ${[...GOLDEN_BOUNDS, "outputs"].map((name) => `has(self.golden.${name})`).join(" || ")} || (has(self.golden.nonFinite) && self.golden.nonFinite == 'Never') || ${RUNNING_CHECKS.map((name) => `has(self.${name})`).join(" || ")}`,
         "the golden set is not used; add a bound, such as minimumAccuracy (for labels) or maximumAbsoluteError (for outputs), or a check that runs the model",
       ),
     ],
