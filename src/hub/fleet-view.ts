@@ -219,6 +219,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
       };
     },
     sweepTime: () => sweepTime,
+    isSwept: firstSweep.isOpen,
     onChange: (listener) => {
       listeners.push(listener);
     },
