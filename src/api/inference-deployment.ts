@@ -103,7 +103,7 @@ export const selectorSchema = Type.Object(
 export const stepSchema = Type.Object(
   {
     percent: Type.Integer({
-      description: "Share of the matched devices that may be exposed.",
+      description: "Share of the matched and enabled devices that may be exposed.",
       minimum: 1,
       maximum: 100,
     }),
