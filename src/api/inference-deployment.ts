@@ -106,7 +106,7 @@ export const selectorSchema = Type.Object(
 export const stepSchema = Type.Object(
   {
     percent: Type.Integer({
-      description: "Percentage of the matched devices to expose to the candidate.",
+      description: "Percentage of the matched and enabled devices to expose to the candidate.",
       minimum: 1,
       maximum: 100,
     }),

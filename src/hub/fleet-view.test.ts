@@ -611,6 +611,22 @@ test("the view says how long a sweep takes, with the pause before it", async () 
   expect(view.sweepTime()).toBe(seconds(90));
 });
 
+test("the view says whether a whole sweep has ended since the start", async () => {
+  const world = createWorld();
+  world.add("cam-1", { tags: TAGS });
+  world.breakDown({ kind: "throttled", retryAfter: seconds(30), message: "429" });
+  const { view, clock } = await watching(world, { start: false });
+  await clock.advance(seconds(20));
+  expect(view.isSwept()).toBe(false);
+  world.mend();
+  await clock.advance(seconds(60));
+  expect(view.isSwept()).toBe(true);
+  world.breakDown({ kind: "throttled", retryAfter: seconds(30), message: "429" });
+  await clock.advance(seconds(300));
+  expect(view.health().reachable).toBe(false);
+  expect(view.isSwept()).toBe(true);
+});
+
 describe("when a report was heard", () => {
   const beatAt = (at: number) => ({
     inference: { ...reportOf("Running"), heartbeatAt: timestampOf(instant(at)) },

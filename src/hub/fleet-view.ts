@@ -88,6 +88,7 @@ export function createFleetView(options: FleetViewOptions): RunningFleetView {
     namedBy: map.namedBy,
     health,
     sweepTime: () => sweepTime,
+    isSwept: firstSweep.isOpen,
     onChange: (listener) => {
       listeners.push(listener);
     },

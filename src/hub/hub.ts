@@ -188,6 +188,8 @@ export type FleetView = {
   readonly health: () => HubHealth;
   /** How long the last whole sweep took, with the pause before it: what is known from queries is up to so old. */
   readonly sweepTime: () => Millis;
+  /** Whether a whole sweep has ended since the start: before that there may be devices of which nothing is known. */
+  readonly isSwept: () => boolean;
   /**
    * Called for devices whose tags, pointer, running model or update changed; not for heartbeats and windows.
    * `deployments` are those that its tags and pointers named before, or name now.

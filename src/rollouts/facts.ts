@@ -79,6 +79,8 @@ export type RollbackProgress = {
   readonly targeting: number;
   /** Devices that are, or may still be, desired on the candidate. */
   readonly devices: readonly DeviceToCheck[];
+  /** Whether devices that have left the deployment are known, because the whole fleet has been read since the start. */
+  readonly isSwept: boolean;
   readonly done: boolean;
 };
 
@@ -209,10 +211,11 @@ function cohortRules(seen: RolloutSeen, state: UnderWay, release: ModelRelease |
 
 /**
  * A rollback is over when no candidate configuration targets any device and no device is desired on the candidate: read
- * again after the withdrawal, device by device, up to `fastPathLimit` of them; the rest is known from the sweeps.
+ * again after the withdrawal, device by device, up to `fastPathLimit` of them; the rest is known from the sweeps. So are
+ * devices that have left: before the first whole sweep since the start one of them may be on the candidate unseen.
  */
 function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgress {
-  if (state.phase !== "RollingBack") return { targeting: 0, devices: [], done: false };
+  if (state.phase !== "RollingBack") return { targeting: 0, devices: [], isSwept: false, done: false };
   const own = seen.own;
   const targeting = own.filter(
     ({ labels, targetCondition }) => labels[LABEL.track] === "candidate" && targetCondition !== MATCH_NONE,
@@ -242,12 +245,13 @@ function rollbackProgress(seen: RolloutSeen, state: RolloutState): RollbackProgr
   const due = unread.slice(0, Math.max(0, seen.settings.fastPathLimit - looked));
   // While queries fail nothing is swept.
   const sweptSince = seen.hub.reachable ? Math.max(state.because.at, seen.hub.since) : seen.now;
-  const swept = unread.length === 0 || seen.now - sweptSince >= SWEEP_SETTLE;
+  const isAllRead = due.length === 0 && (unread.length === 0 || seen.now - sweptSince >= SWEEP_SETTLE);
+  const { isSwept } = seen.hub;
   return {
     targeting,
     devices: [...pointing, ...due],
-    done:
-      seen.configurations !== null && targeting === 0 && pointing.length === 0 && due.length === 0 && swept,
+    isSwept,
+    done: seen.configurations !== null && targeting === 0 && pointing.length === 0 && isAllRead && isSwept,
   };
 }
 

@@ -103,7 +103,11 @@ function look(
     ...people,
     members:
       state !== null && isUnderWay(state) ? checked(people.members, memory.heard, now) : people.members,
-    hub: { ...observing.fleet.health(), sweepTime: observing.fleet.sweepTime() },
+    hub: {
+      ...observing.fleet.health(),
+      sweepTime: observing.fleet.sweepTime(),
+      isSwept: observing.fleet.isSwept(),
+    },
     configurations,
     own: ownConfigurations({ deployment, configurations, settings: observing.settings }),
     tested: dictionary(state === null || state.phase === "Pending" ? observing.memories.tested : []),

@@ -97,6 +97,8 @@ export type RolloutSeen = {
     readonly twinsSince: Instant;
     /** Duration of a sweep: the greatest age of what is known of devices that are not read one by one. */
     readonly sweepTime: Millis;
+    /** Whether the whole fleet has been read since the start, so that every device that is out there is known. */
+    readonly isSwept: boolean;
     readonly message: string;
     readonly kind?: Fault["kind"];
   };

@@ -184,6 +184,7 @@ export function createFakeRegistry(host: string, start: Instant, calls: Calls = 
         ),
       health: () => health,
       sweepTime: () => minutes(1),
+      isSwept: () => true,
       onChange: (listener) => void changed.push(listener),
       onHealth: (listener) => void turned.push(listener),
       note: (twin) => {

@@ -174,6 +174,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
   let regularEvaluation = now + 5 * 60 * SECOND;
   let sweepAt = now;
   let rows = new Map<string, FleetDevice>();
+  let isSwept = false;
   let listed: readonly Configuration[] | null = null;
   let outage: { readonly since: number; readonly message: string } | null = null;
   /** Queries fail, and nothing else does: no sweep ends, twins can be read and written. */
@@ -657,8 +658,10 @@ export function createFleetWorld(options: WorldOptions = {}) {
 
   function sweepNow(): void {
     listed = [...configurations.values()];
-    if (blindness === null && look("queries"))
+    if (blindness === null && look("queries")) {
       rows = new Map([...hubDevices.values()].map((state) => [state.device, rowOf(state)]));
+      isSwept = true;
+    }
     hasChanged = true;
   }
 
@@ -677,6 +680,10 @@ export function createFleetWorld(options: WorldOptions = {}) {
         return { reachable: false, canReadTwins: false, since, twinsSince: since, message: outage.message };
       }
       const state = monitor.state();
+      if (!isSwept && blindness === null && state.reachable) {
+        const message = "the fleet has not been read from the hub yet";
+        return { ...state, reachable: false, canReadTwins: false, message };
+      }
       const since = instant(Math.max(state.since, reachableSince));
       const judged = { ...state, since, twinsSince: instant(Math.max(state.twinsSince, reachableSince)) };
       return blindness === null
@@ -685,6 +692,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     },
     onChange: () => undefined,
     sweepTime: () => millis(sweep),
+    isSwept: () => isSwept,
     onHealth: () => undefined,
     note: (twin) => {
       const state = hubDevices.get(twin.device);
@@ -781,6 +789,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
     /** The process starts again: what its views remember is lost. */
     restart: (): void => {
       rows = new Map();
+      isSwept = false;
       listed = null;
       monitor = beginMonitor();
       sweepAt = now;

@@ -119,6 +119,27 @@ test("while queries fail an abort brings every exposed device back", async () =>
   expect(targeted(story)).toEqual([]);
 });
 
+test("a rollback is not over while one that has left may be on the candidate unseen", async () => {
+  const story = createStory();
+  await beginRollout(story);
+  await reach(story, 1);
+  await story.run(minutes(1));
+  const [left = ""] = pointedAt(story, "v2");
+  story.world.failQueries();
+  leave(story, left);
+  // What the view knew of the device is lost, and only a sweep can find it again.
+  story.away(minutes(1));
+  story.request("abort", "now");
+  await story.run(minutes(20));
+  expect(pointedAt(story, "v2")).toEqual([left]);
+  expect(story.status()?.phase).toBe("RollingBack");
+  expect(story.condition("Ready")?.message).toContain("the fleet has to be read from the hub");
+  story.world.mendHub();
+  await story.run(minutes(2));
+  expect(story.status()?.phase).toBe("RolledBack");
+  expect(pointedAt(story, "v2")).toEqual([]);
+});
+
 test("an operator that starts while queries fail finds its exposed devices by their twins", async () => {
   const story = createStory();
   await beginRollout(story);

@@ -183,10 +183,13 @@ export function createPromises(parts: PromiseParts) {
   ): void {
     const width = deployment.spec.strategy?.steps[status.step?.index ?? 0];
     const isBounded = width !== undefined && status.step !== undefined && status.phase !== "RollingBack";
-    const share = isBounded ? Math.ceil((width.percent * own.length) / 100) : own.length;
-    const bound = isBounded ? Math.min(own.length, Math.max(width.minimumDevices ?? 0, share)) : own.length;
-    const inState = own.filter((member) => isExposed(status.exposure ?? [], member)).length;
-    const targeted = targetedBy(status).filter((device) => own.some((one) => one.device === device)).length;
+    // The bound is one of enabled devices: one that is disabled runs nothing, so it neither has a place nor takes one.
+    const counted = own.some(({ enabled }) => enabled) ? own.filter(({ enabled }) => enabled) : own;
+    const all = counted.length;
+    const share = isBounded ? Math.ceil((width.percent * all) / 100) : all;
+    const bound = isBounded ? Math.min(all, Math.max(width.minimumDevices ?? 0, share)) : all;
+    const inState = counted.filter((member) => isExposed(status.exposure ?? [], member)).length;
+    const targeted = targetedBy(status).filter((id) => counted.some(({ device }) => device === id)).length;
     // While nothing can be written, nothing can be narrowed.
     const canWrite =
       !world.isDown() &&

@@ -311,14 +311,18 @@ function isDeadly(given: Scenario): boolean {
   );
 }
 
-/** A step all of whose devices are disabled or have never been there proves nothing: it holds until a person decides. */
+/** A step all of whose enabled devices have never been there proves nothing: it holds until a person decides. */
 function isHeldWithoutDevices(given: Scenario, story: Story): boolean {
+  const shapeOf = (device: string) =>
+    given.fleet.find((_, index) => device === `cam-${index}`)?.is ?? "there";
   const exposed = [...story.world.truth.pointers()].flatMap(([device, pointer]) =>
-    pointer?.release === `${NAMESPACE}.v2` ? [device] : [],
+    pointer?.release === `${NAMESPACE}.v2` && shapeOf(device) !== "disabled" ? [device] : [],
   );
-  const isThere = (device: string) =>
-    given.fleet.every(({ is }, index) => device !== `cam-${index}` || is === "there");
-  return story.status()?.phase === "Holding" && exposed.length > 0 && !exposed.some(isThere);
+  return (
+    story.status()?.phase === "Holding" &&
+    exposed.length > 0 &&
+    exposed.every((device) => shapeOf(device) === "never seen")
+  );
 }
 
 /** The world is whole again: everything comes to an end, and then to rest. */

@@ -1,10 +1,11 @@
 import { expect, test } from "vitest";
 import { bucketOf } from "../../src/api/membership.ts";
+import { objectKey } from "../../src/api/resource.ts";
 import type { Fault } from "../../src/base/fault.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { type Behaviour, digestNamed, LIES, NAMESPACE, SALT, WELL } from "../fakes/fleet-world.ts";
-import { createStory, duration, objective, STEPS, type Story, strategy } from "./story.ts";
+import { createStory, deviceSpec, duration, objective, STEPS, type Story, strategy } from "./story.ts";
 
 // Attacks on the safety claim: a bad release does not go out, and a good one is not thrown back. Silence is no success,
 // one device is not the fleet, and what cannot be seen is not good.
@@ -393,6 +394,48 @@ test("a canary that turns sick while the operator is away is taken back at once"
   isSick = true;
   story.away(minutes(40));
   await story.runUntil(phaseIs("RolledBack"), minutes(20));
+});
+
+test("a canary is made of devices that are enabled: one that is disabled takes no place in it", async () => {
+  const [first = "", second = ""] = byBucket(20);
+  const story = createStory();
+  story.fleet(20);
+  story.world.devices.edit(objectKey(NAMESPACE, first), { spec: deviceSpec({ enabled: false }) });
+  await story.install("v1");
+  story.release("v2");
+  story.edit({
+    release: { name: "v2" },
+    strategy: strategy([{ percent: 5, hold: duration("5m") }, { percent: 100 }]),
+  });
+  await story.runUntil(stepIs(0), minutes(10));
+  await story.run(minutes(2));
+  expect(story.world.truth.running().get(second)).toBe(`${NAMESPACE}.v2`);
+  await story.runUntil(isCompleted, minutes(60));
+});
+
+test("devices that are enabled in the middle of a canary do not take it past its bound", async () => {
+  const names = byBucket(20);
+  const story = createStory();
+  story.fleet(20);
+  const enable = (enabled: boolean) => {
+    for (const name of names.slice(0, 9))
+      story.world.devices.edit(objectKey(NAMESPACE, name), { spec: deviceSpec({ enabled }) });
+    story.world.touch();
+  };
+  enable(false);
+  await story.install("v1");
+  story.release("v2");
+  story.edit({
+    release: { name: "v2" },
+    strategy: strategy([{ percent: 10, hold: duration("1h") }, { percent: 100 }]),
+  });
+  await story.runUntil(stepIs(0), minutes(10));
+  await story.run(minutes(2));
+  // Two of the eleven that are enabled; the nine before them in the order are not there.
+  expect(targeted(story)).toBe(11);
+  enable(true);
+  await story.run(minutes(2));
+  expect(targeted(story)).toBe(2);
 });
 
 // ── what goes on when things are broken

@@ -110,6 +110,7 @@ export function look(given: Given = {}): RolloutSeen {
       since: instant(0),
       twinsSince: instant(0),
       sweepTime: minutes(1),
+      isSwept: true,
       message: reachable ? "" : "503",
     },
     configurations: [],

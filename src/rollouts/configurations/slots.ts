@@ -2,7 +2,7 @@ import { qualifiedName } from "../../api/membership.ts";
 import { type ModelRelease, type Variant, variantFor } from "../../api/model-release.ts";
 import type { ConfigurationKind } from "../../hub/hub.ts";
 import type { Member, RolloutSeen } from "../seen.ts";
-import { boundOf, expose, type StratifyBy } from "../state/exposure.ts";
+import { boundOf, countedFor, expose, type StratifyBy } from "../state/exposure.ts";
 import { stepsOf, stratifyByOf } from "../state/strategy.ts";
 import { contentHash, pointerDraft } from "./content.ts";
 import {
@@ -111,7 +111,8 @@ export function stratifyFor(seen: RolloutSeen, release: ModelRelease): StratifyB
 export function conditionsToTest(seen: RolloutSeen, release: ModelRelease): readonly string[] {
   const step = stepsOf(seen)[0];
   if (step === undefined || seen.members.length === 0) return [];
-  const exposure = expose(seen.members, stratifyFor(seen, release), boundOf(step, seen.members.length), []);
+  const counted = countedFor(seen.members);
+  const exposure = expose(counted, stratifyFor(seen, release), boundOf(step, counted.length), []);
   const conditions = slotsOf(seen, release).flatMap(({ target }) => [
     stableCondition(target),
     candidateCondition(target, exposure),

@@ -48,9 +48,13 @@ export function summaryOf(decided: Decided, problem: Problem | null, arrival: Ar
     }
     case "RollingBack": {
       const left = facts.rollback.devices.length;
+      const unseen =
+        left > 0 || facts.rollback.isSwept
+          ? ""
+          : "; the fleet has to be read from the hub first, to find devices that have left the deployment";
       return moving(
         REASONS.RollingBack,
-        `${state.candidate.release} is being rolled back to ${targetText(state)}: ${state.because.message}; ${devices(left)} still to be checked or rolled back`,
+        `${state.candidate.release} is being rolled back to ${targetText(state)}: ${state.because.message}; ${devices(left)} still to be checked or rolled back${unseen}`,
       );
     }
     case "RolledBack": {

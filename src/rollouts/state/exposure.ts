@@ -16,6 +16,15 @@ export function allDevices(devices: number): readonly StratumExposure[] {
   return [{ threshold: BUCKETS, devices }];
 }
 
+/**
+ * The devices that a width is a share of, and that take a place in it: those that are enabled. One that is disabled runs
+ * nothing and proves nothing, so a canary of it alone would be held for ever. Where none is enabled, all of them.
+ */
+export function countedFor<M extends { readonly enabled: boolean }>(members: readonly M[]): readonly M[] {
+  const enabled = members.filter((member) => member.enabled);
+  return enabled.length === 0 ? members : enabled;
+}
+
 /** The most devices that a step may expose: `max(minimumDevices, ceil(percent of matched))`, and never more than there are. */
 export function boundOf(step: Pick<Step, "percent" | "minimumDevices">, matched: number): number {
   return Math.min(matched, Math.max(step.minimumDevices ?? 0, Math.ceil((step.percent * matched) / 100)));

@@ -17,7 +17,7 @@ import { isKept, MATCH_NONE } from "../configurations/target.ts";
 import type { Facts } from "../facts.ts";
 import type { RolloutSeen, Track } from "../seen.ts";
 import { referenceOf } from "../verification.ts";
-import { boundOf, countExposed } from "./exposure.ts";
+import { boundOf, countExposed, countedFor } from "./exposure.ts";
 import { type Handled, isUnderWay, newStep, type ReleaseRef, type RolloutState } from "./state.ts";
 import { stepsOf } from "./strategy.ts";
 
@@ -219,14 +219,14 @@ function candidateOnHub(seen: RolloutSeen) {
     own.filter(({ labels }) => labels[LABEL.release] === name).map(({ targetCondition }) => targetCondition),
   );
   if (strata === null || strata.length === 0) return null;
+  const counted = countedFor(seen.members);
   const exposure = strata.map((stratum) => ({
     ...stratum,
-    devices: countExposed([{ ...stratum, devices: 0 }], seen.members),
+    devices: countExposed([{ ...stratum, devices: 0 }], counted),
   }));
-  const matched = seen.members.length;
-  const exposed = countExposed(exposure, seen.members);
+  const exposed = countExposed(exposure, counted);
   const steps = stepsOf(seen);
-  const fitting = steps.findIndex((step) => boundOf(step, matched) >= exposed);
+  const fitting = steps.findIndex((step) => boundOf(step, counted.length) >= exposed);
   const index = fitting < 0 ? Math.max(0, steps.length - 1) : fitting;
   const percent = steps[index]?.percent ?? 100;
   return { candidate: referenceNamed(name, own, seen), exposure, index, percent };

@@ -9,7 +9,7 @@ import { cut } from "../../base/text.ts";
 import { timestampOf } from "../../base/time.ts";
 import type { CandidateAssessment, Facts } from "../facts.ts";
 import { devices } from "../text.ts";
-import { allDevices, boundOf, countExposed, expose } from "./exposure.ts";
+import { allDevices, boundOf, countExposed, countedFor, expose } from "./exposure.ts";
 import {
   type Carried,
   type Completed,
@@ -39,6 +39,7 @@ export function atStep(
   assessment?: CandidateAssessment,
 ): RolloutState {
   const { members } = facts.seen;
+  const counted = countedFor(members);
   const next: UnderWay = {
     ...state,
     phase: "Progressing",
@@ -48,9 +49,9 @@ export function atStep(
       step.percent >= 100
         ? allDevices(members.length)
         : expose(
-            members,
+            counted,
             (assessment ?? facts.wanted).stratifyBy,
-            boundOf(step, members.length),
+            boundOf(step, counted.length),
             state.exposure,
           ),
   };

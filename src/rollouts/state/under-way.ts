@@ -2,7 +2,7 @@ import type { Step, StratumExposure } from "../../api/inference-deployment.ts";
 import { ROLLBACK_DEFAULTS } from "../../api/inference-deployment.ts";
 import { durationText, elapsed, type Instant, later, type Millis, minutes } from "../../base/time.ts";
 import type { CandidateAssessment, Facts } from "../facts.ts";
-import { allDevices, boundOf, expose } from "./exposure.ts";
+import { allDevices, boundOf, countExposed, countedFor, expose } from "./exposure.ts";
 import { breachNow, breachOf, heldNow } from "./holds.ts";
 import { hasCandidate } from "./recover.ts";
 import type { AtStep, Frozen, RollbackCause, RolloutState, UnderWay } from "./state.ts";
@@ -117,13 +117,13 @@ function hubUnreadable(state: UnderWay, facts: Facts, assessment: CandidateAsses
 
 /** Devices that join fall under conditions that the hub has: while it is frozen they widen nothing. */
 function narrowed<S extends UnderWay>(state: S, facts: Facts, assessment: CandidateAssessment): S {
-  const { members } = facts.seen;
+  const counted = countedFor(facts.seen.members);
   const step = currentStep(state.step, facts.seen);
-  if (members.length === 0 || step.percent >= 100) return state;
+  if (counted.length === 0 || step.percent >= 100) return state;
   const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
-  const most = Math.min(boundOf(step, members.length), intended);
-  if (assessment.cohort.exposed.length <= most) return state;
-  return { ...state, exposure: expose(members, assessment.stratifyBy, most, state.exposure) };
+  const most = Math.min(boundOf(step, counted.length), intended);
+  if (countExposed(state.exposure, counted) <= most) return state;
+  return { ...state, exposure: expose(counted, assessment.stratifyBy, most, state.exposure) };
 }
 
 function unfreeze(state: Frozen, facts: Facts): RolloutState {
@@ -317,10 +317,11 @@ function widthAt(state: UnderWay, facts: Facts, assessment: CandidateAssessment,
   const { members } = facts.seen;
   const same: Width = { percent: state.step.percent, exposure: state.exposure };
   if (members.length === 0 || (step.percent >= 100 && same.percent >= 100)) return same;
-  const bound = boundOf(step, members.length);
-  const exposed = assessment.cohort.exposed.length;
+  const counted = countedFor(members);
+  const bound = boundOf(step, counted.length);
+  const exposed = countExposed(state.exposure, counted);
   if (exposed > bound) {
-    return { percent: step.percent, exposure: expose(members, assessment.stratifyBy, bound, state.exposure) };
+    return { percent: step.percent, exposure: expose(counted, assessment.stratifyBy, bound, state.exposure) };
   }
   // A device that replaces one that vanished is newly exposed: only while the candidate is in good standing.
   if (heldNow(state, facts, assessment) !== null) return same;
@@ -328,7 +329,7 @@ function widthAt(state: UnderWay, facts: Facts, assessment: CandidateAssessment,
   const intended = state.exposure.reduce((sum, stratum) => sum + stratum.devices, 0);
   const target = same.percent === step.percent ? Math.min(bound, intended) : bound;
   if (exposed >= target) return { percent: step.percent, exposure: state.exposure };
-  return { percent: step.percent, exposure: expose(members, assessment.stratifyBy, target, state.exposure) };
+  return { percent: step.percent, exposure: expose(counted, assessment.stratifyBy, target, state.exposure) };
 }
 
 type Width = { readonly percent: number; readonly exposure: readonly StratumExposure[] };
