@@ -51,7 +51,13 @@ function passedAgain(had: readonly VariantStatus[], variants: readonly VariantSt
     return verdict === "Passed" && before?.verdict === "Passed" && before.verifiedAt !== verifiedAt;
   });
   if (again.length === 0) return [];
-  return [{ type: "Normal", reason: REASONS.VerificationPassed, message: `passed again: ${namesOf(again)}` }];
+  return [
+    {
+      type: "Normal",
+      reason: REASONS.VerificationPassed,
+      message: `passed verification again: ${namesOf(again)}`,
+    },
+  ];
 }
 
 function warning(reason: string, { message }: Pick<Condition, "message">): Note {
