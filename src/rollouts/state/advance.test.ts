@@ -518,7 +518,9 @@ test("nothing is promoted before the hub has been given the candidate", () => {
   });
   const refused = next({ ...exposed(), phase: "Progressing" }, seen);
   expect(refused).toMatchObject({ phase: "Progressing", step: { index: 0 }, handled: { promote: "1" } });
-  expect(refused.history.at(-1)?.message).toContain("promote rejected: v2 has not been configured on the hub yet");
+  expect(refused.history.at(-1)?.message).toContain(
+    "promote rejected: v2 has not been configured on the hub yet",
+  );
 });
 
 test("a step is found by its width, whatever has become of the list", () => {
