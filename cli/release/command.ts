@@ -1,7 +1,8 @@
 import { closeSync, openSync } from "node:fs";
 import { writeFile } from "node:fs/promises";
 import { basename } from "node:path";
-import { modelReleaseSpecSchema, verificationSchema } from "../../src/api/model-release.ts";
+import { modelReleaseSpecSchema } from "../../src/api/model-release.ts";
+import { verificationSchema } from "../../src/api/verification-spec.ts";
 import { suggestion } from "../../src/base/flags.ts";
 import { errorCodeOf } from "../../src/base/guards.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";

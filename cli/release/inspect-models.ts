@@ -1,6 +1,7 @@
 import { basename } from "node:path";
-import { type Verification, verificationSchema } from "../../src/api/model-release.ts";
+import type { Verification } from "../../src/api/model-release.ts";
 import { isReleaseFault } from "../../src/api/reasons.ts";
+import { verificationSchema } from "../../src/api/verification-spec.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 import type { Duration } from "../../src/base/time.ts";
 import type { Signature } from "../../src/verifier/onnx/tensor.ts";

@@ -1,5 +1,5 @@
 import type { Verification } from "../../src/api/model-release.ts";
-import { verificationSchema } from "../../src/api/model-release.ts";
+import { verificationSchema } from "../../src/api/verification-spec.ts";
 import { own } from "../../src/base/lookup.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";
 import type { Duration } from "../../src/base/time.ts";

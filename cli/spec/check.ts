@@ -1,6 +1,6 @@
 import { createRequire } from "node:module";
 import type { TSchema } from "typebox";
-import { MEMORY_PATTERN } from "../../src/api/model-release.ts";
+import { MEMORY_PATTERN } from "../../src/api/verification-spec.ts";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../../src/base/decimal.ts";
 import { suggestion } from "../../src/base/flags.ts";
 import { own } from "../../src/base/lookup.ts";

@@ -1,5 +1,5 @@
-import { RUNNING_CHECKS } from "../../src/api/model-release.ts";
 import { GOLDEN_BOUNDS, LABEL_BOUNDS, PARITY_BOUNDS } from "../../src/api/output-bounds.ts";
+import { RUNNING_CHECKS } from "../../src/api/verification-spec.ts";
 import { DECIMAL_FORM, DECIMAL_PATTERN } from "../../src/base/decimal.ts";
 import { own } from "../../src/base/lookup.ts";
 import { minutes, parseDuration } from "../../src/base/time.ts";

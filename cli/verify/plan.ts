@@ -1,11 +1,7 @@
 import { basename } from "node:path";
 import type { TSchema } from "typebox";
-import {
-  type BlobReference,
-  type Variant,
-  type Verification,
-  verificationSchema,
-} from "../../src/api/model-release.ts";
+import type { BlobReference, Variant, Verification } from "../../src/api/model-release.ts";
+import { verificationSchema } from "../../src/api/verification-spec.ts";
 import { type Digest, parseDigest } from "../../src/base/digest.ts";
 import { own } from "../../src/base/lookup.ts";
 import { err, ok, type Result } from "../../src/base/result.ts";

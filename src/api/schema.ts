@@ -56,6 +56,11 @@ export function duration(options: Options) {
   });
 }
 
+/** For messages between programs; a CustomResourceDefinition cannot say it. */
+export function orNull<S extends TSchema>(schema: S) {
+  return Type.Unsafe<Of<S> | null>({ anyOf: [schema, { type: "null" }] });
+}
+
 export function timestamp(options: Options) {
   return Type.Unsafe<Timestamp>({ type: "string", format: "date-time", ...options });
 }

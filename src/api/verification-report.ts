@@ -1,50 +1,59 @@
-import type { CheckResult } from "./model-release.ts";
+import { checkResultSchema } from "./model-release.ts";
+import { type Of, orNull } from "./schema.ts";
+import { Type } from "./type.ts";
 
-// Everything a verification has found out: what `kubectl` shows is a part of it.
+// The full report of a verification: what `kubectl` shows is a part of it.
 
-/** What the file says of itself. */
-export type ModelFacts = {
-  readonly digest: string;
-  readonly sizeBytes: number;
-  readonly irVersion: number;
-  /** Empty where the file names none. */
-  readonly producer: string;
-  readonly opsets: readonly { readonly domain: string; readonly version: number }[];
-  readonly operators: readonly { readonly domain: string; readonly name: string; readonly count: number }[];
-  readonly nodes: number;
+const tensorFactsSchema = Type.Object({
+  name: Type.String(),
+  type: Type.String(),
+  shape: Type.Array(Type.Union([Type.Number(), Type.String()])),
+  /** Types of the keys of a sequence of maps. */
+  keys: Type.Optional(Type.Array(Type.String())),
+});
+
+/** What the model file contains. */
+const modelFactsSchema = Type.Object({
+  digest: Type.String(),
+  sizeBytes: Type.Integer(),
+  irVersion: Type.Integer(),
+  /** Empty if the file names none. */
+  producer: Type.String(),
+  opsets: Type.Array(Type.Object({ domain: Type.String(), version: Type.Integer() })),
+  operators: Type.Array(Type.Object({ domain: Type.String(), name: Type.String(), count: Type.Integer() })),
+  nodes: Type.Integer(),
   /** Elements of all initializers and constants. */
-  readonly parameters: number;
-  readonly inputs: readonly TensorFacts[];
-  readonly outputs: readonly TensorFacts[];
-};
+  parameters: Type.Integer(),
+  inputs: Type.Array(tensorFactsSchema),
+  outputs: Type.Array(tensorFactsSchema),
+});
 
-export type TensorFacts = {
-  readonly name: string;
-  readonly type: string;
-  readonly shape: readonly (number | string)[];
-  /** Of a sequence of maps: their keys. */
-  readonly keys?: readonly string[];
-};
-
-export type CheckReport = CheckResult & {
+const checkReportSchema = Type.Object({
+  ...checkResultSchema.properties,
   /** Milliseconds. */
-  readonly took: number;
+  took: Type.Number(),
   /** Figures by check: docs/verifier.md. */
-  readonly details?: object;
-};
+  details: Type.Optional(Type.Unsafe<object>({ type: "object" })),
+});
 
-export type FullReport = {
-  readonly format: "edgefleet.dev/verification-report/v1";
-  readonly verdict: "Passed" | "Failed";
+/** Body of the answer to `GET /v1/verifications/{key}/report`. */
+export const fullReportSchema = Type.Object({
+  format: Type.Literal("edgefleet.dev/verification-report/v1"),
+  verdict: Type.Union([Type.Literal("Passed"), Type.Literal("Failed")]),
   /** Of a failure. */
-  readonly reason?: string;
-  readonly message: string;
-  readonly verifierVersion: string;
+  reason: Type.Optional(Type.String()),
+  message: Type.String(),
+  verifierVersion: Type.String(),
   /** ISO 8601. */
-  readonly startedAt: string;
-  readonly finishedAt: string;
-  /** `null` where the file could not be read. */
-  readonly model: ModelFacts | null;
-  readonly golden: { readonly digest: string; readonly sizeBytes: number } | null;
-  readonly checks: readonly CheckReport[];
-};
+  startedAt: Type.String(),
+  finishedAt: Type.String(),
+  /** `null` if the file could not be read. */
+  model: orNull(modelFactsSchema),
+  golden: orNull(Type.Object({ digest: Type.String(), sizeBytes: Type.Integer() })),
+  checks: Type.Array(checkReportSchema),
+});
+
+export type TensorFacts = Of<typeof tensorFactsSchema>;
+export type ModelFacts = Of<typeof modelFactsSchema>;
+export type CheckReport = Of<typeof checkReportSchema>;
+export type FullReport = Of<typeof fullReportSchema>;

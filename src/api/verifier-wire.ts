@@ -1,8 +1,8 @@
-import type { TSchema } from "typebox";
-import { checkResultSchema, verificationSchema } from "./model-release.ts";
+import { checkResultSchema } from "./model-release.ts";
 import { closed } from "./parse.ts";
-import { digest, type Of } from "./schema.ts";
+import { digest, orNull } from "./schema.ts";
 import { Type } from "./type.ts";
+import { verificationSchema } from "./verification-spec.ts";
 
 // What the operator and the verifier sidecar send to each other as JSON; docs/verifier.md tells the paths.
 
@@ -23,10 +23,6 @@ const referenceSchema = Type.Object({
   ...downloadSchema.properties,
   name: Type.String({ description: "What the model is called, for messages.", maxLength: 300 }),
 });
-
-function orNull<S extends TSchema>(schema: S) {
-  return Type.Unsafe<Of<S> | null>({ anyOf: [schema, { type: "null" }] });
-}
 
 /** Body of `PUT /v1/verifications/{key}`. */
 export const verifyRequestSchema = closed(
@@ -60,48 +56,6 @@ export const verifyReportSchema = Type.Union([
   Type.Object({ kind: Type.Literal("failed"), ...reasonFields, ...finalFields }),
   Type.Object({ kind: Type.Literal("error"), ...reasonFields }),
 ]);
-
-const tensorFactsSchema = Type.Object({
-  name: Type.String(),
-  type: Type.String(),
-  shape: Type.Array(Type.Union([Type.Number(), Type.String()])),
-});
-
-const countSchema = Type.Object({ domain: Type.String(), name: Type.String(), count: Type.Integer() });
-const opsetSchema = Type.Object({ domain: Type.String(), version: Type.Integer() });
-
-/** Body of the answer to `GET /v1/verifications/{key}/report`: the type `FullReport`. */
-export const fullReportSchema = Type.Object({
-  format: Type.Literal("edgefleet.dev/verification-report/v1"),
-  verdict: Type.Union([Type.Literal("Passed"), Type.Literal("Failed")]),
-  reason: Type.Optional(Type.String()),
-  message: Type.String(),
-  verifierVersion: Type.String(),
-  startedAt: Type.String(),
-  finishedAt: Type.String(),
-  model: orNull(
-    Type.Object({
-      digest: Type.String(),
-      sizeBytes: Type.Integer(),
-      irVersion: Type.Integer(),
-      producer: Type.String(),
-      opsets: Type.Array(opsetSchema),
-      operators: Type.Array(countSchema),
-      nodes: Type.Integer(),
-      parameters: Type.Integer(),
-      inputs: Type.Array(tensorFactsSchema),
-      outputs: Type.Array(tensorFactsSchema),
-    }),
-  ),
-  golden: orNull(Type.Object({ digest: Type.String(), sizeBytes: Type.Integer() })),
-  checks: Type.Array(
-    Type.Object({
-      ...checkResultSchema.properties,
-      took: Type.Number(),
-      details: Type.Optional(Type.Unsafe<object>({ type: "object" })),
-    }),
-  ),
-});
 
 /** Body of the answer to `GET /v1/version`. */
 export const verifierVersionSchema = Type.Object({ version: Type.String({ minLength: 1, maxLength: 256 }) });

@@ -126,7 +126,7 @@ async function setEnabled(
   }
   const set = await deps.hub.setEnabled(device, enabled, signal);
   if (!set.ok) return set;
-  deps.log.info("changed whether an identity is enabled", { device, enabled });
+  deps.log.info("enabled or disabled an identity", { device, enabled });
   return ok(undefined);
 }
 
@@ -159,7 +159,7 @@ async function patchTags(
   return patched;
 }
 
-const TAKEN: Fault = { kind: "conflict", message: "the tags name another owner by now" };
+const TAKEN: Fault = { kind: "conflict", message: "the tags name another owner in the meantime" };
 
 /** The view may be minutes old: whatever was read since decides. */
 function belongsToAnother(seen: DeviceSeen, tags: Twin["tags"]): boolean {
@@ -180,7 +180,8 @@ async function tagsBefore(
   const twin = await deps.hub.getTwin({ device: seen.deviceId, module: null }, "normal", signal);
   if (!twin.ok) return twin;
   // A read right after the creation may still miss it.
-  if (twin.value === null) return err({ kind: "unavailable", message: "the new identity has no twin yet" });
+  if (twin.value === null)
+    return err({ kind: "unavailable", message: "the new identity does not have a twin yet" });
   return ok(twin.value);
 }
 
@@ -340,7 +341,7 @@ async function withdraw(
   );
   if (!bare.ok) return bare;
   deps.fleet.forget(seen.deviceId);
-  deps.log.info("withdrew from an identity that is retained", { device: seen.deviceId });
+  deps.log.info("released a retained identity", { device: seen.deviceId });
   return ok(undefined);
 }
 

@@ -197,7 +197,7 @@ function notProven(
     case "gone":
       return { kind: "undo", actions: [{ kind: "takeBack" }] };
     case "waiting": {
-      const message = `waits until the EdgeDevice that the tags of ${deviceId} name has taken the identity over`;
+      const message = `waiting for the EdgeDevice named in the tags of ${deviceId} to take over the identity`;
       return blocked({ kind: "fault", fault: { kind: "conflict", message } });
     }
     case "none":

@@ -114,7 +114,8 @@ async function lookAtHub(
 
   const twin = await deps.hub.getTwin({ device: deviceId, module: null }, "normal", signal);
   if (!twin.ok) return twin;
-  if (twin.value === null) return err({ kind: "unavailable", message: "the identity has no twin yet" });
+  if (twin.value === null)
+    return err({ kind: "unavailable", message: "the identity does not have a twin yet" });
   const { etag, tags } = twin.value;
   // Tagged, and unknown to the view: its sweep is yet to come, or the answer to our patch was lost. Now it knows.
   if (ownerOf(tags) !== null) deps.fleet.note(twin.value);

@@ -328,7 +328,7 @@ test.each(["Delete", "Retain"] as const)(
     expect(world.devices.get(CAM)?.finalizers).toEqual([FINALIZER]);
     expect(world.condition("Ready")).toMatchObject({ status: "False", reason: "HubUnavailable" });
     expect(world.condition("Ready")?.message).toMatch(
-      /deletion waits for the hub: .*ECONNREFUSED.*remove the finalizer/,
+      /deletion is waiting for the hub: .*ECONNREFUSED.*remove the finalizer/,
     );
     expect(world.condition("Reconciling")).toMatchObject({ status: "True", reason: "Deleting" });
     expect(world.recorder.drafts()).toMatchObject([{ type: "Warning", reason: "HubUnavailable" }]);
@@ -599,7 +599,7 @@ test("a device without IoT Edge that two deployments want, whatever their module
   expect(world.registry.twin(DEVICE)?.tags["edgefleet"]).not.toHaveProperty("deployments.audio");
   expect(world.condition("Conflict")).toMatchObject({ status: "True", reason: "SelectedTwice" });
   expect(world.condition("Conflict")?.message).toBe(
-    "mobilenet and resnet50 both want the one model that a device without IoT Edge can run: what runs there stays; change one of the selectors",
+    "mobilenet and resnet50 select this device, which can run only one model without IoT Edge; the device keeps what it runs; change the selectors so that only one matches",
   );
 });
 
@@ -722,7 +722,9 @@ test("a device that two deployments want stays where it is, and says which two",
     Ready: "False SelectedTwice",
     Stalled: "True SelectedTwice",
   });
-  expect(world.condition("Conflict")?.message).toContain("mobilenet and resnet50 both want module inference");
+  expect(world.condition("Conflict")?.message).toContain(
+    "mobilenet and resnet50 select this device for module inference",
+  );
   expect(world.status().placement?.deployment).toBe("resnet50");
   world.deployments.remove(objectKey("plant-a", "resnet50"));
   await world.settle();
@@ -777,7 +779,7 @@ test("tags and an identity that were removed outside of the operator come back",
       type: "Warning",
       reason: "IdentityRecreated",
       message:
-        "cam-1 was gone from hub.test and has been recreated with new keys: the device cannot connect until it is given them",
+        "cam-1 no longer existed on hub.test and has been recreated with new keys; the device cannot connect until it has them",
     },
   ]);
 });

@@ -82,7 +82,7 @@ function rest(seen: DeviceSeen, plan: DevicePlan, { fault }: Done<DeviceActed>):
       case "fault":
         return outcomeOfFault(obstacle.fault);
       case "edgeMismatch":
-        return { kind: "stalled", cause: "the identity's iotEdge is not the spec's" };
+        return { kind: "stalled", cause: "iotEdge of the identity differs from the spec" };
       case "notPermitted":
       case "deletionsPaused":
         return SETTLED;

@@ -27,7 +27,7 @@ export function wakeOf(seen: DeviceSeen): Wake | null {
     now,
   };
   if (heartbeatAt === null || presenceOf(facts).status !== "True")
-    return { delay: millis(LOOK_AGAIN + spread), why: "waits for a heartbeat" };
+    return { delay: millis(LOOK_AGAIN + spread), why: "waiting for a heartbeat" };
   const left = elapsed(now, later(heartbeatAt, timeout));
-  return { delay: millis(left + spread), why: `expects a heartbeat every ${durationText(timeout)}` };
+  return { delay: millis(left + spread), why: `expecting a heartbeat every ${durationText(timeout)}` };
 }

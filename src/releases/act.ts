@@ -194,24 +194,24 @@ function failed(had: VariantStatus, now: Instant, source: "store" | "verifier", 
   const cause = redacted(fault.message, 300);
   if (fault.kind === "denied")
     return notStored(REASONS.StoreDenied, attempts, null, [
-      `the store refuses to store the report (${cause})`,
-      "give the operator's credential the right to write blobs, then request another verification",
+      `the store refuses to write the report (${cause})`,
+      "grant the operator's credential permission to write blobs, then request another verification",
     ]);
   if (fault.kind === "rejected")
     return notStored(REASONS.ReportNotStored, attempts, null, [
-      `the ${source} refuses the report (${cause})`,
+      `the ${source} rejected the report (${cause})`,
     ]);
   const reason = source === "store" ? REASONS.StoreUnavailable : REASONS.VerifierUnavailable;
   const retryAt = later(now, retryDelay(attempts));
   return notStored(reason, attempts, retryAt, [
-    `the ${source} does not answer (${cause})`,
+    `the ${source} is not responding (${cause})`,
     "it will be retried automatically",
   ]);
 }
 
 function lost(had: VariantStatus): Saved {
   return notStored(REASONS.ReportNotStored, (had.reportError?.attempts ?? 0) + 1, null, [
-    "the verifier was restarted before its report was fetched; the verdict stands",
+    "the verifier was restarted before its report was fetched; the verdict is not affected",
   ]);
 }
 

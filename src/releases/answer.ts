@@ -93,7 +93,7 @@ function confirmed(
         verdict: "Pending",
         reason: knownReason(report.reason, REASONS.VerificationFailed),
         message: redacted(
-          `failed, and is verified once more before the verdict changes: ${report.message}`,
+          `verification failed and will be repeated once before the verdict changes: ${report.message}`,
           LONGEST_MESSAGE,
         ),
       },

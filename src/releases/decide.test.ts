@@ -73,7 +73,7 @@ test.each<[string, Partial<Extract<VariantSeen, { kind: "asked" }>>, string, Reg
     "a missing model",
     { blob: MISSING },
     "BlobMissing",
-    /^the model models\/resnet50\/2.1.0\/fp32.onnx is not in the store: upload it/,
+    /^the model models\/resnet50\/2.1.0\/fp32.onnx is not in the store; upload it/,
   ],
   [
     "a missing golden set",
@@ -93,7 +93,7 @@ test.each<[string, Partial<Extract<VariantSeen, { kind: "asked" }>>, string, Reg
     "a store that refuses",
     { blob: { kind: "unreadable", fault: { kind: "denied", message: "403" } } },
     "StoreDenied",
-    /give its credential the right/,
+    /grant it permission/,
   ],
 ])("%s: nothing is started, and it is said", (_, change, reason, message) => {
   const only = plan(asked({ kind: "unknown" }, change));
@@ -194,7 +194,7 @@ test("the first message of a problem stays for as long as it does", () => {
     plan({ kind: "unreachable", variant: FP32, had, standing: null, fault: rejected, blob: FOUND }).next,
   ).toMatchObject({
     reason: "VerificationError",
-    message: "the verifier refuses the request: bad shape",
+    message: "the verifier rejected the request: bad shape",
   });
 });
 

@@ -44,7 +44,7 @@ export function scheduleProblemOf(release: ModelRelease): string | null {
   const parsed = parseSchedule(schedule, timeZone);
   return parsed.ok
     ? null
-    : `verification.reverify is not understood (${parsed.error}): it is not verified again by the clock`;
+    : `verification.reverify is invalid (${parsed.error}); the release will not be verified again on schedule`;
 }
 
 function nextOf(release: ModelRelease, verifiedAt: Instant): Instant | null {

@@ -57,7 +57,13 @@ function passedAgain(
     return verdict === "Passed" && before?.verdict === "Passed" && before.verifiedAt !== verifiedAt;
   });
   if (again.length === 0) return [];
-  return [{ type: "Normal", reason: REASONS.VerificationPassed, message: `passed again: ${namesOf(again)}` }];
+  return [
+    {
+      type: "Normal",
+      reason: REASONS.VerificationPassed,
+      message: `passed verification again: ${namesOf(again)}`,
+    },
+  ];
 }
 
 function warning(reason: string, { message }: Pick<Condition, "message">): EventDraft {

@@ -145,7 +145,7 @@ function settled({ variant, now }: Subject, had: VariantStatus, next: Next): Var
 const IN_LINE = {
   verdict: "Pending",
   reason: REASONS.VerificationRunning,
-  message: "waiting for its turn",
+  message: "waiting to be verified",
 } as const;
 
 /** What is verified again, as if it were verified for the first time. */

@@ -228,7 +228,7 @@ test("a named release that is not there is waited for, and said", async () => {
     Reconciling: "True ReferenceMissing",
   });
   expect(world.condition("Ready")?.message).toBe(
-    "fp32: it cannot be compared: there is no ModelRelease resnet50-2.0.0 in the namespace: create it",
+    "fp32: it cannot be compared: ModelRelease resnet50-2.0.0 does not exist in the namespace; create it",
   );
   expect(world.events()).toEqual(["Warning ReferenceMissing"]);
   const version = world.releases.get(KEY)?.resourceVersion;
@@ -257,7 +257,7 @@ test("a model to compare with that is not in the store is waited for", async () 
   await world.pass();
   expect(world.condition("Verified")).toMatchObject({ status: "Unknown", reason: "ReferenceMissing" });
   expect(world.condition("Verified")?.message).toContain(
-    "the model models/resnet50-2.0.0/fp32.onnx of resnet50-2.0.0 (fp32) is not in the store: upload it",
+    "the model models/resnet50-2.0.0/fp32.onnx of resnet50-2.0.0 (fp32) is not in the store; upload it",
   );
   expect(world.verifier.begun()).toEqual([]);
 });

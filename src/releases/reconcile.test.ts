@@ -28,7 +28,11 @@ const BROKEN: VerifyReport = { kind: "error", reason: "VerificationError", messa
 test("a release is started, looked at soon, and passes", async () => {
   const world = createReleaseWorld();
   world.create();
-  expect(await world.pass()).toEqual({ kind: "wakeAfter", delay: millis(1500), why: "a verification runs" });
+  expect(await world.pass()).toEqual({
+    kind: "wakeAfter",
+    delay: millis(1500),
+    why: "a verification is running",
+  });
   expect(world.summary()).toEqual({
     Available: "True BlobFound",
     Verified: "Unknown VerificationRunning",
@@ -110,7 +114,7 @@ test("one failed variant fails the release, and says what and by how much", asyn
   expect(await world.pass()).toMatchObject({ kind: "wakeAfter" });
   expect(world.summary()).toMatchObject({ Verified: "False LatencyTooHigh", Stalled: "True LatencyTooHigh" });
   expect(world.condition("Verified")?.message).toBe(
-    "int8: p95 250ms > 100ms; a corrected model is a new release",
+    "int8: p95 250ms > 100ms; create a new release with a corrected model",
   );
   world.verifier.answer(FP32.digest, PASSED);
   await world.settle();
@@ -172,8 +176,8 @@ test("a failed verdict stands while the verifier is away", async () => {
 });
 
 test.each([
-  ["model", FP32.blob, "the model models/resnet50/2.1.0/fp32.onnx is not in the store: upload it"],
-  ["golden set", GOLDEN.blob, "the golden set models/resnet50/golden.npz is not in the store: upload it"],
+  ["model", FP32.blob, "the model models/resnet50/2.1.0/fp32.onnx is not in the store; upload it"],
+  ["golden set", GOLDEN.blob, "the golden set models/resnet50/golden.npz is not in the store; upload it"],
 ])("a missing %s is waited for", async (_, blob, words) => {
   const world = createReleaseWorld();
   world.blobs.remove(blob);

@@ -166,7 +166,7 @@ function rest(seen: ReleaseSeen, plan: ReleasePlan, random: () => number): Outco
   const waiting = plan.variants.map((variant) => variant.waiting);
   const spread = (from: Millis, to: Millis): Millis => millis(Math.round(from + random() * (to - from)));
   if (has(waiting, "verifier"))
-    return { kind: "wakeAfter", delay: spread(seconds(1), seconds(2)), why: "a verification runs" };
+    return { kind: "wakeAfter", delay: spread(seconds(1), seconds(2)), why: "a verification is running" };
   for (const each of waiting) if (each.kind === "fault") return outcomeOfFault(each.fault);
   if (has(waiting, "blob"))
     return { kind: "wakeAfter", delay: spread(seconds(30), seconds(40)), why: "a blob is missing" };
@@ -181,7 +181,7 @@ function rest(seen: ReleaseSeen, plan: ReleasePlan, random: () => number): Outco
   if (later.length === 0) return SETTLED;
   // Releases of one schedule do not all wake in one moment.
   const delay = millis(Math.min(LONGEST_REST, ...later) + spread(seconds(0), seconds(30)));
-  return { kind: "wakeAfter", delay, why: "it is looked at again" };
+  return { kind: "wakeAfter", delay, why: "periodic check" };
 }
 
 /** Triggers announce what is waited for; this is for what no trigger saw. */

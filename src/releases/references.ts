@@ -44,11 +44,11 @@ export function referencesOf(
   const named = others.find(({ name }) => name === parity.with);
   if (parity.with === release.name) return missing(`${parity.with} is this release itself`);
   if (named === undefined || named.deleting)
-    return missing(`there is no ModelRelease ${parity.with} in the namespace: create it`);
+    return missing(`ModelRelease ${parity.with} does not exist in the namespace; create it`);
   const compared = counterpart(named, variant.name);
   return compared === null
     ? missing(
-        `${parity.with} has no variant ${variant.name}, none for any class of devices, and more than one`,
+        `${parity.with} has more than one variant, but neither variant ${variant.name} nor one for all device classes`,
       )
     : { kind: "found", parity: compared, variantParity: within };
 }

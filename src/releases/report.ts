@@ -99,7 +99,11 @@ function availability(variants: readonly VariantStatus[]): Fact {
   if (store !== undefined)
     return { status: "Unknown", reason: store.reason ?? REASONS.StoreUnavailable, message: said([store]) };
   if (unread.some(({ verdict }) => verdict !== "Passed" && verdict !== "Failed"))
-    return { status: "Unknown", reason: REASONS.StoreUnavailable, message: "the store has not answered yet" };
+    return {
+      status: "Unknown",
+      reason: REASONS.StoreUnavailable,
+      message: "the store has not responded yet",
+    };
   const sizes = variants.map(({ name, sizeBytes }) =>
     sizeBytes === undefined ? name : `${name}: ${sizeBytes} bytes`,
   );
@@ -113,7 +117,7 @@ function verification(variants: readonly VariantStatus[]): Fact {
     return {
       status: "False",
       reason: failed[0]?.reason ?? REASONS.VerificationFailed,
-      message: `${said(failed)}; a corrected model is a new release`,
+      message: `${said(failed)}; create a new release with a corrected model`,
     };
   const broken = variants.filter(({ verdict }) => verdict === "Error");
   if (broken.length > 0)
@@ -123,7 +127,7 @@ function verification(variants: readonly VariantStatus[]): Fact {
       message: broken
         .map(
           ({ name, message, attempts, retryAt }) =>
-            `${name}: ${message} (attempt ${attempts}, again at ${retryAt})`,
+            `${name}: ${message} (attempt ${attempts}, next at ${retryAt})`,
         )
         .join("; "),
     };
@@ -153,8 +157,7 @@ function againOf(
 ): readonly (Fact & { readonly type: "Reverifying" })[] {
   const words = variants.flatMap(({ name, reverification: again }) => {
     if (again === undefined) return [];
-    const retry =
-      again.retryAt === undefined ? "" : ` (attempt ${again.attempts}, again at ${again.retryAt})`;
+    const retry = again.retryAt === undefined ? "" : ` (attempt ${again.attempts}, next at ${again.retryAt})`;
     return [`${name}, ${WHY[again.cause]}: ${again.message ?? again.verdict}${retry}`];
   });
   const reasons = variants.flatMap(({ reverification }) => reverification?.reason ?? []);
@@ -175,10 +178,10 @@ function againOf(
 }
 
 const WHY = {
-  Requested: "because it was asked for",
-  Scheduled: "because it is time",
-  VerifierChanged: "because the verifier is another one",
-  Confirmation: "because it failed once",
+  Requested: "as requested",
+  Scheduled: "on schedule",
+  VerifierChanged: "because the verifier has changed",
+  Confirmation: "to confirm a failure",
 } as const;
 
 function storedOf(variants: readonly VariantStatus[]): readonly (Fact & { readonly type: "ReportStored" })[] {

@@ -54,9 +54,9 @@ test("the full report lies beside the model, as JSON and as a page, and the stat
 const fault = (kind: "denied" | "rejected" | "unavailable"): Fault => ({ kind, message: "403 sig=abc" });
 
 test.each([
-  ["store.put", "denied", "StoreDenied", /give the operator's credential the right to write blobs/],
-  ["store.put", "rejected", "ReportNotStored", /the store refuses the report/],
-  ["verifier.report", "rejected", "ReportNotStored", /the verifier refuses the report/],
+  ["store.put", "denied", "StoreDenied", /grant the operator's credential permission to write blobs/],
+  ["store.put", "rejected", "ReportNotStored", /the store rejected the report/],
+  ["verifier.report", "rejected", "ReportNotStored", /the verifier rejected the report/],
 ] as const)(
   "a report that %s (%s) keeps out is reported once as %s, and not retried for ever",
   async (call, kind, reason, words) => {
@@ -94,7 +94,7 @@ test.each([
     timestampOf(instant(world.clock.now() + 10_000)),
   );
   world.calls.clear();
-  expect(await world.pass()).toEqual({ kind: "wakeAfter", delay: 25_000, why: "it is looked at again" });
+  expect(await world.pass()).toEqual({ kind: "wakeAfter", delay: 25_000, why: "periodic check" });
   expect(world.calls.made()).toEqual([]);
   await world.clock.advance(seconds(10));
   await world.pass();

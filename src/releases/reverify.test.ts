@@ -58,7 +58,7 @@ test("a person asks for another verification by a new token: the verdict stands 
     Reverifying: "True VerificationRunning",
   });
   expect(world.condition("Ready")?.message).toBe("passed: fp32; being verified again: fp32");
-  expect(world.condition("Reverifying")?.message).toBe("fp32, because it was asked for: started");
+  expect(world.condition("Reverifying")?.message).toBe("fp32, as requested: started");
   expect(world.status()).toMatchObject({ handledRequests: { reverify: "monday" } });
   // New ones go first in the verifier's queue.
   expect(world.verifier.begun().map(({ urgency }) => urgency)).toEqual(["new", "again"]);
@@ -71,7 +71,7 @@ test("a person asks for another verification by a new token: the verdict stands 
   });
   expect(world.status().variants?.[0]?.verifiedAt).not.toBe("2026-01-01T00:00:00.000Z");
   expect(world.events()).toEqual(["Normal VerificationPassed", "Normal VerificationPassed"]);
-  expect(world.recorder.drafts().at(-1)?.message).toBe("passed again: fp32");
+  expect(world.recorder.drafts().at(-1)?.message).toBe("passed verification again: fp32");
   // Served once, by a new process too.
   world.restart();
   await world.settle();
@@ -92,7 +92,7 @@ test("one bad run takes no verdict away: it is verified once more, and a good ru
     Ready: "True VerificationPassed",
   });
   expect(world.condition("Reverifying")?.message).toContain(
-    "failed, and is verified once more before the verdict changes: it is slow",
+    "verification failed and will be repeated once before the verdict changes: it is slow",
   );
   await world.settle(() => world.verifier.answer(FP32.digest, PASSED));
   expect(world.summary()).toMatchObject({
@@ -128,7 +128,7 @@ test("an error on our side while it is verified again changes no verdict, and is
     Reverifying: "Unknown VerificationError",
   });
   expect(world.condition("Stalled")).toBeUndefined();
-  expect(world.condition("Reverifying")?.message).toContain("no space left (attempt 1, again at");
+  expect(world.condition("Reverifying")?.message).toContain("no space left (attempt 1, next at");
   world.calls.breakAll("verifier.look", AWAY);
   await world.clock.advance(millis(10_000));
   await world.pass();
@@ -262,7 +262,11 @@ test("what is requested comes one after the other too, before what is not", asyn
   await passAll();
   expect(world.verifier.running()).toHaveLength(1);
   const again = (index: number) => world.releases.get(keys[index]!)?.status?.variants?.[0]?.reverification;
-  expect(again(2)).toMatchObject({ cause: "Requested", verdict: "Pending", message: "waiting for its turn" });
+  expect(again(2)).toMatchObject({
+    cause: "Requested",
+    verdict: "Pending",
+    message: "waiting to be verified",
+  });
   expect(world.releases.get(keys[2]!)?.status?.handledRequests).toEqual({ reverify: "all" });
   expect(again(1)).toBeUndefined();
   world.restart(); // they are put down: a new process knows

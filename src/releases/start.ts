@@ -23,7 +23,7 @@ export function planStart(seen: ReleaseSeen, one: AskedSeen): OpenPlan {
   for (const reference of [parity, variantParity]) {
     if (reference?.found.kind !== "missing") continue;
     const what = `the model ${nameOf(reference.blob)} of ${shown(reference)}`;
-    return withoutReference(seen, one, `${what} is not in the store: upload it`, { kind: "blob" });
+    return withoutReference(seen, one, `${what} is not in the store; upload it`, { kind: "blob" });
   }
   for (const each of [blob, golden, parity?.found, variantParity?.found])
     if (each?.kind === "unreadable") return faulted(seen, one, "store", each.fault);
@@ -90,7 +90,7 @@ export function missing(seen: ReleaseSeen, one: LookedSeen, blobs: readonly Blob
       ...attemptsOf(one.had),
       verdict: "Pending",
       reason: REASONS.BlobMissing,
-      message: `${what.join(" and ")} ${blobs.length === 1 ? "is" : "are"} not in the store: upload ${blobs.length === 1 ? "it" : "them"}, or create another release with the right path`,
+      message: `${what.join(" and ")} ${blobs.length === 1 ? "is" : "are"} not in the store; upload ${blobs.length === 1 ? "it" : "them"}, or create a new release with the correct path`,
     },
     start: null,
     waiting: { kind: "blob" },

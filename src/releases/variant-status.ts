@@ -52,11 +52,11 @@ function messageFor(source: "store" | "verifier", fault: Fault): string {
   const cause = redacted(fault.message);
   if (source === "store")
     return fault.kind === "denied"
-      ? `the store refuses the operator (${cause}); give its credential the right to read blobs and to sign URLs`
+      ? `the store refuses the operator's credential (${cause}); grant it permission to read blobs and to sign URLs`
       : `the store cannot be read (${cause}); it will be retried automatically`;
   return fault.kind === "rejected"
-    ? `the verifier refuses the request: ${cause}`
-    : `the verifier does not answer (${cause}); it will be retried automatically`;
+    ? `the verifier rejected the request: ${cause}`
+    : `the verifier is not responding (${cause}); it will be retried automatically`;
 }
 
 type Base = Pick<VariantStatus, "name" | "digest" | "sizeBytes" | "etag" | "goldenDigest" | "comparedWith">;

@@ -1,5 +1,5 @@
 import type { ModelRelease, Variant, VariantStatus, Verification } from "../api/model-release.ts";
-import { VERIFICATION_DEFAULTS } from "../api/model-release.ts";
+import { VERIFICATION_DEFAULTS } from "../api/verification-spec.ts";
 
 export function checksOf(release: ModelRelease): Verification {
   return release.spec.verification ?? VERIFICATION_DEFAULTS;

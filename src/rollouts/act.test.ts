@@ -24,7 +24,7 @@ const rollingBack: RolloutState & { readonly phase: "RollingBack" } = {
   stable: null,
   candidate: referenceOf(releaseNamed("v2")),
   exposure: allDevices(1),
-  because: { reason: "Aborted", message: "aborted by request", release: "v2", at: NOW },
+  because: { reason: "Aborted", message: "aborted on request", release: "v2", at: NOW },
 };
 
 function begin() {

@@ -181,7 +181,7 @@ async function withPriority(
   if (priority === null) {
     return ok({
       reason: REASONS.HubFull,
-      message: `no priority from ${band.from} to ${band.to} is free on the hub; every configuration needs its own`,
+      message: `no priority from ${band.from} to ${band.to} is available on the hub; every configuration needs a distinct one`,
     });
   }
   acting.reserved.add(priority);
@@ -202,7 +202,7 @@ async function conditionProblem(
   if (words.value === null) return ok(null);
   return ok({
     reason: REASONS.ConditionRefused,
-    message: `the hub refuses the target condition "${condition.slice(0, 400)}": ${redacted(words.value, 400)}`,
+    message: `the hub rejected the target condition "${condition.slice(0, 400)}": ${redacted(words.value, 400)}`,
   });
 }
 
@@ -279,12 +279,12 @@ function blobProblem({ blob, etag }: Create, found: BlobFacts | null): Problem |
   if (found === null)
     return {
       reason: REASONS.BlobMissing,
-      message: `there is no blob ${name} for devices to download: upload it again`,
+      message: `blob ${name}, which devices download, does not exist; upload it again`,
     };
   if (etag === null || found.etag === etag) return null;
   return {
     reason: REASONS.BlobReplaced,
-    message: `blob ${name} was replaced after it was verified: give new bytes a new release, or have this one verified again by the annotation edgefleet.dev/reverify on its ModelRelease`,
+    message: `blob ${name} was replaced after it was verified; create a new release for the new file, or request another verification with the annotation edgefleet.dev/reverify on its ModelRelease`,
   };
 }
 

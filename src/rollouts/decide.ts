@@ -95,7 +95,7 @@ function decideOwnerless(seen: RolloutSeen, since: Instant): RolloutPlan {
       kind: "ownerless",
       actions: [],
       due: false,
-      wake: after(millis(left), "a deployment to return"),
+      wake: after(millis(left), "waiting for the deployment to be recreated"),
     };
   }
   const readable = seen.hub.reachable && seen.configurations !== null;
@@ -103,7 +103,7 @@ function decideOwnerless(seen: RolloutSeen, since: Instant): RolloutPlan {
     kind: "ownerless",
     actions: readable ? cleanupActions(seen) : [],
     due: true,
-    wake: after(seconds(10), "removal of ownerless configurations"),
+    wake: after(seconds(10), "removing ownerless configurations"),
   };
 }
 
@@ -138,7 +138,7 @@ function decideLive(seen: RolloutSeen): RolloutPlan {
     actions,
     problem,
     events: eventsOf(before, state),
-    wake: changed ? after(millis(0), "the next step") : wakeOf(state, facts, actions),
+    wake: changed ? after(millis(0), "waiting for the next step") : wakeOf(state, facts, actions),
   };
 }
 
@@ -161,14 +161,14 @@ function prepareTakeover(
     events: [],
     wake:
       actions.length > 0
-        ? after(seconds(1), "to see what acting came to")
-        : after(minutes(1), "the takeover"),
+        ? after(seconds(1), "verifying the changes on the hub")
+        : after(minutes(1), "taking over devices"),
   };
 }
 
 /** When to look again: the earliest moment at which something becomes due that no change announces. */
 export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Action[]): Wake {
-  if (actions.length > 0) return after(seconds(1), "to see what acting came to");
+  if (actions.length > 0) return after(seconds(1), "verifying the changes on the hub");
   const { seen, now } = facts;
   const interval = seen.settings.analysisInterval;
   switch (state.phase) {
@@ -177,21 +177,21 @@ export function wakeOf(state: RolloutState, facts: Facts, actions: readonly Acti
       const renewal = renewalDue(state, seen);
       const delay =
         renewal === null ? minutes(10) : Math.max(seconds(1), Math.min(minutes(10), elapsed(now, renewal)));
-      return after(millis(delay), "devices that have not arrived");
+      return after(millis(delay), "waiting for devices to update");
     }
     case "RolledBack": {
       const { release } = state.because;
       const isBack = seen.members.every(
         ({ pointer }) => pointer?.release !== `${seen.deployment.namespace}.${release}`,
       );
-      return isBack ? { kind: "onChange" } : after(minutes(10), "devices that have not come back");
+      return isBack ? { kind: "onChange" } : after(minutes(10), "waiting for devices to roll back");
     }
     case "Pending":
-      return after(minutes(1), "what the release waits for");
+      return after(minutes(1), "waiting for the release");
     case "RollingBack":
-      return after(millis(Math.min(interval, seconds(5))), "the rollback");
+      return after(millis(Math.min(interval, seconds(5))), "rolling back");
     case "Frozen":
-      return after(interval, "the hub");
+      return after(interval, "waiting for the hub");
     case "Progressing":
     case "Holding":
     case "Baking": {

@@ -19,7 +19,7 @@ export function membershipProblem(seen: RolloutSeen): Problem | null {
   if (isEmptySelector(seen.deployment.spec.selector)) {
     return {
       reason: REASONS.SelectorEmpty,
-      message: "the selector is empty and selects nothing; add matchLabels or matchExpressions",
+      message: "the selector is empty and selects no devices; add matchLabels or matchExpressions",
     };
   }
   if (seen.members.length === 0) {
@@ -28,15 +28,15 @@ export function membershipProblem(seen: RolloutSeen): Problem | null {
       reason: REASONS.NoDevices,
       message:
         contested === 0
-          ? "the selector matches no EdgeDevice of this namespace; look at kubectl get edgedevices --show-labels"
-          : `all ${devices(contested)} that the selector matches are selected by another deployment too`,
+          ? "the selector matches no EdgeDevice in this namespace; check kubectl get edgedevices --show-labels"
+          : `all ${devices(contested)} that the selector matches are also selected by another deployment`,
     };
   }
   const tagged = wantedElsewhere(seen).length;
   if (tagged > EXCEPTIONS_LIMIT) {
     return {
       reason: REASONS.Conflict,
-      message: `${devices(tagged)} of this deployment are selected by another one too; at most ${EXCEPTIONS_LIMIT} can be left out of a rollout one by one, so narrow one of the selectors`,
+      message: `${devices(tagged)} of this deployment are also selected by another one; at most ${EXCEPTIONS_LIMIT} devices can be excluded from a rollout, so narrow one of the selectors`,
     };
   }
   return null;
@@ -92,7 +92,7 @@ export function hubProblem(seen: RolloutSeen, release: ModelRelease): Problem | 
     if (words !== undefined && words !== null) {
       return {
         reason: REASONS.ConditionRefused,
-        message: `the hub refuses the target condition "${condition.slice(0, 400)}": ${redacted(words, 400)}`,
+        message: `the hub rejected the target condition "${condition.slice(0, 400)}": ${redacted(words, 400)}`,
       };
     }
   }
@@ -116,7 +116,7 @@ function namesakeProblem(seen: RolloutSeen): Problem | null {
   const { namespace, name } = seen.deployment;
   return {
     reason: REASONS.OwnedByAnother,
-    message: `cluster ${redacted(other.labels[LABEL.cluster] ?? "", 100)} has a deployment ${namespace}/${name} on this hub too; give one of them another name or namespace`,
+    message: `cluster ${redacted(other.labels[LABEL.cluster] ?? "", 100)} also has a deployment ${namespace}/${name} on this hub; rename one of them, or move it to another namespace`,
   };
 }
 
@@ -127,7 +127,7 @@ export function fullProblem(seen: RolloutSeen, more: number): Problem | null {
   if (more === 0 || all.length + more <= limit) return null;
   return {
     reason: REASONS.HubFull,
-    message: `the hub holds ${all.length} of ${limit} configurations and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(seen, all)}. Remove some that are not needed; the rollout then continues automatically`,
+    message: `the hub has ${all.length} of at most ${limit} configurations, and ${more} more ${more === 1 ? "is" : "are"} needed; they belong to ${ownersText(seen, all)}. Remove some that are no longer needed; the rollout then continues automatically`,
   };
 }
 

@@ -149,12 +149,12 @@ async function actOnOwnerless(
     memory.ownerlessSaid = stage;
     const ids = seen.own.map(({ id }) => id);
     running.log.warn(
-      due ? "ownerless configurations are removed from the hub" : "the hub has ownerless configurations",
+      due ? "removing ownerless configurations from the hub" : "the hub has ownerless configurations",
       { deployment: key, configurations: ids.slice(0, 20).join(", "), count: ids.length },
     );
     const fate = due
-      ? "they are being removed, and devices keep what they run"
-      : `they are removed in ${durationText(running.settings.ownerlessAfter)} unless it comes back`;
+      ? "they are being removed; devices keep what they run"
+      : `they will be removed in ${durationText(running.settings.ownerlessAfter)} unless it is recreated`;
     running.recorder.record(
       { kind: "InferenceDeployment", namespace, name, uid },
       {
@@ -230,16 +230,16 @@ export function restOf(
 /** The same wait whatever the fault, and no longer than the analysis can stand. */
 function atOwnPace(outcome: Outcome, interval: Millis): Outcome {
   if (outcome.kind !== "retry")
-    return { kind: "wakeAfter", delay: interval, why: "the hub refused an action" };
+    return { kind: "wakeAfter", delay: interval, why: "the hub rejected an action" };
   const delay = millis(Math.min(interval, Math.max(outcome.atLeast ?? 0, seconds(2))));
-  return { kind: "wakeAfter", delay, why: "the hub failed an action" };
+  return { kind: "wakeAfter", delay, why: "an action on the hub failed" };
 }
 
 /** A report that was put off is written in the end, even if nothing else ever happens. */
 function sooner(wake: Wake, delay: Millis): Wake {
   return wake.kind === "after" && wake.delay <= delay
     ? wake
-    : { kind: "after", delay, why: "a report is owed" };
+    : { kind: "after", delay, why: "a report is deferred" };
 }
 
 function outcomeOfWake(wake: Wake): Outcome {

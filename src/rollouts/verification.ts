@@ -25,7 +25,7 @@ export function verificationOf(release: ModelRelease | undefined): Verification 
   for (const variant of release.spec.variants) {
     const status = release.status?.variants?.find(({ name }) => name === variant.name);
     if (status === undefined || status.digest !== variant.digest)
-      waiting.push(`${variant.name} not looked at yet`);
+      waiting.push(`${variant.name} has not been checked yet`);
     else if (status.verdict === "Failed") {
       const why = status.message ?? status.reason ?? "no reason given";
       return {
@@ -46,7 +46,7 @@ export function verificationOfCandidate(
   if (release !== undefined && !isSame(reference, release)) {
     return {
       kind: "failed",
-      message: `ModelRelease ${release.name} was replaced by one with other digests; give new bytes a new name`,
+      message: `ModelRelease ${release.name} was replaced by one with different digests; use a new name for new files`,
     };
   }
   return verificationOf(release);

@@ -1,12 +1,8 @@
 import { Buffer } from "node:buffer";
 import { Agent, request as httpRequest, type IncomingMessage } from "node:http";
 import { type Problem, parse, problemText } from "../api/parse.ts";
-import {
-  fullReportSchema,
-  verifierProblemSchema,
-  verifierVersionSchema,
-  verifyReportSchema,
-} from "../api/verifier-wire.ts";
+import { fullReportSchema } from "../api/verification-report.ts";
+import { verifierProblemSchema, verifierVersionSchema, verifyReportSchema } from "../api/verifier-wire.ts";
 import type { Attempt, Fault } from "../base/fault.ts";
 import { errorCodeOf } from "../base/guards.ts";
 import { err, ok, type Result } from "../base/result.ts";

@@ -213,14 +213,14 @@ test("every mistake is told where it is, and the deployment beside it completes 
     "idep",
     "empty",
     "Ready",
-    /^False SelectorEmpty: the selector is empty and selects nothing; add matchLabels/,
+    /^False SelectorEmpty: the selector is empty and selects no devices; add matchLabels/,
   );
   await says(
     "idep",
     "norelease",
     "Ready",
     new RegExp(
-      `^False ReleaseMissing: there is no ModelRelease digits-9\\.9\\.9 in namespace ${fleet.namespace}`,
+      `^False ReleaseMissing: ModelRelease digits-9\\.9\\.9 does not exist in namespace ${fleet.namespace}`,
     ),
   );
   await says(
@@ -233,33 +233,33 @@ test("every mistake is told where it is, and the deployment beside it completes 
     "mrel",
     "digits-noblob",
     "Available",
-    /^False BlobMissing: fp32: the model models\/digits\/9\.9\.9\/model\.onnx is not in the store: upload it/,
+    /^False BlobMissing: fp32: the model models\/digits\/9\.9\.9\/model\.onnx is not in the store; upload it/,
   );
   await says(
     "mrel",
     "digits-nogolden",
     "Ready",
-    /BlobMissing: fp32: the golden set models\/digits\/nowhere\.npz is not in the store: upload it/,
+    /BlobMissing: fp32: the golden set models\/digits\/nowhere\.npz is not in the store; upload it/,
   );
   await says(
     "edev",
     "refused-1",
     "Registered",
-    /^False HubRejected: the hub refuses: .*; change the spec or the identity/,
+    /^False HubRejected: the hub rejected the request: .*; change the spec or the identity/,
   );
   await says(
     "edev",
     "alias-2",
     "Registered",
     new RegExp(
-      `^False OwnedByAnother: the identity belongs to EdgeDevice ${fleet.namespace}/alias-1 and is left alone`,
+      `^False OwnedByAnother: the identity belongs to EdgeDevice ${fleet.namespace}/alias-1 and was not changed`,
     ),
   );
   await says(
     "edev",
     "secret-1",
     "ConnectionSecret",
-    /^False SecretConflict: Secret somebody-elses is not owned by this EdgeDevice and is left alone; delete it or choose another name/,
+    /^False SecretConflict: Secret somebody-elses is not owned by this EdgeDevice and was not changed; delete it or choose another name/,
   );
   expect(await events("EdgeDevice", "alias-2")).toContain("OwnedByAnother");
   expect(JSON.parse(await kubectl("get", "secret", "somebody-elses", "-o", "json")).data).toEqual({
@@ -284,19 +284,19 @@ test("two deployments that select the same devices both say so, and the devices 
     "idep",
     "left",
     "Conflict",
-    /^True Conflict: module inference is wanted by another deployment as well: right \(2 devices\)/,
+    /^True Conflict: another deployment selects devices for module inference as well: right \(2 devices\)/,
   );
   await says(
     "idep",
     "right",
     "Conflict",
-    /^True Conflict: module inference is wanted by another deployment as well: left \(2 devices\)/,
+    /^True Conflict: another deployment selects devices for module inference as well: left \(2 devices\)/,
   );
   await says(
     "edev",
     "twice-1",
     "Conflict",
-    /^True SelectedTwice: left and right both want module inference: what runs there stays/,
+    /^True SelectedTwice: left and right select this device for module inference; the device keeps what it runs/,
   );
   await says("idep", "right", "Ready", /^False/);
   await says("mrel", "digits-2.0.0", "Verified", /^True/);
@@ -324,7 +324,7 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
     "idep",
     "people",
     "Ready",
-    /StepInProgress: digits-2\.0\.0 at 50 %: 2 of 4 devices exposed; 2 run it.*held for 10m/,
+    /StepInProgress: digits-2\.0\.0 at 50 %: 2 of 4 devices exposed; 2 running.*held for 10m/,
   );
 
   await annotate("abort", "one");
@@ -332,7 +332,7 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
     "idep",
     "people",
     "Ready",
-    /^False RolledBack: digits-2\.0\.0 is quarantined, and was rolled back to digits-1\.0\.0: aborted by request.*To roll it out again: kubectl .* edgefleet\.dev\/retry=/,
+    /^False RolledBack: digits-2\.0\.0 is quarantined, and was rolled back to digits-1\.0\.0: aborted on request.*To roll it out again: kubectl .* edgefleet\.dev\/retry=/,
   );
   expect(new Set(await pointersOf("people-"))).toEqual(new Set(["digits-1.0.0"]));
   await annotate("retry", "one");
@@ -340,13 +340,13 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
     "idep",
     "people",
     "Ready",
-    /StepInProgress: digits-2\.0\.0 at 50 %: 2 of 4 devices exposed; 2 run it/,
+    /StepInProgress: digits-2\.0\.0 at 50 %: 2 of 4 devices exposed; 2 running/,
   );
   await annotate("promote", "one");
   await completed("people", "digits-2.0.0");
   const { status } = await get("idep", "people");
   expect(status?.handledRequests).toEqual({ abort: "one", retry: "one", promote: "one" });
-  expect(await events("InferenceDeployment", "people")).toContain("aborted by request");
+  expect(await events("InferenceDeployment", "people")).toContain("aborted on request");
 });
 
 // ── things that are not there
@@ -363,7 +363,7 @@ test("a verifier that is gone is named by the releases that wait for it, which g
     "mrel",
     "digits-waiting",
     "Verified",
-    /^Unknown VerifierUnavailable: fp32: the verifier does not answer \(.*\); it will be retried automatically/,
+    /^Unknown VerifierUnavailable: fp32: the verifier is not responding \(.*\); it will be retried automatically/,
   );
   await says("idep", "waiting", "Ready", /^False ReleaseUnverified: digits-waiting is not verified yet/);
   await says("mrel", "digits-1.0.0", "Verified", /^True/);
@@ -394,7 +394,7 @@ test("a full hub is told with what fills it, and the rollout begins when there i
     "full",
     "Ready",
     new RegExp(
-      `^False HubFull: .*the hub holds 100 of 100 configurations and [12] more (is|are) needed; they belong to others \\(${foreign.length}\\), .*the base deployment \\(1\\)`,
+      `^False HubFull: .*the hub has 100 of at most 100 configurations, and [12] more (is|are) needed; they belong to others \\(${foreign.length}\\), .*the base deployment \\(1\\)`,
     ),
     30_000,
   );
@@ -425,13 +425,13 @@ test("wrong keys are told with the right that is missing, and never shown", asyn
     "edev",
     "denied-1",
     "Registered",
-    /^False HubDenied: the hub refuses the operator \(.*Registry.*\); give its credential the right/,
+    /^False HubDenied: the hub refuses the operator's credential \(.*Registry.*\); grant it permission/,
   );
   await says(
     "mrel",
     "digits-denied",
     "Ready",
-    /StoreDenied: fp32: the store refuses the operator \(.*\); give its credential the right to read blobs and to sign URLs/,
+    /StoreDenied: fp32: the store refuses the operator \(.*\); grant it permission to read blobs and to sign URLs/,
   );
   await says("idep", "digits", "HubReachable", /^False HubDenied: .*the credential needs/, 30_000);
   await odd.stop();
@@ -456,7 +456,7 @@ test("devices and deployments can be deleted in the middle of a rollout", async 
   await fleet.apply(...devices, rollout("leaving", "leaving", "digits-1.0.0"));
   await completed("leaving", "digits-1.0.0");
   await fleet.apply(rollout("leaving", "leaving", "digits-2.0.0", { strategy: SLOW }));
-  await says("idep", "leaving", "Ready", /at 50 %: 3 of 6 devices exposed; 3 run it/);
+  await says("idep", "leaving", "Ready", /at 50 %: 3 of 6 devices exposed; 3 running/);
 
   await fleet.kubectl("delete", "edev", "leaving-1", "leaving-2", "--timeout=30s");
   await says("idep", "leaving", "Ready", /of 4 devices exposed/);
@@ -486,7 +486,7 @@ test("a deletion that cannot reach the hub says what is left, and ends when the 
     "edev",
     "spare-1",
     "Ready",
-    /^False HubUnavailable: deletion waits for the hub: .*503.*remove the finalizer edgefleet\.dev\/hub by hand/,
+    /^False HubUnavailable: deletion is waiting for the hub: .*503.*remove the finalizer edgefleet\.dev\/hub manually/,
   );
   await mend("gone");
   await fleet.kubectl("wait", "--for=delete", "idep/people", "edev/spare-1", "--timeout=60s");

@@ -185,7 +185,7 @@ export function createFleetWorld(options: WorldOptions = {}) {
   const faults = new Map<FaultKind, Fault>();
   let monitor = beginMonitor();
 
-  const down: Fault = { kind: "unavailable", message: "the hub does not answer (503)" };
+  const down: Fault = { kind: "unavailable", message: "the hub is not responding (503)" };
 
   // ── the hub
 

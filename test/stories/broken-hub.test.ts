@@ -206,7 +206,7 @@ test("a stable release that cannot be given any more is said to be lost", async 
   for (const { id } of ownOn(story, "stable")) story.world.truth.editConfiguration(id, null);
   await story.run(minutes(10));
   expect(story.condition("Ready")).toMatchObject({ status: "False", reason: "StableUnavailable" });
-  expect(story.condition("Ready")?.message).toContain("there is no ModelRelease v1");
+  expect(story.condition("Ready")?.message).toContain("ModelRelease v1 does not exist");
   expect(story.status()?.devices?.onStable).toBe(0);
 });
 

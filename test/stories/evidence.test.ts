@@ -52,7 +52,7 @@ test("one device whose report cannot be true neither decides nor stops the other
   await story.runUntil(({ status }) => status?.step?.index === 1, minutes(60));
   const [latency] = story.status()?.analysis ?? [];
   expect(latency?.message).toContain(
-    "1 device left out, what they report cannot be true: cam-001 (601 errors of 600",
+    "1 device excluded because of implausible reports: cam-001 (601 errors of 600",
   );
   await story.runUntil(({ status }) => status?.phase === "Completed", minutes(60));
   expect(story.status()?.stable?.release).toBe("v2");

@@ -243,7 +243,7 @@ test("devices stay with the old deployment for as long as the hub takes no confi
   await story.run(minutes(20), watch);
   expect(story.owners()).toEqual(new Set(["plant-a.resnet"]));
   expect(story.ready(RESNET)).toBe(
-    "being deleted; 20 devices are handed over to resnet-line-7, and keep what they run until it serves them: kubectl -n plant-a describe idep resnet-line-7",
+    "being deleted; 20 devices are being handed over to resnet-line-7 and keep what they run until then: kubectl -n plant-a describe idep resnet-line-7",
   );
   story.world.calls.heal();
   await story.run(minutes(20), watch);
@@ -321,7 +321,7 @@ test("a deployment whose devices two others want at once keeps them until one of
   const watch = devicesAlwaysHaveAModel(story);
   await story.run(minutes(30), watch);
   expect(story.ready(RESNET)).toBe(
-    "being deleted; 20 devices are selected by other, resnet-line-7 at once: narrow one of the selectors, and one of them takes them over",
+    "being deleted; 20 devices are selected by other, resnet-line-7: narrow the selectors so that only one of them takes the devices over",
   );
   story.world.deployments.remove(OTHER);
   await story.run(minutes(20), watch);
@@ -392,7 +392,7 @@ test("configurations whose deployment lost its finalizer are named, and removed 
     await story.run(minutes(50), () => expect(story.without()).toEqual([]));
     expect(story.ids(RESNET).length).toBe(1);
     expect(story.lines.filter((line) => line.startsWith("OwnerlessConfigurations"))).toEqual([
-      `OwnerlessConfigurations: InferenceDeployment plant-a/resnet does not exist, and the hub still has 1 of its configurations (${story.ids(RESNET)[0]}): they are removed in 1h unless it comes back`,
+      `OwnerlessConfigurations: InferenceDeployment plant-a/resnet does not exist, and the hub still has 1 of its configurations (${story.ids(RESNET)[0]}): they will be removed in 1h unless it is recreated`,
     ]);
     await story.run(minutes(40));
     expect(story.ids(RESNET)).toEqual([]);
@@ -470,7 +470,7 @@ test("a deployment of the same name in another cluster stops a rollout before it
   namesake(story, "tags.edgefleet.deployments.inference = 'plant-a.resnet'");
   story.deploy(RESNET, "v1");
   await story.run(minutes(10));
-  expect(story.ready(RESNET)).toContain("cluster cluster-2 has a deployment plant-a/resnet on this hub too");
+  expect(story.ready(RESNET)).toContain("cluster cluster-2 also has a deployment plant-a/resnet on this hub");
   expect(story.ids(RESNET)).toEqual(["ef-theirs"]);
   story.world.deployments.remove(RESNET);
   await story.run(minutes(30));

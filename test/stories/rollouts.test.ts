@@ -173,7 +173,7 @@ test("an outage of the hub freezes a canary for as long as it lasts", async () =
   expect(story.status()?.phase).toBe("Frozen");
   expect(story.condition("HubReachable")).toMatchObject({
     status: "False",
-    message: "the hub does not answer (503)",
+    message: "the hub is not responding (503)",
   });
   await story.run(minutes(2) - seconds(20));
   story.world.mendHub();
@@ -314,7 +314,7 @@ test("promote does not go past a breach", async () => {
     step: { index: 0 },
     handledRequests: { promote: "1" },
   });
-  expect(story.lines.some((line) => line.includes("promote refused"))).toBe(true);
+  expect(story.lines.some((line) => line.includes("promote rejected"))).toBe(true);
   story.request("abort", "2");
   await story.runUntil(phaseIs("RolledBack"), minutes(10));
   await expect(narrative(story)).toMatchFileSnapshot("golden/held-breach.txt");
@@ -513,7 +513,7 @@ test("a deletion that removes takes everything away before it lets go", async ()
   story.world.deployments.remove(KEY);
   await story.run(minutes(5));
   expect(story.condition("Ready")).toMatchObject({ status: "False", reason: "Deleting" });
-  expect(story.condition("Ready")?.message).toContain("the hub does not answer");
+  expect(story.condition("Ready")?.message).toContain("the hub is not responding");
   story.world.mendHub();
   await story.run(minutes(10));
   expect(story.current()).toBeUndefined();

@@ -493,7 +493,7 @@ test("24 hours of blips shorter than the hold neither keep it at its first step 
     if (isCompleted({ status: story.status() })) break;
   }
   expect(story.status()).toMatchObject({ phase: "Completed", stable: { release: "v2" } });
-  expect(history.some((message) => message.includes("begins with 10 %"))).toBe(true);
+  expect(history.some((message) => message.includes("starts with 10 %"))).toBe(true);
 });
 
 test("devices that join while nothing can be seen do not take the canary past its bound", async () => {

@@ -43,13 +43,13 @@ export function registration(
     return {
       status: "False",
       reason: REASONS.HubConflict,
-      message: "the identity appeared meanwhile; it will be read again automatically",
+      message: "the identity was created in the meantime; it will be read again automatically",
     };
   return record.adopted
     ? {
         status: "True",
         reason: REASONS.Adopted,
-        message: `${record.deviceId} on ${record.host} existed before; ${seen.device.spec.deletionPolicy === "Delete" ? "it is deleted with this object" : "it is retained when this object is deleted"}`,
+        message: `${record.deviceId} on ${record.host} already existed; ${seen.device.spec.deletionPolicy === "Delete" ? "it will be deleted together with this object" : "it will be retained when this object is deleted"}`,
       }
     : {
         status: "True",
@@ -70,7 +70,7 @@ export function secretFact(
     return {
       status: "True",
       reason: REASONS.SecretWritten,
-      message: `Secret ${wanted.name} holds the current keys of the identity`,
+      message: `Secret ${wanted.name} contains the current keys of the identity`,
     };
   const outcome = acted.secret;
   switch (outcome?.kind) {
@@ -78,13 +78,13 @@ export function secretFact(
       return {
         status: "False",
         reason: REASONS.SecretConflict,
-        message: `Secret ${wanted.name} is not owned by this EdgeDevice and is left alone; delete it or choose another name`,
+        message: `Secret ${wanted.name} is not owned by this EdgeDevice and was not changed; delete it or choose another name`,
       };
     case "keyless":
       return {
         status: "False",
         reason: REASONS.HubRejected,
-        message: "the identity has no symmetric keys; take connectionSecret out of the spec",
+        message: "the identity does not use symmetric keys; remove connectionSecret from the spec",
       };
     case "failed":
       return factOf(secretProblem(outcome));
@@ -93,7 +93,7 @@ export function secretFact(
       return {
         status: "Unknown",
         reason: problem?.reason ?? REASONS.HubConflict,
-        message: `Secret ${wanted.name} is written once the identity is as it should be`,
+        message: `Secret ${wanted.name} will be written as soon as the identity is up to date`,
       };
     default:
       return unreachable(outcome);
@@ -111,7 +111,7 @@ export function syncFact(
   return {
     status: "Unknown",
     reason: REASONS.Disabled,
-    message: `spec.enabled is false, so the device cannot be updated; when it last reported: ${worst.message}`,
+    message: `the device cannot be updated, because spec.enabled is false; when it last reported: ${worst.message}`,
   };
 }
 
@@ -143,18 +143,20 @@ export function conflictFact(memberships: readonly Membership[], iotEdge: boolea
   const named = (deployments: readonly { readonly name: string }[]) =>
     deployments.map(({ name }) => name).join(" and ");
   const each = iotEdge
-    ? conflicts.map(({ module, deployments }) => `${named(deployments)} both want module ${module}`)
+    ? conflicts.map(
+        ({ module, deployments }) => `${named(deployments)} select this device for module ${module}`,
+      )
     : // Each of them names all who contend.
       conflicts
         .slice(0, 1)
         .map(
           ({ deployments }) =>
-            `${named(deployments)} both want the one model that a device without IoT Edge can run`,
+            `${named(deployments)} select this device, which can run only one model without IoT Edge`,
         );
   return {
     status: "True",
     reason: REASONS.SelectedTwice,
-    message: `${each.join("; ")}: what runs there stays; change one of the selectors`,
+    message: `${each.join("; ")}; the device keeps what it runs; change the selectors so that only one matches`,
   };
 }
 
@@ -165,7 +167,7 @@ export function summary(facts: readonly Fact[]): Fact {
   return {
     status: "True",
     reason: REASONS.DeviceReady,
-    message: "registered, online, and running what it is meant to run",
+    message: "the device is registered, online, and running the assigned release",
   };
 }
 

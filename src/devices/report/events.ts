@@ -12,12 +12,12 @@ function recreated({ device, deviceId, host }: DeviceSeen, { created }: DeviceAc
   const had = device.status?.hub?.generationId ?? "";
   if (created === null || had === "" || had === created) return [];
   const secret = device.spec.connectionSecret;
-  const keys = secret === undefined ? "" : `, Secret ${secret.name} holds them`;
+  const keys = secret === undefined ? "" : `, which are in Secret ${secret.name}`;
   return [
     {
       type: "Warning",
       reason: REASONS.IdentityRecreated,
-      message: `${deviceId} was gone from ${host} and has been recreated with new keys${keys}: the device cannot connect until it is given them`,
+      message: `${deviceId} no longer existed on ${host} and has been recreated with new keys${keys}; the device cannot connect until it has them`,
     },
   ];
 }
@@ -54,7 +54,7 @@ function transitionsOf(before: readonly Condition[], after: readonly Condition[]
               {
                 type: "Normal",
                 reason: REASONS.NoConflict,
-                message: "no two InferenceDeployments want the same module any more",
+                message: "each module is selected by at most one InferenceDeployment again",
               },
             ]
           : [];

@@ -70,7 +70,7 @@ export function syncOf(report: InferenceReport | null, placement: Placement, nam
     return {
       status: "Unknown",
       reason: REASONS.NeverSeen,
-      message: `${placement.module} has not reported; it is meant to run ${placement.release}`,
+      message: `${placement.module} has not reported; it should run ${placement.release}`,
     };
   const { active } = report;
   const update = openUpdate(report, placement);
@@ -78,7 +78,7 @@ export function syncOf(report: InferenceReport | null, placement: Placement, nam
     return {
       status: "False",
       reason: REASONS.UpdateFailed,
-      message: `${placement.module} could not take ${placement.release}${failure(update)}; ${running(active, namespace)}`,
+      message: `${placement.module} failed to update to ${placement.release}${failure(update)}; ${running(active, namespace)}`,
     };
   if (active !== undefined && wants(placement, active, namespace))
     return {
@@ -90,7 +90,7 @@ export function syncOf(report: InferenceReport | null, placement: Placement, nam
   return {
     status: "False",
     reason: REASONS.Updating,
-    message: `${placement.module} is meant to run ${placement.release}${progress}; ${running(active, namespace)}`,
+    message: `${placement.module} should run ${placement.release}${progress}; ${running(active, namespace)}`,
   };
 }
 
@@ -111,7 +111,7 @@ function failure(update: NonNullable<InferenceReport["update"]>): string {
 }
 
 function running(active: InferenceReport["active"], namespace: string): string {
-  return active === undefined ? "it runs nothing" : `it runs ${localName(active.release, namespace)}`;
+  return active === undefined ? "it runs no model" : `it runs ${localName(active.release, namespace)}`;
 }
 
 function localName(release: string, namespace: string): string {

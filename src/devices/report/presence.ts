@@ -42,7 +42,7 @@ export function presenceOf(facts: {
     return {
       status: "False",
       reason: REASONS.Disabled,
-      message: "spec.enabled is false: the hub refuses its connection",
+      message: "the hub refuses the device's connection, because spec.enabled is false",
     };
   if (heartbeatAt === null && !hubReachable) return UNREACHABLE;
   if (heartbeatAt === null)
@@ -50,7 +50,7 @@ export function presenceOf(facts: {
       status: "Unknown",
       reason: REASONS.NeverSeen,
       message: hasReported
-        ? `the device reports, but its heartbeatAt cannot be read: it must be ${TIMESTAMP_FORM}`
+        ? `the device reports, but its heartbeatAt is invalid: it must be ${TIMESTAMP_FORM}`
         : "the device has not reported yet",
     };
   const limit = durationText(timeout);
@@ -58,20 +58,24 @@ export function presenceOf(facts: {
     return {
       status: "Unknown",
       reason: REASONS.ClockAhead,
-      message: `the device's clock is ahead of ours by more than ${limit}: nothing can be said about its silence; check its time source`,
+      message: `the device's clock is more than ${limit} ahead, so whether it is online cannot be determined; check its time source`,
     };
   if (elapsed(heartbeatAt, now) < timeout)
-    return { status: "True", reason: REASONS.Heartbeat, message: `reports at least every ${limit}` };
+    return {
+      status: "True",
+      reason: REASONS.Heartbeat,
+      message: `the device reports at least every ${limit}`,
+    };
   if (!hubReachable) return UNREACHABLE;
   return {
     status: "False",
     reason: REASONS.HeartbeatMissing,
-    message: `silent since ${timestampOf(heartbeatAt)}, longer than ${limit}; look at its power, network and clock`,
+    message: `no report since ${timestampOf(heartbeatAt)}, for longer than ${limit}; check the device's power, network and clock`,
   };
 }
 
 const UNREACHABLE: Presence = {
   status: "Unknown",
   reason: REASONS.HubUnavailable,
-  message: "the hub cannot be read at the moment: silence says nothing",
+  message: "the hub cannot be read at the moment, so whether the device is online is unknown",
 };

@@ -32,11 +32,11 @@ function ownedText({ device, grant, clusterId }: DeviceSeen, owner: Owner): stri
   if (isForeign(owner, clusterId)) {
     const whose = grant.isOpen ? named : "an EdgeDevice";
     const other = redacted(owner.cluster ?? "", 128);
-    return `the identity belongs to ${whose} of cluster ${other} and is left alone (this cluster is ${clusterId}); delete one of the two. If this cluster replaces that one, start its operator with --cluster-id ${other}`;
+    return `the identity belongs to ${whose} of cluster ${other} and was not changed (this cluster is ${clusterId}); delete one of the two. If this cluster replaces that one, start its operator with --cluster-id ${other}`;
   }
   const whose =
     grant.isOpen || owner.namespace === device.namespace ? named : "an EdgeDevice of another namespace";
-  return `the identity belongs to ${whose} and is left alone; delete one of the two, or remove the twin's tag edgefleet if that one no longer exists`;
+  return `the identity belongs to ${whose} and was not changed; delete one of the two, or, if that one no longer exists, remove the tag edgefleet from the twin`;
 }
 
 function obstacleProblem(seen: DeviceSeen, obstacle: Obstacle): DeviceProblem {
@@ -50,7 +50,7 @@ function obstacleProblem(seen: DeviceSeen, obstacle: Obstacle): DeviceProblem {
       return {
         fault: null,
         reason: REASONS.HubRejected,
-        message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, and the hub cannot change that: delete the identity, or recreate this EdgeDevice with iotEdge: ${obstacle.iotEdge}`,
+        message: `the identity on the hub ${obstacle.iotEdge ? "is" : "is not"} an IoT Edge device, which the hub cannot change; delete the identity, or recreate this EdgeDevice with iotEdge: ${obstacle.iotEdge}`,
       };
     case "notPermitted":
       return { fault: null, reason: REASONS.NotPermitted, message: obstacle.message };
@@ -64,7 +64,7 @@ function obstacleProblem(seen: DeviceSeen, obstacle: Obstacle): DeviceProblem {
 /** Without tenants the operator does not read Namespaces. */
 function pausedText({ grant }: DeviceSeen): string {
   const where = grant.isOpen ? "of this EdgeDevice" : "of the Namespace (or of this EdgeDevice)";
-  return `too many identities would be removed at once, so this one waits for a person: to remove them, set the annotation ${ALLOW_DELETIONS_ANNOTATION} ${where} to a time in the near future, such as 2026-12-01T10:00:00Z; to keep them on the hub, set spec.deletionPolicy to Retain`;
+  return `too many identities would be removed at once, so their removal must be confirmed. To remove them, set the annotation ${ALLOW_DELETIONS_ANNOTATION} ${where} to a time in the near future, such as 2026-12-01T10:00:00Z. To keep them on the hub, set spec.deletionPolicy to Retain`;
 }
 
 function faultProblem(fault: Fault): DeviceProblem {
@@ -92,15 +92,15 @@ function messageFor(fault: Fault): string {
   const cause = redacted(fault.message);
   switch (fault.kind) {
     case "throttled":
-      return "the hub has no budget left for this at the moment; it will be retried automatically";
+      return "the hub is throttling requests; it will be retried automatically";
     case "unavailable":
       return `the hub cannot be reached (${cause}); it will be retried automatically`;
     case "denied":
-      return `the hub refuses the operator (${cause}); give its credential the right to manage identities and twins`;
+      return `the hub refuses the operator's credential (${cause}); grant it permission to manage identities and twins`;
     case "rejected":
-      return `the hub refuses: ${cause}; change the spec or the identity`;
+      return `the hub rejected the request: ${cause}; change the spec or the identity`;
     case "conflict":
-      return "it was changed meanwhile; it will be read again automatically";
+      return "it was changed in the meantime; it will be read again automatically";
     default:
       return unreachable(fault);
   }
@@ -140,6 +140,6 @@ export function deletionHold(
 }
 
 function hubHold(fault: Fault): DeletionHold {
-  const message = `deletion waits for the hub: ${messageFor(fault)}. Should the hub be gone for good, remove the finalizer ${FINALIZER} by hand`;
+  const message = `the deletion is waiting for the hub: ${messageFor(fault)}. If the hub no longer exists, remove the finalizer ${FINALIZER} manually`;
   return { reason: reasonOf(fault), message, waitsFor: "hub" };
 }

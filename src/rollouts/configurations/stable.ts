@@ -120,7 +120,7 @@ export function fallbackProblem(state: RolloutState, seen: RolloutSeen): Problem
   const own = ownOn(seen, "stable").filter(({ labels }) => labels[LABEL.release] === stable.release);
   const lost = (why: string): Problem => ({
     reason: REASONS.StableUnavailable,
-    message: `the hub has no configuration that gives devices ${stable.release}, and it cannot be made: ${why}. Devices that lose their model do not get it back; roll out another release`,
+    message: `the hub has no configuration that assigns ${stable.release}, and it cannot be created: ${why}. Devices that lose their model will not receive it again; roll out another release`,
   });
   if (release === undefined || !isSame(stable, release)) {
     // A release that has just completed is given by its candidate until its stable configuration stands.
@@ -130,8 +130,8 @@ export function fallbackProblem(state: RolloutState, seen: RolloutSeen): Problem
     if (isGiven) return null;
     return lost(
       release === undefined
-        ? `there is no ModelRelease ${stable.release}`
-        : `ModelRelease ${stable.release} was replaced by one with other digests`,
+        ? `ModelRelease ${stable.release} does not exist`
+        : `ModelRelease ${stable.release} was replaced by one with different digests`,
     );
   }
   const verification = verificationOf(release);

@@ -39,7 +39,7 @@ export function takeoverOf(state: RolloutState, seen: RolloutSeen): Takeover {
   const stable = referenceOf(found.release);
   const changes = stableActions({ ...state, stable }, seen);
   if (changes.missing || verificationOf(found.release).kind !== "verified") {
-    const message = `${devices(found.devices)} run ${stable.release} of ${found.from.join(", ")}; it is taken over as soon as ModelRelease ${stable.release} is verified, and nothing moves before`;
+    const message = `${devices(found.devices)} run ${stable.release} of ${found.from.join(", ")}; it will be taken over as soon as ModelRelease ${stable.release} is verified; until then, nothing changes`;
     return { kind: "preparing", actions: [], problem: { reason: REASONS.TakingOver, message } };
   }
   const actions = [...baseActions(seen), ...changes.create, ...changes.retarget];

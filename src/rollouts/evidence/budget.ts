@@ -37,7 +37,7 @@ export function failureBudget(
     spent,
     covers: isWithin(failed + waiting + stragglers, percent, cohort),
     missed: !isWithin(failed + waiting + stragglers - unplaced, percent, cohort),
-    message: `${failed} of the ${devices(tried)} that tried have failed, and the budget is ${percent} %${
+    message: `${failed} of ${devices(tried)} that tried the candidate have failed, and the failure budget is ${percent} %${
       first === undefined ? "" : ` (${first})`
     }`,
   };
@@ -64,7 +64,7 @@ export function coverageOf(cohort: Cohort, heard: number, percent: number, accep
       : `; none of ${strata.length === 1 ? stratumText(first) : `${strata.length} strata`}`;
   return {
     enough: heard >= needed && strata.length === 0,
-    message: `${heard} of ${devices(expected)} give recent evidence, and ${needed} must${where}`,
+    message: `${heard} of ${devices(expected)} have provided recent evidence, and ${needed} must${where}`,
   };
 }
 

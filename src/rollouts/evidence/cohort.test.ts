@@ -142,7 +142,7 @@ test("a device that ran it and fell silent is quiet first and lost in the end, w
     expect(cohort([fell("d", 10)], rules(policy))).toMatchObject({ running: 1, heard: [], failed: 0 });
     const lost = cohort([fell("d", 31)], rules(policy));
     expect(lost).toMatchObject({ running: 0, heard: [], failed: 1, lost: 1, offline: 1 });
-    expect(lost.examples[0]).toMatch(/^d: lost after the update, silent since 2026-01-09T23:29/);
+    expect(lost.examples[0]).toMatch(/^d: stopped reporting after the update, silent since 2026-01-09T23:29/);
   }
 });
 
@@ -287,7 +287,7 @@ test("coverage is a share of the devices that were there and have not failed", (
   expect(coverageOf(seen, seen.heard.length, 90, 0)).toMatchObject({ enough: true });
   expect(coverageOf(seen, 17, 90, 0)).toEqual({
     enough: false,
-    message: "17 of 20 devices give recent evidence, and 18 must",
+    message: "17 of 20 devices have provided recent evidence, and 18 must",
   });
   expect(coverageOf(seen, 17, 90, 3)).toMatchObject({ enough: true });
   expect(coverageOf(cohort([old("excused", 90)]), 0, 90, 0).enough).toBe(false);
@@ -298,7 +298,7 @@ test("each stratum that runs the candidate must be heard", () => {
   const seen = cohort([...north, { ...fell("s", 10), site: "south" }]);
   expect(coverageOf(seen, 19, 90, 0)).toEqual({
     enough: false,
-    message: "19 of 20 devices give recent evidence, and 18 must; none of south / orin",
+    message: "19 of 20 devices have provided recent evidence, and 18 must; none of south / orin",
   });
 });
 

@@ -98,7 +98,7 @@ test("no windows are Inconclusive, and the message says what is missing", () => 
   );
   expect(result.verdict).toBe("Inconclusive");
   expect(result.message).toBe(
-    "latencyP95Milliseconds needs 3 devices and 100 inferences with the candidate, and 0 devices with 0 inferences reported",
+    "latencyP95Milliseconds requires 3 devices and 100 inferences with the candidate; 0 devices with 0 inferences have reported",
   );
 });
 
@@ -109,7 +109,7 @@ test("an objective that says no more than its bound wants one device, one infere
   const first = judgeObjective(bare, evidence(slow));
   expect(first).toMatchObject({
     verdict: "Inconclusive",
-    message: expect.stringMatching(/; not confirmed yet: needs 2 windows in a row$/),
+    message: expect.stringMatching(/; not confirmed yet, which requires 2 consecutive windows$/),
   });
   const later = instant(NOW + seconds(61));
   const next = [sample("a", { p95: 150, endedAt: timestampOf(later) })];
@@ -174,7 +174,7 @@ test("too few inferences are said as they are: what is needed, and what there is
   expect(judgeObjective(asked, evidence(six))).toMatchObject({
     verdict: "Inconclusive",
     message:
-      "latencyP95Milliseconds needs 1 device and 10000 inferences with the candidate, and 6 devices with 60 inferences reported",
+      "latencyP95Milliseconds requires 1 device and 10000 inferences with the candidate; 6 devices with 60 inferences have reported",
   });
 });
 
@@ -230,7 +230,7 @@ test("a breach of another kind waits again", () => {
 test("a ratio without a control is skipped, and says so", () => {
   const result = judgeObjective(objective({ maximumRatioToStable: "2.0" }), evidence([sample("d")]));
   expect(result).toMatchObject({ verdict: "Skipped" });
-  expect(result.message).toContain("no device runs stable beside it");
+  expect(result.message).toContain("no device runs the stable release");
   expect(judge([objective({ maximumRatioToStable: "2.0" })], evidence([sample("d")])).overall).toBe("Pass");
 });
 
@@ -258,7 +258,7 @@ test("devices that cannot be believed are named, and stop nothing", () => {
     coverage: { running: 2, covered: 1, implausible: 1 },
   });
   expect(judged.results[0]?.message).toContain(
-    "1 device left out, what they report cannot be true: z (700 errors of 600 inferences)",
+    "1 device excluded because of implausible reports: z (700 errors of 600 inferences)",
   );
 });
 

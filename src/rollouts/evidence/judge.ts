@@ -75,7 +75,7 @@ export function judge(objectives: readonly Objective[], evidence: Evidence): Jud
   }
   // Without objectives too: no device can be believed, so nothing has passed.
   if (implausible.length > 0 && evidence.cohort.length === 0) {
-    const message = `no device that reports the candidate can be believed; ${leftOutText(evidence)}`;
+    const message = `all devices that report the candidate are implausible; ${leftOutText(evidence)}`;
     return { ...judged, overall: "Inconclusive", message };
   }
   return { ...judged, overall: "Pass", message: "" };
@@ -141,7 +141,7 @@ export function judgeObjective(objective: Objective, evidence: Evidence): Analys
       },
       confirmed
         ? says(breach.than)
-        : `${says(breach.than)}; not confirmed yet: needs ${windowsOf(objective)} windows in a row`,
+        : `${says(breach.than)}; not confirmed yet, which requires ${windowsOf(objective)} consecutive windows`,
     );
   }
 
@@ -181,7 +181,7 @@ function missingText(
   if (reported >= needed && samples >= inferences) return null;
   return {
     kind: reported < needed ? "devices" : "inferences",
-    message: `${objective.metric} needs ${devices(needed)} and ${inferences} inferences with the candidate, and ${devices(reported)} with ${samples} inferences reported`,
+    message: `${objective.metric} requires ${devices(needed)} and ${inferences} inferences with the candidate; ${devices(reported)} with ${samples} inferences have reported`,
   };
 }
 
@@ -193,7 +193,7 @@ function idleText({ cohort }: Evidence): string {
 function leftOutText({ implausible }: Evidence): string {
   if (implausible.length === 0) return "";
   const named = implausible.map(({ device, why }) => `${device} (${why})`);
-  return `${devices(implausible.length)} left out, what they report cannot be true: ${namesText(named)}`;
+  return `${devices(implausible.length)} excluded because of implausible reports: ${namesText(named)}`;
 }
 
 function namesText(names: readonly string[]): string {
@@ -211,16 +211,20 @@ function judgeRatio(
 ): { readonly breach: Breach | null; readonly skipped: string | null } {
   if (objective.maximumRatioToStable === undefined) return { breach: null, skipped: null };
   if (reference === null)
-    return { breach: null, skipped: "the ratio to stable is skipped, no device runs stable beside it" };
+    return {
+      breach: null,
+      skipped: "the ratio to stable is skipped, because no device runs the stable release",
+    };
   const factor = numberOf(objective.maximumRatioToStable);
   // A control without a single error is as good as its number of inferences can prove, not infinitely good.
   const floor = objective.metric === "errorRate" ? 1 / Math.max(1, inferencesOf(control)) : 0;
   const compared = Math.max(reference, floor);
-  if (compared <= 0) return { breach: null, skipped: "the ratio to stable is skipped, stable measures 0" };
+  if (compared <= 0)
+    return { breach: null, skipped: "the ratio to stable is skipped, because the value of stable is 0" };
   const limit = isAtLeast(objective) ? compared / factor : compared * factor;
   if (!isPast(objective, value, limit)) return { breach: null, skipped: null };
   const times = isAtLeast(objective) ? compared / value : value / compared;
-  const worse = Number.isFinite(times) ? `${decimalText(times)} times worse than` : "nothing beside";
+  const worse = Number.isFinite(times) ? `${decimalText(times)} times worse than` : "far worse than";
   return {
     breach: {
       verdict: "Fail",

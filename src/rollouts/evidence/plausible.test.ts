@@ -127,7 +127,7 @@ describe("what cannot be", () => {
     [
       "a window longer than the release has run",
       reported(windowOf({ seconds: 7200 })),
-      "a window of 7200 s, 1h after the release began to run",
+      "a window of 7200 s, 1h after the release started to run",
     ],
   ])("%s", (_, report, words) => {
     expect(why(report)).toContain(words);
@@ -137,7 +137,7 @@ describe("what cannot be", () => {
     const previous = windowOf({ endedAt: at(seconds(300)) });
     expect(why(reported(windowOf({ seconds: 300 })), previous)).toBeNull();
     expect(why(reported(windowOf({ seconds: 900 })), previous)).toContain(
-      "a window of 900 s, 5m after the one before",
+      "a window of 900 s, 5m after the previous one",
     );
     expect(why(reported(windowOf({ seconds: 900 })), { ...previous, release: "plant-a.v1" })).toBeNull();
     expect(why(reported(windowOf({ seconds: 900 })), { ...previous, endedAt: at(-seconds(60)) })).toBeNull();
@@ -206,5 +206,5 @@ test("the window before is the one before, however often the same report is read
   for (const window of [two, { ...two }, long, { ...long }, { ...long }])
     heard = hear(heard, reported(window), NOW, NOW);
   expect(heard.previous).toEqual(two);
-  expect(heard.implausible?.why).toContain("1m after the one before");
+  expect(heard.implausible?.why).toContain("1m after the previous one");
 });

@@ -100,7 +100,7 @@ function impossibleTime(
     const since = parseTimestamp(active.since);
     // A window from before a restart may still be there: it says nothing about the time since.
     if (since !== null && since <= ended && length > ended - since + SLACK) {
-      return `a window of ${decimalText(window.seconds)} s, ${durationText(millis(ended - since))} after the release began to run`;
+      return `a window of ${decimalText(window.seconds)} s, ${durationText(millis(ended - since))} after the release started to run`;
     }
   }
   return previous === null ? null : overlap(window, ended, length, previous);
@@ -113,7 +113,7 @@ function overlap(window: Window, ended: Instant, length: Millis, previous: Windo
   // A clock that was set back says nothing about lengths.
   if (before === null || ended <= before) return null;
   if (length <= ended - before + SLACK) return null;
-  return `a window of ${decimalText(window.seconds)} s, ${durationText(millis(ended - before))} after the one before`;
+  return `a window of ${decimalText(window.seconds)} s, ${durationText(millis(ended - before))} after the previous one`;
 }
 
 /** The last report of a device, and whether it was plausible. */

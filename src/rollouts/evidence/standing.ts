@@ -210,7 +210,7 @@ export function failureText(member: Member, standing: Standing, rules: CohortRul
       return `${device}: ${redacted(error === undefined ? "failed" : `${error.code} ${error.message}`, 200)}`;
     }
     case "lost":
-      return `${device}: lost after the update, silent ${since}`;
+      return `${device}: stopped reporting after the update, silent ${since}`;
     case "implausible":
       return `${device}: ${redacted(member.implausible?.why ?? "", 200)}`;
     case "offline":

@@ -52,10 +52,10 @@ function degraded(state: RolloutState, facts: Facts, summary: Summary): Bare {
       "Degraded",
       "True",
       REASONS.VerificationFailed,
-      `devices run ${state.stable?.release}, which does not pass verification any more: ${verdict.message}; roll out another release`,
+      `devices run ${state.stable?.release}, which no longer passes verification: ${verdict.message}; roll out another release`,
     );
   }
-  return draft("Degraded", "False", REASONS.Healthy, "nothing was rolled back");
+  return draft("Degraded", "False", REASONS.Healthy, "no rollback");
 }
 
 /** About the release in spec, or, while another one is out, about that one. */
@@ -65,7 +65,12 @@ function releaseVerified(state: RolloutState, facts: Facts): Bare {
     facts.assessment === null ? facts.wanted.verification : facts.assessment.verification;
   switch (verification.kind) {
     case "missing":
-      return draft("ReleaseVerified", "Unknown", REASONS.ReleaseMissing, `there is no ModelRelease ${out}`);
+      return draft(
+        "ReleaseVerified",
+        "Unknown",
+        REASONS.ReleaseMissing,
+        `ModelRelease ${out} does not exist`,
+      );
     case "unverified":
       return draft("ReleaseVerified", "False", REASONS.ReleaseUnverified, `${out}: ${verification.message}`);
     case "failed":
@@ -97,7 +102,7 @@ function conflict(seen: RolloutSeen): readonly Bare[] {
       "Conflict",
       "True",
       REASONS.Conflict,
-      `module ${seen.deployment.spec.module.name} is wanted by another deployment as well: ${named.slice(0, 10).join(", ")}; new releases reach these devices only when one of the selectors no longer matches them`,
+      `another deployment selects devices for module ${seen.deployment.spec.module.name} as well: ${named.slice(0, 10).join(", ")}; new releases reach these devices only when one of the selectors no longer matches them`,
     ),
   ];
 }

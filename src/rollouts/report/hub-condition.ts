@@ -13,7 +13,7 @@ export function hubCondition(seen: RolloutSeen, fault: Fault | null): Bare {
     return draft("HubReachable", "False", REASONS.HubDenied, redacted(fault.message));
   if (fault?.kind === "rejected")
     return draft("HubReachable", "True", REASONS.HubRejected, redacted(fault.message));
-  return draft("HubReachable", "True", REASONS.HubReachable, "the hub answers");
+  return draft("HubReachable", "True", REASONS.HubReachable, "the hub is responding");
 }
 
 /** A missing right and an outage have different owners, so they are different reasons. */
@@ -23,6 +23,8 @@ export function hubReason(seen: RolloutSeen): Reason {
 
 export function hubText(seen: RolloutSeen): string {
   if (!seen.hub.reachable)
-    return redacted(seen.hub.message === "" ? "the hub does not answer" : seen.hub.message);
-  return seen.configurations === null ? "its configurations have not been listed yet" : "the hub answers";
+    return redacted(seen.hub.message === "" ? "the hub is not responding" : seen.hub.message);
+  return seen.configurations === null
+    ? "its configurations have not been listed yet"
+    : "the hub is responding";
 }

@@ -40,7 +40,7 @@ export function summaryOf(decided: Decided, problem: Problem | null, arrival: Ar
     case "Frozen":
       return standing(
         REASONS.Frozen,
-        `${widthText(state, facts)}; nothing is widened until the hub can be read again, then it continues automatically: ${hubText(seen)}`,
+        `${widthText(state, facts)}; the rollout continues automatically when the hub can be read again: ${hubText(seen)}`,
       );
     case "Completed": {
       if (problem !== null) return stuck(problem.reason, problem.message);
@@ -91,7 +91,7 @@ function summaryOfPending(facts: Facts): Summary {
   if (verification.kind === "missing") {
     return standing(
       REASONS.ReleaseMissing,
-      `there is no ModelRelease ${release} in namespace ${seen.deployment.namespace}`,
+      `ModelRelease ${release} does not exist in namespace ${seen.deployment.namespace}`,
     );
   }
   if (verification.kind === "failed") {
@@ -103,9 +103,10 @@ function summaryOfPending(facts: Facts): Summary {
       `${release} is not verified yet (${verification.message}); nothing is exposed`,
     );
   }
-  if (!facts.hubReadable) return standing(REASONS.Frozen, `${release} waits for the hub: ${hubText(seen)}`);
+  if (!facts.hubReadable)
+    return standing(REASONS.Frozen, `${release} is waiting for the hub: ${hubText(seen)}`);
   if (seen.deployment.spec.paused === true)
-    return standing(REASONS.Paused, `${release} waits because spec.paused is true`);
+    return standing(REASONS.Paused, `${release} is waiting, because spec.paused is true`);
   return moving(
     REASONS.StepInProgress,
     `${release} is about to be rolled out to ${devices(seen.members.length)}`,
@@ -155,8 +156,8 @@ function summaryOfCandidate(
   const { cohort } = assessment;
   const missing = cohort.waiting + cohort.stragglers;
   const parts = [
-    `${cohort.running} run it`,
-    ...(missing === 0 ? [] : [`${missing} on the way${providedText(facts, assessment)}`]),
+    `${cohort.running} running`,
+    ...(missing === 0 ? [] : [`${missing} updating${providedText(facts, assessment)}`]),
     ...(cohort.failed === 0 ? [] : [`${cohort.failed} failed`]),
     ...(cohort.offline === 0 ? [] : [`${cohort.offline} offline`]),
   ];
@@ -184,7 +185,7 @@ function providedText({ seen }: Facts, { cohort }: CandidateAssessment): string 
     image === undefined && seen.configurations !== null && cohort.exposed.some(({ iotEdge }) => iotEdge);
   if (!isAwaited || seen.members.some(({ report }) => report !== null)) return "";
   if ((seen.configurations ?? []).some((configuration) => bringsModule(configuration, name))) return "";
-  return `: no device has reported from module ${name}, and no deployment on the hub brings it; set spec.module.image, or deploy the module`;
+  return `: no device has reported from module ${name}, and no deployment on the hub deploys it; set spec.module.image, or deploy the module`;
 }
 
 function namesOf(names: readonly string[]): string {
@@ -216,7 +217,7 @@ function mergedText(state: UnderWay, facts: Facts): string {
     by === "Site" ? first?.site === undefined : first?.deviceClass === undefined,
   );
   if (first === undefined || lost.length === 0) return "";
-  return ` (not stratified by ${lost.join(" and ")}: the target condition would be too long for the hub)`;
+  return ` (not stratified by ${lost.join(" and ")}: the target condition would exceed the limit of the hub)`;
 }
 
 function targetText(state: RolloutState): string {

@@ -82,7 +82,7 @@ test("a completed deployment whose ModelRelease is gone says so", () => {
   const { releases, configurations, own } = look({ releases: [], configurations: [stable] });
   const gone = { releases, configurations, own };
   expect(ready(fleet(2, "v1"), gone)).toMatch(
-    /^False ReleaseMissing: devices run v1, but ModelRelease v1 is gone/,
+    /^False ReleaseMissing: devices run v1, but ModelRelease v1 no longer exists/,
   );
 });
 
@@ -97,7 +97,7 @@ test("a candidate whose bytes run already is no contradiction before the hub was
 
 test("a module that neither the deployment nor another brings to the devices is said at once", () => {
   const missing =
-    "no device has reported from module inference, and no deployment on the hub brings it; set spec.module.image, or deploy the module";
+    "no device has reported from module inference, and no deployment on the hub deploys it; set spec.module.image, or deploy the module";
   const says = (
     content: Configuration["content"],
     more: { readonly members?: readonly Member[]; readonly spec?: Partial<InferenceDeploymentSpec> } = {},

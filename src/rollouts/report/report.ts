@@ -72,7 +72,7 @@ function findings(
 
 /** While the hub cannot be asked what became of an object without status, nothing but this is known. */
 export function statusOfUnknown(seen: RolloutSeen): Status {
-  const message = `what devices run is read from the hub first: ${hubText(seen)}`;
+  const message = `waiting until the hub has been read: ${hubText(seen)}`;
   return {
     ...seen.deployment.status,
     observedGeneration: seen.deployment.generation,
@@ -96,7 +96,7 @@ export function statusOfCleanup(seen: RolloutSeen, fault: Fault | null): Status 
     ...(remains.pointers === 0 ? [] : [`the model pointers of ${devices(remains.pointers)}`]),
     ...(remains.tags === 0 ? [] : [`the tags of ${devices(remains.tags)}`]),
   ];
-  const left = `still to be done (deletionPolicy ${deletionPolicyOf(seen)}): ${waits.length === 0 ? "nothing" : waits.join(", ")}`;
+  const left = `remaining (deletionPolicy ${deletionPolicyOf(seen)}): ${waits.length === 0 ? "nothing" : waits.join(", ")}`;
   const message = reachable
     ? `being deleted; ${handovers.length === 0 ? left : handovers.join("; ")}`
     : `being deleted; nothing can be removed from the hub now: ${hubText(seen)}`;
@@ -114,8 +114,8 @@ export function statusOfCleanup(seen: RolloutSeen, fault: Fault | null): Status 
 function handoverText(seen: RolloutSeen, heirs: string, count: number): string {
   const { namespace } = seen.deployment;
   return heirs.includes(", ")
-    ? `${devices(count)} are selected by ${heirs} at once: narrow one of the selectors, and one of them takes them over`
-    : `${devices(count)} are handed over to ${heirs}, and keep what they run until it serves them: kubectl -n ${namespace} describe idep ${heirs}`;
+    ? `${devices(count)} are selected by ${heirs}: narrow the selectors so that only one of them takes the devices over`
+    : `${devices(count)} are being handed over to ${heirs} and keep what they run until then: kubectl -n ${namespace} describe idep ${heirs}`;
 }
 
 /** A problem that stands apart from what acting found out. */
@@ -134,7 +134,7 @@ function standingProblem(state: RolloutState, facts: Facts): Problem | null {
       const release = seen.releases[name];
       const gone = {
         reason: REASONS.ReleaseMissing,
-        message: `devices run ${name}, but ModelRelease ${name} is gone: it cannot be delivered to further devices; apply it again, or name another release`,
+        message: `devices run ${name}, but ModelRelease ${name} no longer exists, so further devices cannot receive it; apply it again, or set another release`,
       };
       return membershipProblem(seen) ?? (release === undefined ? gone : releaseProblem(seen, release));
     }

@@ -218,7 +218,7 @@ test("devices that ran it and fell silent pass no step, and take the release bac
     phase: "RollingBack",
     because: {
       reason: "FailureBudgetSpent",
-      message: expect.stringContaining("cam-0: lost after the update"),
+      message: expect.stringContaining("cam-0: stopped reporting after the update"),
     },
   });
 });
@@ -258,7 +258,7 @@ test("time without an operator is no time: neither a hold nor a deadline nor a b
   };
   const moved = lookAgain(held, seen);
   expect(moved).toMatchObject({ step: { startedAt: now, passingSince: now, lastObservedAt: now, index: 0 } });
-  expect(moved.history.at(-1)?.message).toBe("not watched for 1h1m: that time does not count");
+  expect(moved.history.at(-1)?.message).toBe("not observed for 1h1m; that time does not count");
   const soon = lookAgain(moved, { ...seen, now: instant(now + minutes(3)) });
   expect(soon).toMatchObject({ step: { index: 0, passingSince: now } });
 
@@ -307,7 +307,7 @@ test("a request that was served during an outage stays in the history through th
     state = next(state, look({ now, reachable, members: devices, ...(minute === 0 ? {} : { annotations }) }));
   }
   expect(state.history.map(({ message }) => message)).toContain(
-    "edgefleet.dev/retry had no effect: the release is going out already",
+    "edgefleet.dev/retry had no effect: the release is already being rolled out",
   );
 });
 
@@ -422,7 +422,7 @@ test("a release that the hub has not brought to its devices is held at the deadl
   const held = next({ ...exposed(), phase: "Progressing" }, seen);
   expect(held).toMatchObject({ phase: "Holding", holdReason: "DeadlineExceeded" });
   expect(held.history.at(-1)?.message).toContain(
-    "2 missing, such as cam-0, cam-1, 2 of which the hub has not pointed",
+    "2 missing, such as cam-0, cam-1, 2 of which have not been assigned",
   );
 });
 
@@ -518,7 +518,9 @@ test("nothing is promoted before the hub has been given the candidate", () => {
   });
   const refused = next({ ...exposed(), phase: "Progressing" }, seen);
   expect(refused).toMatchObject({ phase: "Progressing", step: { index: 0 }, handled: { promote: "1" } });
-  expect(refused.history.at(-1)?.message).toContain("promote refused: the hub has not been given v2 yet");
+  expect(refused.history.at(-1)?.message).toContain(
+    "promote rejected: v2 has not been configured on the hub yet",
+  );
 });
 
 test("a step is found by its width, whatever has become of the list", () => {
@@ -633,7 +635,7 @@ test("a full quarantine forgets its oldest entry and says so, but never what spe
   expect(names.slice(0, 3)).toEqual(["v3", "v1", "old-1"]);
   expect(names.at(-1)).toBe("v2");
   expect(done.history.at(-1)?.message).toContain(
-    "old-0 is no longer quarantined, as 100 releases at most are remembered",
+    "old-0 is no longer quarantined, because at most 100 releases are remembered",
   );
 });
 

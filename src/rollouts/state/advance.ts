@@ -58,14 +58,14 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
   if (served !== null) return served;
   const { release } = wanted.reference;
   if (state.stable?.release === release) {
-    return complete(state, state.stable, facts, `${release} is what devices run already`);
+    return complete(state, state.stable, facts, `devices already run ${release}`);
   }
   const quarantined = state.quarantined.find((entry) => entry.release === release);
   if (quarantined !== undefined) return stayRolledBack(state, quarantined, facts);
   if (!isSameReference(state.candidate, wanted.reference)) {
     const named = { ...state, candidate: wanted.reference };
     if (state.candidate?.release === release) return named;
-    return withHistory(named, facts, `${release} is to be rolled out`);
+    return withHistory(named, facts, `${release} will be rolled out`);
   }
   const step = stepsOf(seen)[0];
   const mayBegin =
@@ -84,11 +84,11 @@ function whilePending(state: Pending, facts: Facts): RolloutState {
     previousExposure: [],
     configuredAt: null,
   };
-  return atStep(begun, facts, step, 0, `begins with ${step.percent} %`);
+  return atStep(begun, facts, step, 0, `starts with ${step.percent} %`);
 }
 
 function whileCompleted(state: Completed, facts: Facts): RolloutState {
-  const served = ignoreRequests(state, facts, ["abort", "promote", "retry"], "no rollout is under way");
+  const served = ignoreRequests(state, facts, ["abort", "promote", "retry"], "no rollout is in progress");
   if (served !== null) return served;
   const { reference } = facts.wanted;
   if (reference.release === state.stable.release) return state;
@@ -103,10 +103,10 @@ function whileRolledBack(state: RolledBack, facts: Facts): RolloutState {
     const quarantined = state.quarantined.filter((entry) => entry.release !== release);
     return start({ ...state, handled, quarantined }, facts, `${release} is retried on request`);
   }
-  const served = ignoreRequests(state, facts, ["abort", "promote"], "no rollout is under way");
+  const served = ignoreRequests(state, facts, ["abort", "promote"], "no rollout is in progress");
   if (served !== null) return served;
   if (state.stable?.release === release) {
-    return complete(state, state.stable, facts, `spec names ${release} again, which devices run`);
+    return complete(state, state.stable, facts, `spec.release is ${release} again, which devices run`);
   }
   if (state.quarantined.some((entry) => entry.release === release)) return state;
   return start(state, facts);
@@ -144,7 +144,7 @@ function whileRollingBack(state: RollingBack, facts: Facts): RolloutState {
   const note =
     forgotten === ""
       ? ""
-      : `; ${forgotten} is no longer quarantined, as ${QUARANTINE_LIMIT} releases at most are remembered`;
+      : `; ${forgotten} is no longer quarantined, because at most ${QUARANTINE_LIMIT} releases are remembered`;
   return withHistory(
     { ...carry(state), phase: "RolledBack", because, quarantined: room.kept },
     facts,

@@ -65,7 +65,10 @@ export function heldNow(state: UnderWay, facts: Facts, assessment: CandidateAsse
   if (breach !== null) return { reason: breach.reason, message: breach.message };
   const { verification } = assessment;
   if (verification.kind === "missing") {
-    return { reason: REASONS.ReleaseMissing, message: `ModelRelease ${state.candidate.release} is gone` };
+    return {
+      reason: REASONS.ReleaseMissing,
+      message: `ModelRelease ${state.candidate.release} no longer exists`,
+    };
   }
   if (verification.kind === "unverified") {
     return {
@@ -103,8 +106,8 @@ function overdueText(state: UnderWay, facts: Facts, { cohort }: CandidateAssessm
   const [first] = cohort.missing;
   const named = first === undefined ? "" : `, such as ${cohort.missing.slice(0, 3).join(", ")}`;
   const unplaced =
-    cohort.unplaced === 0 ? "" : `, ${cohort.unplaced} of which the hub has not pointed at it yet`;
-  return `${cohort.running} of ${devices(cohort.reachable)} run ${state.candidate.release} ${deadline} after the step began (${cohort.waiting + cohort.stragglers} missing${named}${unplaced}; ${cohort.failed} failed), and that is more than the failure budget allows`;
+    cohort.unplaced === 0 ? "" : `, ${cohort.unplaced} of which have not been assigned it by the hub yet`;
+  return `${cohort.running} of ${devices(cohort.reachable)} run ${state.candidate.release} ${deadline} after the step started (${cohort.waiting + cohort.stragglers} missing${named}${unplaced}; ${cohort.failed} failed), which exceeds the failure budget`;
 }
 
 export function breachOf(state: UnderWay): RollbackCause | null {

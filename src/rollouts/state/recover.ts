@@ -40,7 +40,7 @@ export function recover(seen: RolloutSeen): RolloutState | null {
       at: timestampOf(instant(Math.max(seen.now, newest?.at ?? 0))),
       phase,
       release,
-      message: "the status was lost, or dropped by request; this is what the hub shows",
+      message: "the status was lost, or dropped on request; it was recovered from the hub",
     },
   ];
   const kept = { quarantined: [], handled };
@@ -87,15 +87,15 @@ export function contradiction(state: RolloutState, seen: RolloutSeen): Problem |
   const requests = REQUESTS.toSorted().map((request) => `${requestAnnotation(request)} ${MEANING[request]}`);
   return {
     reason: REASONS.StateContradicted,
-    message: `the status does not match what is on the hub, as after a restore from a backup: ${found}. The hub has ${onHub(seen)}. Nothing is moved until you set one of the annotations ${requests.join(", ")} to a new value`,
+    message: `the status does not match the hub, as after a restore from a backup: ${found}. The hub has ${onHub(seen)}. Nothing will be changed until one of the annotations ${requests.join(", ")} is set to a new value`,
   };
 }
 
-const COUNTS = "the status counts, by request, although the hub contradicted it";
+const COUNTS = "the status is used, on request, although it contradicts the hub";
 const MEANING: Readonly<Record<Request, string>> = {
-  retry: "(continue from what the hub has)",
-  abort: "(continue from what the hub has, and roll a candidate back)",
-  promote: "(continue from the status as it is)",
+  retry: "(continue from the hub)",
+  abort: "(continue from the hub, and roll a candidate back)",
+  promote: "(continue from the status)",
 };
 
 /** What a person decides about a state that the hub contradicts; until then it stays as it is. */
@@ -129,7 +129,7 @@ function laterThan(state: RolloutState, seen: RolloutSeen): string | null {
   const newest = newestStamp(seen);
   const known = newestEntry(state) ?? 0;
   if (newest === null || newest.at <= known) return null;
-  const since = known === 0 ? "remembers nothing" : `is of ${timestampOf(instant(known))}`;
+  const since = known === 0 ? "has no time" : `is of ${timestampOf(instant(known))}`;
   return `${newest.configuration.id} was written at ${timestampOf(newest.at)} or later, and the status ${since}`;
 }
 
@@ -141,7 +141,7 @@ function candidateGone(state: RolloutState, seen: RolloutSeen): string | null {
   if (state.configuredAt === null) return null;
   return hasCandidate(candidate, seen)
     ? null
-    : `no configuration gives devices ${candidate.release}, and the status is at ${step.percent} %`;
+    : `no configuration assigns ${candidate.release}, and the status is at ${step.percent} %`;
 }
 
 /** Whether the hub has a configuration for the candidate. */

@@ -64,14 +64,14 @@ export function start(state: RolloutState, facts: Facts, message?: string): Roll
   const quarantined = state.quarantined.find(({ release }) => release === reference.release);
   if (quarantined !== undefined) return stayRolledBack(state, quarantined, facts);
   const next: Pending = { ...carry(state), phase: "Pending", candidate: reference };
-  return withHistory(next, facts, message ?? `${reference.release} is to be rolled out`);
+  return withHistory(next, facts, message ?? `${reference.release} will be rolled out`);
 }
 
 /** Spec names a release that failed here before: that is the end of it until a person retries it. */
 export function stayRolledBack(state: RolloutState, entry: Quarantined, facts: Facts): RolledBack {
   const because: RollbackCause = {
     reason: rollbackReasonOf(entry.reason),
-    message: `${entry.release} failed here before (${entry.reason})`,
+    message: `${entry.release} failed in this deployment before (${entry.reason})`,
     release: entry.release,
     at: entry.at,
   };
@@ -99,7 +99,7 @@ export function abort(
   token: string,
 ): RollingBack {
   const handled = { ...state.handled, abort: token };
-  return rollBack({ ...state, handled }, facts, "Aborted", "aborted by request");
+  return rollBack({ ...state, handled }, facts, "Aborted", "aborted on request");
 }
 
 export function rollBack(
@@ -148,7 +148,7 @@ export function withHistory<S extends RolloutState>(state: S, facts: Facts, mess
   return { ...state, history: [...withoutRepeats(state.history, entry), entry].slice(-HISTORY) };
 }
 
-export const FREEZES = "the hub cannot be read: nothing is widened until it can";
+export const FREEZES = "the hub cannot be read; the rollout is frozen until it can";
 export const UNFREEZES = "the hub can be read again";
 
 /**

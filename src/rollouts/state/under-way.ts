@@ -55,7 +55,7 @@ function watched(state: UnderWay, facts: Facts): UnderWay {
   return withHistory(
     movedOn(seenNow, absence),
     facts,
-    `not watched for ${durationText(absence)}: that time does not count`,
+    `not observed for ${durationText(absence)}; that time does not count`,
   );
 }
 
@@ -80,10 +80,10 @@ function movedOn<S extends UnderWay>(state: S, by: Millis): S {
 /** Abort wins from every state. */
 function abortRequested(state: UnderWay, facts: Facts): RolloutState | null {
   if (facts.requests.abort !== null) return abort(state, facts, facts.requests.abort);
-  const served = ignoreRequests(state, facts, ["retry"], "the release is going out already");
+  const served = ignoreRequests(state, facts, ["retry"], "the release is already being rolled out");
   if (served !== null) return served;
   if (state.quarantined.some(({ release }) => release === state.candidate.release)) {
-    return rollBack(state, facts, "Aborted", `${state.candidate.release} is quarantined here`);
+    return rollBack(state, facts, "Aborted", `${state.candidate.release} is quarantined in this deployment`);
   }
   return null;
 }
@@ -94,7 +94,7 @@ function releaseChanged(state: UnderWay, facts: Facts): RolloutState | null {
   if (release === state.candidate.release) return null;
   const quarantined = state.quarantined.some((entry) => entry.release === release);
   if (release === state.stable?.release || quarantined) {
-    return rollBack(state, facts, "Withdrawn", `spec names ${release} again`);
+    return rollBack(state, facts, "Withdrawn", `spec.release is ${release} again`);
   }
   // Nothing new is exposed while nothing can be seen.
   if (!facts.hubReadable || state.phase === "Frozen") return null;
@@ -160,7 +160,11 @@ function rollBackOnBreach(
   const breach: RollbackCause = { ...found, release: state.candidate.release, at: facts.now };
   const bakingSince = state.phase === "Progressing" ? null : state.bakingSince;
   if (state.phase === "Frozen")
-    return withHistory({ ...state, breach }, facts, `held once the hub can be read: ${breach.message}`);
+    return withHistory(
+      { ...state, breach },
+      facts,
+      `held when the hub could be read again: ${breach.message}`,
+    );
   const next: UnderWay = {
     ...exposedOf(state),
     phase: "Holding",
@@ -182,7 +186,7 @@ function promoteRequested(
   if (token === null) return null;
   const served = { ...state, handled: { ...state.handled, promote: token } };
   const refusal = promoteRefusal(state, facts, assessment);
-  if (refusal !== null) return withHistory(served, facts, `promote refused: ${refusal}`);
+  if (refusal !== null) return withHistory(served, facts, `promote rejected: ${refusal}`);
   const { cohort } = assessment;
   // Devices that are missing are not asked for again; at the last width, evidence is not either.
   const isLast = stepAfter(state.step, facts.seen) === null;
@@ -192,7 +196,7 @@ function promoteRequested(
     { ...served, step: { ...served.step, acceptedMissing } },
     facts,
     assessment,
-    "promoted by request",
+    "promoted on request",
   );
 }
 
@@ -203,7 +207,7 @@ function promoteRefusal(state: UnderWay, facts: Facts, assessment: CandidateAsse
   if (assessment.problem !== null) return assessment.problem.message;
   if (facts.seen.deployment.spec.paused === true) return "spec.paused is true";
   if (!hasCandidate(state.candidate, facts.seen))
-    return `the hub has not been given ${state.candidate.release} yet, so there is nothing to promote`;
+    return `${state.candidate.release} has not been configured on the hub yet, so there is nothing to promote`;
   return null;
 }
 
@@ -226,7 +230,7 @@ function continueStep(state: UnderWay, facts: Facts, assessment: CandidateAssess
     const bake = bakeOf(facts.seen);
     const isOver = elapsed(next.bakingSince, facts.now) >= bake;
     if (!isOver || held !== null || !isPassing(assessment)) return next;
-    return complete(next, next.candidate, facts, `watched for ${durationText(bake)} at 100 %`);
+    return complete(next, next.candidate, facts, `baked for ${durationText(bake)} at 100 %`);
   }
   if (held !== null) {
     const holdReason = held.reason;
@@ -242,7 +246,7 @@ function continueStep(state: UnderWay, facts: Facts, assessment: CandidateAssess
   const { passingSince } = next.step;
   const isHeldLongEnough = passingSince !== null && elapsed(passingSince, facts.now) >= holdOf(step);
   if (isPassing(assessment) && isHeldLongEnough)
-    return nextStep(next, facts, assessment, "converged, held and passing");
+    return nextStep(next, facts, assessment, "converged, held, and passing analysis");
   if (next.phase !== "Holding") return next;
   if (next.bakingSince !== null) {
     const { bakingSince } = next;
@@ -304,7 +308,7 @@ function nextStep(state: UnderWay, facts: Facts, assessment: CandidateAssessment
     return atStep(exposedOf(state), facts, next.step, next.index, why, assessment);
   if (!isBaking && bakeOf(seen) > 0) {
     const baking: UnderWay = { ...exposedOf(state), phase: "Baking", bakingSince: facts.now };
-    return withHistory(baking, facts, `${why}; watched for ${durationText(bakeOf(seen))}`);
+    return withHistory(baking, facts, `${why}; baking for ${durationText(bakeOf(seen))}`);
   }
   return complete(state, state.candidate, facts, why);
 }
