@@ -31,7 +31,8 @@ import {
 import { type Activity, NO_ACTIVITY } from "./query/document.ts";
 import { createFleetIndex, type FleetIndex } from "./query/fleet-index.ts";
 import { type Bulk, createBulk } from "./registry/bulk.ts";
-import { createRegistry, type Registry, type RegistryNumbers } from "./registry/registry.ts";
+import type { RegistryNumbers } from "./registry/identity-store.ts";
+import { createRegistry, type Registry } from "./registry/registry.ts";
 import { defaultPolicies, type Policy } from "./sas.ts";
 import { type TwinKey, twinKey } from "./twins/twin.ts";
 import { createTwins, type Twins } from "./twins/twins.ts";
