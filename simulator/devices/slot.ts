@@ -24,8 +24,8 @@ export type Slot = {
   session: Session | null;
   /** Another client has taken the identity: it is left to that. */
   displaced: boolean;
-  /** Desired properties may have changed unheard: read the twin before anything else. */
-  unheard: boolean;
+  /** Desired properties may have changed unnoticed: read the twin before anything else. */
+  unread: boolean;
   /** Reports at all: a module that was never given a model is not one of ours. */
   reporting: boolean;
   pointer: ModelPointer | null;
@@ -62,7 +62,7 @@ export function newSlot(deviceId: string, moduleId: string | null, random: Rando
     random,
     session: null,
     displaced: false,
-    unheard: true,
+    unread: true,
     reporting: false,
     pointer: null,
     active: null,
