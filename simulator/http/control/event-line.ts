@@ -1,5 +1,5 @@
 import { isObject, type JsonValue } from "../../base/json.ts";
-import type { FeedEvent } from "../../hub/messaging/event-feed.ts";
+import type { FeedEvent } from "../../hub/messaging/event-log.ts";
 import { redactText } from "./redact.ts";
 
 /** An event in one line. */

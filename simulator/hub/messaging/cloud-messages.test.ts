@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
-import { ACKS, type Ack, type CloudMessages, createCloudMessages, type Outcome } from "./cloud-messages.ts";
+import { ACKS, type Ack, type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
+import type { Outcome } from "./feedback-log.ts";
 
 let now: number;
 let messages: CloudMessages;
