@@ -26,7 +26,7 @@ export function createUpdates(world: UpdateWorld): Updates {
         slot.active = null;
         slot.activeSince = null;
         slot.update = null;
-        world.log(slot, 6, "the model was taken away");
+        world.log(slot, 6, "the model was removed");
         world.report(slot);
         return;
       case "adopt":
