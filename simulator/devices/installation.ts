@@ -111,7 +111,7 @@ export function createInstallation(world: UpdateWorld): Installation {
     const pointer = inFlight(slot, attempt);
     if (pointer === null || file?.ok !== true || failsAt(slot, pointer, "Loading")) return;
     if (!file.loadable) {
-      fail(slot, pointer, { code: "LoadFailed", message: "the file is no ONNX model" });
+      fail(slot, pointer, { code: "LoadFailed", message: "the file is not an ONNX model" });
       return;
     }
     enter(slot, pointer, "Probing", null);

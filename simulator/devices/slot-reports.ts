@@ -39,7 +39,7 @@ export function createSlotReports(clock: SimClock, links: DeviceLinks, condition
         resources: resourcesOf(slot.active, wear, slot.random) as JsonObject,
         restarts: slot.restarts,
       };
-      // A window that was not delivered goes on: nothing that happened is lost.
+      // A window that was not delivered continues: nothing that happened is lost.
       if (links.report(slot.session, { inference }).ok) slot.windowSince = clock.now();
     },
   };

@@ -78,7 +78,7 @@ export function newSlot(deviceId: string, moduleId: string | null, random: Rando
   };
 }
 
-/** `null` for what is no pointer of this contract; the device then does as if there were none. */
+/** `null` for what is not a pointer of this contract; the device then acts as if there were none. */
 export function parsePointer(written: JsonValue | undefined): ModelPointer | null {
   if (!isObject(written)) return null;
   const { contract, release, digest, url } = written;
@@ -99,7 +99,7 @@ export function recallOf(twin: Twin): Partial<Pick<Slot, "active" | "update" | "
   };
 }
 
-/** One that was under way is begun anew. */
+/** One that was under way begins again. */
 function endedUpdate({ state, error, at }: Update, digest: JsonValue | undefined, twin: Twin): Update | null {
   const pointer = parsePointer(twin.desired.value["model"]);
   if (pointer?.digest !== digest || (state !== "Running" && state !== "Failed")) return null;

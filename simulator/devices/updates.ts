@@ -43,7 +43,7 @@ export function createUpdates(world: UpdateWorld): Updates {
     if (pointer === null || active === null) return;
     const renamed = active.release !== pointer.release || active.variant !== pointer.variant;
     const settled = update?.state === "Running" && update.pointer.digest === pointer.digest;
-    // It is no update: what was said of one that failed stays until there is another.
+    // It is not an update: the state of one that failed stays until there is another.
     const failed = update?.state === "Failed";
     if (!renamed && (failed || (settled && update.pointer.release === pointer.release))) return;
     slot.attempt += 1;

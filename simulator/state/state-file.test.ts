@@ -115,7 +115,7 @@ test.each<[string, (path: string) => void, string]>([
   expect(readFileSync(path).equals(before)).toBe(true);
 });
 
-test("a place where no file can be is told as such", () => {
+test("a place where no file can be is reported as such", () => {
   expect(problemOf(directory)).toContain("is a directory");
   expect(problemOf(join(directory, "missing", "a.state"))).toContain("its directory is not there");
 });

@@ -42,10 +42,10 @@ function textOfNotice(operation: JsonValue | undefined, body: JsonValue): string
     desired: properties["desired"],
     reported: properties["reported"],
   };
-  const told = Object.entries(sections).flatMap(([name, section]) =>
+  const parts = Object.entries(sections).flatMap(([name, section]) =>
     isObject(section)
       ? [[name, ...Object.keys(section).filter((key) => !key.startsWith("$"))].join(" ")]
       : [],
   );
-  return textOf([String(operation ?? ""), ...told].filter((part) => part !== "").join(" · "));
+  return textOf([String(operation ?? ""), ...parts].filter((part) => part !== "").join(" · "));
 }

@@ -92,7 +92,7 @@ export const MESSAGE_ROUTES: readonly ControlRoute[] = [
         body: MESSAGE,
         examples: {
           "a greeting": { device: "cam-1", body: "hello", properties: { a: "b" } },
-          "a message whose end is told": { device: "cam-1", messageId: "m-1", ack: "full", expiresIn: "5m" },
+          "a message with feedback": { device: "cam-1", messageId: "m-1", ack: "full", expiresIn: "5m" },
         },
         answer: object({ sequenceNumber: Type.Integer(), pending: COUNT }),
         refusals: [403, 413, 429],
@@ -104,7 +104,7 @@ export const MESSAGE_ROUTES: readonly ControlRoute[] = [
     path: "/sim/messages/feedback",
     methods: {
       GET: {
-        summary: "What became of messages whose senders asked to be told; the newest thousand",
+        summary: "What became of messages whose senders asked for feedback; the newest thousand",
         query: PAGE,
         answer: object({ feedback: Type.Array(FEEDBACK) }),
         handle: ({ hub }, { query }) =>

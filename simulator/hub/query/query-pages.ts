@@ -26,7 +26,7 @@ export function aggregatePage({ text, query, from, size }: PageRequest, table: T
   return pageOf(query.top === null ? groups : groups.slice(0, query.top), text, from, size);
 }
 
-/** Rows that can only be told apart or put in order when all are known. */
+/** Rows that can only be compared or sorted when all are known. */
 export function sortedPage(
   { text, query, from, size }: PageRequest,
   table: TwinTable,

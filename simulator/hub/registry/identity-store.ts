@@ -86,7 +86,7 @@ export function createIdentityStore(twins: Twins, options: RegistryOptions): Ide
   }
 
   return {
-    /** The key alone will not do: text with a slash is no device, though a module may have that key. */
+    /** The key alone will not do: text with a slash is not a device, though a module may have that key. */
     get: (deviceId, moduleId) => {
       const found = identities.get(twinKey(deviceId, moduleId));
       return found?.deviceId === deviceId ? found : undefined;

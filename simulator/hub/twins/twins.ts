@@ -25,7 +25,7 @@ export type TwinWrite = {
   readonly twin: Twin | null;
   /** What a connected device is sent; `null` where desired properties were not written. */
   readonly desiredPatch: JsonObject | null;
-  /** What was written, for those who are told of changes; `null` where the twin was made or removed. */
+  /** What was written, for listeners of changes; `null` where the twin was made or removed. */
   readonly change: TwinNotice | null;
 };
 
