@@ -126,6 +126,7 @@ type HubNumbers = ScheduleNumbers & {
   readonly quota: QuotaNumbers;
 };
 
+/** Longer than most: the assembly, where each part is handed what it needs of the others, in order. */
 export function createHub(options: HubOptions, clock: SimClock): Hub {
   const faults = createFaults(clock.now, createRandom(options.seed ^ 0x5f3759df));
   const now = () => clock.now() + faults.skew();

@@ -63,7 +63,7 @@ export const DEFAULT_LIFETIME = 3_600_000;
 /** Milliseconds after which a message that was handed out and not completed is handed out again; no setting of the hub changes it. */
 export const LOCK_TIMEOUT = 60_000;
 
-/** In order, at most fifty for a device. `now` is milliseconds since the epoch. */
+/** In order, at most fifty for a device; operations of a few lines each. `now` is milliseconds since the epoch. */
 export function createCloudMessages(
   now: () => number,
   generationOf: (deviceId: string) => string,
