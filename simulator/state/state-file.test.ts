@@ -100,7 +100,11 @@ test("a second simulator is kept out for as long as the first runs", () => {
 });
 
 test.each<[string, (path: string) => void, string]>([
-  ["of another kind", (path) => writeFileSync(path, "- a: b\n".repeat(50)), "is not a state of the simulator"],
+  [
+    "of another kind",
+    (path) => writeFileSync(path, "- a: b\n".repeat(50)),
+    "is not a state of the simulator",
+  ],
   ["cut off", (path) => truncateSync(path, 60), "is not a state of the simulator"],
   ["cut in half", (path) => truncateSync(path, statSync(path).size / 2), "is damaged"],
   ["damaged in the middle", (path) => overwrite(path, 40_000), "is damaged"],
