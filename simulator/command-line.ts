@@ -189,7 +189,7 @@ function camelCase(name: string): string {
   return name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
 }
 
-/** What the help says of a value that nobody gave; `null` where that is nothing, or words. */
+/** What the help says of a value that is not given; `null` where that is nothing, or words. */
 function fallbackOf({ value, help }: SimulatorFlag): JsonValue {
   if (value === null) return false;
   const written = /\(default ([^ ):]+)\)$/.exec(help)?.[1] ?? "none";

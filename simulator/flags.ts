@@ -185,11 +185,7 @@ export const FLAGS: Readonly<Record<string, SimulatorFlag>> = {
   }),
   "maximum-devices": integer("maximumDevices", "identities the hub holds at most", [1, 1_000_000]),
   "maximum-page-size": integer("maximumPageSize", "rows of a query's page at most", [1, 10_000]),
-  "default-page-size": integer(
-    "defaultPageSize",
-    "rows of a page where nobody asks for a number",
-    [1, 10_000],
-  ),
+  "default-page-size": integer("defaultPageSize", "rows of a page where no number is requested", [1, 10_000]),
   "maximum-labels": wholeNumber("N", "labels of a configuration (default: any number)", (draft, value) => {
     draft.options.maximumLabels = value;
   }),

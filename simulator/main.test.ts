@@ -67,7 +67,7 @@ test("it says in one line where it is, serves, and ends when it is asked to", as
   expect(output.out.trim().split("\n")).toEqual([line]);
 });
 
-test("all mistakes of a command line are told at once, with status 2", async () => {
+test("all mistakes of a command line are reported at once, with status 2", async () => {
   const { output, exit } = run("--port", "x", "--foo", "--tier", "S9", "--virtual-clock=yes", "--seed");
   expect(await exit).toBe(2);
   expect(output.out).toBe("");
@@ -111,7 +111,7 @@ test("flags become options", () => {
   expect(parse(["--help"])).toEqual({ kind: "help" });
 });
 
-test("names that nobody could use are refused", () => {
+test("names that no client could use are refused", () => {
   expect(parse(["--host-name", "my hub", "--agent-modules", "a b,,c", "--host-name=-a"])).toEqual({
     kind: "wrong",
     problems: [
@@ -130,7 +130,7 @@ test("the help has every flag once, under a subject", () => {
   expect(shown.sort()).toEqual([...known, "--config", "--print-config", "--version", "--help"].sort());
 });
 
-test("a flag that is not known is told with the one that may be meant", () => {
+test("a flag that is not known is reported with the one that may be meant", () => {
   expect(parse(["--sate", "x", "--evaluation-intervall=5s", "--frobnicate"])).toEqual({
     kind: "wrong",
     problems: [
@@ -170,7 +170,7 @@ devices: {count: 3, prefix: cam-}
     expect(overruled).toHaveProperty("command.deviceCaFiles", ["c.pem"]);
   });
 
-  test("is told all its mistakes at once, those of the flags with them", () => {
+  test("has all its mistakes reported at once, those of the flags with them", () => {
     const file = "reportIntervall: 2s\nport: many\nnoThrottling: 1\ntier: {}\nseed: -1\n";
     expect(parse(["--config=a.yaml", "--seed", "1", "--units", "x"], file)).toMatchObject({
       problems: [
@@ -240,7 +240,7 @@ test("a new hub begins with the devices and configurations of the file; one with
   expect(await second.exit).toBe(0);
 });
 
-test("mistakes in what a hub begins with, in faults and in behaviours are told at once, with status 2", async () => {
+test("mistakes in what a hub begins with, in faults and in behaviours are reported at once, with status 2", async () => {
   const config = join(directory, "wrong.yaml");
   await writeFile(
     config,
@@ -266,7 +266,7 @@ test("mistakes in what a hub begins with, in faults and in behaviours are told a
   expect(other.output.err).toMatch(/behaviours\[0\]\.effects must be an object/);
 });
 
-test("what keeps it from starting is told with what to do, with status 1", async () => {
+test("what keeps it from starting is reported with what to do, with status 1", async () => {
   const first = await started("--state", join(directory, "locked.state"));
   const cases: readonly (readonly [readonly string[], RegExp])[] = [
     [["--port", String(first.ready.port)], /^port [0-9]+ of 127\.0\.0\.1 is in use: give another one/],

@@ -9,7 +9,7 @@ import { parseAuthorities } from "./mqtt/device-certificates.ts";
 import { parseScenario, type Scenario } from "./scenario/parse-scenario.ts";
 import { createSimulator, DEFAULT_OPTIONS, type Endpoint, type SimulatorSetup } from "./simulator.ts";
 
-// The simulator as a program: flags in, one line of JSON out when it is ready, then it serves until it is told to stop.
+// The simulator as a program: flags in, one line of JSON out when it is ready, then it serves until it is stopped.
 
 const SIGNALS = { SIGINT: 2, SIGTERM: 15 } as const;
 
@@ -74,7 +74,7 @@ function checkFaults(faults: readonly JsonValue[], problems: string[]): void {
   }
 }
 
-/** What a hub of its own makes of the first devices and configurations: mistakes are told before anything is served. */
+/** What a hub of its own makes of the first devices and configurations: mistakes are reported before anything is served. */
 function checkFirst(setup: SimulatorSetup, problems: string[]): void {
   try {
     createSimulator({ ...setup, state: null, autoStart: false, clock: "virtual" });
@@ -124,7 +124,7 @@ async function run(command: Command): Promise<void> {
   if (process.stderr.isTTY) console.error(greeting(endpoint, command));
 }
 
-/** For people; the key stays in the line for programs. */
+/** The readable form; the key stays in the line for programs. */
 function greeting(endpoint: Omit<Endpoint, "ca">, { options, caFile, stateFile }: Command): string {
   const address = options.address ?? DEFAULT_OPTIONS.address;
   return [

@@ -118,7 +118,7 @@ function startDevice(
   return { point, report, until, stop, models };
 }
 
-test("a real device downloads, checks, runs and reports a model, keeps it when the next one is wrong, and tells no secret", async () => {
+test("a real device downloads, checks, runs and reports a model, keeps it when the next one is wrong, and leaks no secret", async () => {
   const device = startDevice("cam-real", [
     "--run",
     "--report-interval",

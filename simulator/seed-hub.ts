@@ -4,7 +4,7 @@ import type { Hub } from "./hub/hub.ts";
 import { twinKey } from "./hub/twins/twin.ts";
 import { parseTwinChange } from "./hub/twins/twins.ts";
 
-/** What a hub that nobody has used yet is given, as a configuration file has it. */
+/** What a new hub begins with, as a configuration file has it. */
 export type HubSeed = {
   /** One entry or a list of them; an entry is a device, or `count` of them with a `prefix`. */
   readonly devices: JsonValue;

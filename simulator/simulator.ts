@@ -88,7 +88,7 @@ export type Endpoint = {
   readonly hostName: string;
   /** PEM of the authority to trust. */
   readonly ca: string;
-  /** Of the policy `iothubowner`. It has no port: clients dial 443 of `hostName` unless they are told otherwise. */
+  /** Of the policy `iothubowner`. It has no port: clients dial 443 of `hostName` unless configured otherwise. */
   readonly connectionString: string;
 };
 
@@ -216,7 +216,7 @@ export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   return { start, stop, hub, links, mqttConnections, fleet, scenarios, clock, advance };
 }
 
-/** A virtual clock goes on where it stood. */
+/** A virtual clock continues where it stood. */
 function manualClockOf(chosen: "real" | "virtual" | ManualClock, before: number | null): ManualClock | null {
   if (chosen === "real") return null;
   return chosen === "virtual" ? createManualClock(before ?? Date.now()) : chosen;

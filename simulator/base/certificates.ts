@@ -25,7 +25,7 @@ export type ServerCertificate = {
 };
 
 /**
- * A server that looks at the certificates of those who have one and turns nobody away: what a certificate is worth is for
+ * A server that asks clients for certificates and accepts those without: what a certificate is worth is for
  * the hub to say. Without tickets, because a session that is resumed by one has lost the issuers that the client sent.
  */
 export function askingForCertificates({ key, certificate }: ServerCertificate): TlsOptions {

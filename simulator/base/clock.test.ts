@@ -65,7 +65,7 @@ test("time stands still while work is unfinished", async () => {
   expect(seen).toEqual(["done at 5", "next"]);
 });
 
-test("the machine's clock does the same by itself, and nothing after it was stopped", async () => {
+test("the machine's clock does the same without being advanced, and nothing after it was stopped", async () => {
   const clock = createRealClock();
   const seen: string[] = [];
   const note = (what: string): void => {

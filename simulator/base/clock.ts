@@ -142,7 +142,7 @@ export function createRealClock(): SimClock {
   };
 }
 
-/** A clock that stands still until it is told to move. `start` is milliseconds since the Unix epoch. */
+/** A clock that stands still until it is advanced. `start` is milliseconds since the Unix epoch. */
 export function createManualClock(start: number): ManualClock {
   const queue = createQueue();
   const unfinished = new Set<Promise<unknown>>();

@@ -31,6 +31,7 @@ export const SHARE: Range = { least: 0, most: 1 };
 export const PERCENT: Range = { least: 0, most: 100 };
 export const ANY: Range = { least: 0, most: Number.MAX_SAFE_INTEGER };
 
+/** Longer than most: a reader of a few lines for each kind of field. */
 export function readFields(given: JsonObject, path: string, problems: string[]): Fields {
   const read = new Set<string>();
   const insides: Fields[] = [];

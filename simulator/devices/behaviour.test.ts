@@ -15,7 +15,7 @@ afterEach(async () => {
   await Promise.all(stopping.splice(0).map((stop) => stop()));
 });
 
-/** Devices without an edge runtime, in virtual time, that behave as told. */
+/** Devices without an edge runtime, in virtual time, that behave as their rules say. */
 function startDevices(behaviours: JsonValue, ids: readonly string[] = ["cam-1"], seed = 1) {
   const simulator = createSimulator({
     clock: createManualClock(START),
@@ -48,7 +48,7 @@ function startDevices(behaviours: JsonValue, ids: readonly string[] = ["cam-1"],
   return { ...simulator, report, point };
 }
 
-test("every mistake in a file of behaviours is told at once, with its path", () => {
+test("every mistake in a file of behaviours is reported at once, with its path", () => {
   const parsed = parseBehaviours(
     [
       { match: { percent: 120, colour: "red" }, effects: { latency: { distribution: "uniform" }, speed: 3 } },
@@ -136,7 +136,7 @@ test("jitter is how far windows are off, and a seed repeats it", async () => {
   expect(await run(4)).not.toEqual(seen);
 });
 
-test("latency and errors drift with the hours that a release runs, and begin anew with the next", async () => {
+test("latency and errors drift with the hours that a release runs, and start over with the next", async () => {
   const { point, advance, report } = startDevices([
     {
       effects: {
@@ -242,7 +242,7 @@ test("a device that grows too hot becomes slow, and says how hot it is", async (
 test.each([
   // 100 s of download, cut after 40 s: 60 s are left, or all of it.
   ["goes on where it was", true, 60],
-  ["starts anew", false, 100],
+  ["starts over", false, 100],
 ] as const)(
   "power fails during a download, which then %s; the old model runs",
   async (_, resume, seconds) => {
@@ -320,7 +320,7 @@ test("a rule that comes later counts its hours from then, also when others join 
   expect(age()).toBeGreaterThan(12 * HOUR);
 });
 
-test("a failed update is not tried again by itself, also not after a restart", async () => {
+test("a failed update is not retried automatically, also not after a restart", async () => {
   const { point, advance, report } = startDevices([
     { match: { release: "a.m-2" }, effects: { failAt: { state: "Loading" } } },
     { effects: { crashLoop: { every: "5m" } } },

@@ -13,7 +13,7 @@ export type Downloads = {
 export type DownloadsOptions = {
   /** `skip`: every file is taken to be there and to be what the pointer says. */
   readonly download: "real" | "skip";
-  /** After this many downloads of one file the next devices are told what those found; `null`: every device fetches. */
+  /** After this many downloads of one file the next devices get the result of those; `null`: every device fetches. */
   readonly realDownloads: number | null;
   /** Milliseconds without an answer after which a download has failed. */
   readonly timeout: number;
@@ -114,7 +114,7 @@ const FIRST_FIELDS = new Map([
   [25, 2],
 ]);
 
-/** Whether bytes begin as a protobuf of a model does: enough to tell a model from a page of HTML. */
+/** Whether bytes begin as a protobuf of a model does: enough to distinguish a model from a page of HTML. */
 export function looksLikeOnnx(start: Uint8Array): boolean {
   const [first, second] = start;
   if (first === undefined || second === undefined) return false;

@@ -70,7 +70,7 @@ export type PowerLoss = {
   /** Into the download; `null`: in the middle of it. */
   readonly after: number | null;
   readonly length: number;
-  /** Whether the download goes on where it was. */
+  /** Whether the download resumes where it was. */
   readonly resume: boolean;
   /** How often for one digest. */
   readonly times: number;

@@ -318,7 +318,7 @@ test("a flapping device catches up with what it has not heard", async () => {
   expect(reportOf(simulator, key).active?.release).toBe("a.m-29");
 });
 
-test("a disabled device falls silent, and goes on where it was told to when it is enabled again", async () => {
+test("a disabled device falls silent, and continues with its present model when it is enabled again", async () => {
   const simulator = startFleet();
   add(simulator, "cam-1");
   await simulator.advance(MINUTE);

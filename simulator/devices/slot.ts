@@ -24,8 +24,8 @@ export type Slot = {
   session: Session | null;
   /** Another client has taken the identity: it is left to that. */
   displaced: boolean;
-  /** Desired properties may have changed unheard: read the twin before anything else. */
-  unheard: boolean;
+  /** Desired properties may have changed unnoticed: read the twin before anything else. */
+  unread: boolean;
   /** Reports at all: a module that was never given a model is not one of ours. */
   reporting: boolean;
   pointer: ModelPointer | null;
@@ -62,7 +62,7 @@ export function newSlot(deviceId: string, moduleId: string | null, random: Rando
     random,
     session: null,
     displaced: false,
-    unheard: true,
+    unread: true,
     reporting: false,
     pointer: null,
     active: null,
@@ -78,7 +78,7 @@ export function newSlot(deviceId: string, moduleId: string | null, random: Rando
   };
 }
 
-/** `null` for what is no pointer of this contract; the device then does as if there were none. */
+/** `null` for what is not a pointer of this contract; the device then acts as if there were none. */
 export function parsePointer(written: JsonValue | undefined): ModelPointer | null {
   if (!isObject(written)) return null;
   const { contract, release, digest, url } = written;
@@ -99,7 +99,7 @@ export function recallOf(twin: Twin): Partial<Pick<Slot, "active" | "update" | "
   };
 }
 
-/** One that was under way is begun anew. */
+/** One that was under way begins again. */
 function endedUpdate({ state, error, at }: Update, digest: JsonValue | undefined, twin: Twin): Update | null {
   const pointer = parsePointer(twin.desired.value["model"]);
   if (pointer?.digest !== digest || (state !== "Running" && state !== "Failed")) return null;

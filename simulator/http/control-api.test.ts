@@ -84,7 +84,7 @@ test("half of the requests fail at fifty percent, the same ones for the same see
   expect(await run()).toEqual(first);
 });
 
-test("counters tell operations, results and writes, and start over when they are told to", async () => {
+test("counters have operations, results and writes, and can be reset", async () => {
   const { registry, sim } = await startHub({ autoStart: false });
   await registry.create({ deviceId: "cam-1" });
   await registry.updateTwin("cam-1", { tags: { n: 1 } } as never, "*");
@@ -143,7 +143,7 @@ test("the fleet names its configurations, and its identities with their tags and
   expect(JSON.stringify(body)).not.toContain("secret");
 });
 
-test("a virtual clock moves when it is told to, and a real one does not", async () => {
+test("a virtual clock can be advanced, and a real one cannot", async () => {
   const virtual = await startHub({ clock: createManualClock(START) });
   expect((await virtual.sim("POST", "clock", { advanceMilliseconds: 90_000 })).body).toEqual({
     now: "2026-03-01T12:01:30.000Z",
@@ -153,7 +153,7 @@ test("a virtual clock moves when it is told to, and a real one does not", async 
   expect((await (await startHub()).sim("POST", "clock", { advanceMilliseconds: 1 })).status).toBe(409);
 });
 
-test("mistakes are told all at once, with their places", async () => {
+test("mistakes are reported all at once, with their places", async () => {
   const { sim } = await startHub();
   const fault = await sim("POST", "faults", { kind: "explode", percent: 200, until: "soon", colour: "red" });
   expect(fault.status).toBe(400);

@@ -52,7 +52,7 @@ async function handle(
   });
 }
 
-/** What there is, for people: one line for each operation. */
+/** A readable overview: one line for each operation. */
 function listing(method: string): HttpReply {
   if (method !== "GET" && method !== "HEAD") return notPossible(method, ["GET", "HEAD"]);
   const lines = CONTROL_ROUTES.flatMap(({ path, methods }) =>

@@ -45,7 +45,7 @@ test("the page names no place but its own, and turns no text into markup", () =>
   }
 });
 
-test("what is no file of the page, and what nobody may do with one, is refused", async () => {
+test("what is not a file of the page, and what may not be done with one, is refused", async () => {
   expect((await get("/page/none.js")).status).toBe(404);
   expect((await get("/page/../http/server.ts").catch((problem: Error) => problem)) instanceof Error).toBe(
     true,

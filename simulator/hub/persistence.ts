@@ -6,9 +6,9 @@ export type PersistedRecords = {
   readonly kind: string;
   /** `undefined`: there is none of that name, or no longer. */
   readonly record: (name: string) => object | undefined;
-  /** Takes back what `record` gave; nobody is told. Records come in the order in which they were first made. */
+  /** Takes back what `record` gave, without notifying listeners. Records come in the order in which they were first made. */
   readonly restore: (name: string, record: JsonObject) => void;
-  /** Told the name of a record that was made, changed or removed, before anybody outside hears of it. */
+  /** Called with the name of a record that was made, changed or removed, before any client hears of it. */
   readonly onChange: (listener: (name: string) => void) => void;
 };
 
@@ -20,7 +20,7 @@ export type Persistence = {
   readonly numbers: () => JsonObject;
   /** After all parts were restored. */
   readonly resume: (numbers: JsonObject) => void;
-  /** Makes all that was done so far last. Whoever tells somebody outside does it before; refused where it failed. */
+  /** Makes all that was done so far durable. To be called before a client hears of it; refused where it failed. */
   readonly commit: () => Answer<void>;
   readonly commitWith: (commit: () => Answer<void>) => void;
 };

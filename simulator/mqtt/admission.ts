@@ -42,7 +42,7 @@ export function createAdmission(
   });
 
   return {
-    /** One connection for one identity: whoever comes second waits until the first is gone, and takes its place. */
+    /** One connection for one identity: a second client waits until the first is gone, and replaces it. */
     admit(connection, brought, done) {
       const { client, certificate, clientId } = connection;
       const proven = authenticate(

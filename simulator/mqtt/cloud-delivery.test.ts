@@ -76,7 +76,7 @@ async function feedback(): Promise<unknown> {
   return (await controlCall(endpoint, "GET", "messages/feedback")).body["feedback"];
 }
 
-test("a message that is acknowledged is done, its sender is told so, and the next one comes", async () => {
+test("a message that is acknowledged is done, its sender gets feedback, and the next one comes", async () => {
   const client = await subscribed();
   await send({ body: "one", messageId: "m-1", ack: "full" });
   await send({ body: "two" });
@@ -185,7 +185,7 @@ test("too many, too large and too deep are refused in words", async () => {
   expect(body.problems).toEqual(["ack must be one of none, positive, negative, full"]);
 });
 
-test("purged messages do not come, and their senders are told", async () => {
+test("purged messages do not come, and their senders get feedback", async () => {
   await send({ body: "one", messageId: "m-1", ack: "negative" });
   await send({ body: "two" });
   expect(simulator.hub.messages.purge("cam-1")).toBe(2);

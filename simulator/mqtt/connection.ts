@@ -8,7 +8,7 @@ import type { Subscribed, Who } from "./mqtt-topics.ts";
 /** A client and what it has come to; each part of the front moves its own fields. */
 export type Connection = {
   readonly client: Client;
-  /** Makes what was done last: a client is told of nothing that a crash could undo. */
+  /** Makes what was done durable: a client hears of nothing that a crash could undo. */
   readonly commit: () => Answer<void>;
   /** Looked at only when a client brings no password. */
   readonly certificate: () => PeerCertificate | null;
@@ -19,7 +19,7 @@ export type Connection = {
   session: Session | null;
   /** Asked for a session that the hub remembers. */
   lasting: boolean;
-  /** The broker has told the client that it is connected. */
+  /** The broker has acknowledged the connection. */
   ready: boolean;
   /** Qualities of what the client subscribed to. */
   readonly wants: Map<Subscribed, 0 | 1>;

@@ -93,7 +93,7 @@ test("the names of a holder are read as they are, not as text that holds them", 
   expect(await named("a, CN=b")).toEqual(["a", "b"]);
 });
 
-test("a bundle of authorities is read whole, and every mistake in it is told", async () => {
+test("a bundle of authorities is read whole, and every mistake in it is reported", async () => {
   const now = Date.now();
   const both = parseAuthorities([`${root.pem}\n${middle.pem}`, root.pem], now);
   expect(both.ok && both.authorities.map(({ subject }) => subject)).toEqual(["CN=root", "CN=middle"]);

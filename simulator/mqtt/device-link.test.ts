@@ -47,7 +47,7 @@ test("a client that is back within the moment keeps the identity, and gives it b
   expect(isSimulated()).toBe(true);
 });
 
-test("who has come back and leaves by itself is not called again", () => {
+test("a client that has come back and leaves of its own accord is not called again", () => {
   const calls: string[] = [];
   const polite: Listener<string> = { ...client, vacant: (subject) => calls.push(subject) };
   const polites = () => simulator.links.connect(who, polite, "polite");

@@ -15,7 +15,7 @@ export type DeviceRequests = (connection: Connection, packet: PublishPacket) => 
 export function createDeviceRequests(hub: Hub, links: DeviceLinks): DeviceRequests {
   function receive(connection: Connection, packet: PublishPacket): string | null {
     const { client, known } = connection;
-    if (known === null) return "nobody knows who published this";
+    if (known === null) return "the client has not been authenticated";
     if (hub.faults.cutsOff(known.who.deviceId)) return "the hub cannot be reached";
     if (packet.qos === 2) return "quality 2 is not served";
     const topic = parseTopic(packet.topic, known.who);
@@ -44,7 +44,7 @@ export function createDeviceRequests(hub: Hub, links: DeviceLinks): DeviceReques
   }
 
   function take({ known }: Connection, body: Buffer, properties: PropertyBag): Answer<void> {
-    if (known === null) return refuse("IotHubUnauthorized", "Nobody knows who sent this");
+    if (known === null) return refuse("IotHubUnauthorized", "The client has not been authenticated");
     const { who, proof, modelId } = known;
     const { system, application } = sortBag(properties);
     return hub.telemetry.accept({

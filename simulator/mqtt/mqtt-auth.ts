@@ -37,7 +37,7 @@ export function authenticate(
   credentials: Credentials,
   hub: Pick<Hub, "policies" | "registry"> & {
     readonly authorities: readonly DeviceAuthority[];
-    /** Names of the hub: its own, and for clients that cannot be told of a gateway what they dial. */
+    /** Names of the hub: its own, and for clients that cannot be configured with a gateway what they dial. */
     readonly names: readonly string[];
   },
   now: number,

@@ -194,7 +194,7 @@ test.each<[string, (deviceId: string) => Buffer]>([
   expect(telemetryOf(deviceId)).toEqual([]);
 });
 
-test("whoever says anything before CONNECT is disconnected", async () => {
+test("a client that sends anything before CONNECT is disconnected", async () => {
   const client = await rawClient();
   client.send(PINGREQ);
   expect(await isClosed(client)).toBe(true);
@@ -296,7 +296,7 @@ test("a message from the cloud that was not acknowledged comes again to the next
   await until(() => simulator.hub.messages.pending(deviceId) === 0);
 });
 
-test("a method answered by another device, or with nonsense, is not answered", async () => {
+test("a method answered by another device, or with garbage, is not answered", async () => {
   const { client, deviceId } = await connected();
   const other = await connected();
   client.send(subscribePacket("$iothub/methods/POST/#"));

@@ -103,7 +103,7 @@ test("a report that breaks a limit is refused with the reason, and the connectio
   expect(simulator.hub.twins.get("cam-1")?.reported.value).toEqual({ short: "x" });
 });
 
-test("what devices do may be charged: then a report is told that there were too many", async () => {
+test("what devices do may be charged: then a report is refused because there were too many", async () => {
   await simulator.stop();
   simulator = createSimulator({ tier: "S1", chargeDevices: true, clock: "virtual", autoStart: false });
   endpoint = await simulator.start();
@@ -164,7 +164,7 @@ test("a method waits for its device to come, and finds it offline otherwise", as
   expect((await answer).result).toEqual({ status: 200, payload: "here" });
 });
 
-test("a method that nobody answers times out, and one for a disabled device finds no device", async () => {
+test("a method without an answer times out, and one for a disabled device finds no device", async () => {
   await simulator.stop();
   simulator = createSimulator({ clock: "virtual", tier: "S3", autoStart: false });
   endpoint = await simulator.start();
@@ -221,13 +221,13 @@ test("telemetry is in the feed with its properties and what the hub stamps on it
   });
 });
 
-test("the feed tells of identities, connections and twins too, page by page", async () => {
+test("the feed has identities, connections and twins too, page by page", async () => {
   const client = await newDevice();
   await client.open();
   const twin = await client.getTwin();
   await report(twin, { state: "ok" });
   await patchDesired("cam-1", { rate: 3 });
-  const told: unknown[] = [];
+  const listed: unknown[] = [];
   let next = 1;
   for (let page = 0; page < 20; page++) {
     const { body } = await controlCall(endpoint, "GET", `events?from=${next}&limit=1`);
@@ -236,11 +236,11 @@ test("the feed tells of identities, connections and twins too, page by page", as
       next: number;
     };
     if (events.length === 0) break;
-    for (const event of events) told.push([event.properties.opType, event.body]);
+    for (const event of events) listed.push([event.properties.opType, event.body]);
     next = after;
   }
   const metadata = { $lastUpdated: expect.any(String) };
-  expect(told).toEqual(
+  expect(listed).toEqual(
     expect.arrayContaining([
       ["createDeviceIdentity", expect.objectContaining({ deviceId: "cam-1", status: "enabled" })],
       ["deviceConnected", {}],
@@ -355,7 +355,7 @@ test.each([
   await until(() => simulator.mqttConnections() === 0);
 });
 
-test("a new key beside the old one cuts nobody off", async () => {
+test("a new key beside the old one cuts no client off", async () => {
   const client = await newDevice();
   await client.open();
   const { responseBody } = await registry.get("cam-1");
@@ -435,7 +435,7 @@ test("a policy may stand for any device, if it has the right to", async () => {
   expect((await problemOf((await tokenWith("registryRead")).open())).name).toBe("UnauthorizedError");
 });
 
-test("a client that lost its connection comes back by itself, and methods, twins and messages go on", async () => {
+test("a client that lost its connection reconnects automatically, and methods, twins and messages continue", async () => {
   await registry.create({ deviceId: "cam-1" });
   const client = await deviceClient(endpoint, { deviceId: "cam-1" }, keyOf("cam-1"));
   clients.push(client);

@@ -7,7 +7,7 @@ import { controlCall } from "../testing/control-client.ts";
 import { type DeviceClient, deviceClient, nextDesired, report } from "../testing/device-client.ts";
 import { turn, until } from "../testing/until.ts";
 
-// The vendor's device SDK with the retries that it has by itself, while the hub goes away under it.
+// The vendor's device SDK with its own retries, while the hub goes away under it.
 
 const running: Simulator[] = [];
 const clients: DeviceClient[] = [];
@@ -64,7 +64,7 @@ test("after a restart that is a fault it connects again, hears patches and repor
   expect(hub.simulator.hub.twins.get("cam-1")?.reported.value).toEqual({ life: 2 });
 });
 
-test("after the end of the program and a new start with its state it goes on by itself", async () => {
+test("after the end of the program and a new start with its state it continues automatically", async () => {
   const directory = await mkdtemp(join(tmpdir(), "restart-"));
   const state = join(directory, "hub.state");
   const first = await started({ state });

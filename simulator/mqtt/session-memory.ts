@@ -5,7 +5,7 @@ import type { Subscribed } from "./mqtt-topics.ts";
 /**
  * What of a session that is not clean outlives its connection. The hub's documentation speaks of messages from the cloud
  * alone (`cloud-to-device`), and yet its SDKs do not subscribe to twins and methods again when they renew their token
- * (`all`): nobody has shown which is so.
+ * (`all`): it is not known which is so.
  */
 export const SESSION_SUBSCRIPTIONS = ["all", "cloud-to-device"] as const;
 export type SessionSubscriptions = (typeof SESSION_SUBSCRIPTIONS)[number];

@@ -58,7 +58,7 @@ function patch(): void {
 const ping = () =>
   simulator.hub.invoke("cam-1", { name: "ping", payload: null, connectTimeout: 0, responseTimeout: 5000 });
 
-test("with all of them kept, everything goes on", async () => {
+test("with all of them kept, everything continues", async () => {
   const { twin, heard } = await start("all");
   await until(() => connections() > 1);
   await report(twin, { after: "the renewal" });
@@ -70,7 +70,7 @@ test("with all of them kept, everything goes on", async () => {
   );
 });
 
-test("with those of messages from the cloud kept, only these go on", async () => {
+test("with those of messages from the cloud kept, only these continue", async () => {
   const { heard } = await start("cloud-to-device");
   await until(() => connections() > 1);
   patch();

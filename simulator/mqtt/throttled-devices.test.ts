@@ -38,7 +38,7 @@ test("new connections beyond the budget get CONNACK 3, and are let in when it ha
   await start({ tier: "S1" });
   while (simulator.hub.throttle.take("connection", 1));
   expect((await dialled()).code).toBe(3);
-  // Who may not connect is told that first, and costs nothing.
+  // A client that may not connect is refused first, and costs nothing.
   expect((await dialled(Buffer.alloc(32).toString("base64"))).code).toBe(5);
   await simulator.advance(10);
   expect((await dialled()).code).toBe(0);

@@ -22,7 +22,7 @@ export function createChart(parts) {
       samples.push(sampleOf(operations.classes, before.operations.classes, seconds));
       if (samples.length > SAMPLES) samples.shift();
     }
-    // Counted from zero anew: what was before does not compare.
+    // Counting has started again at zero: earlier values do not compare.
     before = { operations, at };
     draw(parts, samples, Object.keys(operations.classes));
   }

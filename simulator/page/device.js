@@ -16,7 +16,7 @@ export function createDeviceDialog({ complain }) {
     if (shown !== deviceId) return;
     byId("device-title").textContent = device.deviceId;
     show(byId("device-badge"), device.state, badge);
-    // What somebody has opened stays open.
+    // What was opened stays open.
     const open = new Set([...body.querySelectorAll("details[open]")].map((one) => one.dataset.name));
     show(body, device, () => contentOf(device, open));
   }

@@ -28,7 +28,7 @@ export function byId(id) {
 const shown = new WeakMap();
 
 /**
- * Fills a container anew where what it shows is other than before. Whoever has the focus keeps it: the element with the
+* Fills a container again where what it shows has changed. The focus stays where it is: the element with the
  * same `data-key` gets it back.
  */
 export function show(container, what, build) {

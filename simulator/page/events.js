@@ -15,7 +15,7 @@ export function showEvents(list, events, open) {
   );
 }
 
-/** `open` is called with the id of the device; `null`: everybody knows which one is meant. */
+/** `open` is called with the id of the device; `null`: it is clear which one is meant. */
 export function eventRow({ sequenceNumber, at, source, device, module, text }, open) {
   const who = module === null ? device : `${device}/${module}`;
   const name =

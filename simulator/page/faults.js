@@ -27,7 +27,7 @@ export function createFaults({ operations, changed, complain }) {
   byId("add-fault").addEventListener("submit", (event) => {
     event.preventDefault();
     const chosen = COMMON[Number(kind.value)] ?? COMMON[0];
-    // Not every kind can be narrowed down: what says "all" is left out, and the hub tells what it does not know.
+    // Not every kind can be narrowed down: what says "all" is left out, and the hub names what it does not know.
     const fault = { ...chosen.fault };
     if (operation.value !== "*") fault.operations = [operation.value];
     if (!["", "*"].includes(devices.value.trim())) fault.devices = devices.value.trim();

@@ -7,7 +7,7 @@ import { createFaults } from "./faults.js";
 import { createDeviceTable, showFleet } from "./fleet.js";
 import { showBehaviours, showBudgets, showConfigurations, showJobs } from "./hub.js";
 
-// Asks for the overview every two seconds, while somebody looks, and shows it.
+// Asks for the overview every two seconds, while the page is visible, and shows it.
 
 const PAUSE = 2000;
 const ADVANCES = [
@@ -84,7 +84,7 @@ function advance(advanceMilliseconds) {
     });
 }
 
-/** Somebody has done something: what was wrong before is no news any more, and what is now is wanted at once. */
+/** After an action of the user: earlier errors are cleared, and the present state is fetched at once. */
 function changed() {
   byId("notice").hidden = true;
   return start();

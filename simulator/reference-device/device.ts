@@ -1,4 +1,4 @@
-import type { InferenceReport, ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
+import type { ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
 import type { JsonObject } from "../base/json.ts";
 import { HEALTHY } from "../devices/effects.ts";
 import {
@@ -12,9 +12,10 @@ import {
 } from "../devices/slot.ts";
 import { fetchModel, keepModel } from "./model-files.ts";
 import type { LoadModel, Running } from "./model-runner.ts";
+import { newWindow, windowOf } from "./window.ts";
 
 export type ReferenceDeviceOptions = {
-  /** Where the files of models are kept. */
+  /** Where the files of models are stored. */
   readonly directory: string;
   /** Milliseconds between two reports. */
   readonly reportInterval: number;
@@ -31,22 +32,22 @@ export type ReferenceDevice = {
   readonly stop: () => Promise<void>;
 };
 
-/** Keeps the device contract, one model at a time. */
+/** Keeps the device contract, one model at a time. Its operations are few lines each and share what runs. */
 export function createReferenceDevice(options: ReferenceDeviceOptions): ReferenceDevice {
-  const { directory, log } = options;
+  const { log } = options;
   let active: Active | null = null;
   let update: Update | null = null;
   let running: Running | null = null;
   let attempt = new AbortController();
   let work: Promise<void> = Promise.resolve();
   let window = newWindow();
-  const beat = setInterval(() => void reportAll(), options.reportInterval);
+  const reporting = setInterval(() => void reportAll(), options.reportInterval);
   const inferring = setInterval(() => void infer(), options.inferenceInterval);
 
   function desired(properties: JsonObject): void {
     const written = properties["model"];
     const pointer = parsePointer(written);
-    // A pointer that is not understood is ignored: what runs goes on.
+    // A pointer that is not understood is ignored: what runs continues to run.
     if (pointer === null && written !== undefined && written !== null) return;
     switch (taskOf({ active, update }, pointer)) {
       case "nothing":
@@ -87,36 +88,16 @@ export function createReferenceDevice(options: ReferenceDeviceOptions): Referenc
     running = null;
     active = null;
     update = null;
-    log("the model was taken away");
+    log("the model was removed");
     await reportState();
   }
 
   async function install(pointer: ModelPointer, signal: AbortSignal): Promise<void> {
     // An earlier try at the same digest had another url.
     update = null;
-    await enter(pointer, "Downloading", null);
-    const fetched = await fetchModel(latest(pointer), directory, signal);
-    if (signal.aborted) return;
-    if (!fetched.ok) return enter(pointer, "Failed", fetched.error);
-    await enter(pointer, "Checking", null);
-    if (fetched.digest !== pointer.digest)
-      return enter(pointer, "Failed", { code: "DigestMismatch", message: `the file has ${fetched.digest}` });
-    await enter(pointer, "Loading", null);
     const digests = [pointer.digest, ...(active === null ? [] : [active.digest])];
-    const path = await keepModel(fetched.path, directory, digests);
-    let next: Running;
-    try {
-      next = await options.load(path, pointer.config);
-    } catch (problem) {
-      return enter(pointer, "Failed", { code: "LoadFailed", message: textOf(problem, path) });
-    }
-    await enter(pointer, "Probing", null);
-    try {
-      await next.infer();
-    } catch (problem) {
-      await next.close();
-      return enter(pointer, "Failed", { code: "ProbeFailed", message: textOf(problem, path) });
-    }
+    const next = await prepareModel(pointer, { options, digests, latest, enter, signal });
+    if (next === null) return;
     if (signal.aborted) return next.close();
     const previous = running;
     running = next;
@@ -168,7 +149,7 @@ export function createReferenceDevice(options: ReferenceDeviceOptions): Referenc
   return {
     desired,
     async stop() {
-      clearInterval(beat);
+      clearInterval(reporting);
       clearInterval(inferring);
       attempt.abort();
       await work;
@@ -177,37 +158,47 @@ export function createReferenceDevice(options: ReferenceDeviceOptions): Referenc
   };
 }
 
-type Window = { readonly since: number; readonly latencies: number[]; errors: number };
+type Preparation = {
+  readonly options: Pick<ReferenceDeviceOptions, "directory" | "load">;
+  /** Of the files that stay on the disk. */
+  readonly digests: readonly string[];
+  /** The pointer as it is by now. */
+  readonly latest: (pointer: ModelPointer) => ModelPointer;
+  readonly enter: (pointer: ModelPointer, state: UpdateState, error: UpdateError | null) => Promise<void>;
+  readonly signal: AbortSignal;
+};
 
-function newWindow(): Window {
-  return { since: performance.now(), latencies: [], errors: 0 };
-}
-
-/** `null` for a window with nothing in it: it is left out. */
-function windowOf(
-  { since, latencies, errors }: Window,
-  active: Active,
-  endedAt: string,
-): InferenceReport["window"] | null {
-  if (latencies.length === 0) return null;
-  const seconds = (performance.now() - since) / 1000;
-  const sorted = latencies.toSorted((a, b) => a - b);
-  const at = (share: number) =>
-    rounded(sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))] ?? 0);
-  const inferences = latencies.length + errors;
-  return {
-    release: active.release,
-    seconds: rounded(seconds),
-    inferences,
-    errors,
-    framesPerSecond: rounded(inferences / seconds),
-    latencyMilliseconds: { p50: at(0.5), p95: at(0.95), p99: at(0.99) },
-    endedAt,
+/** Downloads, checks, loads and probes a model, one state of the contract after the other; `null` where one fails. */
+async function prepareModel(
+  pointer: ModelPointer,
+  { options, digests, latest, enter, signal }: Preparation,
+): Promise<Running | null> {
+  const failed = async (code: string, message: string) => {
+    await enter(pointer, "Failed", { code, message });
+    return null;
   };
-}
-
-function rounded(value: number): number {
-  return Math.round(value * 1000) / 1000;
+  await enter(pointer, "Downloading", null);
+  const fetched = await fetchModel(latest(pointer), options.directory, signal);
+  if (signal.aborted) return null;
+  if (!fetched.ok) return failed(fetched.error.code, fetched.error.message);
+  await enter(pointer, "Checking", null);
+  if (fetched.digest !== pointer.digest) return failed("DigestMismatch", `the file has ${fetched.digest}`);
+  await enter(pointer, "Loading", null);
+  const path = await keepModel(fetched.path, options.directory, digests);
+  let next: Running;
+  try {
+    next = await options.load(path, pointer.config);
+  } catch (problem) {
+    return failed("LoadFailed", textOf(problem, path));
+  }
+  await enter(pointer, "Probing", null);
+  try {
+    await next.infer();
+  } catch (problem) {
+    await next.close();
+    return failed("ProbeFailed", textOf(problem, path));
+  }
+  return next;
 }
 
 function textOf(problem: unknown, path: string): string {

@@ -39,7 +39,7 @@ export async function connectHub(
   let timer: NodeJS.Timeout | null = null;
   let twin: Twin | null = null;
 
-  /** What was sent while nobody was connected is in the twin. */
+  /** What was sent while no client was connected is in the twin. */
   async function readTwin(): Promise<void> {
     const read = await client.getTwin();
     if (twin === null) read.on("properties.desired", () => listener.desired(desiredOf(read)));

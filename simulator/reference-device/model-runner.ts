@@ -9,7 +9,7 @@ export type Running = {
   readonly close: () => Promise<void>;
 };
 
-/** Rejects for a file that is no model. */
+/** Rejects for a file that is not a model. */
 export type LoadModel = (path: string, config: ModelPointer["config"]) => Promise<Running>;
 
 /** Looks at the beginning of the file and runs nothing. */
@@ -17,7 +17,7 @@ export const lookAtModel: LoadModel = async (path) => {
   const file = await open(path);
   try {
     const { buffer, bytesRead } = await file.read(Buffer.alloc(16), 0, 16, 0);
-    if (!looksLikeOnnx(buffer.subarray(0, bytesRead))) throw new Error("the file is no ONNX model");
+    if (!looksLikeOnnx(buffer.subarray(0, bytesRead))) throw new Error("the file is not an ONNX model");
   } finally {
     await file.close();
   }
@@ -35,7 +35,7 @@ export const runModel: LoadModel = async (path, config) => {
   });
   const feeds = Object.fromEntries(
     session.inputMetadata.map((input) => {
-      if (!input.isTensor) throw new Error(`the input ${input.name} is no tensor`);
+      if (!input.isTensor) throw new Error(`the input ${input.name} is not a tensor`);
       const { type } = input;
       if (!isTyped(type)) throw new Error(`the input ${input.name} has the type ${type}`);
       const shape = input.shape.map((size) => (typeof size === "number" && size > 0 ? size : 1));

@@ -28,7 +28,7 @@ function begin(simulator: Simulator, text: string): void {
   simulator.scenarios.start(parsed.scenario);
 }
 
-test("steps happen at their time by the simulator's clock, and progress tells which and what is next", async () => {
+test("steps happen at their time by the simulator's clock, and progress says which and what is next", async () => {
   const simulator = newSimulator(12);
   begin(
     simulator,
@@ -86,7 +86,7 @@ test("a device that is switched off and on again keeps its keys", async () => {
   expect(keys()).toEqual(before);
 });
 
-test("a step comes again as often as it was told to, and without a number for ever", async () => {
+test("a step is repeated as often as `times` says, and without it for ever", async () => {
   const simulator = newSimulator(0);
   begin(
     simulator,
@@ -157,7 +157,7 @@ test("messages reach the devices that are meant", async () => {
   expect([message?.body.toString(), message?.properties]).toEqual(['{"a":1}', { "$.mid": "m" }]);
 });
 
-test("all mistakes are told at once, each with its line and its path", () => {
+test("all mistakes are reported at once, each with its line and its path", () => {
   const parsed = parseScenario(
     `name: wrong
 seed: -1

@@ -391,7 +391,7 @@ test("where the disk is full, writes are refused and reads go on; once there is 
   ]);
 });
 
-test("whoever trusted the authority before a restart trusts it afterwards", async () => {
+test("a client that trusted the authority before a restart trusts it afterwards", async () => {
   const path = newFile();
   const first = live({ state: path });
   const { ca, connectionString } = await first.start();

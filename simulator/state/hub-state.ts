@@ -18,7 +18,7 @@ type Dirty = {
   readonly recreated: boolean;
 };
 
-/** Milliseconds after which what nobody asked about is written all the same. */
+/** Milliseconds after which changes are written although no client waits for them. */
 const IDLE_WRITE = 50;
 /** Milliseconds after which a write that failed is tried again, if nothing else calls for one. */
 const NEXT_TRY = 1000;
@@ -31,8 +31,8 @@ export function virtualTimeOf(file: StateFile): number | null {
 }
 
 /**
- * Restores the hub from the file, and from then on writes to it what changes. Call it before anybody else listens to the
- * hub: a change must be known here before others tell of it. Answers with what ends it: the last write.
+ * Restores the hub from the file, and from then on writes to it what changes. Call it before anything else listens to the
+ * hub: a change must be known here before others report it. Returns what ends it: the last write.
  */
 export function persistHub(hub: Hub, file: StateFile, options: HubStateOptions): () => void {
   const { persistence } = hub;

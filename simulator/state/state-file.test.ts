@@ -100,8 +100,12 @@ test("a second simulator is kept out for as long as the first runs", () => {
 });
 
 test.each<[string, (path: string) => void, string]>([
-  ["of another kind", (path) => writeFileSync(path, "- a: b\n".repeat(50)), "is no state of the simulator"],
-  ["cut off", (path) => truncateSync(path, 60), "is no state of the simulator"],
+  [
+    "of another kind",
+    (path) => writeFileSync(path, "- a: b\n".repeat(50)),
+    "is not a state of the simulator",
+  ],
+  ["cut off", (path) => truncateSync(path, 60), "is not a state of the simulator"],
   ["cut in half", (path) => truncateSync(path, statSync(path).size / 2), "is damaged"],
   ["damaged in the middle", (path) => overwrite(path, 40_000), "is damaged"],
   ["of a newer simulator", (path) => alter(path, "PRAGMA user_version = 9"), "newer simulator (format 9"],
@@ -115,7 +119,7 @@ test.each<[string, (path: string) => void, string]>([
   expect(readFileSync(path).equals(before)).toBe(true);
 });
 
-test("a place where no file can be is told as such", () => {
+test("a place where no file can be is reported as such", () => {
   expect(problemOf(directory)).toContain("is a directory");
   expect(problemOf(join(directory, "missing", "a.state"))).toContain("its directory is not there");
 });

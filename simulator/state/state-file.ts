@@ -28,7 +28,7 @@ export type OpenedStateFile =
   | { readonly ok: true; readonly file: StateFile }
   | { readonly ok: false; readonly problem: string };
 
-/** `EFSM`, at its place in the head of an SQLite file: nobody's other database is taken for a state. */
+/** `EFSM`, at its place in the head of an SQLite file: the database of another program is not taken for a state. */
 const APPLICATION_ID = 0x4546534d;
 const FORMAT = 1;
 const MAGIC = "SQLite format 3\0";
@@ -73,7 +73,7 @@ function readHead(path: string): Buffer {
 function problemOfHead(head: Buffer): string | null {
   if (head.length === 0) return null;
   if (head.length < HEAD.length || head.toString("latin1", 0, MAGIC.length) !== MAGIC)
-    return "is no state of the simulator: name another file, or move this one away";
+    return "is not a state of the simulator: name another file, or move this one away";
   // A file whose maker was killed while it made it has no format yet.
   const format = head.readUInt32BE(HEAD.format);
   const applicationId = head.readUInt32BE(HEAD.applicationId);
@@ -126,7 +126,7 @@ function serve(database: DatabaseSync): StateFile {
         }
         database.exec("COMMIT");
       } catch (problem) {
-        // A full disk has rolled it back by itself.
+        // A full disk has rolled it back already.
         if (database.isTransaction) database.exec("ROLLBACK");
         throw problem;
       }

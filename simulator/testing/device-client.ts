@@ -64,7 +64,7 @@ export async function x509Client(
   return client;
 }
 
-/** With a token that somebody else has signed: it names the place. */
+/** With a token that a third party has signed: it names the resource. */
 export async function tokenClient(
   place: Place,
   { deviceId }: Named,
@@ -82,7 +82,7 @@ export async function tokenClient(
   return client;
 }
 
-/** The next patch that the client tells of, after the whole set, which it makes an event of by itself. */
+/** The next patch that the client reports, after the whole set, which it reports too. */
 export function nextDesired(twin: ClientTwin): Promise<unknown> {
   return new Promise((resolve) => {
     let first = true;

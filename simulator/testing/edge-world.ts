@@ -63,7 +63,7 @@ export function edgeWorld(setup: SimulatorSetup = {}) {
     return { version, code, description };
   }
 
-  /** Calls a direct method; `null`: nobody answered in time, in virtual time. */
+  /** Calls a direct method; `null`: no answer in time, in virtual time. */
   async function call(name: string, payload?: JsonValue, responseTimeout = 30_000) {
     const asked = hub.methods.invoke(`${EDGE}/$edgeAgent`, {
       name,

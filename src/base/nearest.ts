@@ -1,4 +1,4 @@
-/** The name that somebody may have meant; `null` where none is near: more than a third of the letters differ. */
+/** The name that may have been meant; `null` where none is near: more than a third of the letters differ. */
 export function nearest(written: string, names: readonly string[]): string | null {
   const [best] = names
     .map((name) => ({ name, distance: distance(written, name) }))

@@ -48,8 +48,8 @@ test("a budget that is spent gives 429 at once, and no Retry-After unless it is 
   expect(refused).toMatchObject({ name: "ThrottlingError", response: { statusCode: 429 } });
   expect(refused.responseBody).toContain("ThrottlingException");
   expect(refused.response?.headers["retry-after"]).toBeUndefined();
-  const told = await problemOf(asked.registry.createQuery(ALL).next(""));
-  expect(told.response?.headers["retry-after"]).toBe("12");
+  const throttled = await problemOf(asked.registry.createQuery(ALL).next(""));
+  expect(throttled.response?.headers["retry-after"]).toBe("12");
 });
 
 test("where traffic is shaped, requests beyond a burst are late, and 429 comes when the queue is full", async () => {

@@ -154,7 +154,7 @@ describe("4. A write without If-Match creates, one with * overwrites, one with a
   });
 });
 
-describe("5. Empty keys are made anew, and who came with the old ones has to go", () => {
+describe("5. Empty keys are made again, and clients with the old ones have to go", () => {
   test("a device is cut off by an update with empty keys, and cannot come back", async () => {
     const { ask, endpoint, hub } = await startHub();
     await ask("PUT", "/devices/d", {

@@ -86,7 +86,7 @@ describe("10. Queries: their own grammar, their own and late view, pages that en
     expect((last.message as { headers: object }).headers).not.toHaveProperty("x-ms-continuation");
   });
 
-  test("a query is as late as it is told to be, while GET is not", async () => {
+  test("a query is as late as configured, while GET is not", async () => {
     const { rows, ask, advance } = await queryHub({ queryStaleness: 5000 });
     await advance(5000);
     await ask("PATCH", "/twins/d0", { tags: { site: "c" } });
@@ -98,7 +98,7 @@ describe("10. Queries: their own grammar, their own and late view, pages that en
   });
 });
 
-describe("11. Budgets let bursts through and then say 429; faults say whatever they are told", () => {
+describe("11. Budgets let bursts through and then say 429; faults answer as their rules say", () => {
   test.each([
     ["configurations", 20, "GET", "/configurations/none"],
     ["identities", 100, "GET", "/devices/none"],
@@ -128,7 +128,7 @@ describe("11. Budgets let bursts through and then say 429; faults say whatever t
     ]).toEqual([200, 200, 429]);
   });
 
-  test.each([429, 500, 503, 504])("a fault answers with %i as often as it is told", async (status) => {
+  test.each([429, 500, 503, 504])("a fault answers with %i as often as its rule says", async (status) => {
     const { ask, fault } = await startHub();
     await fault({ kind: "status", status, operations: ["identity.list"], until: 2 });
     const seen = [await ask("GET", "/devices"), await ask("GET", "/devices"), await ask("GET", "/devices")];
@@ -198,7 +198,7 @@ describe("12. Direct methods: to devices over MQTT and to simulated ones, and bo
     ).toMatchObject({ status: 200 });
   });
 
-  test("nobody there: 404 DeviceNotOnline after the time to connect; no answer: 504 after the time to answer; form B", async () => {
+  test("no receiver: 404 DeviceNotOnline after the time to connect; no answer: 504 after the time to answer; form B", async () => {
     const { ask, endpoint, hub, advance } = await startHub({ clock: "virtual" });
     expect(codeOf(await ask("POST", "/twins/none/methods", call("m")))).toBe("404 DeviceNotFound");
     await ask("PUT", "/devices/d", {});

@@ -85,7 +85,7 @@ test("increments that read, change and write under If-Match lose none, however m
     ...clients.map(async (client) => {
       for (let time = 0; time < 10; time += 1) await increment(client);
     }),
-    // Reports move no etag: they stand in nobody's way.
+    // Reports move no etag: they conflict with no other write.
     (async () => {
       for (const n of reports) expect(await device.report({ n })).toBe(n + 2);
     })(),

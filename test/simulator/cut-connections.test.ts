@@ -7,7 +7,7 @@ import { webSocketClient } from "../../simulator/testing/device-client.ts";
 import { problemOf } from "../../simulator/testing/service-client.ts";
 import { until } from "../../simulator/testing/until.ts";
 
-// Faults that break connections, as whoever holds the other end sees it.
+// Faults that break connections, as the other end sees them.
 
 let simulator: Simulator;
 let endpoint: Endpoint;

@@ -149,7 +149,7 @@ test("an identity that is deleted while its manifest stands comes back with the 
   expect(hub.registry.get(EDGE, "vision")).toBeDefined();
 });
 
-test("a manifest that somebody edits is put back, and the device goes along", async () => {
+test("a manifest that was edited by hand is put back, and the device goes along", async () => {
   const { put, hub, advance, moduleReport } = startHub();
   put("base", 1, base({ vision: {} }));
   await advance(5 * SECOND);
@@ -196,7 +196,7 @@ test("a deletion is pushed again only to devices that it targeted", () => {
 test.each([
   [false, { owner: "me" }],
   [true, {}],
-])("tags of a module's twin when it is deployed anew, with clearModuleTags %s", (clearModuleTags, left) => {
+])("tags of a module's twin when it is deployed again, with clearModuleTags %s", (clearModuleTags, left) => {
   const { put, hub } = startHub({ clearModuleTags });
   put("first", 1, base({ vision: {} }, { vision: { "properties.desired": { level: 1 } } }));
   const tags = () => hub.twins.get(`${EDGE}/vision`)?.tags;

@@ -9,7 +9,7 @@ import { controlCall } from "../../simulator/testing/control-client.ts";
 import { connectPacket, credentialsOf, rawClient } from "../../simulator/testing/raw-mqtt.ts";
 import { connectRegistry, problemOf, redirect, statusOf } from "../../simulator/testing/service-client.ts";
 
-// Faults that go beyond a status: as the vendor's client, a device and somebody with a packet sniffer see them.
+// Faults that go beyond a status: as the vendor's client, a device and a packet sniffer see them.
 
 const NOON = Date.parse("2026-03-01T12:00:00Z");
 const running: Simulator[] = [];
@@ -118,7 +118,7 @@ test("a slow body takes its time, and is whole", async () => {
   expect(performance.now() - started).toBeGreaterThan(180);
 });
 
-test("latency is drawn anew for every request, the same for the same seed", async () => {
+test("latency is drawn for every request, the same for the same seed", async () => {
   const draws = async () => {
     const { simulator, fault } = await startHub({ seed: 9 });
     await fault({ kind: "latency", milliseconds: { min: "10ms", max: 90 } });
@@ -131,7 +131,7 @@ test("latency is drawn anew for every request, the same for the same seed", asyn
   expect(await draws()).toEqual(first);
 });
 
-test("a write under an etag loses against somebody else's real write, as often as it was told to", async () => {
+test("a write under an etag loses against a real write of another client, as often as the rule says", async () => {
   const { registry, fault, sim } = await startHub();
   await registry.create({ deviceId: "cam-1" });
   const content = { deviceContent: { "properties.desired.a": 1 } };
@@ -176,7 +176,7 @@ test("success without sense: a page of a proxy, an empty object, no content", as
   expect((await registry.get("cam-1")).responseBody.deviceId).toBeNull();
 });
 
-test("a report is acknowledged and dropped, by the share and the devices that are told", async () => {
+test("a report is acknowledged and dropped, by the share and the devices of the rule", async () => {
   const { simulator, fault, sim } = await startHub();
   const { hub, links } = simulator;
   const sessions = ["cam-1", "other"].map((deviceId) => {
@@ -274,7 +274,7 @@ test("a restart breaks every connection and every request in flight, and keeps w
   expect((await again.next())?.body[1]).toBe(0);
 });
 
-test("a region that is a black hole answers nobody but the control API, and ends when it is taken back", async () => {
+test("a region that is a black hole answers only the control API, and ends when the rule is removed", async () => {
   const { endpoint, registry, fault, sim } = await startHub();
   await registry.create({ deviceId: "cam-1" });
   await fault({ id: "region", kind: "regionalOutage", variant: "blackHole", until: "1h" });
@@ -360,7 +360,7 @@ test("simulated devices are cut off with their region, and come back one after a
   expect(connected()).toBe(20);
 });
 
-test("mistakes in a fault are told all at once, each kind with its own fields", async () => {
+test("mistakes in a fault are reported all at once, each kind with its own fields", async () => {
   const { endpoint } = await startHub();
   const problemsOf = async (body: object) =>
     (await controlCall(endpoint, "POST", "faults", body)).body.problems;

@@ -30,7 +30,7 @@ import {
 } from "./fuzz-wire.ts";
 import { createHubClient, type HubClient } from "./hub-client.ts";
 
-// Nonsense at every door of the simulator. After each batch it serves a healthy client, nothing has gone wrong inside,
+// Garbage at every entrance of the simulator. After each batch it serves a healthy client, nothing has gone wrong inside,
 // and in the end nothing is left: no connection, no session, no memory. SIMULATOR_FUZZ is the number of cases in all;
 // SIMULATOR_SEED=… repeats a run whose seed fast-check printed.
 
@@ -39,7 +39,7 @@ const SEED = process.env["SIMULATOR_SEED"];
 const AT_ONCE = 20;
 
 const KEY = Buffer.alloc(32, "key").toString("base64");
-/** The device that healthy clients and nonsense have in common, as it is before every test. */
+/** The device that healthy clients and garbage have in common, as it is before every test. */
 const given = {
   deviceId: "d",
   authentication: { type: "sas", symmetricKey: { primaryKey: KEY, secondaryKey: KEY } },
@@ -82,12 +82,12 @@ afterEach(async () => {
   for (const { id } of simulator.hub.configurations.list()) simulator.hub.configurations.remove(id, null);
   const identity = simulator.hub.registry.putDevice("d", given, { any: true, etag: "*" });
   if (!identity.ok) throw new Error(identity.refusal.message);
-  // No connection stays, nobody can be called any more, and every session that began has ended.
+  // No connection stays, no method can be called any more, and every session that began has ended.
   await until(() => simulator.mqttConnections() === 0);
   await until(() => openSockets() <= KEPT_ALIVE);
   const called = await healthy.ask("POST", "/twins/d/methods", { methodName: "ping" });
   expect([called.status, called.code]).toEqual([404, "DeviceNotOnline"]);
-  // The identity that the nonsense came from is let in again.
+  // The identity that the garbage came from may connect again.
   const client = await rawClient(endpoint);
   client.send(connectPacket(credentialsOf(endpoint, "d", KEY)));
   expect(await client.next()).toMatchObject({ type: CONNACK, body: Buffer.from([0, 0]) });
@@ -127,7 +127,7 @@ async function batter<T>(
   await fc.assert(
     fc.asyncProperty(fc.array(cases, { minLength: AT_ONCE, maxLength: AT_ONCE }), async (batch) => {
       const statuses = (await Promise.all(batch.map(attack))).flat();
-      // An answer of the 5xx kind, where no fault was asked for, is something that nobody had thought of.
+      // An answer of the 5xx kind, where no fault was asked for, is a case that was not thought of.
       expect(statuses.filter((status) => status === 500)).toEqual([]);
       expect(warnings).toEqual([]);
       expect((await healthy.ask("GET", "/twins/d")).status).toBe(200);
@@ -255,7 +255,7 @@ test(
 );
 
 test(
-  "broken HTTP ends its own connection and nobody else's",
+  "broken HTTP ends its own connection and no other",
   async () => {
     await batter(0.15, brokenHttp, async (pieces) =>
       statusesIn(await tellOverTls(endpoint.port, endpoint.ca, pieces)),
@@ -442,11 +442,11 @@ test(
       for (const monster of MONSTERS) {
         const version = "api-version=2021-04-12";
         const within = `{"content":{"deviceContent":{},"x":${monster}}}`;
-        const told = [
+        const answers = [
           await asker.ask({ method: "PATCH", path: `/twins/d?${version}`, body: monster, headers: {} }),
           await asker.ask({ method: "PUT", path: `/configurations/m?${version}`, body: within, headers: {} }),
         ];
-        expect(told).not.toContain(500);
+        expect(answers).not.toContain(500);
       }
       const streams = fc.sample(
         fc.array(fc.oneof(fc.constantFrom(...mqttPackets), noise), { maxLength: 6 }),
@@ -469,10 +469,10 @@ test("a refused WebSocket whose client talks on and leaves keeps no socket", asy
   const refused = "GET /nothing HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
   const talk = [Buffer.from(refused), Buffer.alloc(80_000)];
   // What stays of them is found by what is looked at after every test.
-  const told = await Promise.all(
+  const answers = await Promise.all(
     Array.from({ length: KEPT_ALIVE + 10 }, () => tellOverTls(endpoint.port, endpoint.ca, talk)),
   );
-  expect(new Set(told.flatMap(statusesIn))).toEqual(new Set([400]));
+  expect(new Set(answers.flatMap(statusesIn))).toEqual(new Set([400]));
 });
 
 /** The first is a CONNECT that is accepted. */

@@ -46,17 +46,17 @@ test("a leaf takes its parent's scope, an edge child names its parent, and the c
   expect(page.result).toEqual([{ deviceId: "child" }, { deviceId: "leaf" }]);
 });
 
-test("a scope that is nobody's, one's own or a second one is refused, and the own one never changes", async () => {
+test("a scope that is unknown, one's own or a second one is refused, and the own one never changes", async () => {
   const { registry } = await startHub();
   const top = (await registry.create({ deviceId: "top", ...EDGE } as never))
     .responseBody as unknown as Scoped;
   const other = (await registry.create({ deviceId: "other", ...EDGE } as never))
     .responseBody as unknown as Scoped;
-  const nobody = top.deviceScope.replace("top", "nobody");
+  const unknownScope = top.deviceScope.replace("top", "other");
   for (const bad of [
-    { deviceId: "leaf", deviceScope: nobody },
+    { deviceId: "leaf", deviceScope: unknownScope },
     { deviceId: "leaf", deviceScope: "top" },
-    { deviceId: "edge", ...EDGE, parentScopes: [nobody] },
+    { deviceId: "edge", ...EDGE, parentScopes: [unknownScope] },
     { deviceId: "edge", ...EDGE, parentScopes: [top.deviceScope, other.deviceScope] },
   ])
     expect(await codeOf(registry.create(bad as never)), JSON.stringify(bad)).toBe("InvalidDeviceScope");

@@ -242,7 +242,7 @@ test("a cancelled job does nothing more, whether it waits for its time, its turn
   );
 });
 
-test("one job runs at a time on S1: a second is told 429004, and one that comes due waits its turn", async () => {
+test("one job runs at a time on S1: a second gets 429004, and one that comes due waits its turn", async () => {
   const { simulator, registry, jobs } = await startHub();
   await addDevices(registry, 30);
   await jobs.scheduleTwinUpdate("due", "*", PATCH, soon(simulator, 1), 60);

@@ -230,7 +230,7 @@ describe.each(UNDOCUMENTED_TOPICS)("%s", (topic) => {
   });
 });
 
-test("pages where nobody asks for a number, and labels, have limits of one's own", async () => {
+test("pages without a requested number, and labels, have limits of their own", async () => {
   const { ask, registry } = await startHub({ defaultPageSize: 2, maximumLabels: 1 });
   for (const id of ["a", "b"]) await ask("PUT", `/devices/${id}`, {});
   const query = registry.createQuery("SELECT deviceId FROM devices");
@@ -263,7 +263,7 @@ test("what was accepted under one switch comes back from a state under another",
   await rm(directory, { recursive: true });
 });
 
-test("the flag may be given again, with commas, and in a file; what is wrong is told with what there is", () => {
+test("the flag may be given again, with commas, and in a file; what is wrong is reported with what there is", () => {
   const file = "undocumented: [arrays=refused, created-status=201]\n";
   const parse = (...args: readonly string[]) => parseCommandLine(args, () => file);
   const chosen = { arrays: "refused", "created-status": "201" };

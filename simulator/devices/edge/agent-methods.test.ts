@@ -52,7 +52,7 @@ test("ping is answered whatever it is written like, and whatever it brings", asy
     });
 });
 
-test("an unknown command is told which there are", async () => {
+test("an unknown command is answered with the known ones", async () => {
   const { call } = await startEdge();
   const answer = await call("reboot", { schemaVersion: "1.0" });
   expect(answer.status).toBe(400);
@@ -84,7 +84,7 @@ test.each([undefined, "text", [1]])("a payload that is none gets 400: %j", async
   expect((await call("GetModuleLogs", payload)).status).toBe(400);
 });
 
-test("RestartModule starts a module anew, and does not know every name", async () => {
+test("RestartModule restarts a module, and does not know every name", async () => {
   const { call, moduleReport, advance, lines } = await startEdge();
   const before = moduleReport("vision")["lastStartTimeUtc"];
   await advance(MINUTE);
@@ -106,7 +106,7 @@ test("RestartModule starts a module anew, and does not know every name", async (
   });
 });
 
-test("RestartModule of the agent itself is answered by nobody, and then it is back", async () => {
+test("RestartModule of the agent itself is not answered, and then it is back", async () => {
   const { call, advance } = await startEdge();
   expect(await call("RestartModule", { schemaVersion: "1.0", id: "edgeAgent" }, 5 * SECOND)).toMatchObject({
     refused: 504,
@@ -115,7 +115,7 @@ test("RestartModule of the agent itself is answered by nobody, and then it is ba
   expect(await call("ping")).toMatchObject({ status: 200 });
 });
 
-test("logs tell what has happened, module by module", async () => {
+test("logs have what has happened, module by module", async () => {
   const { hub, advance, lines, logs } = await startEdge({
     behaviours: [{ match: { release: "a.broken" }, effects: { failAt: { state: "Loading" } } }],
   });
@@ -128,11 +128,11 @@ test("logs tell what has happened, module by module", async () => {
   };
   hub.twins.patch(`${EDGE}/inference`, { tags: null, desired: { model } }, null);
   await advance(10 * SECOND);
-  const told = (await lines("inference")).join("\n");
-  expect(told).toMatch(/^<6> 2026-03-01 12:00:0\d\.\d{3} \+00:00 \[INF\] started$/m);
-  expect(told).toContain("update to a.broken: Downloading");
-  expect(told).toContain("[ERR] update to a.broken: Failed: LoadFailed");
-  expect(told).not.toContain("secret");
+  const logged = (await lines("inference")).join("\n");
+  expect(logged).toMatch(/^<6> 2026-03-01 12:00:0\d\.\d{3} \+00:00 \[INF\] started$/m);
+  expect(logged).toContain("update to a.broken: Downloading");
+  expect(logged).toContain("[ERR] update to a.broken: Failed: LoadFailed");
+  expect(logged).not.toContain("secret");
   expect((await lines("edgeAgent")).join("\n")).toContain("Pulling image vision:1 of module vision");
   const { payload } = await logs([{ id: "vision" }, { id: "vis.*|edgeHub" }]);
   // A module that two items name comes once.
@@ -165,7 +165,7 @@ test("a time without its zone is refused in what is asked of logs", async () => 
   expect((payload as JsonObject)["message"]).toContain("a time of RFC 3339 with its zone");
 });
 
-test("every mistake in what is asked of logs is told", async () => {
+test("every mistake in a request for logs is reported", async () => {
   const { logs } = await startEdge();
   const wrong = [{ id: "(" }, { filter: { tail: -1, loglevel: 9, since: "yesterday", regex: "[" } }, 5];
   const { status, payload } = await logs(wrong, { encoding: "brotli", contentType: "xml" });
@@ -280,7 +280,7 @@ describe("uploads", () => {
     expect(files.get("logs/edgeAgent_log.txt")).toContain("Started module vision");
   });
 
-  test("an upload that is refused fails, and its signature is told nowhere", async () => {
+  test("an upload that is refused fails, and its signature appears nowhere", async () => {
     const world = await startEdge();
     const broken = new URL(sasUrl);
     broken.searchParams.set("sig", "AAAAsecretAAAA");

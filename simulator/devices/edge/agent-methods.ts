@@ -34,7 +34,7 @@ export type MethodWorld = {
   readonly logs: ModuleLogs;
   readonly tasks: AgentTasks;
   readonly stopped: AbortSignal;
-  /** Whether the module is there; `null`: it was the agent itself, which answers nobody. */
+  /** Whether the module is there; `null`: it was the agent itself, which does not answer. */
   readonly restart: (id: string) => boolean | null;
 };
 
@@ -77,7 +77,7 @@ export function answerMethod(request: MethodRequest, world: MethodWorld): Method
 function problemOfSchema(version: JsonValue | undefined): string | null {
   if (typeof version !== "string") return "schemaVersion is needed: 1.0";
   const [, major] = /^([0-9]+)\.[0-9]+/.exec(version) ?? [];
-  if (major === undefined) return `schemaVersion ${version} is no version: 1.0 is`;
+  if (major === undefined) return `schemaVersion ${version} is not a version: 1.0 is`;
   return major === "1" ? null : `schemaVersion ${version} is not supported: 1.0 is`;
 }
 

@@ -46,7 +46,7 @@ export function restartDelay(restarts: number): number {
   return Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** restarts);
 }
 
-/** What becomes of a module whose program has ended by itself. */
+/** What becomes of a module whose program has ended. */
 export function statusAfterExit(
   { restartPolicy }: ModuleSpec,
   exitCode: number,

@@ -1,8 +1,7 @@
-import type { JsonObject } from "../../base/json.ts";
-import { ownValue } from "../../base/json.ts";
+import { type JsonObject, ownValue } from "../../base/json.ts";
 import { type Container, restartDelay } from "./containers.ts";
 import { type DesiredStatus, EDGE_HUB } from "./edge-reports.ts";
-import { type EdgeWorld, isUp, nameOf, type Runtime, writeLog } from "./edge-runtime.ts";
+import { type EdgeWorld, isUp, logOfAgent, nameOf, type Runtime } from "./edge-runtime.ts";
 import { type Manifest, type ModuleSpec, needsNewContainer, readManifest, startOrder } from "./manifest.ts";
 import type { ModuleLife } from "./module-life.ts";
 
@@ -16,20 +15,19 @@ export type EdgePlans = {
 
 type Step = { readonly runtime: Runtime; readonly plan: number; readonly name: string };
 /** A pull that takes longer is reported as cancelled, as agents do, until it is done. */
-const PULL_PATIENCE = 60_000;
+const PULL_TIMEOUT = 60_000;
+
 export function createEdgePlans(world: EdgeWorld, life: ModuleLife): EdgePlans {
   const { clock } = world;
 
-  function log(runtime: Runtime, module: string, level: number, text: string): void {
-    writeLog(world, runtime, { module, level, text });
-  }
+  const steps = createSteps(world, life, { settle, finish });
 
   function follow(runtime: Runtime, desired: JsonObject, version: number): void {
     runtime.version = version;
     runtime.plan += 1;
     const read = readManifest(desired);
     if (!read.ok) {
-      // What runs goes on running.
+      // What runs continues to run.
       settle(runtime, { code: read.code, description: read.description });
       return;
     }
@@ -54,30 +52,58 @@ export function createEdgePlans(world: EdgeWorld, life: ModuleLife): EdgePlans {
       todo.push(name);
       if (container === undefined && name !== EDGE_HUB) world.stop(deviceId, name);
     }
-    goOn({ runtime, plan: runtime.plan, name: "" });
+    steps.continueWith({ runtime, plan: runtime.plan, name: "" });
   }
 
-  function specsOf(manifest: Manifest): Readonly<Record<string, ModuleSpec>> {
-    return { ...manifest.modules, [EDGE_HUB]: manifest.hub };
+  function finish(runtime: Runtime): void {
+    const [first] = runtime.failures;
+    if (first === undefined) {
+      runtime.retries = 0;
+      settle(runtime, { code: 200, description: "" });
+      return;
+    }
+    settle(runtime, { code: 500, description: runtime.failures.join("; ").slice(0, 1000) });
+    const step = { runtime, plan: runtime.plan, name: "" };
+    clock.schedule(restartDelay(runtime.retries), tryAgain, step);
+    runtime.retries += 1;
   }
 
-  function isAsWanted(container: Container, spec: ModuleSpec): boolean {
-    return !needsNewContainer(container.spec, spec) && container.spec.status === spec.status;
+  function tryAgain(step: Step): void {
+    if (isCurrent(world, step)) carryOut(step.runtime);
   }
 
-  function isCurrent({ runtime, plan }: Step): boolean {
-    return runtime.plan === plan && !world.isGone(runtime) && isUp(runtime);
+  function settle(runtime: Runtime, status: DesiredStatus): void {
+    if (status.code !== 200 && status.code !== 500)
+      logOfAgent(world, runtime, 3, `The desired properties are not carried out: ${status.description}`);
+    runtime.status = status;
+    runtime.processed = runtime.version;
+    world.changed(runtime);
   }
 
-  function goOn(step: Step): void {
-    if (!isCurrent(step)) return;
-    const { runtime, plan } = step;
+  return { follow, carryOut };
+}
+
+/** One module after the other: a step that takes time ends, and the next begins when it is done. */
+function createSteps(
+  world: EdgeWorld,
+  life: ModuleLife,
+  plan: {
+    readonly settle: (runtime: Runtime, status: DesiredStatus) => void;
+    /** All steps were taken. */
+    readonly finish: (runtime: Runtime) => void;
+  },
+) {
+  const { clock } = world;
+
+  function continueWith(step: Step): void {
+    if (!isCurrent(world, step)) return;
+    const { runtime } = step;
     for (let name = runtime.todo.shift(); name !== undefined; name = runtime.todo.shift())
-      if (begin({ runtime, plan, name })) return;
-    finish(runtime);
+      if (begin({ ...step, name })) return;
+    plan.finish(runtime);
   }
 
-  /** Whether it takes time: then the plan goes on later. */
+  /** Whether it takes time: then the plan continues later. */
   function begin(step: Step): boolean {
     const { runtime, name } = step;
     const spec = wantedSpec(runtime, name);
@@ -98,25 +124,24 @@ export function createEdgePlans(world: EdgeWorld, life: ModuleLife): EdgePlans {
       return false;
     }
     const time = world.effectsOf(runtime.deviceId).pullTime ?? world.delay;
-    log(runtime, "edgeAgent", 6, `Pulling image ${spec.image} of module ${name}`);
+    logOfAgent(world, runtime, 6, `Pulling image ${spec.image} of module ${name}`);
     world.changed(runtime);
-    if (time > PULL_PATIENCE) clock.schedule(PULL_PATIENCE, losePatience, { ...step, name: spec.image });
+    if (time > PULL_TIMEOUT) clock.schedule(PULL_TIMEOUT, reportSlowPull, { ...step, name: spec.image });
     clock.schedule(time, pulled, step);
     return true;
   }
 
-  function wantedSpec(runtime: Runtime, name: string): ModuleSpec | null {
-    return runtime.wanted === null ? null : (ownValue(specsOf(runtime.wanted), name) ?? null);
-  }
-
   /** `name` is the image. */
-  function losePatience(step: Step): void {
-    if (!isCurrent(step) || step.runtime.images.has(step.name)) return;
-    settle(step.runtime, { code: 500, description: `The operation was cancelled: pulling ${step.name}` });
+  function reportSlowPull(step: Step): void {
+    if (!isCurrent(world, step) || step.runtime.images.has(step.name)) return;
+    plan.settle(step.runtime, {
+      code: 500,
+      description: `The operation was cancelled: pulling ${step.name}`,
+    });
   }
 
   function pulled(step: Step): void {
-    if (!isCurrent(step)) return;
+    if (!isCurrent(world, step)) return;
     const { runtime, name } = step;
     const spec = wantedSpec(runtime, name);
     if (spec === null) return;
@@ -129,39 +154,31 @@ export function createEdgePlans(world: EdgeWorld, life: ModuleLife): EdgePlans {
       runtime.images.add(spec.image);
       life.create(runtime, name, spec);
     }
-    goOn(step);
+    continueWith(step);
   }
 
   function failed(runtime: Runtime, name: string, message: string): void {
     const text = `Module ${nameOf(name)}: ${message}`;
     runtime.failures.push(text);
-    log(runtime, "edgeAgent", 3, text);
+    logOfAgent(world, runtime, 3, text);
   }
 
-  function finish(runtime: Runtime): void {
-    const [first] = runtime.failures;
-    if (first === undefined) {
-      runtime.retries = 0;
-      settle(runtime, { code: 200, description: "" });
-      return;
-    }
-    settle(runtime, { code: 500, description: runtime.failures.join("; ").slice(0, 1000) });
-    const step = { runtime, plan: runtime.plan, name: "" };
-    clock.schedule(restartDelay(runtime.retries), tryAgain, step);
-    runtime.retries += 1;
-  }
+  return { continueWith };
+}
 
-  function tryAgain(step: Step): void {
-    if (isCurrent(step)) carryOut(step.runtime);
-  }
+/** Whether a step still belongs to the plan that the runtime carries out. */
+function isCurrent(world: EdgeWorld, { runtime, plan }: Step): boolean {
+  return runtime.plan === plan && !world.isGone(runtime) && isUp(runtime);
+}
 
-  function settle(runtime: Runtime, status: DesiredStatus): void {
-    if (status.code !== 200 && status.code !== 500)
-      log(runtime, "edgeAgent", 3, `The desired properties are not carried out: ${status.description}`);
-    runtime.status = status;
-    runtime.processed = runtime.version;
-    world.changed(runtime);
-  }
+function specsOf(manifest: Manifest): Readonly<Record<string, ModuleSpec>> {
+  return { ...manifest.modules, [EDGE_HUB]: manifest.hub };
+}
 
-  return { follow, carryOut };
+function isAsWanted(container: Container, spec: ModuleSpec): boolean {
+  return !needsNewContainer(container.spec, spec) && container.spec.status === spec.status;
+}
+
+function wantedSpec(runtime: Runtime, name: string): ModuleSpec | null {
+  return runtime.wanted === null ? null : (ownValue(specsOf(runtime.wanted), name) ?? null);
 }

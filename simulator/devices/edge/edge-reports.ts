@@ -45,7 +45,7 @@ export function agentReport(view: AgentView, offset: number): JsonObject {
 
 const NOT_THERE: JsonObject = { type: "docker", runtimeStatus: "unknown" };
 
-/** Registry credentials stay where they are: nobody needs them twice. */
+/** Registry credentials are not repeated in reports. */
 function settingsOf(wanted: Manifest | null): JsonObject {
   const settings = wanted?.runtime["settings"];
   if (typeof settings !== "object" || settings === null || Array.isArray(settings)) return {};

@@ -19,8 +19,8 @@ export type Runtime = {
   stopped: boolean;
   powered: boolean;
   startedAt: number;
-  unheard: boolean;
-  hearing: boolean;
+  unread: boolean;
+  readScheduled: boolean;
   wanted: Manifest | null;
   status: DesiredStatus;
   /** Version of the desired properties that is being carried out, and the one that the status is about. */
@@ -72,8 +72,8 @@ export function newRuntime(deviceId: string, now: number): Runtime {
     stopped: false,
     powered: true,
     startedAt: now,
-    unheard: true,
-    hearing: false,
+    unread: true,
+    readScheduled: false,
     wanted: null,
     status: NOT_YET,
     version: null,
@@ -100,7 +100,7 @@ export function isUp({ powered, stopped }: Runtime): boolean {
 }
 
 export function writeLog(
-  { clock, effectsOf }: EdgeWorld,
+  { clock, effectsOf }: Pick<EdgeWorld, "clock" | "effectsOf">,
   runtime: Runtime,
   line: { readonly module: string; readonly level: number; readonly text: string },
 ): void {
@@ -112,4 +112,14 @@ export function writeLog(
 /** As people call a module: system modules have a `$` on the hub only. */
 export function nameOf(name: string): string {
   return name === EDGE_HUB ? "edgeHub" : name;
+}
+
+/** A line of the agent itself. */
+export function logOfAgent(
+  world: Pick<EdgeWorld, "clock" | "effectsOf">,
+  runtime: Runtime,
+  level: number,
+  text: string,
+): void {
+  writeLog(world, runtime, { module: "edgeAgent", level, text });
 }

@@ -98,7 +98,7 @@ test.each([
   },
 );
 
-test("an invalid manifest is told with all of its mistakes", async () => {
+test("an invalid manifest is reported with all of its mistakes", async () => {
   const { deploy, advance, verdict } = startEdge();
   deploy(
     manifestOf({
@@ -276,7 +276,7 @@ test.each([
   expect(moduleReport("inference")).toMatchObject({ runtimeStatus, exitCode });
 });
 
-test("what a container is made of makes it anew; what its twin says does not", async () => {
+test("a change of what a container is made of makes it again; a change of its twin does not", async () => {
   const { deploy, advance, moduleReport, hub } = startEdge();
   const started = () => moduleReport("vision")["lastStartTimeUtc"];
   const spec = { startupOrder: 1, settings: { image: "vision:1" } };

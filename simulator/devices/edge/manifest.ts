@@ -126,7 +126,7 @@ function pieceName(index: number): string {
   return `createOptions${String(index).padStart(2, "0")}`;
 }
 
-/** Whether a container has to be made anew to become what `next` says; starting and stopping needs no new one. */
+/** Whether a container has to be made again to become what `next` says; starting and stopping needs no new one. */
 export function needsNewContainer(before: ModuleSpec, next: ModuleSpec): boolean {
   const essence = ({ status: _, settings: __, ...rest }: ModuleSpec) => JSON.stringify(sortedEnv(rest));
   return essence(before) !== essence(next);

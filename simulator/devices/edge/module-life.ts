@@ -17,6 +17,7 @@ export type ModuleLife = {
 
 type Run = { readonly runtime: Runtime; readonly container: Container; readonly run: number };
 
+/** Longer than most: its operations start, stop and restart each other. */
 export function createModuleLife(world: EdgeWorld): ModuleLife {
   const { clock } = world;
 
@@ -67,7 +68,6 @@ export function createModuleLife(world: EdgeWorld): ModuleLife {
     log(runtime, "edgeAgent", 6, `Removed module ${nameOf(container.name)}`);
   }
 
-  /** The program has ended: policy and count say whether it is started again, and when. */
   function exit(runtime: Runtime, container: Container, exitCode: number): void {
     container.run += 1;
     container.exitCode = exitCode;
@@ -91,7 +91,7 @@ export function createModuleLife(world: EdgeWorld): ModuleLife {
     );
   }
 
-  /** Without the agent nobody starts a module again. */
+  /** Without the agent no module is started again. */
   function restart(run: Run): void {
     const { runtime, container } = run;
     if (!isStillRun(run) || !isUp(runtime)) return;

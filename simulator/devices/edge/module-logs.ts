@@ -157,7 +157,7 @@ function readPattern(written: JsonValue | undefined, path: string, problems: str
   try {
     if (typeof written === "string") return new RegExp(written, "i");
   } catch {
-    // Said below, as for everything that is no pattern.
+    // Reported below, as for everything that is not a pattern.
   }
   problems.push(`${path} must be a regular expression`);
   return null;

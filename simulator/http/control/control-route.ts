@@ -29,14 +29,14 @@ export type Asked = {
   readonly id: string;
 };
 
-/** One method of one path: what it is told, what it answers, and what does it. The OpenAPI document is made of these. */
+/** One method of one path: its parameters, its answers, and its handler. The OpenAPI document is made of these. */
 export type ControlOperation = {
   readonly summary: string;
   /** By name; others are refused. */
   readonly query?: Readonly<Record<string, QueryParameter>>;
   /** What the body looks like. It is for the document: the handler has the better words for mistakes. */
   readonly body?: TSchema;
-  /** The handler reads the text of the body by itself; it may be YAML. */
+  /** The handler parses the body; it may be YAML. */
   readonly yaml?: true;
   /** Bodies that are possible, for the document. */
   readonly examples?: Readonly<Record<string, JsonValue>>;

@@ -44,7 +44,7 @@ test("devices come by id, a page at a time, those that have every word and the s
   links.report(connect("d"), { inference: { active: { release: "plant.r-1" } } });
   expect(await ids("?state=running&search=r-1")).toEqual([1, "d"]);
   expect(await ids("?state=offline")).toEqual([3, "a,b,c"]);
-  // What happens after somebody has looked is seen too.
+  // What happens after the first look is seen too.
   hub.registry.removeDevice("a", null);
   hub.registry.putDevice("e", {}, null);
   hub.registry.putDevice("b", { status: "disabled" }, { any: true, etag: "*" });
@@ -74,7 +74,7 @@ test("a device is in the state that its identity, its link and the worst of its 
   expect(await state()).toBe("offline");
 });
 
-test("one device is told with its modules and newest events, without its secrets", async () => {
+test("one device is shown with its modules and newest events, without its secrets", async () => {
   const { hub, get, status } = await startHub();
   hub.registry.putDevice("cam", { capabilities: { iotEdge: true } }, null);
   hub.registry.putDevice("other", {}, null);

@@ -9,7 +9,7 @@ import { DEVICE_STATES, type DeviceRow } from "./device-row.ts";
 import { eventLine } from "./event-line.ts";
 import { redact } from "./redact.ts";
 
-// Devices for people to look at. No keys, and no signatures: neither of identities nor in what twins desire.
+// Devices in a readable form. No keys, and no signatures: neither of identities nor in what twins desire.
 
 const DEFAULT_ROWS = 50;
 const MOST_ROWS = 500;

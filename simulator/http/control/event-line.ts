@@ -1,5 +1,5 @@
 import { isObject, type JsonValue } from "../../base/json.ts";
-import type { FeedEvent } from "../../hub/messaging/event-feed.ts";
+import type { FeedEvent } from "../../hub/messaging/event-log.ts";
 import { redactText } from "./redact.ts";
 
 /** An event in one line. */
@@ -42,10 +42,10 @@ function textOfNotice(operation: JsonValue | undefined, body: JsonValue): string
     desired: properties["desired"],
     reported: properties["reported"],
   };
-  const told = Object.entries(sections).flatMap(([name, section]) =>
+  const parts = Object.entries(sections).flatMap(([name, section]) =>
     isObject(section)
       ? [[name, ...Object.keys(section).filter((key) => !key.startsWith("$"))].join(" ")]
       : [],
   );
-  return textOf([String(operation ?? ""), ...told].filter((part) => part !== "").join(" · "));
+  return textOf([String(operation ?? ""), ...parts].filter((part) => part !== "").join(" · "));
 }

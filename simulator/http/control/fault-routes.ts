@@ -34,7 +34,7 @@ export const FAULT_ROUTES: readonly ControlRoute[] = [
           },
           "a small pipe": { kind: "slowBody", bytesPerSecond: 2000, percent: 10 },
           "answers that break off": { kind: "partialBody", variant: "silent", until: 3 },
-          "somebody else wrote first": { kind: "conflict", operations: ["twinWrite"], until: 2 },
+          "another client wrote first": { kind: "conflict", operations: ["twinWrite"], until: 2 },
           "a page of a proxy": { kind: "malformed", variant: "html", operations: ["twin.get"], until: 1 },
           "a region that is gone": { kind: "regionalOutage", variant: "blackHole", until: "10m" },
           "a restart": { kind: "restart", milliseconds: "20s", reconnectWithin: "10s" },

@@ -76,7 +76,7 @@ function schemaOf(kind: FaultKind) {
   });
 }
 
-/** What somebody writes. */
+/** As it is written. */
 export const FAULT = Type.Unsafe<JsonObject>({ anyOf: FAULT_KINDS.map(schemaOf) });
 
 /** What is answered: a rule with everything that was left out. */

@@ -136,9 +136,9 @@ function identitiesOf(hub: Hub): readonly JsonObject[] {
       (module) => {
         const pointer = hub.twins.get(twinKey(deviceId, module))?.desired.value["model"];
         if (!isObject(pointer)) return [];
-        // Its url is a secret: whoever has it may download.
-        const { url: _, ...told } = pointer;
-        return [{ module, ...told }];
+        // Its url is a secret: it grants the download.
+        const { url: _, ...shown } = pointer;
+        return [{ module, ...shown }];
       },
     );
     return { deviceId, enabled, tags: hub.twins.get(twinKey(deviceId, null))?.tags ?? {}, pointers };

@@ -2,8 +2,9 @@ import { Type } from "typebox";
 import { readFields } from "../../base/fields.ts";
 import { isObject } from "../../base/json.ts";
 import type { Hub } from "../../hub/hub.ts";
-import { ACKS, DEFAULT_LIFETIME, OUTCOMES } from "../../hub/messaging/cloud-messages.ts";
-import { EVENT_SOURCES } from "../../hub/messaging/event-feed.ts";
+import { ACKS, DEFAULT_LIFETIME } from "../../hub/messaging/cloud-messages.ts";
+import { EVENT_SOURCES } from "../../hub/messaging/event-log.ts";
+import { OUTCOMES } from "../../hub/messaging/feedback-log.ts";
 import { readContent } from "../../hub/messaging/message-content.ts";
 import { sendCloudMessage } from "../../hub/messaging/send-message.ts";
 import { twinKey } from "../../hub/twins/twin.ts";
@@ -91,7 +92,7 @@ export const MESSAGE_ROUTES: readonly ControlRoute[] = [
         body: MESSAGE,
         examples: {
           "a greeting": { device: "cam-1", body: "hello", properties: { a: "b" } },
-          "a message whose end is told": { device: "cam-1", messageId: "m-1", ack: "full", expiresIn: "5m" },
+          "a message with feedback": { device: "cam-1", messageId: "m-1", ack: "full", expiresIn: "5m" },
         },
         answer: object({ sequenceNumber: Type.Integer(), pending: COUNT }),
         refusals: [403, 413, 429],
@@ -103,7 +104,7 @@ export const MESSAGE_ROUTES: readonly ControlRoute[] = [
     path: "/sim/messages/feedback",
     methods: {
       GET: {
-        summary: "What became of messages whose senders asked to be told; the newest thousand",
+        summary: "What became of messages whose senders asked for feedback; the newest thousand",
         query: PAGE,
         answer: object({ feedback: Type.Array(FEEDBACK) }),
         handle: ({ hub }, { query }) =>

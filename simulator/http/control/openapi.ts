@@ -8,7 +8,7 @@ export const COMMON_REFUSALS = [400, 403, 413] as const;
 
 const MEANINGS: Readonly<Record<number, string>> = {
   400: "Something is wrong with the request; every problem is named",
-  403: "The request comes from a page of somebody else, or was refused by the hub",
+  403: "The request comes from a page of another origin, or was refused by the hub",
   404: "There is no such thing",
   409: "Not possible in the state that the simulator is in",
   413: "The body is larger than 1 MiB",

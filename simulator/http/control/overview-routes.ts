@@ -5,7 +5,7 @@ import type { Hub } from "../../hub/hub.ts";
 import { JOB_STATUSES } from "../../hub/jobs/job.ts";
 import type { CountersReport } from "../../hub/limits/counters.ts";
 import { budgetsOf, OPERATION_CLASSES } from "../../hub/limits/throttle.ts";
-import { EVENT_SOURCES } from "../../hub/messaging/event-feed.ts";
+import { EVENT_SOURCES } from "../../hub/messaging/event-log.ts";
 import { JOB_TYPES } from "../../hub/query/device-job.ts";
 import { answered, type ControlParts, type ControlRoute } from "./control-route.ts";
 import { ANY_OBJECT, COUNT, COUNTS, nullable, object, oneOf, TIME } from "./control-schema.ts";

@@ -14,7 +14,7 @@ export type Query = {
   readonly text: (name: string) => string | null;
 };
 
-/** Understands what was asked by what may be asked; every mistake is told. */
+/** Parses the query parameters by what is allowed; every mistake is reported. */
 export function readQuery(
   asked: URLSearchParams,
   known: Readonly<Record<string, QueryParameter>>,

@@ -6,7 +6,7 @@ const SECRET_KEYS =
 const SECRET_TEXT = /([?&;\s]|^)(sig|SharedAccessKey|AccountKey|SharedAccessSignature)=[^&;\s"]+/gi;
 const HIDDEN = "(hidden)";
 
-/** For people's eyes: keys, passwords and signatures are taken out of a document, wherever they are in it. */
+/** For display: keys, passwords and signatures are taken out of a document, wherever they are in it. */
 export function redact(value: JsonValue): JsonValue {
   if (typeof value === "string") return redactText(value);
   if (value === null || typeof value !== "object") return value;

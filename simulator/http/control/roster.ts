@@ -1,7 +1,7 @@
 import type { Hub } from "../../hub/hub.ts";
 import { type DeviceRow, deviceRow } from "./device-row.ts";
 
-/** A row for each device. Only those of which something has changed are made anew, whenever somebody looks. */
+/** A row for each device. Only rows that have changed are made again, and only when they are read. */
 export type Roster = {
   /** By id, in code point order. */
   readonly rows: () => readonly DeviceRow[];
@@ -14,7 +14,7 @@ export function createRoster(hub: Hub): Roster {
   let sorted: readonly string[] = [];
   let listening = false;
 
-  /** Nothing is noted for a roster that nobody looks at. */
+  /** Nothing is noted before the roster is read for the first time. */
   function listen(): void {
     listening = true;
     const note = (key: string) => changed.add(key.split("/", 1)[0] ?? key);

@@ -107,8 +107,7 @@ export const SCENARIO_ROUTES: readonly ControlRoute[] = [
         summary: "Stops the scenario; what it did stays",
         answer: null,
         refusals: [404],
-        handle: ({ scenarios }) =>
-          scenarios.stop() ? NO_CONTENT : refused(404, ["there is no scenario that runs"]),
+        handle: ({ scenarios }) => (scenarios.stop() ? NO_CONTENT : refused(404, ["no scenario is running"])),
       },
     },
   },

@@ -3,8 +3,8 @@ import type { HttpRequest } from "../transport/http-message.ts";
 import { routeServiceRequest } from "./service-api.ts";
 
 /**
- * Writes what a request is about, as somebody else might just before it: the etag is another one afterwards, and
- * nothing else. Where the thing is not there nothing happens, and the request itself is told so.
+ * Writes what a request is about, as another client might just before it: the etag is another one afterwards, and
+ * nothing else. Where the thing is not there nothing happens, and the request itself finds out.
  */
 export async function changeConcurrently(hub: Hub, request: HttpRequest): Promise<void> {
   const headers = { ...request.headers, "if-match": '"*"' };

@@ -3,7 +3,7 @@ import type { Charged } from "../../hub/limits/quota.ts";
 import type { HttpReply, HttpRequest } from "../transport/http-message.ts";
 import type { Operation } from "./operation.ts";
 
-// What the service's requests count for the daily quota, as Microsoft's page on the pricing of IoT Hub tells it.
+// What the service's requests count for the daily quota, as Microsoft's page on the pricing of IoT Hub has it.
 
 type Metered = Pick<Operation, "operation" | "name">;
 type Charge = { readonly what: Charged; readonly bytes: number };

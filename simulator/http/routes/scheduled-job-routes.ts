@@ -31,7 +31,7 @@ export function routeScheduledJobs(asked: Asked, segments: readonly string[]): O
       right: "RegistryRead",
       run: () => {
         const job = hub.jobs.get(jobId);
-        // The hub knows no 404 here: the vendor's command line tells unknown jobs by this.
+        // The hub knows no 404 here: the vendor's command line recognises unknown jobs by this.
         return job === undefined
           ? reply({ jobId, type: "unknown", status: "unknown" })
           : replyJob(hub, ok(job));

@@ -48,7 +48,7 @@ export function createConnectProxy(hub: ProxiedHub): ConnectProxy {
       client.pipe(upstream).pipe(client);
     });
     upstream.on("error", () => client.destroy());
-    // Whoever breaks, breaks the other: a reset is to be felt on both sides.
+    // A reset of one side resets the other.
     upstream.once("close", () => client.destroy());
     client.once("close", () => upstream.destroy());
   });

@@ -27,7 +27,7 @@ test.each([
   "localhost.evil.example",
   "simhub.azure-devices.net.evil.example",
   "127.0.0.1.nip.io",
-])("a request for %s comes by a name that somebody else has pointed here", (host) => {
+])("a request for %s comes by a name that a third party has pointed here", (host) => {
   expect(originProblem({ headers: { host } }, HOME)).toContain("is not a name of this simulator");
   expect(originProblem({ headers: { host } }, { ...HOME, address: "0.0.0.0" })).toBeNull();
 });

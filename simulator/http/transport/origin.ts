@@ -15,7 +15,7 @@ export function originProblem(request: Pick<HttpRequest, "headers">, place: Plac
   const origin = headerOf(request, "origin");
   if (origin !== undefined && origin !== `https://${host ?? ""}`)
     return `pages of ${origin} may not call this: it answers to its own page and to programs`;
-  // Whoever serves to a network has names of which nothing is known here.
+  // A simulator that serves a network has names that are not known here.
   if (host === undefined || !isLoopback(place.address)) return null;
   const name = withoutPort(host);
   if (name === "localhost" || name === place.hostName.toLowerCase() || isIP(name) !== 0) return null;

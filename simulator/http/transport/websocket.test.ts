@@ -70,7 +70,7 @@ test("only MQTT on the hub's path is upgraded", async () => {
   await gone();
 });
 
-test("nonsense ends the connection, and nothing stays of it", async () => {
+test("garbage ends the connection, and nothing stays of it", async () => {
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ minLength: 1, maxLength: 60 }), fc.boolean(), async (bytes, framed) => {
       const { socket } = await upgraded("/$iothub/websocket", "mqtt");

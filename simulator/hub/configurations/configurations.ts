@@ -32,6 +32,7 @@ const LENIENT: Rules = {
   maximumLabels: null,
 };
 
+/** The table of configurations: operations of a few lines each. */
 export function createConfigurations(
   options: Rules & {
     readonly now: () => number;
@@ -51,27 +52,12 @@ export function createConfigurations(
   };
 
   function put(id: string, body: JsonObject, ifMatch: IfMatch): Answer<Configuration> {
-    if (!ID_PATTERN.test(id))
-      return refuse(
-        "ArgumentInvalid",
-        `The configuration id ${JSON.stringify(id)} must have 1 to 128 lower-case letters, digits or - + % _ * ! '`,
-      );
-    if (body["id"] !== undefined && body["id"] !== id)
-      return refuse("ArgumentInvalid", "id of the body is not that of the path");
     const before = configurations.get(id);
-    if (before !== undefined && ifMatch === null)
-      return refuse("ConfigurationAlreadyExists", `Configuration ${id} already exists on the hub`);
-    if (before === undefined && ifMatch !== null)
-      return refuse("ConfigurationNotFound", `Configuration ${id} does not exist`);
-    if (before !== undefined) {
-      const matched = checkEtag(ifMatch, configurationEtag(before));
-      if (!matched.ok) return matched;
-    } else if (configurations.size >= options.maximum) {
-      return refuse(
-        "ConfigurationCountLimitExceeded",
-        `The maximum quota of ${options.maximum} configurations of this hub has been reached`,
-      );
-    }
+    const allowed = checkPut(
+      { id, body, before, ifMatch },
+      configurations.size >= options.maximum ? options.maximum : null,
+    );
+    if (!allowed.ok) return allowed;
     const parsed = parseConfiguration(body, before, options);
     if (!parsed.ok) return parsed;
     const now = new Date(options.now()).toISOString();
@@ -134,6 +120,40 @@ export function createConfigurations(
       onChange: changes.add,
     },
   };
+}
+
+/** Whether a PUT may be carried out; `full` is the number of configurations where no further one fits. */
+function checkPut(
+  {
+    id,
+    body,
+    before,
+    ifMatch,
+  }: {
+    readonly id: string;
+    readonly body: JsonObject;
+    readonly before: Configuration | undefined;
+    readonly ifMatch: IfMatch;
+  },
+  full: number | null,
+): Answer<void> {
+  if (!ID_PATTERN.test(id))
+    return refuse(
+      "ArgumentInvalid",
+      `The configuration id ${JSON.stringify(id)} must have 1 to 128 lower-case letters, digits or - + % _ * ! '`,
+    );
+  if (body["id"] !== undefined && body["id"] !== id)
+    return refuse("ArgumentInvalid", "id of the body is not that of the path");
+  if (before !== undefined && ifMatch === null)
+    return refuse("ConfigurationAlreadyExists", `Configuration ${id} already exists on the hub`);
+  if (before === undefined && ifMatch !== null)
+    return refuse("ConfigurationNotFound", `Configuration ${id} does not exist`);
+  if (before !== undefined) return checkEtag(ifMatch, configurationEtag(before));
+  if (full === null) return ok(undefined);
+  return refuse(
+    "ConfigurationCountLimitExceeded",
+    `The maximum quota of ${full} configurations of this hub has been reached`,
+  );
 }
 
 /** What was understood is left out: it is read again from what was written. */

@@ -279,7 +279,7 @@ test("whatever the history, a device has the model of the highest layer that mat
       const live = new Map<number, { readonly priority: number; readonly below: number }>();
       for (const one of changes) {
         if (one.kind === "put") {
-          // Unique priorities, as everybody is advised to have; an update may move a layer above another.
+          // Unique priorities, as the documentation advises; an update may move a layer above another.
           const priority = 100 + one.id * 2 + one.priority * 11;
           put(`l-${one.id}`, priority, `tags.bucket < ${one.below}`, layer(`d-${one.id}`), live.has(one.id));
           live.set(one.id, { priority, below: one.below });

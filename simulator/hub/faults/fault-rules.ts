@@ -12,7 +12,7 @@ import {
   UNREACHABLE,
 } from "./faults.ts";
 
-// What somebody writes about a fault, in a request of the control API or in a scenario, and the rule that it means.
+// What is written about a fault, in a request of the control API or in a scenario, and the rule that it means.
 
 export const FAULT_KINDS = [
   "status",

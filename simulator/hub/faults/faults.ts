@@ -7,7 +7,7 @@ import type { OperationClass } from "../limits/throttle.ts";
 export const PARTIAL_BODIES = ["cut", "silent"] as const;
 /** A page of a proxy, an object without its fields, or no content at all. */
 export const MALFORMED_BODIES = ["html", "emptyObject", "noContent"] as const;
-/** `change`: somebody else really wrote in between · `answer`: the hub merely says so */
+/** `change`: another client really wrote in between · `answer`: the hub merely says so */
 export const CONFLICTS = ["change", "answer"] as const;
 /** What comes of new connections: they are reset, or nothing ever answers. */
 export const UNREACHABLE = ["refuse", "blackHole"] as const;
@@ -19,7 +19,7 @@ export type FaultEffect =
   | { readonly kind: "status"; readonly status: number; readonly retryAfterSeconds: number | null }
   /** `hang` never answers, `reset` breaks the connection. `outage` does so too, and cuts off the devices it matches. */
   | { readonly kind: "hang" | "reset" | "outage" }
-  /** Waits, then goes on. */
+  /** Waits, then continues. */
   | { readonly kind: "latency"; readonly milliseconds: Spread }
   | { readonly kind: "slowBody"; readonly bytesPerSecond: number }
   | { readonly kind: "partialBody"; readonly variant: (typeof PARTIAL_BODIES)[number] }

@@ -1,10 +1,11 @@
 import { randomUUID } from "node:crypto";
 import type { SimClock } from "../../base/clock.ts";
-import { isObject, type JsonObject, ownValue, parseJson } from "../../base/json.ts";
-import { type Answer, codeOf, ok, type Refusal, refuse } from "../errors.ts";
+import { type JsonObject, ownValue } from "../../base/json.ts";
+import { type Answer, ok, refuse } from "../errors.ts";
 import { createListeners, type PersistedRecords } from "../persistence.ts";
 import type { Bulk } from "../registry/bulk.ts";
 import { type BlobContainers, redactedUri } from "./blob-container.ts";
+import { importLines } from "./registry-import.ts";
 
 /** A job that writes all identities to a blob, or reads entries from one: plain data. Times are milliseconds. */
 export type RegistryJob = {
@@ -52,9 +53,8 @@ type Draft = {
 const DEVICES = "devices.txt";
 const ERRORS = "importErrors.log";
 const HELD = 30 * 24 * 3_600_000;
-/** Lines that are imported before requests get in between. */
-const BATCH = 100;
 
+/** One import or export at a time; both are a few steps with waits in between, written one after the other. */
 export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
   const { clock, blobs } = hub;
   const jobs = new Map<string, RegistryJob>();
@@ -77,18 +77,7 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
       busy = false;
       return writable;
     }
-    const job = note({
-      jobId: randomUUID(),
-      type,
-      status: "enqueued",
-      progress: 0,
-      startAt: clock.now(),
-      endAt: null,
-      inputBlobContainerUri: type === "import" ? redactedUri(draft.value.input) : null,
-      outputBlobContainerUri: redactedUri(output),
-      excludeKeysInExport: draft.value.excludeKeys,
-      failureReason: null,
-    });
+    const job = note(newJob(draft.value, clock.now()));
     stops.set(job.jobId, stop);
     clock.schedule(0, (jobId) => clock.track(carryOut(jobId, draft.value, stop.signal)), job.jobId);
     return ok(job);
@@ -127,41 +116,9 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
   async function runImport(jobId: string, draft: Draft, signal: AbortSignal): Promise<Answer<void>> {
     const text = await blobs.read(draft.input, draft.inputBlob, signal);
     if (!text.ok) return text;
-    const lines = text.value.split(/\r?\n/);
-    const errors: string[] = [];
-    for (const [index, line] of lines.entries()) {
-      if (signal.aborted) break;
-      if (line.trim() !== "") {
-        const problem = importLine(line, index + 1);
-        if (problem !== null) errors.push(`${JSON.stringify(problem)}\n`);
-      }
-      if (index % BATCH === BATCH - 1) {
-        change(jobId, { progress: Math.floor((index / lines.length) * 100) });
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-    }
+    const progress = (percent: number) => change(jobId, { progress: percent });
+    const errors = await importLines(text.value, hub.bulk, progress, signal);
     return errors.length === 0 ? ok(undefined) : blobs.write(draft.output, ERRORS, errors.join(""), signal);
-  }
-
-  /** The error as the log of the import has it, which names the line and does not repeat it: lines have keys in them. */
-  function importLine(line: string, number: number): JsonObject | null {
-    const parsed = parseJson(line);
-    const entry = parsed.ok && isObject(parsed.value) ? parsed.value : null;
-    const done =
-      entry === null
-        ? refuse(
-            "DeserializationError",
-            parsed.ok ? "the line is no JSON object" : `the line is ${parsed.problem}`,
-          )
-        : hub.bulk.importEntry(entry);
-    const refusal: Refusal | null = done.ok ? done.value.withoutTwin : done.refusal;
-    if (refusal === null) return null;
-    return {
-      ...(typeof entry?.["id"] === "string" ? { id: entry["id"] } : {}),
-      ...(typeof entry?.["moduleId"] === "string" ? { moduleId: entry["moduleId"] } : {}),
-      errorCode: codeOf(refusal.code),
-      errorStatus: `Line ${number}: ${done.ok ? "DeviceRegisteredWithoutTwin: " : ""}${refusal.message}`,
-    };
   }
 
   function forgetOld(): void {
@@ -199,6 +156,21 @@ export function createRegistryJobs(hub: RegistryJobsHub): RegistryJobs {
       const failureReason = "The hub was restarted while the job was under way";
       for (const jobId of jobs.keys()) change(jobId, { status: "failed", failureReason, endAt: clock.now() });
     },
+  };
+}
+
+function newJob({ type, input, output, excludeKeys }: Draft, now: number): RegistryJob {
+  return {
+    jobId: randomUUID(),
+    type,
+    status: "enqueued",
+    progress: 0,
+    startAt: now,
+    endAt: null,
+    inputBlobContainerUri: type === "import" ? redactedUri(input) : null,
+    outputBlobContainerUri: redactedUri(output),
+    excludeKeysInExport: excludeKeys,
+    failureReason: null,
   };
 }
 

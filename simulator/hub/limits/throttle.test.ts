@@ -23,7 +23,7 @@ test("two bulk requests of fifty pass in a minute of one S1 unit, and the third 
   expect(throttle.take("identity", 50)).toBe(true);
 });
 
-test("a budget that nobody used for an hour lets no more through than a full one", () => {
+test("a budget that was not used for an hour lets no more through than a full one", () => {
   let now = 0;
   const throttle = throttleOf("S1", () => now);
   now += 3_600_000;

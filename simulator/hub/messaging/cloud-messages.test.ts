@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from "vitest";
-import { ACKS, type Ack, type CloudMessages, createCloudMessages, type Outcome } from "./cloud-messages.ts";
+import { ACKS, type Ack, type CloudMessages, createCloudMessages } from "./cloud-messages.ts";
+import type { Outcome } from "./feedback-log.ts";
 
 let now: number;
 let messages: CloudMessages;
@@ -16,7 +17,7 @@ function send(id: string, ack: Ack = "none", lifetime = 60_000) {
   return messages.send("cam-1", { body: Buffer.from(id), properties: { "$.mid": id }, lifetime, ack });
 }
 
-function told(): readonly [string | null, Outcome][] {
+function feedback(): readonly [string | null, Outcome][] {
   return messages
     .feedback(1, 1000)
     .map(({ originalMessageId, statusCode }) => [originalMessageId, statusCode] as [string, Outcome]);
@@ -45,17 +46,20 @@ const ENDS: Readonly<Record<Outcome, () => void>> = {
   },
 };
 
-test.each(Object.keys(ENDS) as Outcome[])("senders that asked for it are told of the end %s", (outcome) => {
-  for (const ack of ACKS) {
-    send(ack, ack);
-    ENDS[outcome]();
-    expect(messages.pending("cam-1")).toBe(0);
-  }
-  const wanted: readonly Ack[] = outcome === "Success" ? ["positive", "full"] : ["negative", "full"];
-  expect(told()).toEqual(wanted.map((ack) => [ack, outcome]));
-});
+test.each(Object.keys(ENDS) as Outcome[])(
+  "senders that asked for it get feedback of the end %s",
+  (outcome) => {
+    for (const ack of ACKS) {
+      send(ack, ack);
+      ENDS[outcome]();
+      expect(messages.pending("cam-1")).toBe(0);
+    }
+    const wanted: readonly Ack[] = outcome === "Success" ? ["positive", "full"] : ["negative", "full"];
+    expect(feedback()).toEqual(wanted.map((ack) => [ack, outcome]));
+  },
+);
 
-test("feedback has the hub's own form, and says when the end came and not when somebody looked", () => {
+test("feedback has the hub's own form, and says when the end came and not when it was read", () => {
   send("m-1", "full", 1000);
   now += 90_000;
   expect(messages.feedback(1, 10)).toEqual([
@@ -75,7 +79,7 @@ test("feedback has the hub's own form, and says when the end came and not when s
   expect(messages.feedback(1, 1)).toMatchObject([{ sequenceNumber: 1 }]);
 });
 
-test("the newest thousand ends are held, and nothing is told of a device that is gone", () => {
+test("the newest thousand ends are held, and those of a device that is gone are dropped", () => {
   for (let count = 0; count < 1005; count++) {
     send(`m-${count}`, "full");
     messages.purge("cam-1");
@@ -101,7 +105,7 @@ test("one that was completed, has expired or was never there changes nothing whe
   now += 1000;
   messages.complete("cam-1", 1);
   messages.complete("cam-1", 7);
-  expect(told()).toEqual([["m-1", "Expired"]]);
+  expect(feedback()).toEqual([["m-1", "Expired"]]);
 });
 
 test("fifty may wait, and those that have expired take no room", () => {

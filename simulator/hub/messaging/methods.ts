@@ -23,9 +23,9 @@ export type MethodRequest = {
 };
 
 export type Methods = {
-  /** Whoever serves a device that takes methods says so, and until when: the answer takes it back. */
+  /** Registers the receiver of a device's methods; the returned function unregisters it. */
   readonly attach: (key: TwinKey, deliver: (request: MethodRequest) => void) => () => void;
-  /** A device's answer; one that nobody waits for is dropped. */
+  /** A device's answer; one that is no longer awaited is dropped. */
   readonly respond: (key: TwinKey, requestId: string, status: number, body: string) => void;
   /**
    * `{status, payload}` as the service gets it; 404103 offline, 504101 without an answer in time, 502 for no JSON.

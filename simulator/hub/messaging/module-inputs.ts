@@ -9,9 +9,9 @@ export type InputMessage = {
 };
 
 export type ModuleInputs = {
-  /** Whoever serves a module that listens on its inputs says so, and until when: the answer takes it back. */
+  /** Registers the receiver of a module's inputs; the returned function unregisters it. */
   readonly attach: (key: TwinKey, deliver: (message: InputMessage) => void) => () => void;
-  /** Whether somebody listens: nothing is kept for later. */
+  /** Whether there is a receiver: nothing is stored for later. */
   readonly send: (key: TwinKey, message: InputMessage) => boolean;
 };
 

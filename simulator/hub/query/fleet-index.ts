@@ -1,14 +1,21 @@
 import type { JsonObject } from "../../base/json.ts";
-import { hash32 } from "../../base/random.ts";
 import { type Answer, ok, refuse } from "../errors.ts";
 import type { Identity } from "../registry/identity.ts";
 import type { Twin, TwinKey } from "../twins/twin.ts";
 import type { Undocumented } from "../undocumented.ts";
 import { type DeviceJob, deviceJobDocument, deviceJobRow } from "./device-job.ts";
 import { type Activity, twinDocument, twinRow } from "./document.ts";
-import type { Row } from "./expression.ts";
 import { parseQuery, type Query } from "./query.ts";
-import { aggregate, inOrder, project, unique } from "./query-rows.ts";
+import {
+  aggregatePage,
+  type PageRequest,
+  pageOf,
+  readContinuation,
+  scannedPage,
+  sortedPage,
+} from "./query-pages.ts";
+import { aggregate, project } from "./query-rows.ts";
+import { createTwinTable, type Entry, type TwinTable } from "./twin-table.ts";
 
 export type QueryPage = {
   readonly rows: readonly JsonObject[];
@@ -19,7 +26,7 @@ export type QueryPage = {
 
 /** What queries look at: behind the registry by `staleness`, never copied. */
 export type FleetIndex = {
-  /** What was there before anybody asked: queries see it at once. */
+  /** What was there before the first query: queries see it at once. */
   readonly resume: (key: TwinKey, entry: { readonly identity: Identity; readonly twin: Twin }) => void;
   /** `null`: it is gone. */
   readonly note: (key: TwinKey, entry: { readonly identity: Identity; readonly twin: Twin } | null) => void;
@@ -43,14 +50,13 @@ export type FleetIndexOptions = {
   readonly undocumented?: Undocumented;
 };
 
-type Entry = { readonly key: TwinKey; readonly identity: Identity; readonly twin: Twin; readonly row: Row };
 type Pending = { readonly at: number; readonly key: TwinKey; readonly entry: Entry | null };
 
-/** Parsed queries that are kept; an operator asks the same few for ever. */
-const KEPT_QUERIES = 64;
+/** Parsed queries that are cached; an operator asks the same few for ever. */
+const CACHED_QUERIES = 64;
 
 export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
-  const tables = { devices: createTable(), "devices.modules": createTable() };
+  const tables = { devices: createTwinTable(), "devices.modules": createTwinTable() };
   const parsed = new Map<string, Query>();
   let pending: Pending[] = [];
   let applied = 0;
@@ -83,7 +89,7 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
     if (known !== undefined) return ok(known);
     const query = parseQuery(text, options.undocumented);
     if (!query.ok) return query;
-    if (parsed.size >= KEPT_QUERIES) parsed.delete(parsed.keys().next().value ?? "");
+    if (parsed.size >= CACHED_QUERIES) parsed.delete(parsed.keys().next().value ?? "");
     parsed.set(text, query.value);
     return query;
   }
@@ -98,48 +104,12 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
       const from = readContinuation(page.continuation, text);
       if (!from.ok) return from;
       catchUp();
-      if (query.value.source === "devices.jobs") {
-        const found: DeviceJob[] = [];
-        for (const deviceJob of options.deviceJobs())
-          if (query.value.matches(deviceJobRow(deviceJob))) found.push(deviceJob);
-        const { rows, continuation } = pageOf(found, text, from.value, page.size);
-        return ok({ rows: rows.map(deviceJobDocument), itemType: "deviceJob", continuation });
-      }
-      const table = tables[query.value.source];
-      const itemType = query.value.columns === null ? "twin" : "raw";
-      if (query.value.aggregates) {
-        const groups = aggregate(query.value, table.rows());
-        const top = query.value.top === null ? groups : groups.slice(0, query.value.top);
-        return ok({ ...pageOf(top, text, from.value, page.size), itemType: "raw" });
-      }
-      const rowOf = (entry: Entry): JsonObject =>
-        query.value.columns === null
-          ? twinDocument(entry.identity, entry.twin, options.activity(entry.key))
-          : project(query.value, entry.row);
-      const keys = table.keys();
-      if (query.value.distinct || query.value.orderBy.length > 0) {
-        const entries = keys.flatMap((key) => table.get(key) ?? []);
-        const found = inOrder(
-          query.value,
-          entries.filter(({ row }) => query.value.matches(row)),
-        ).map(rowOf);
-        const all = query.value.distinct ? unique(found) : found;
-        const top = query.value.top === null ? all : all.slice(0, query.value.top);
-        return ok({ ...pageOf(top, text, from.value, page.size), itemType });
-      }
-      const limit = query.value.top === null ? Number.POSITIVE_INFINITY : query.value.top - from.value.given;
-      const rows: JsonObject[] = [];
-      let at = from.value.after === null ? 0 : firstAfter(keys, from.value.after);
-      let last: TwinKey | null = null;
-      for (; at < keys.length && rows.length < Math.min(page.size, limit); at++) {
-        const entry = table.get(keys[at] ?? "");
-        if (entry === undefined || !query.value.matches(entry.row)) continue;
-        last = entry.key;
-        rows.push(rowOf(entry));
-      }
-      const more = rows.length < limit && hasMore(query.value, table, keys, at);
-      const given = from.value.given + rows.length;
-      return ok({ rows, itemType, continuation: more ? writeContinuation(text, last, given) : null });
+      const request = { text, query: query.value, from: from.value, size: page.size };
+      return ok(
+        query.value.source === "devices.jobs"
+          ? deviceJobPage(request, options.deviceJobs())
+          : twinPage(request, tables[query.value.source], options.activity),
+      );
     },
 
     select(text) {
@@ -169,79 +139,25 @@ export function createFleetIndex(options: FleetIndexOptions): FleetIndex {
   };
 }
 
-/** The next of rows that are all known at once. */
-function pageOf<T>(
-  all: readonly T[],
-  text: string,
-  from: Place,
-  size: number,
-): { readonly rows: readonly T[]; readonly continuation: string | null } {
-  const rows = all.slice(from.given, from.given + size);
-  const given = from.given + rows.length;
-  return { rows, continuation: given < all.length ? writeContinuation(text, null, given) : null };
+function deviceJobPage(request: PageRequest, deviceJobs: Iterable<DeviceJob>): QueryPage {
+  const found: DeviceJob[] = [];
+  for (const deviceJob of deviceJobs)
+    if (request.query.matches(deviceJobRow(deviceJob))) found.push(deviceJob);
+  const { rows, continuation } = pageOf(found, request.text, request.from, request.size);
+  return { rows: rows.map(deviceJobDocument), itemType: "deviceJob", continuation };
 }
 
-function hasMore(query: Query, table: Table, keys: readonly TwinKey[], from: number): boolean {
-  for (let at = from; at < keys.length; at++) {
-    const entry = table.get(keys[at] ?? "");
-    if (entry !== undefined && query.matches(entry.row)) return true;
-  }
-  return false;
-}
-
-type Table = ReturnType<typeof createTable>;
-
-/** Rows by key, and the keys in order: a page goes on after the last key of the page before, whatever came or went. */
-function createTable() {
-  const entries = new Map<TwinKey, Entry>();
-  let sorted: readonly TwinKey[] | null = [];
-  return {
-    get: (key: TwinKey) => entries.get(key),
-    set: (key: TwinKey, entry: Entry | null) => {
-      if (entry === null) {
-        if (entries.delete(key)) sorted = null;
-        return;
-      }
-      if (!entries.has(key)) sorted = null;
-      entries.set(key, entry);
-    },
-    keys: (): readonly TwinKey[] => {
-      sorted ??= [...entries.keys()].sort();
-      return sorted;
-    },
-    *rows(): Iterable<Row> {
-      for (const entry of entries.values()) yield entry.row;
-    },
-  };
-}
-
-function firstAfter(keys: readonly TwinKey[], key: TwinKey): number {
-  let low = 0;
-  let high = keys.length;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if ((keys[middle] ?? "") <= key) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}
-
-/** Where the next page starts; `given` counts the rows of all pages before it. */
-type Place = { readonly after: TwinKey | null; readonly given: number };
-
-/** Opaque to clients; it holds the query's hash, because the hub wants the same text with every page. */
-function writeContinuation(text: string, after: TwinKey | null, given: number): string {
-  return Buffer.from(JSON.stringify([hash32(text), after, given])).toString("base64");
-}
-
-function readContinuation(token: string | null, text: string): Answer<Place> {
-  if (token === null) return ok({ after: null, given: 0 });
-  try {
-    const [hash, after, given] = JSON.parse(Buffer.from(token, "base64").toString()) as readonly unknown[];
-    if (hash === hash32(text) && typeof given === "number" && (after === null || typeof after === "string"))
-      return ok({ after, given });
-  } catch {
-    // Falls through: text that is no token is answered like a token of another query.
-  }
-  return refuse("ArgumentInvalid", "The continuation token is not one of this query");
+function twinPage(
+  request: PageRequest,
+  table: TwinTable,
+  activityOf: FleetIndexOptions["activity"],
+): QueryPage {
+  const { query } = request;
+  if (query.aggregates) return { ...aggregatePage(request, table), itemType: "raw" };
+  const whole = query.columns === null;
+  const rowOf = (entry: Entry): JsonObject =>
+    whole ? twinDocument(entry.identity, entry.twin, activityOf(entry.key)) : project(query, entry.row);
+  const sorted = query.distinct || query.orderBy.length > 0;
+  const page = sorted ? sortedPage(request, table, rowOf) : scannedPage(request, table, rowOf);
+  return { ...page, itemType: whole ? "twin" : "raw" };
 }

@@ -16,7 +16,7 @@ export type StringStyle = {
   readonly escape: "doubled" | "backslash";
 };
 
-/** Text that is not of the language; the message is for people and names the place. */
+/** Text that is not of the language; the message is readable and names the place. */
 export type SyntaxProblem = { readonly message: string };
 export type Parsed<T> =
   | { readonly ok: true; readonly value: T }
@@ -183,7 +183,7 @@ export function createCursor(tokens: readonly Token[]): Cursor {
   };
 }
 
-/** Turns the `SyntaxError` of a parser into a value; anything else is a bug and goes on. */
+/** Turns the `SyntaxError` of a parser into a value; anything else is a bug and is thrown on. */
 export function caught<T>(parse: () => T): Parsed<T> {
   try {
     return { ok: true, value: parse() };

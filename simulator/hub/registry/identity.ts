@@ -50,10 +50,10 @@ export function checkId(id: string, what: "deviceId" | "moduleId"): Answer<void>
   );
 }
 
-/** Keys that are missing or empty come from `makeKey`: whoever writes back a half-read identity locks its device out. */
+/** Keys that are missing or empty come from `makeKey`: writing back a half-read identity locks its device out. */
 export function parseDraft(body: JsonObject, makeKey: () => string): Answer<IdentityDraft> {
   const written = body["status"] ?? "enabled";
-  // The SDK of Java says "Enabled": enumerations of the hub are told apart by their letters, whatever their case.
+  // The SDK of Java says "Enabled": the hub compares enumerations without regard to case.
   const status = typeof written === "string" ? written.toLowerCase() : written;
   if (status !== "enabled" && status !== "disabled")
     return refuse("ArgumentInvalid", "status must be enabled or disabled");

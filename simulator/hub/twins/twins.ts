@@ -12,6 +12,7 @@ import {
   mergeSection,
   newTwin,
   replaceSection,
+  type Section,
   type Twin,
   type TwinKey,
   twinEtag,
@@ -24,7 +25,7 @@ export type TwinWrite = {
   readonly twin: Twin | null;
   /** What a connected device is sent; `null` where desired properties were not written. */
   readonly desiredPatch: JsonObject | null;
-  /** What was written, for those who are told of changes; `null` where the twin was made or removed. */
+  /** What was written, for listeners of changes; `null` where the twin was made or removed. */
   readonly change: TwinNotice | null;
 };
 
@@ -52,7 +53,7 @@ export type Twins = {
   readonly persisted: PersistedRecords;
 };
 
-/** All twins of the hub. `now` is milliseconds since the Unix epoch. */
+/** All twins of the hub; each way to change one is an operation of a few lines. `now` is milliseconds since the Unix epoch. */
 export function createTwins(now: () => number, undocumented: Undocumented = UNDOCUMENTED_DEFAULTS): Twins {
   const twins = new Map<TwinKey, Twin>();
   const listeners: ((write: TwinWrite) => void)[] = [];
@@ -69,18 +70,6 @@ export function createTwins(now: () => number, undocumented: Undocumented = UNDO
     return twin;
   }
 
-  function missing(key: TwinKey) {
-    const [device = "", module] = key.split("/");
-    return module === undefined
-      ? refuse("DeviceNotFound", `Device ${device} not registered`)
-      : refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`);
-  }
-
-  /** How far the etag's counter goes: nobody can tell who must not count on it. */
-  function step({ deviceId, counter }: Twin): number {
-    return undocumented["twin-versions"] === "together" ? 1 : 1 + (hash32(`${deviceId}/${counter}`) % 97);
-  }
-
   function write(
     key: TwinKey,
     change: TwinChange,
@@ -92,19 +81,15 @@ export function createTwins(now: () => number, undocumented: Undocumented = UNDO
     if (twin === undefined) return missing(key);
     const matched = checkEtag(ifMatch, twinEtag(twin));
     if (!matched.ok) return matched;
-    const checked = [
-      change.tags === null ? ok(undefined) : checkPatch("tags", change.tags, undocumented.arrays),
-      change.desired === null
-        ? ok(undefined)
-        : checkPatch("properties.desired", change.desired, undocumented.arrays),
-    ];
-    for (const check of checked) if (!check.ok) return check;
+    const checked = checkChange(change, undocumented.arrays);
+    if (!checked.ok) return checked;
     const written = next(twin);
-    const sizes = [checkSize("tags", written.tags), checkSize("properties.desired", written.desired.value)];
-    for (const size of sizes) if (!size.ok) return size;
-    const after = { ...twin, ...written, counter: twin.counter + step(twin), version: twin.version + 1 };
-    const told = notice(after);
-    return ok(store(key, after, told.desired, told));
+    const sized = checkSizes(written);
+    if (!sized.ok) return sized;
+    const counter = twin.counter + etagStep(twin, undocumented);
+    const after = { ...twin, ...written, counter, version: twin.version + 1 };
+    const noticed = notice(after);
+    return ok(store(key, after, noticed.desired, noticed));
   }
 
   return {
@@ -125,11 +110,7 @@ export function createTwins(now: () => number, undocumented: Undocumented = UNDO
         key,
         change,
         ifMatch,
-        (twin) => ({
-          tags: change.tags === null ? twin.tags : mergeJson(twin.tags, change.tags),
-          desired:
-            change.desired === null ? twin.desired : mergeSection(twin.desired, change.desired, time(), true),
-        }),
+        (twin) => patched(twin, change, time()),
         () => ({ operation: "updateTwin", ...change, reported: null }),
       ),
 
@@ -138,28 +119,17 @@ export function createTwins(now: () => number, undocumented: Undocumented = UNDO
         key,
         change,
         ifMatch,
-        (twin) => ({
-          tags: change.tags === null ? NOTHING : mergeJson(NOTHING, change.tags),
-          desired: replaceSection(twin.desired, change.desired ?? NOTHING, time()),
-        }),
-        (after) => ({
-          operation: "replaceTwin",
-          tags: after.tags,
-          desired: after.desired.value,
-          reported: null,
-        }),
+        (twin) => replaced(twin, change, time()),
+        ({ tags, desired }) => ({ operation: "replaceTwin", tags, desired: desired.value, reported: null }),
       ),
 
     report(key, patch) {
       const twin = twins.get(key);
       if (twin === undefined) return missing(key);
-      const checked = checkPatch("properties.reported", patch, undocumented.arrays);
-      if (!checked.ok) return checked;
-      const reported = mergeSection(twin.reported, patch, time(), false);
-      const sized = checkSize("properties.reported", reported.value);
-      if (!sized.ok) return sized;
+      const reported = reportedSection(twin, patch, time(), undocumented.arrays);
+      if (!reported.ok) return reported;
       const change = { operation: "updateTwin", tags: null, desired: null, reported: patch } as const;
-      return ok(store(key, { ...twin, reported }, null, change));
+      return ok(store(key, { ...twin, reported: reported.value }, null, change));
     },
 
     setConfigurations(key, status) {
@@ -182,6 +152,57 @@ export function createTwins(now: () => number, undocumented: Undocumented = UNDO
       onChange: (listener) => listeners.push(({ key }) => listener(key)),
     },
   };
+}
+
+function missing(key: TwinKey) {
+  const [device = "", module] = key.split("/");
+  return module === undefined
+    ? refuse("DeviceNotFound", `Device ${device} not registered`)
+    : refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`);
+}
+
+/** How far the etag's counter goes: where it is undocumented, clients must not count on it. */
+function etagStep({ deviceId, counter }: Twin, undocumented: Undocumented): number {
+  return undocumented["twin-versions"] === "together" ? 1 : 1 + (hash32(`${deviceId}/${counter}`) % 97);
+}
+
+function checkChange({ tags, desired }: TwinChange, arrays: Undocumented["arrays"]): Answer<void> {
+  const checked = tags === null ? ok(undefined) : checkPatch("tags", tags, arrays);
+  if (!checked.ok || desired === null) return checked;
+  return checkPatch("properties.desired", desired, arrays);
+}
+
+function checkSizes({ tags, desired }: Pick<Twin, "tags" | "desired">): Answer<void> {
+  const sized = checkSize("tags", tags);
+  return sized.ok ? checkSize("properties.desired", desired.value) : sized;
+}
+
+function patched(twin: Twin, { tags, desired }: TwinChange, time: string): Pick<Twin, "tags" | "desired"> {
+  return {
+    tags: tags === null ? twin.tags : mergeJson(twin.tags, tags),
+    desired: desired === null ? twin.desired : mergeSection(twin.desired, desired, time, true),
+  };
+}
+
+function replaced(twin: Twin, { tags, desired }: TwinChange, time: string): Pick<Twin, "tags" | "desired"> {
+  return {
+    tags: tags === null ? NOTHING : mergeJson(NOTHING, tags),
+    desired: replaceSection(twin.desired, desired ?? NOTHING, time),
+  };
+}
+
+/** The reported properties after a report of the device. */
+function reportedSection(
+  twin: Twin,
+  patch: JsonObject,
+  time: string,
+  arrays: Undocumented["arrays"],
+): Answer<Section> {
+  const checked = checkPatch("properties.reported", patch, arrays);
+  if (!checked.ok) return checked;
+  const reported = mergeSection(twin.reported, patch, time, false);
+  const sized = checkSize("properties.reported", reported.value);
+  return sized.ok ? ok(reported) : sized;
 }
 
 /** The writable parts of a body of PATCH or PUT; unknown root fields are ignored, as the hub ignores them. */
