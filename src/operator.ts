@@ -50,7 +50,7 @@ import { reportPage } from "./verification/report-page.ts";
 // The operator: settings, adapters, controllers, manager. It reads top to bottom.
 
 const RECONCILE_TIMEOUT = minutes(2);
-/** How long after its end the process may be kept alive by what a library still has open, in milliseconds. */
+/** How long after its work the process may stay alive for what a library still has open, in milliseconds. */
 const EXIT_WITHIN = 2000;
 
 async function main(): Promise<void> {

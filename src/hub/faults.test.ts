@@ -2,7 +2,14 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { redact } from "../base/redact.ts";
 import { instant, minutes, seconds } from "../base/time.ts";
-import { type ErrorAnswer, faultOfAnswer, faultOfError, faultOfShape, isAbsent, wordsOf } from "./faults.ts";
+import {
+  type ErrorAnswer,
+  faultOfAnswer,
+  faultOfError,
+  faultOfShape,
+  hubErrorOf,
+  isAbsent,
+} from "./faults.ts";
 
 const CONTEXT = { operation: "getTwin", right: "ServiceConnect", now: instant(0), random: () => 0.5 };
 const TRACKING = "Tracking ID:0123456789abcdef0123456789abcdef-G:3-TimeStamp:08/01/2026 10:11:12";
@@ -19,7 +26,7 @@ function answer(
 
 describe("words of the hub", () => {
   test("the older body names the code in its message", () => {
-    expect(wordsOf(answer(400, "ArgumentInvalid", "bad twin"))).toEqual({
+    expect(hubErrorOf(answer(400, "ArgumentInvalid", "bad twin"))).toEqual({
       code: "ArgumentInvalid",
       text: "bad twin",
     });
@@ -32,21 +39,21 @@ describe("words of the hub", () => {
       info: {},
     };
     const body = JSON.stringify({ Message: JSON.stringify(inner), ExceptionMessage: "" });
-    expect(wordsOf({ headers: {}, body })).toEqual({ code: "DeviceNotFound", text: "no such device" });
+    expect(hubErrorOf({ headers: {}, body })).toEqual({ code: "DeviceNotFound", text: "no such device" });
   });
   test("the header's code wins over the body's", () => {
-    expect(wordsOf({ headers: { "iothub-errorcode": "DeviceNotFound" }, body: "" })).toEqual({
+    expect(hubErrorOf({ headers: { "iothub-errorcode": "DeviceNotFound" }, body: "" })).toEqual({
       code: "DeviceNotFound",
       text: "",
     });
   });
   test("a tracking id is cut, since it would make every event a new one", () => {
-    expect(wordsOf(answer(500, "ServerError", `went wrong, ${TRACKING}`)).text).toBe("went wrong");
+    expect(hubErrorOf(answer(500, "ServerError", `went wrong, ${TRACKING}`)).text).toBe("went wrong");
   });
   test.each(["", "<html>sign in</html>", "{", "[]", '{"Message":7}', '{"Message":"{\\"errorCode\\":null}"}'])(
     "no body breaks it: %s",
     (body) => {
-      expect(() => wordsOf({ headers: {}, body })).not.toThrow();
+      expect(() => hubErrorOf({ headers: {}, body })).not.toThrow();
     },
   );
 });

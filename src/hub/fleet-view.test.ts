@@ -8,7 +8,7 @@ import { err, ok, type Result } from "../base/result.ts";
 import { instant, type later, millis, minutes, seconds, timestampOf } from "../base/time.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
 import { createFleetView } from "./fleet-view.ts";
-import type { DeviceHub, DeviceRow, Json, ModuleRow, SlotRow, Twin, TwinRef } from "./hub.ts";
+import type { DeviceHub, DeviceRow, Json, ModuleRow, SlotState, Twin, TwinRef } from "./hub.ts";
 
 const DOWN: Fault = { kind: "unavailable", message: "the hub answered 503" };
 const signal = new AbortController().signal;
@@ -35,9 +35,9 @@ function createWorld(pageSize = 2) {
   let frozen: Map<string, WorldTwin> | null = null;
 
   const key = (ref: TwinRef) => (ref.module === null ? ref.device : `${ref.device}/${ref.module}`);
-  const slot = (twin: WorldTwin): SlotRow => ({
+  const slot = (twin: WorldTwin): SlotState => ({
     etag: `v${twin.version}`,
-    pointer: (twin.desired["model"] as SlotRow["pointer"] | undefined) ?? null,
+    pointer: (twin.desired["model"] as SlotState["pointer"] | undefined) ?? null,
     report: (twin.reported["inference"] as InferenceReport | undefined) ?? null,
   });
   async function called<T>(name: string, effect: () => T): Attempt<T> {

@@ -19,7 +19,7 @@ export type RunningEventRecorder = EventRecorder & { readonly run: (signal: Abor
 /** The same event of the same object is published once in this time. */
 const DEDUPE_WINDOW = minutes(10);
 const REMEMBERED = 10_000;
-/** More than this wait only when the API server is in trouble; events beyond it are dropped. */
+/** As many wait only when the API server is failing; events beyond it are dropped. */
 const QUEUE_LIMIT = 1000;
 const ATTEMPTS = 4;
 const FLUSH_TIMEOUT = seconds(5);

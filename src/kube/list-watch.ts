@@ -31,7 +31,7 @@ type RawList = {
   readonly items?: readonly unknown[] | null;
 };
 
-/** Lists and watches `path` on the API server; `project` makes of each object what is kept of it. */
+/** Lists and watches `path` on the API server; `project` reduces each object to what is cached of it. */
 export function createListWatch<T>(
   transport: Transport,
   path: string,

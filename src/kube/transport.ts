@@ -100,7 +100,7 @@ export function createTransport(
       using grace = linkedSignal(new AbortController().signal);
       await Promise.race([ended, deps.clock.sleep(CLOSE_GRACE, grace.signal)]);
       grace.abort();
-      // Each request by its signal: a pool that is closing cannot be destroyed any more (undici has let go of it).
+      // Each request by its signal: a pool that is closing cannot be destroyed any more (undici no longer refers to it).
       inFlight.abortAll(new Error("the connections were closed"));
       await ended;
     },
