@@ -86,7 +86,7 @@ describe("an event recorder", () => {
   test.each([
     ["is refused", err({ kind: "denied" as const, message: "Forbidden" }), 1],
     ["cannot be delivered for long", unavailable, 4],
-  ])("leaves out what %s, says so, and goes on with the next", async (_what, fault, attempts) => {
+  ])("drops what %s, logs it, and continues with the next", async (_what, fault, attempts) => {
     const { recorder, transport, clock, log, stop, ended, result } = start(async (_call, count) =>
       count <= attempts ? fault : ok({}),
     );

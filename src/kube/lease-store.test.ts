@@ -54,7 +54,7 @@ describe("the Lease on the API server", () => {
     expect(transport.calls[2]).toMatchObject({ method: "POST", body: { spec: { holderIdentity: "" } } });
   });
 
-  test("that is not there is none; that vanished under a write is a conflict", async () => {
+  test("that does not exist is null; that was deleted before a write is a conflict", async () => {
     const store = createLeaseStore(
       createFakeTransport(async () => err({ kind: "missing", message: "not found" })),
       { namespace: "ef", name: "operator" },
@@ -64,7 +64,7 @@ describe("the Lease on the API server", () => {
   });
 });
 
-test("a store remembers when it was last answered, be it with a conflict, and by no failure", async () => {
+test("a store remembers when it was last answered, also with a conflict, but not by a failure", async () => {
   const { clock } = createFakeRuntime();
   let healthy = false;
   const fault = { kind: "unavailable", message: "" } as const;

@@ -82,7 +82,7 @@ describe("a list-watch", () => {
     ]);
   });
 
-  test("says that a list has expired between two pages", async () => {
+  test("reports that a list has expired between two pages", async () => {
     const { listWatch } = await source([page(7, [raw("a", 1)], "next"), refusal(410, "Expired")]);
     const pages = await collect(listWatch.list(never));
     expect(pages.at(-1)).toMatchObject({ ok: false, error: { kind: "expired" } });
@@ -133,22 +133,18 @@ describe("a list-watch", () => {
       { kind: "broken", retryAfter: seconds(3) },
     ],
     [
-      "a server that asks for patience",
+      "a server that asks for a pause",
       json(429, {}, { "retry-after": "9" }),
       { kind: "broken", retryAfter: seconds(9) },
     ],
-    ["a server in trouble", refusal(503, "ServiceUnavailable"), { kind: "broken", retryAfter: null }],
-    ["a line that is no JSON", pieces(["{nonsense\n"], "close"), { kind: "broken" }],
+    ["a failing server", refusal(503, "ServiceUnavailable"), { kind: "broken", retryAfter: null }],
+    ["a line that is no JSON", pieces(["{malformed\n"], "close"), { kind: "broken" }],
     [
       "half an event at the end",
       pieces([event("ADDED", raw("a", 8)).slice(0, 40)], "close"),
       { kind: "broken" },
     ],
-    [
-      "a type of event that nobody knows",
-      pieces([event("RENAMED", raw("a", 8))], "close"),
-      { kind: "broken" },
-    ],
+    ["an unknown type of event", pieces([event("RENAMED", raw("a", 8))], "close"), { kind: "broken" }],
     ["an object without metadata", pieces([event("ADDED", {})], "close"), { kind: "broken" }],
     ["a connection that is reset", pieces([event("ADDED", raw("a", 8))], "reset"), { kind: "broken" }],
   ])("reports %s as a fault, and ends", async (_what, answer, fault) => {
@@ -158,7 +154,7 @@ describe("a list-watch", () => {
     expect(events.slice(0, -1).every((one) => one.ok)).toBe(true);
   });
 
-  test("ends a watch on which nothing comes, so that it is opened anew", { timeout: 10_000 }, async () => {
+  test("ends a watch on which nothing comes, so that it is opened again", { timeout: 10_000 }, async () => {
     const { listWatch } = await source([pieces([bookmark(8)], "open")], { idle: millis(100) });
     expect(await collect(listWatch.watch("7", never))).toEqual([ok({ kind: "bookmark", at: "8" })]);
   });

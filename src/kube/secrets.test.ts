@@ -13,7 +13,7 @@ const QUOTED = 'data[key]: Invalid value: "value"';
 test.each<[KubeFault["kind"], KubeFault["kind"]]>([
   ["rejected", "rejected"],
   ["denied", "denied"],
-  ["conflict", "conflict"], // somebody else made one of that name meanwhile
+  ["conflict", "conflict"], // another client created one of that name meanwhile
   ["missing", "conflict"], // the namespace, or the Secret, vanished meanwhile
   ["unavailable", "unavailable"],
   ["expired", "unavailable"],
@@ -29,7 +29,7 @@ test.each<[KubeFault["kind"], KubeFault["kind"]]>([
   expect(JSON.stringify(answer)).not.toContain("Invalid value");
 });
 
-test("a server that asks for patience gets it", async () => {
+test("a server that asks for a pause gets it", async () => {
   const fault: KubeFault = { kind: "throttled", retryAfter: millis(7000), message: QUOTED };
   const secrets = createSecrets(createFakeTransport(async () => err(fault)));
   for (const answer of [await secrets.get("a", "b", never), await secrets.apply(owner, secret, never)])
