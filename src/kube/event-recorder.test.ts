@@ -4,8 +4,8 @@ import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
 import type { EventDraft } from "../api/resource.ts";
 import { err, ok } from "../base/result.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
-import type { Call } from "./call.ts";
 import { createEventRecorder } from "./event-recorder.ts";
+import type { Call } from "./transport/call.ts";
 
 const device = { kind: "EdgeDevice", namespace: "plant-a", name: "cam-1", uid: "u-1" };
 const draft = (message: string): EventDraft => ({ type: "Normal", reason: "Registered", message });

@@ -6,7 +6,7 @@ import type { RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import { eventOf, type RecordedEvent } from "./event-object.ts";
 import type { EventRecorder, EventSubject } from "./kube.ts";
-import type { Transport } from "./transport.ts";
+import type { Transport } from "./transport/transport.ts";
 
 export type EventRecorderOptions = {
   /** The Pod's name: the reporting instance of each event. */

@@ -1,8 +1,8 @@
 import { CLOSED_GRANT, type Grant, type GrantOf, grantOf } from "../api/tenancy.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
-import { createListWatch } from "./list-watch.ts";
-import { createReflector } from "./reflector.ts";
-import type { Transport } from "./transport.ts";
+import { createListWatch } from "./informer/list-watch.ts";
+import { createReflector } from "./informer/reflector.ts";
+import type { Transport } from "./transport/transport.ts";
 
 /** What each namespace was granted, from the annotations of the Namespaces. */
 export type Namespaces = {

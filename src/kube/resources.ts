@@ -7,11 +7,11 @@ import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { instant, parseTimestamp } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
-import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./call.ts";
+import { createListWatch, type ListWatchOptions } from "./informer/list-watch.ts";
+import { createReflector, type Reflector } from "./informer/reflector.ts";
 import type { Resources } from "./kube.ts";
-import { createListWatch, type ListWatchOptions } from "./list-watch.ts";
-import { createReflector, type Reflector } from "./reflector.ts";
-import type { Transport } from "./transport.ts";
+import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
 
 export type ResourcesOptions = ListWatchOptions & {
   /** As in the URL: `edgedevices`. */

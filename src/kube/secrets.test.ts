@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
 import { err, ok } from "../base/result.ts";
 import { millis } from "../base/time.ts";
-import type { KubeFault } from "./call.ts";
 import { createSecrets } from "./secrets.ts";
+import type { KubeFault } from "./transport/call.ts";
 
 const never = new AbortController().signal;
 const owner = { kind: "EdgeDevice", name: "cam-1", uid: "u-1" } as const;

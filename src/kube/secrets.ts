@@ -2,9 +2,9 @@ import { GROUP, VERSION } from "../api/resource.ts";
 import type { Attempt, Fault } from "../base/fault.ts";
 import { own } from "../base/lookup.ts";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
-import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./call.ts";
 import type { Secret, Secrets } from "./kube.ts";
-import type { Transport } from "./transport.ts";
+import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
 
 type OwnerReference = {
   readonly apiVersion: string;

@@ -1,8 +1,8 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { createFakeRuntime, type FakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { err, ok, type Result } from "../base/result.ts";
-import { millis, minutes, seconds } from "../base/time.ts";
+import { createFakeRuntime, type FakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { millis, minutes, seconds } from "../../base/time.ts";
 import type { ListWatch } from "./list-watch.ts";
 import { createReflector } from "./reflector.ts";
 import type { Cached, WatchFault } from "./watch-event.ts";

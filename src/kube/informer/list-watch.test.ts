@@ -1,10 +1,16 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { type Answer, json, pieces, refusal, startScriptedServer } from "../../test/fakes/scripted-server.ts";
-import { ok } from "../base/result.ts";
-import { millis, seconds } from "../base/time.ts";
+import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import {
+  type Answer,
+  json,
+  pieces,
+  refusal,
+  startScriptedServer,
+} from "../../../test/fakes/scripted-server.ts";
+import { ok } from "../../base/result.ts";
+import { millis, seconds } from "../../base/time.ts";
+import { createTransport } from "../transport/transport.ts";
 import { createListWatch, type ListWatchOptions } from "./list-watch.ts";
-import { createTransport } from "./transport.ts";
 import type { Cached, WatchFault } from "./watch-event.ts";
 
 const never = new AbortController().signal;

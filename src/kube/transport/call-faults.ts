@@ -1,7 +1,7 @@
-import type { Fault } from "../base/fault.ts";
-import { errorCodeOf, isRecord } from "../base/guards.ts";
-import { clip } from "../base/text.ts";
-import { type Instant, type Millis, millis, seconds } from "../base/time.ts";
+import type { Fault } from "../../base/fault.ts";
+import { errorCodeOf, isRecord } from "../../base/guards.ts";
+import { clip } from "../../base/text.ts";
+import { type Instant, type Millis, millis, seconds } from "../../base/time.ts";
 import { type Call, JSON_PATCH, type KubeFault } from "./call.ts";
 
 /** A server that asks for a longer pause than this is asked again after this. */

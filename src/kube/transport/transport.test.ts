@@ -1,7 +1,13 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { type Answer, json, pieces, refusal, startScriptedServer } from "../../test/fakes/scripted-server.ts";
-import { millis, minutes, seconds } from "../base/time.ts";
+import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import {
+  type Answer,
+  json,
+  pieces,
+  refusal,
+  startScriptedServer,
+} from "../../../test/fakes/scripted-server.ts";
+import { millis, minutes, seconds } from "../../base/time.ts";
 import { JSON_PATCH } from "./call.ts";
 import { createTransport, type TransportOptions } from "./transport.ts";
 

@@ -1,9 +1,9 @@
-import { err, ok, type Result } from "../base/result.ts";
-import { elapsed, type Instant, millis, minutes, seconds } from "../base/time.ts";
-import { exponential, pauseAfter } from "../runtime/backoff.ts";
-import type { RuntimeDeps } from "../runtime/deps.ts";
-import { createLatch, type Latch } from "../runtime/latch.ts";
-import type { Log } from "../telemetry/telemetry.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { elapsed, type Instant, millis, minutes, seconds } from "../../base/time.ts";
+import { exponential, pauseAfter } from "../../runtime/backoff.ts";
+import type { RuntimeDeps } from "../../runtime/deps.ts";
+import { createLatch, type Latch } from "../../runtime/latch.ts";
+import type { Log } from "../../telemetry/telemetry.ts";
 import type { ListWatch } from "./list-watch.ts";
 import { createObjectStore, type ObjectListener, type ObjectStore } from "./object-store.ts";
 import { broken, type Cached, type WatchFault } from "./watch-event.ts";

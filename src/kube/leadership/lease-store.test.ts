@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
-import { err, ok } from "../base/result.ts";
-import { instant, seconds } from "../base/time.ts";
+import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import { createFakeTransport } from "../../../test/fakes/fake-transport.ts";
+import { err, ok } from "../../base/result.ts";
+import { instant, seconds } from "../../base/time.ts";
 import type { Lease } from "./lease.ts";
 import { createLeaseStore, monitorLeaseStore } from "./lease-store.ts";
 

@@ -1,4 +1,4 @@
-import { errorCodeOf } from "../base/guards.ts";
+import { errorCodeOf } from "../../base/guards.ts";
 
 /**
  * The lines of a body; they end when nothing has come for too long. `ended` is called when there are no more, or when they

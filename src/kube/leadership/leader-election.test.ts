@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createFakeRuntime, type FakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { err, ok } from "../base/result.ts";
+import { createFakeRuntime, type FakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import { err, ok } from "../../base/result.ts";
 import {
   type Clock,
   elapsed,
@@ -11,7 +11,7 @@ import {
   millis,
   minutes,
   seconds,
-} from "../base/time.ts";
+} from "../../base/time.ts";
 import { whileLeading } from "./leader-election.ts";
 import { LEASE_TIMING, type Lease } from "./lease.ts";
 import type { LeaseStore } from "./lease-store.ts";

@@ -1,6 +1,6 @@
-import { err, type Result } from "../base/result.ts";
-import { type Millis, seconds } from "../base/time.ts";
-import type { Transport } from "./transport.ts";
+import { err, type Result } from "../../base/result.ts";
+import { type Millis, seconds } from "../../base/time.ts";
+import type { Transport } from "../transport/transport.ts";
 import {
   attempt,
   broken,

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { instant, millis, seconds } from "../base/time.ts";
+import { instant, millis, seconds } from "../../base/time.ts";
 import { decideLease, LEASE_TIMING, type Lease, observe } from "./lease.ts";
 
 const timing = LEASE_TIMING;
