@@ -83,7 +83,7 @@ export function outputOf<Input, Output>(
 }
 
 export function goneMeanwhile(operation: string, what: string): Fault {
-  return { kind: "conflict", message: `${operation}: ${what} is not on the hub any more` };
+  return { kind: "conflict", message: `${operation}: ${what} no longer exists on the hub` };
 }
 
 // ── identities ──

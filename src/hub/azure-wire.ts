@@ -68,7 +68,10 @@ export function createCaller(options: AzureWireOptions, send: Send): Caller {
     const { class: operationClass, lane = "normal" } = call;
     // Everything on the way to the hub may resolve such a path, and it would name something else.
     if (/\/\.{1,2}(\/|$)/.test(call.path))
-      return err({ kind: "rejected", message: `${call.operation}: an id of dots alone is a path` });
+      return err({
+        kind: "rejected",
+        message: `${call.operation}: an id of dots alone would be resolved as a path; choose another`,
+      });
     const queued = clock.now();
     const turn = await throttle.take(operationClass, lane, signal);
     const started = clock.now();

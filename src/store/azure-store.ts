@@ -75,7 +75,7 @@ export function createAzureStore(options: AzureStoreOptions): ModelStore {
     readUrl: async (blob, expiresAt, signal) => {
       const now = clock.now();
       if (expiresAt <= now)
-        return err({ kind: "rejected", message: "a read URL was asked for that would have expired already" });
+        return err({ kind: "rejected", message: "the read URL would have expired already" });
       const signer = await sign(now, expiresAt, signal);
       if (!signer.ok) return signer;
       // A SAS knows whole seconds only: rounded down, so that the URL is never good for longer than it says.
@@ -172,7 +172,7 @@ function delegated(service: BlobServiceClient, { clock }: AzureStoreOptions, tim
     );
     if (!answer.ok) return answer;
     if (answer.value === null)
-      return err({ kind: "rejected", message: "the store's endpoint knows no user delegation keys" });
+      return err({ kind: "rejected", message: "the store's endpoint does not support user delegation keys" });
     cached = {
       key: answer.value,
       fetchedAt: now,

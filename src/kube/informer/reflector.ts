@@ -95,7 +95,7 @@ async function run<T extends Cached>(watching: Watching<T>, signal: AbortSignal)
     deps.meter.count("edgefleet_watch_faults_total", { resource, kind: fault.kind });
     if (fault.kind === "expired")
       log.info("the watched version expired; listing again", { cause: fault.message });
-    else log.warn("list or watch broke; trying again", { cause: fault.message, failures: state.failures });
+    else log.warn("list or watch broke; retrying", { cause: fault.message, failures: state.failures });
     await deps.clock.sleep(pauseAfter(fault, backoff(state.failures)), signal);
   }
 }
