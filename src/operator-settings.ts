@@ -75,7 +75,7 @@ const SETTINGS = {
   },
   "deletions-per-minute": {
     default: "20",
-    help: "identities of a namespace that may be removed within a minute; more wait for an administrator; 0: no limit",
+    help: "identities of a namespace that may be removed within a minute; more wait for a person; 0: no limit",
   },
   "hub-host": {
     default: "",

@@ -116,7 +116,7 @@ export const METRICS = {
   },
   edgefleet_deletions_paused: {
     type: "gauge",
-    help: "EdgeDevices whose deletion waits for an administrator, because too many would be removed at once.",
+    help: "EdgeDevices whose deletion waits for a person, because too many would be removed at once.",
     labels: [],
   },
   // releases
