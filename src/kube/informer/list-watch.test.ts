@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "vitest";
+import { project, type Raw, raw } from "../../../test/builders/cached-thing.ts";
 import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
 import {
   type Answer,
@@ -11,35 +12,13 @@ import { ok } from "../../base/result.ts";
 import { millis, seconds } from "../../base/time.ts";
 import { createTransport } from "../transport/transport.ts";
 import { createListWatch, type ListWatchOptions } from "./list-watch.ts";
-import type { Cached, WatchFault } from "./watch-event.ts";
+import type { WatchFault } from "./watch-event.ts";
 
 const never = new AbortController().signal;
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const close of open.splice(0)) await close();
 });
-
-type Thing = Cached & { readonly value: string };
-type Raw = {
-  readonly metadata: {
-    readonly namespace: string;
-    readonly name: string;
-    readonly uid: string;
-    readonly resourceVersion: string;
-  };
-  readonly value: string;
-};
-
-const raw = (name: string, version: number, value = ""): Raw => ({
-  metadata: { namespace: "n", name, uid: `uid-${name}`, resourceVersion: String(version) },
-  value,
-});
-
-function project(given: unknown): Thing {
-  const { metadata, value } = given as Raw;
-  const { namespace, name, uid, resourceVersion } = metadata;
-  return { key: `${namespace}/${name}`, namespace, uid, resourceVersion, value };
-}
 
 const page = (at: number, items: readonly Raw[], next = "") =>
   json(200, { metadata: { resourceVersion: String(at), ...(next === "" ? {} : { continue: next }) }, items });

@@ -1,39 +1,18 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
+import { project, type Raw, raw, type Thing } from "../../../test/builders/cached-thing.ts";
 import { createFakeRuntime, type FakeRuntime } from "../../../test/fakes/fake-runtime.ts";
 import { err, ok, type Result } from "../../base/result.ts";
 import { millis, minutes, seconds } from "../../base/time.ts";
 import type { ListWatch } from "./list-watch.ts";
 import { createReflector } from "./reflector.ts";
-import type { Cached, WatchFault } from "./watch-event.ts";
+import type { WatchFault } from "./watch-event.ts";
 
 const never = new AbortController().signal;
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const close of open.splice(0)) await close();
 });
-
-type Thing = Cached & { readonly value: string };
-type Raw = {
-  readonly metadata: {
-    readonly namespace: string;
-    readonly name: string;
-    readonly uid: string;
-    readonly resourceVersion: string;
-  };
-  readonly value: string;
-};
-
-const raw = (name: string, version: number, value = ""): Raw => ({
-  metadata: { namespace: "n", name, uid: `uid-${name}`, resourceVersion: String(version) },
-  value,
-});
-
-function project(given: unknown): Thing {
-  const { metadata, value } = given as Raw;
-  const { namespace, name, uid, resourceVersion } = metadata;
-  return { key: `${namespace}/${name}`, namespace, uid, resourceVersion, value };
-}
 
 type Step = Result<unknown, WatchFault>;
 

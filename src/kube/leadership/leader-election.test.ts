@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { lease } from "../../../test/builders/lease.ts";
 import { createFakeRuntime, type FakeRuntime } from "../../../test/fakes/fake-runtime.ts";
 import { err, ok } from "../../base/result.ts";
 import {
@@ -18,16 +19,6 @@ import type { LeaseStore } from "./lease-store.ts";
 
 const never = new AbortController().signal;
 const timing = LEASE_TIMING;
-
-const lease = (change: Partial<Lease> = {}): Lease => ({
-  holder: "other",
-  duration: seconds(15),
-  acquiredAt: instant(0),
-  renewedAt: instant(0),
-  transitions: 0,
-  version: "1",
-  ...change,
-});
 
 // ── a Lease on a server in memory, with slow and lossy connections
 

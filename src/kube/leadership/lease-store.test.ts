@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { lease } from "../../../test/builders/lease.ts";
 import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
 import { createFakeTransport } from "../../../test/fakes/fake-transport.ts";
 import { err, ok } from "../../base/result.ts";
@@ -7,16 +8,6 @@ import type { Lease } from "./lease.ts";
 import { createLeaseStore, monitorLeaseStore } from "./lease-store.ts";
 
 const never = new AbortController().signal;
-
-const lease = (change: Partial<Lease> = {}): Lease => ({
-  holder: "other",
-  duration: seconds(15),
-  acquiredAt: instant(0),
-  renewedAt: instant(0),
-  transitions: 0,
-  version: "1",
-  ...change,
-});
 
 describe("the Lease on the API server", () => {
   test("is written as coordination.k8s.io/v1 has it, under the version that was read", async () => {

@@ -1,18 +1,9 @@
 import { describe, expect, test } from "vitest";
+import { lease } from "../../../test/builders/lease.ts";
 import { instant, millis, seconds } from "../../base/time.ts";
-import { decideLease, LEASE_TIMING, type Lease, observe } from "./lease.ts";
+import { decideLease, LEASE_TIMING, observe } from "./lease.ts";
 
 const timing = LEASE_TIMING;
-
-const lease = (change: Partial<Lease> = {}): Lease => ({
-  holder: "other",
-  duration: seconds(15),
-  acquiredAt: instant(0),
-  renewedAt: instant(0),
-  transitions: 0,
-  version: "1",
-  ...change,
-});
 
 describe("what a candidate does", () => {
   test.each([
