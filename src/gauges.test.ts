@@ -68,7 +68,7 @@ test("ownerless configurations are counted, and none is 0", () => {
   expect(meter.value("edgefleet_hub_ownerless_configurations")).toBe(0);
 });
 
-test("rollouts are counted by phase, their devices and verdicts are summed, and what no longer exists counts no more", () => {
+test("rollouts are counted by phase, their devices and verdicts are summed, and what no longer exists is not counted", () => {
   const meter = createFakeMeter();
   const deployment = (status: object | null) => ({ status }) as unknown as InferenceDeployment;
   const one = { phase: "Holding", devices: { matched: 5, offline: 1 }, analysis: [{ verdict: "Warn" }] };

@@ -62,7 +62,7 @@ function gaugeRollouts(
   }
 }
 
-/** Configurations that go on steering devices although their deployment does not exist. */
+/** Counts the configurations that still apply to devices although their deployment does not exist. */
 export function gaugeOwnerless(
   ownerless: ReadonlyMap<unknown, readonly unknown[]>,
   meter: Pick<Meter, "gauge">,

@@ -19,7 +19,7 @@ test("a flag wins over the environment, which wins over the default", () => {
   });
 });
 
-test("every mistake is reported at once, and says which setting it is about", () => {
+test("every mistake is reported at once, with its setting", () => {
   const parsed = parseOperatorSettings(
     [
       "--hub-tier",
@@ -55,12 +55,12 @@ test.each([
   expect(parsed).toMatchObject({ kind: "settings", settings: { clusterId } });
 });
 
-test.each(["a b", "-a", "a'b", "a".repeat(64)])("%j is no id of a cluster", (written) => {
+test.each(["a b", "-a", "a'b", "a".repeat(64)])("%j is not a valid id of a cluster", (written) => {
   const parsed = parseOperatorSettings([`--cluster-id=${written}`], GOOD, HOST);
   expect(parsed.kind === "mistakes" && parsed.mistakes.join()).toContain("--cluster-id:");
 });
 
-test.each(["\n", "\r\n", "  "])("what a Secret has at the end of a value is no part of it: %j", (end) => {
+test.each(["\n", "\r\n", "  "])("whitespace at the end of a Secret's value is ignored: %j", (end) => {
   const hub = GOOD.EDGEFLEET_HUB_CONNECTION_STRING;
   const storage = GOOD.EDGEFLEET_STORAGE_CONNECTION_STRING;
   const environment = {
@@ -136,7 +136,7 @@ test("another kind of tenancy is a mistake, and the brake on deletions may be 0"
   });
 });
 
-test("addresses are understood in IPv4, IPv6 and for all of the machine, which is the default", () => {
+test("addresses are read in IPv4 and IPv6, and all addresses of the machine are the default", () => {
   const probes = (...flags: readonly string[]) => {
     const parsed = parseOperatorSettings(flags, GOOD, HOST);
     return parsed.kind === "settings" ? parsed.settings.probes : parsed;
@@ -154,7 +154,7 @@ test("addresses are understood in IPv4, IPv6 and for all of the machine, which i
   });
 });
 
-test("configurations without a deployment are kept for a day, or for as long as the flag says", () => {
+test("configurations without a deployment remain for a day, or for as long as the flag says", () => {
   expect(parseOperatorSettings([], GOOD, HOST)).toMatchObject({ settings: { ownerlessAfter: 86_400_000 } });
   expect(parseOperatorSettings(["--ownerless-after", "30m"], GOOD, HOST)).toMatchObject({
     settings: { ownerlessAfter: 1_800_000 },

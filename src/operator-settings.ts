@@ -75,7 +75,7 @@ const SETTINGS = {
   },
   "deletions-per-minute": {
     default: "20",
-    help: "identities of a namespace that may be removed within a minute; more wait for an administrator; 0: no limit",
+    help: "identities of a namespace that may be removed within a minute; more wait for a person; 0: no limit",
   },
   "hub-host": {
     default: "",
@@ -268,12 +268,12 @@ function createReader(flags: Arguments["values"], env: Environment, mistakes: st
 
 /** One namespace has no other to be separated from; several are tenants unless the setting says that they are one team. */
 function tenancyOf(
-  said: string | null,
+  given: string | null,
   namespaces: readonly string[] | null,
   mistakes: string[],
 ): OperatorSettings["tenancy"] {
-  if (said === "open" || said === "annotated") return said;
-  if (said !== null) mistakes.push(`--tenancy: "${said}" is none of open, annotated`);
+  if (given === "open" || given === "annotated") return given;
+  if (given !== null) mistakes.push(`--tenancy: "${given}" is none of open, annotated`);
   return new Set(namespaces).size === 1 ? "open" : "annotated";
 }
 

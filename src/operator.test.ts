@@ -18,7 +18,7 @@ import { type Program, runProgram } from "../tools/stack/program.ts";
 
 const MAIN = join(import.meta.dirname, "operator.ts");
 /** A process that starts on a busy machine takes its time; nothing here is asserted to be quick. */
-const PATIENCE = 300_000;
+const TIMEOUT = 300_000;
 const POLL = 50;
 
 let directory: string;
@@ -106,8 +106,8 @@ async function until(isSo: () => Promise<boolean>): Promise<void> {
   while (!(await isSo())) await sleep(POLL);
 }
 
-test("with eleven namespaces it leads, is ready only because it can lead, and ends when it is asked to", {
-  timeout: PATIENCE,
+test("with eleven namespaces it leads, is ready only because it can lead, and ends on SIGTERM", {
+  timeout: TIMEOUT,
 }, async () => {
   const namespaces = Array.from({ length: 11 }, (_, i) => `plant-${i}`).join(",");
   const leases = Promise.withResolvers<void>();
@@ -143,7 +143,7 @@ test("with eleven namespaces it leads, is ready only because it can lead, and en
 });
 
 test("an address that is taken is named, with what to do, and the program ends with 2", {
-  timeout: PATIENCE,
+  timeout: TIMEOUT,
 }, async () => {
   const other = createServer();
   await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));

@@ -17,14 +17,14 @@ import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { clusterIdOf } from "./kube/cluster-id.ts";
 import { createEventRecorder } from "./kube/event-recorder.ts";
-import { loadKubeConfig } from "./kube/kubeconfig.ts";
-import { whileLeading } from "./kube/leader-election.ts";
-import { LEASE_TIMING } from "./kube/lease.ts";
-import { createLeaseStore, type LeaseStore, monitorLeaseStore } from "./kube/lease-store.ts";
+import { whileLeading } from "./kube/leadership/leader-election.ts";
+import { LEASE_TIMING } from "./kube/leadership/lease.ts";
+import { createLeaseStore, type LeaseStore, monitorLeaseStore } from "./kube/leadership/lease-store.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
-import { createTransport } from "./kube/transport.ts";
+import { loadKubeConfig } from "./kube/transport/kubeconfig.ts";
+import { createTransport } from "./kube/transport/transport.ts";
 import { identityEnvironment, type OperatorSettings, parseOperatorSettings } from "./operator-settings.ts";
 import { whyUnready } from "./readiness.ts";
 import { reconcileRelease } from "./releases/reconcile.ts";
@@ -50,7 +50,7 @@ import { reportPage } from "./verification/report-page.ts";
 // The operator: settings, adapters, controllers, manager. It reads top to bottom.
 
 const RECONCILE_TIMEOUT = minutes(2);
-/** How long after its end the process may be kept alive by what a library still has open, in milliseconds. */
+/** How long after its work the process may stay alive for what a library still has open, in milliseconds. */
 const EXIT_WITHIN = 2000;
 
 async function main(): Promise<void> {

@@ -16,18 +16,18 @@ test("a replica is ready when its caches are filled and the Lease answers", () =
   expect(whyUnready([devices], null, now)).toBeNull();
 });
 
-test("it is not while a kind is not listed, and says which", () => {
+test("it is not ready while a kind is not listed, and names it", () => {
   const caches = [devices, cache("ModelReleases", false, false)];
   expect(whyUnready(caches, answered(0), now)).toBe("not listed yet: ModelReleases");
 });
 
-test("it is not when a watch has been silent for long: it would act on an old picture", () => {
+test("it is not ready when a watch has been silent for long: it would act on old objects", () => {
   expect(whyUnready([devices, cache("ModelReleases", true, false)], answered(0), now)).toContain(
     "silent for minutes: ModelReleases",
   );
 });
 
-test("it is not while it could not take over: the Lease was never read, or does not answer any more", () => {
+test("it is not ready while it could not take over: the Lease was never read, or no longer answers", () => {
   expect(whyUnready([devices], { answeredAt: null }, now)).toBe("the Lease has not been read yet");
   expect(whyUnready([devices], answered(30_001), now)).toContain("neither read nor written for 30 s");
 });

@@ -4,7 +4,7 @@ export type CacheState = {
   readonly kind: string;
   /** Listed whole once. */
   readonly isSynced: () => boolean;
-  /** Heard of lately: by a list, a watch event or a bookmark. */
+  /** Whether a list, a watch event or a bookmark has come lately. */
   readonly isCurrent: () => boolean;
 };
 

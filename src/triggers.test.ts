@@ -46,14 +46,14 @@ function watched(ownerless: readonly ObjectKey[] = []) {
   const keys = new Set<string>();
   for (const trigger of rolloutTriggers(caches, views, () => ownerless))
     trigger.attach((key) => void keys.add(key));
-  const told = () => {
+  const woken = () => {
     const sorted = [...keys].sort();
     keys.clear();
     return sorted;
   };
   return {
     ...caches,
-    told,
+    woken,
     fleetChanges: (id: string, ...named: readonly string[]) => {
       for (const listener of fleet) listener(id, named);
     },
@@ -97,48 +97,48 @@ function release(name: string, comparedWith?: string, namespace = "plant-a") {
   return { key: objectKey(namespace, name), namespace, name, spec } as unknown as ModelRelease;
 }
 
-test("a release that comes or goes wakes those that are compared with it, and a turn wakes whose it is", () => {
+test("a release that is added or removed wakes those that are compared with it, and a free slot wakes its release", () => {
   const releases = cacheOf<ModelRelease>();
   const reverifySlots = createReverifySlots();
   const keys: string[] = [];
   for (const trigger of releaseTriggers({ releases }, reverifySlots))
     trigger.attach((key) => void keys.push(key));
-  const told = () => [...new Set(keys.splice(0))].sort();
+  const woken = () => [...new Set(keys.splice(0))].sort();
   for (const one of [release("b", "a"), release("c"), release("d", "a", "plant-b")]) releases.put(one);
-  told();
+  woken();
   const a = release("a");
   releases.put(a);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b"]);
   releases.put(a);
-  expect(told()).toEqual(["plant-a/a"]);
+  expect(woken()).toEqual(["plant-a/a"]);
   releases.remove(a);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b"]);
   expect(reverifySlots.acquire(objectKey("plant-a", "a"), "fp32", false)).toBe(true);
   expect(reverifySlots.acquire(objectKey("plant-a", "c"), "fp32", false)).toBe(false);
   reverifySlots.release(objectKey("plant-a", "a"), "fp32");
-  expect(told()).toEqual(["plant-a/c"]);
+  expect(woken()).toEqual(["plant-a/c"]);
 });
 
-test("what a deployment takes concerns the others of its namespace, what it reports concerns itself", () => {
-  const { deployments, told } = watched();
+test("what a deployment selects wakes the others of its namespace, what it reports wakes itself", () => {
+  const { deployments, woken } = watched();
   const [a, b] = [deployment("a"), deployment("b")];
   deployments.put(a);
   deployments.put(deployment("other", { module: "audio" }));
-  told();
+  woken();
   deployments.put(b);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.put({ ...b, status: { phase: "Completed" } });
-  expect(told()).toEqual(["plant-a/b"]);
+  expect(woken()).toEqual(["plant-a/b"]);
   const moved = deployment("b", { line: "2" });
   deployments.put(moved);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.put({ ...moved, deleting: true });
-  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
   deployments.remove(moved);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b", "plant-a/other"]);
 });
 
-test("whatever a namespace may use is looked at again when that changes, and nothing of other namespaces", () => {
+test("a changed grant wakes all objects of its namespace, and none of other namespaces", () => {
   const devices = cacheOf<EdgeDevice>();
   devices.put({ key: objectKey("team-a", "cam-1"), namespace: "team-a" } as EdgeDevice);
   devices.put({ key: objectKey("team-b", "cam-1"), namespace: "team-b" } as EdgeDevice);
@@ -151,19 +151,19 @@ test("whatever a namespace may use is looked at again when that changes, and not
   grantTrigger(devices, null).attach(() => expect.unreachable());
 });
 
-test("configurations without a deployment wake the key that they belonged to, at the start and when they change", () => {
-  const { told, configurationsChange } = watched([objectKey("plant-a", "gone")]);
-  expect(told()).toEqual(["plant-a/gone"]);
+test("configurations without a deployment wake the key of their deployment, at the start and when they change", () => {
+  const { woken, configurationsChange } = watched([objectKey("plant-a", "gone")]);
+  expect(woken()).toEqual(["plant-a/gone"]);
   configurationsChange(null);
-  expect(told()).toEqual(["plant-a/gone"]);
+  expect(woken()).toEqual(["plant-a/gone"]);
   configurationsChange([configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: "gone" })]);
-  expect(told()).toEqual(["plant-a/gone"]);
+  expect(woken()).toEqual(["plant-a/gone"]);
   configurationsChange([configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: "other" })]);
-  expect(told()).toEqual([]);
+  expect(woken()).toEqual([]);
 });
 
 test("a device on the hub wakes the deployments that select it or that it names, and no other", () => {
-  const { deployments, devices, told, fleetChanges } = watched();
+  const { deployments, devices, woken, fleetChanges } = watched();
   for (const [name, line] of [
     ["a", "1"],
     ["b", "2"],
@@ -172,41 +172,41 @@ test("a device on the hub wakes the deployments that select it or that it names,
     deployments.put(deployment(name, { line, module: name }));
   devices.put(device("cam", "1"));
   devices.put(device("renamed", "2", "cam-of-another-name"));
-  told();
+  woken();
   fleetChanges("cam");
-  expect(told()).toEqual(["plant-a/a"]);
+  expect(woken()).toEqual(["plant-a/a"]);
   fleetChanges("cam-of-another-name");
-  expect(told()).toEqual(["plant-a/b"]);
+  expect(woken()).toEqual(["plant-a/b"]);
   // What it names is what its tags and pointers said before, or say now.
   fleetChanges("cam", "plant-a.c", "plant-a.a");
-  expect(told()).toEqual(["plant-a/a", "plant-a/c"]);
-  fleetChanges("unknown", "plant-a.gone", "nonsense", ".", "plant-b.a");
-  expect(told()).toEqual([]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/c"]);
+  fleetChanges("unknown", "plant-a.gone", "malformed", ".", "plant-b.a");
+  expect(woken()).toEqual([]);
   devices.remove(device("cam", "1"));
-  told();
+  woken();
   fleetChanges("cam");
-  expect(told()).toEqual([]);
+  expect(woken()).toEqual([]);
 });
 
 test("two objects with one device id both find their deployments, in their own namespaces", () => {
-  const { deployments, devices, told, fleetChanges } = watched();
+  const { deployments, devices, woken, fleetChanges } = watched();
   deployments.put(deployment("a"));
   devices.put(device("one", "1", "cam"));
   devices.put(device("two", "1", "cam", "plant-b"));
-  told();
+  woken();
   fleetChanges("cam");
-  expect(told()).toEqual(["plant-a/a"]);
+  expect(woken()).toEqual(["plant-a/a"]);
 });
 
 test("a configuration wakes the deployment that made it; one that belongs to all, or the first list, wakes all", () => {
-  const { deployments, told, configurationsChange } = watched();
+  const { deployments, woken, configurationsChange } = watched();
   for (const name of ["a", "b"]) deployments.put(deployment(name, { module: name }));
-  told();
+  woken();
   const of = (name: string) => configuration({ [LABEL.namespace]: "plant-a", [LABEL.name]: name });
   configurationsChange([of("a"), of("gone")]);
-  expect(told()).toEqual(["plant-a/a"]);
+  expect(woken()).toEqual(["plant-a/a"]);
   configurationsChange([of("a"), configuration({ [LABEL.base]: "1" })]);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b"]);
   configurationsChange(null);
-  expect(told()).toEqual(["plant-a/a", "plant-a/b"]);
+  expect(woken()).toEqual(["plant-a/a", "plant-a/b"]);
 });

@@ -10,7 +10,7 @@ import type { ReverifySlots } from "./releases/reverify-slots.ts";
 import { LABEL } from "./rollouts/configurations/content.ts";
 import { type Observed, type Trigger, triggerOf } from "./runtime/trigger.ts";
 
-// What wakes which controller. A trigger says "look again" and nothing more: reconciles see for themselves.
+// What wakes which controller. A trigger gives a key and nothing more: the reconcile observes what has changed.
 
 type Cache<T> = Observed<T> & {
   readonly get: (key: ObjectKey) => T | undefined;
@@ -26,8 +26,8 @@ type Views = {
   readonly configurations: Pick<ConfigurationView, "onChange">;
 };
 
-/** Changes of a fleet come in crowds: a deployment looks once for all that came within this time. */
-const CROWD = millis(500);
+/** Changes of a fleet come in bursts: a deployment is reconciled once for all changes within this time. */
+const COALESCE = millis(500);
 
 /** The hub knows devices by id, caches by key: this joins them. Two objects with one id are both found. */
 export type DevicesById = (device: string) => readonly EdgeDevice[];
@@ -65,8 +65,8 @@ export function deviceTriggers(
     {
       synced: () => Promise.resolve(),
       attach: (enqueue) => {
-        // Two objects with one id both look again when one of them comes, leaves or begins to leave: the identity may be
-        // the other's then.
+        // Two objects with one id are both reconciled when one of them is added, removed or begins to be deleted: the
+        // identity may then belong to the other.
         devices.onChange((before, after) => {
           const device = after ?? before;
           if (device === undefined || (before !== undefined && before.deleting === after?.deleting)) return;
@@ -111,10 +111,10 @@ export function rolloutTriggers(
       .flatMap(({ key, spec }) => (matches(spec.selector, device.labels) ? [key] : []));
   return [
     triggerOf(deployments, (deployment) => [deployment.key]),
-    // Two that want the same devices must both say so, and both go on when one of them lets go.
+    // Two that select the same devices must both report it, and both continue when one of them gives them up.
     triggerOf(
       deployments,
-      // Whatever their modules are called: on a device without IoT Edge all of them contend.
+      // All of them, whatever module they name: on a device without IoT Edge all contend.
       ({ namespace }) => deployments.list(namespace).map(({ key }) => key),
       (before, after) => claimOf(before) !== claimOf(after),
     ),
@@ -123,16 +123,16 @@ export function rolloutTriggers(
         .list(release.namespace)
         .flatMap((deployment) => (concerns(deployment, release.name) ? [deployment.key] : [])),
     ),
-    crowded(triggerOf(devices, selectors, (before, after) => memberOf(before) !== memberOf(after))),
+    debounced(triggerOf(devices, selectors, (before, after) => memberOf(before) !== memberOf(after))),
     {
       synced: () => Promise.resolve(),
       attach: (enqueue) => {
         // A device concerns those that select it, and those that its tags and pointers name: as they were, or as they are.
         fleet.onChange((id, named) => {
-          for (const device of byId(id)) for (const key of selectors(device)) enqueue(key, CROWD);
+          for (const device of byId(id)) for (const key of selectors(device)) enqueue(key, COALESCE);
           for (const name of named) {
             const key = keyNamed(name);
-            if (key !== null && deployments.get(key) !== undefined) enqueue(key, CROWD);
+            if (key !== null && deployments.get(key) !== undefined) enqueue(key, COALESCE);
           }
         });
         fleet.onHealth(() => {
@@ -142,7 +142,7 @@ export function rolloutTriggers(
           const owners = new Set(changed?.map(ownerOf) ?? [null]);
           // The base configuration concerns all, and so may one that is not ours.
           for (const key of [...everyDeployment(), ...ownerless()])
-            if (owners.has(null) || owners.has(key)) enqueue(key, CROWD);
+            if (owners.has(null) || owners.has(key)) enqueue(key, COALESCE);
         });
         for (const key of ownerless()) enqueue(key);
       },
@@ -150,7 +150,7 @@ export function rolloutTriggers(
   ];
 }
 
-/** Whatever a namespace may use, and what it waits for, is looked at again when that changes. `null`: it never does. */
+/** Enqueues all objects of a namespace when its grant changes. `tenants` is `null` where grants never change. */
 export function grantTrigger(
   objects: { readonly list: (namespace?: string) => readonly { readonly key: ObjectKey }[] },
   tenants: { readonly onChange: (listener: (namespace: string) => void) => void } | null,
@@ -177,10 +177,10 @@ function ownerOf({ labels }: Configuration): ObjectKey | null {
   return namespace === undefined || name === undefined ? null : objectKey(namespace, name);
 }
 
-function crowded<Key>(trigger: Trigger<Key>): Trigger<Key> {
+function debounced<Key>(trigger: Trigger<Key>): Trigger<Key> {
   return {
     synced: trigger.synced,
-    attach: (enqueue) => trigger.attach((key, delay) => enqueue(key, delay ?? CROWD)),
+    attach: (enqueue) => trigger.attach((key, delay) => enqueue(key, delay ?? COALESCE)),
   };
 }
 

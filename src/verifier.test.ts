@@ -30,7 +30,7 @@ import type {
 
 const SIGNAL = new AbortController().signal;
 const MAIN = join(import.meta.dirname, "verifier.ts");
-const PATIENCE = 120_000;
+const TIMEOUT = 120_000;
 
 type Life = { readonly program: Program; readonly client: Verifier; readonly version: string };
 
@@ -212,7 +212,7 @@ test(
       expect(text).not.toContain("127.0.0.1");
     }
   },
-  PATIENCE,
+  TIMEOUT,
 );
 
 test(
@@ -224,11 +224,11 @@ test(
     for (const killedAfter of [0, 100, null]) {
       const life = await live(workdir, ["--cache-size", "2Mi"]);
       const keys = asked.map((request) => keyOf(request, life.version));
-      // The last ones may be lost with the process that had yet to write them; what is there is as it was told.
+      // The last ones may be lost with the process that had yet to write them; what is there is as it was reported.
       const there = await Promise.all(
-        [...known].map(async ([key, told]) => ({ told, now: await look(life, key) })),
+        [...known].map(async ([key, before]) => ({ before, now: await look(life, key) })),
       );
-      for (const { told, now } of there) expect([null, told]).toContainEqual(now);
+      for (const { before, now } of there) expect([null, before]).toContainEqual(now);
       expect(there.filter(({ now }) => now === null).length).toBeLessThanOrEqual(1);
       for (const request of asked) await begin(life, request);
       const enough = killedAfter === null ? asked.length : known.size + 2;
@@ -255,7 +255,7 @@ test(
     expect(sizes.reduce((sum, size) => sum + size, 0)).toBeLessThanOrEqual(2 * 2 ** 20);
     expect(children(workdir)).toEqual([]);
   },
-  PATIENCE,
+  TIMEOUT,
 );
 
 test(
@@ -286,7 +286,7 @@ test(
     );
     expect(children(workdir)).toEqual([]);
   },
-  PATIENCE,
+  TIMEOUT,
 );
 
 test(
@@ -302,7 +302,7 @@ test(
     expect(await (await fetch(`${url}/metrics`)).text()).toContain("edgefleet_verifier_ready 1");
     expect((await fetch(`${url}/v1/version`)).status).toBe(404);
   },
-  PATIENCE,
+  TIMEOUT,
 );
 
 test(
@@ -324,12 +324,12 @@ test(
       expect(await until(life, key, isOver)).toMatchObject({ kind: "passed" });
     expect([second.model, denied, third.model].map((one) => blobs.requests(one))).toEqual([1, 0, 1]);
   },
-  PATIENCE,
+  TIMEOUT,
 );
 
 describe.runIf(platform() === "linux" && process.getuid?.() === 0)("on a disk that is full", () => {
   test(
-    "cached files make room for the next model, and verdicts are told all the same",
+    "cached files make room for the next model, and verdicts are given all the same",
     async () => {
       const workdir = join(directory, "small");
       await mkdir(workdir);
@@ -351,6 +351,6 @@ describe.runIf(platform() === "linux" && process.getuid?.() === 0)("on a disk th
         execFileSync("/bin/umount", [workdir]);
       }
     },
-    PATIENCE,
+    TIMEOUT,
   );
 });

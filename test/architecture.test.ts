@@ -171,9 +171,9 @@ describe("the table catches", () => {
     ],
     [
       "a main in a room",
-      "kube/lease.ts",
-      `import { parseOperatorSettings } from "../operator-settings.ts";`,
-      "../operator-settings.ts",
+      "kube/leadership/lease.ts",
+      `import { parseOperatorSettings } from "../../operator-settings.ts";`,
+      "../../operator-settings.ts",
     ],
     [
       "a port that is not for everybody",

@@ -3,10 +3,10 @@ import type { InferenceDeployment } from "../api/inference-deployment.ts";
 import type { Grant } from "../api/tenancy.ts";
 import type { Fault } from "../base/fault.ts";
 import type { Instant } from "../base/time.ts";
-import type { Json, SlotRow } from "../hub/hub.ts";
+import type { Json, SlotState } from "../hub/hub.ts";
 
 /** What one twin says about the model: the pointer that was given and the report that came back. */
-export type ModuleSlot = Pick<SlotRow, "pointer" | "report">;
+export type ModuleSlot = Pick<SlotState, "pointer" | "report">;
 
 export type IdentitySeen = {
   /** `null`: not asked, because nothing depends on it. */

@@ -14,7 +14,7 @@ const MAX_SOCKETS = 16;
 // The hub closes connections that are idle; ours goes first, so that no request meets a closing one.
 const IDLE_MILLISECONDS = 30_000;
 
-/** One pool of kept-alive connections to one hub. */
+/** One pool of keep-alive connections to one hub. */
 export function createHubAgent(endpoint: Endpoint | null): Agent {
   const options = { keepAlive: true, maxSockets: MAX_SOCKETS, timeout: IDLE_MILLISECONDS };
   return endpoint === null ? new Agent(options) : new PinnedAgent(endpoint, options);
@@ -48,7 +48,7 @@ class PinnedAgent extends Agent {
 /**
  * A stand-in for `https.request` for one call of the SDK. The SDK has no deadline and no way to stop: here the signal
  * closes the request. And it adds chunks of bytes to a string, which breaks characters that lie across two chunks: here
- * the decoder is told first.
+ * the decoder knows the encoding first.
  */
 export function requestUnder(signal: AbortSignal) {
   return (options: RequestOptions, answered: (response: IncomingMessage) => void): ClientRequest =>

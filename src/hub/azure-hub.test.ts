@@ -94,7 +94,7 @@ function rule(
   return { id: "status", kind: "status", ...effect, retryAfterSeconds: retryAfter ?? null, ...rest };
 }
 
-/** A server in the hub's place that answers whatever it is told to. */
+/** A server in place of the hub, with scripted answers. */
 async function impostor(
   answer: (request: IncomingMessage, response: ServerResponse, body: string) => void,
   deadline = seconds(5),
@@ -213,7 +213,7 @@ const everyCallAndRemoval: typeof everyCall = {
 };
 
 describe("a hub that does not answer", () => {
-  test("a silent one is given up at the deadline", async () => {
+  test("no answer by the deadline is a fault", async () => {
     const { hub, simulator } = await simulated({ deadline: millis(150) });
     simulator.hub.faults.put(rule({ kind: "hang" }));
     const started = performance.now();
@@ -223,7 +223,7 @@ describe("a hub that does not answer", () => {
     simulator.hub.faults.clear();
     expect(got(await hub.getTwin(ref, "normal", signal))).toBeNull();
   });
-  test("one that stops in the middle of its answer is given up at the deadline, and its connection is closed", async () => {
+  test("an answer that stops in the middle is a fault at the deadline, and its connection is closed", async () => {
     const closed = Promise.withResolvers<string>();
     const { hub } = await impostor((_, response) => {
       response.writeHead(200, { ...JSON_TYPE, "Content-Length": 100 });
@@ -233,7 +233,7 @@ describe("a hub that does not answer", () => {
     expect(faultOf(await hub.getTwin(ref, "normal", signal)).message).toContain("within 150 ms");
     expect(await closed.promise).toBe("closed");
   });
-  test("a caller who stops is answered at once", async () => {
+  test("a caller that aborts is answered at once", async () => {
     const { hub, simulator } = await simulated();
     simulator.hub.faults.put(rule({ kind: "hang" }));
     const stop = new AbortController();
@@ -253,7 +253,7 @@ describe("a hub that does not answer", () => {
     });
     expect(faultOf(await hub.getTwin(ref, "normal", signal))).toMatchObject({ kind: "unavailable" });
   });
-  test("a port where nobody listens is unavailable", async () => {
+  test("a port without a listener is unavailable", async () => {
     const { at, connectionString, simulator } = await simulated();
     await simulator.stop();
     const { hub } = open({ access: { kind: "connectionString", connectionString }, ...at });
@@ -269,7 +269,7 @@ describe("a hub that does not answer", () => {
   });
 });
 
-describe("an answer that is no answer", () => {
+describe("an answer that is not the hub's", () => {
   const pages: Readonly<Record<string, (response: ServerResponse) => void>> = {
     "a page of a proxy": (response) =>
       response.writeHead(200, { "Content-Type": "text/html" }).end("<html>Sign in</html>"),
@@ -282,12 +282,12 @@ describe("an answer that is no answer", () => {
     "a redirect": (response) => response.writeHead(302, { Location: "https://login.example/" }).end(),
     "a 404 that is not the hub's": (response) =>
       response.writeHead(404, { "Content-Type": "text/html" }).end("<h1>404</h1>"),
-    "a list of nonsense": (response) => response.writeHead(200, JSON_TYPE).end('[1,{"id":7}]'),
+    "a list of malformed rows": (response) => response.writeHead(200, JSON_TYPE).end('[1,{"id":7}]'),
   };
   const cases = Object.entries(pages).flatMap(([page, answer]) =>
     Object.entries(everyCall)
       // Rows of a query that cannot be read are left out; this has a test of its own. An object is a result of a test.
-      .filter(([name]) => !(page === "a list of nonsense" && name.startsWith("query")))
+      .filter(([name]) => !(page === "a list of malformed rows" && name.startsWith("query")))
       .filter(
         ([name]) => !((page === "an empty object" || page === "another device") && name === "testCondition"),
       )
@@ -309,7 +309,7 @@ describe("an answer that is no answer", () => {
       "unavailable",
     );
   });
-  test("rows that cannot be read are left out and said so, the others count", async () => {
+  test("rows that cannot be read are left out and logged, the others count", async () => {
     const good = {
       device: "cam-1",
       etag: "x",
@@ -378,7 +378,7 @@ describe("a hub that refuses", () => {
       retryAfter: 12_500,
     });
   });
-  test("its own budget is kept without asking the hub", async () => {
+  test("our own budget refuses without a request to the hub", async () => {
     const { at, connectionString, simulator } = await simulated();
     const budget = { operations: 2, window: minutes(1) };
     const { hub } = open({ access: { kind: "connectionString", connectionString }, ...at, budget });
@@ -396,7 +396,7 @@ describe("a hub that refuses", () => {
       expect(fault.message).toContain(`${name}: the hub answered 503 ServiceUnavailable`);
     }
   });
-  test("a spent daily quota is throttled and says so", async () => {
+  test("a spent daily quota is throttled, and the message names it", async () => {
     const { hub, simulator } = await simulated();
     simulator.hub.faults.put(rule({ status: 403 }));
     const fault = faultOf(await hub.getTwin(ref, "normal", signal));
@@ -412,14 +412,14 @@ describe("a hub that refuses", () => {
         message: expect.stringContaining("needs"),
       });
   });
-  test("a policy with less rights is told which one is missing", async () => {
+  test("a policy with fewer rights is refused with the missing right", async () => {
     const { hub } = await simulated({ policy: "service" });
     expect(got(await hub.getTwin(ref, "normal", signal))).toBeNull();
     expect(faultOf(await hub.getIdentity("cam-1", signal)).message).toContain("needs RegistryRead");
     const create = everyCall["createConfiguration"];
     expect(faultOf(await create!(hub)).message).toContain("RegistryWrite");
   });
-  test("words of the hub arrive whole, without tracking ids", async () => {
+  test("messages of the hub arrive whole, without tracking ids", async () => {
     const { hub } = await simulated();
     const body = { device: "cam-1", iotEdge: false, enabled: true };
     got(await hub.createIdentity(body, signal));
@@ -434,7 +434,7 @@ describe("a hub that refuses", () => {
 });
 
 describe("identities", () => {
-  test("the whole identity goes back under its etag when it is switched", async () => {
+  test("enabling or disabling writes the whole identity under its etag", async () => {
     const writes: { readonly ifMatch: unknown; readonly body: unknown }[] = [];
     const identity = {
       deviceId: "cam-1",
@@ -477,7 +477,7 @@ describe("identities", () => {
     expect(faultOf(await hub.setEnabled("cam-1", false, signal)).kind).toBe("denied");
     expect(writes).toBe(0);
   });
-  test("somebody else's write in between is a conflict", async () => {
+  test("a concurrent write is a conflict", async () => {
     const { hub, simulator } = await simulated();
     got(await hub.createIdentity({ device: "cam-1", iotEdge: false, enabled: true }, signal));
     simulator.hub.faults.put(rule({ status: 412 }, { operations: ["identity.update"] }));
@@ -526,7 +526,7 @@ describe("tokens", () => {
     } as const;
     return open({ access, ...at });
   }
-  test("are asked for once for many calls", async () => {
+  test("are requested once for many calls", async () => {
     let asked = 0;
     const { hub } = await withCredential(async () => {
       asked += 1;
@@ -537,7 +537,7 @@ describe("tokens", () => {
     expect(asked).toBe(1);
     expect(hub.host).toBe("simhub.azure-devices.net");
   });
-  test("that are refused are denied, that cannot be had now are unavailable", async () => {
+  test("that are refused are denied, that cannot be obtained now are unavailable", async () => {
     const refused = await withCredential(async () => {
       throw Object.assign(new Error("AADSTS700016: no such application"), { statusCode: 401 });
     });

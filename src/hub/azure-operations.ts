@@ -3,7 +3,7 @@ import type { Fault } from "../base/fault.ts";
 import { isRecord } from "../base/guards.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import type { Answer, Call } from "./azure-wire.ts";
-import { cleanWords, faultOfShape } from "./faults.ts";
+import { cleanMessage, faultOfShape } from "./faults.ts";
 import type {
   Configuration,
   DeviceHub,
@@ -45,8 +45,8 @@ export type Operation<Input, Output> = Pick<Call, "class" | "right" | "method"> 
   readonly parse: (body: unknown, input: Input, headers: IncomingHttpHeaders) => Output | null;
   readonly expected: string;
   /**
-   * When the hub says that there is no such thing: this is the answer, or that is gone which the caller has read, or (where
-   * nothing can be absent) the answer is not the hub's.
+   * What a 404 of the hub means: `is`: this is the output; `gone`: what the caller has read was removed since (a conflict);
+   * unexpected: the hub never answers this operation so, and something else answered in its place.
    */
   readonly absent: { readonly is: Output } | { readonly gone: string } | "unexpected";
 };
@@ -83,7 +83,7 @@ export function outputOf<Input, Output>(
 }
 
 export function goneMeanwhile(operation: string, what: string): Fault {
-  return { kind: "conflict", message: `${operation}: ${what} is not on the hub any more` };
+  return { kind: "conflict", message: `${operation}: ${what} no longer exists on the hub` };
 }
 
 // ── identities ──
@@ -251,7 +251,7 @@ export const testCondition: Operation<string, { readonly message: string | null 
   parse: (body) => {
     if (!isRecord(body)) return null;
     const error = body["targetConditionError"];
-    return { message: typeof error === "string" && error !== "" ? cleanWords(error) : null };
+    return { message: typeof error === "string" && error !== "" ? cleanMessage(error) : null };
   },
   expected: "the result of a test",
   absent: "unexpected",

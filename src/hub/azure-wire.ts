@@ -8,7 +8,7 @@ import { type Instant, type Millis, seconds } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import { requestUnder } from "./azure-agent.ts";
-import { cleanWords, type ErrorAnswer, faultOfAnswer, faultOfError, isAbsent } from "./faults.ts";
+import { cleanMessage, type ErrorAnswer, faultOfAnswer, faultOfError, isAbsent } from "./faults.ts";
 import type { Json, Lane } from "./hub.ts";
 import type { OperationClass, Throttle } from "./throttle.ts";
 
@@ -38,7 +38,7 @@ export type Call = {
   readonly operation: string;
   readonly class: OperationClass;
   readonly lane?: Lane;
-  /** What the credential must be allowed, in the words of the hub. */
+  /** What the credential must be allowed, by the hub's names. */
   readonly right: string;
   readonly method: "GET" | "PUT" | "PATCH" | "POST" | "DELETE";
   readonly path: string;
@@ -47,7 +47,7 @@ export type Call = {
   readonly ifMatch?: string;
   readonly body?: Json;
 };
-/** absent: the hub itself says that there is no such thing. */
+/** absent: the hub itself says that there is no such object. */
 export type Answer =
   | { readonly kind: "present"; readonly body: unknown; readonly headers: IncomingHttpHeaders }
   | { readonly kind: "absent" };
@@ -68,7 +68,10 @@ export function createCaller(options: AzureWireOptions, send: Send): Caller {
     const { class: operationClass, lane = "normal" } = call;
     // Everything on the way to the hub may resolve such a path, and it would name something else.
     if (/\/\.{1,2}(\/|$)/.test(call.path))
-      return err({ kind: "rejected", message: `${call.operation}: an id of dots alone is a path` });
+      return err({
+        kind: "rejected",
+        message: `${call.operation}: an id of dots alone would be resolved as a path; choose another`,
+      });
     const queued = clock.now();
     const turn = await throttle.take(operationClass, lane, signal);
     const started = clock.now();
@@ -162,7 +165,7 @@ export function openWire(
   const { host, registry } = openRegistry(options.access);
   const rest = Reflect.get(registry, "_restApiClient") as RestClient;
   rest.setOptions({ http: { agent } });
-  signSeldom(rest);
+  reuseSignatures(rest);
 
   const send: Send = (call, signal) =>
     new Promise((resolve) => {
@@ -189,21 +192,21 @@ export function openWire(
 /** Seconds for which a signature is used again; the SDK makes each for an hour. */
 const SIGNATURE_FRESH = 1800;
 
-/** With a connection string the SDK signs anew for each call, although the signature holds for an hour. */
-function signSeldom(rest: RestClient): void {
+/** With a connection string the SDK signs every call separately, although a signature is valid for an hour. */
+function reuseSignatures(rest: RestClient): void {
   const config: unknown = Reflect.get(rest, "_config");
   const signature: unknown = isRecord(config) ? config["sharedAccessSignature"] : undefined;
   if (typeof signature !== "object" || signature === null) return;
   const extend: unknown = Reflect.get(signature, "extend");
   if (typeof extend !== "function") return;
   let made: { readonly expiry: number; readonly text: unknown } | null = null;
-  const extendSeldom = (expiry: number) => {
-    // A clock that was set back makes anew, too.
+  const extendOnce = (expiry: number) => {
+    // Also after the clock was set back.
     if (made === null || Math.abs(expiry - made.expiry) > SIGNATURE_FRESH)
       made = { expiry, text: Reflect.apply(extend, signature, [expiry]) };
     return made.text;
   };
-  Reflect.set(signature, "extend", extendSeldom);
+  Reflect.set(signature, "extend", extendOnce);
 }
 
 function sentOf(error: unknown, body: unknown, response: unknown): Sent {
@@ -250,7 +253,7 @@ function isTokenFailure(error: unknown): error is TokenFailure {
   return isRecord(error) && error["tokenFailure"] === true;
 }
 
-/** One request for a token at a time, and failures in our own words: the SDK asks anew for each call in flight. */
+/** One request for a token at a time, and failures with a message of ours: the SDK requests a token for each call in flight. */
 function guarded(credential: Pick<TokenCredential, "getToken">): TokenCredential {
   let asking: ReturnType<TokenCredential["getToken"]> | null = null;
 
@@ -260,8 +263,8 @@ function guarded(credential: Pick<TokenCredential, "getToken">): TokenCredential
     } catch (error) {
       const status = isRecord(error) ? error["statusCode"] : undefined;
       const silent = !(typeof status === "number" && status >= 400 && status < 500 && status !== 429);
-      const said = error instanceof Error ? cleanWords(error.message) : "unknown failure";
-      const failure: TokenFailure = { tokenFailure: true, silent, message: said };
+      const message = error instanceof Error ? cleanMessage(error.message) : "unknown failure";
+      const failure: TokenFailure = { tokenFailure: true, silent, message };
       throw failure;
     } finally {
       asking = null;

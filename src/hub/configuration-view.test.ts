@@ -130,7 +130,7 @@ describe("the configuration view", () => {
     expect(Object.fromEntries(seen.gauges)).toEqual({ ours: 1, others: 1 });
   });
 
-  test("lists again after the interval, and tells only of what changed", async () => {
+  test("lists again after the interval, and reports only what changed", async () => {
     const seen = setUp();
     const a = seen.put(wanted("a"));
     await seen.start();
@@ -198,7 +198,7 @@ describe("the configuration view", () => {
     expect(seen.lanes).toEqual(["normal", "rollback", "rollback"]);
   });
 
-  test("lists at once when a creation is refused: somebody else may have filled the hub", async () => {
+  test("lists at once when a creation is refused: another client may have filled the hub", async () => {
     const seen = setUp({ room: 1 });
     await seen.start();
     const theirs = seen.put(wanted("theirs"));
@@ -224,7 +224,7 @@ describe("the configuration view", () => {
     expect(seen.ids()).toEqual(["new"]);
   });
 
-  test("keeps what it knows during an outage, waits as long as the hub says, and never logs content", async () => {
+  test("keeps its list during an outage, waits as long as the hub says, and never logs content", async () => {
     const seen = setUp();
     seen.put(wanted("a"));
     await seen.start();
@@ -240,7 +240,7 @@ describe("the configuration view", () => {
     expect(JSON.stringify(seen.log.lines())).not.toContain("sig=");
   });
 
-  test("a first listing that fails leaves it unknown, not empty, and is tried again", async () => {
+  test("a first listing that fails leaves it unknown, not empty, and is retried", async () => {
     const seen = setUp();
     seen.put(wanted("a"));
     seen.fail({ kind: "unavailable", message: "503" });
@@ -252,7 +252,7 @@ describe("the configuration view", () => {
     expect(seen.ids()).toEqual(["a"]);
   });
 
-  test("stops when it is told to", async () => {
+  test("stops with its signal", async () => {
     const seen = setUp();
     const { stop, running } = await seen.start();
     stop.abort();

@@ -2,7 +2,14 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { redact } from "../base/redact.ts";
 import { instant, minutes, seconds } from "../base/time.ts";
-import { type ErrorAnswer, faultOfAnswer, faultOfError, faultOfShape, isAbsent, wordsOf } from "./faults.ts";
+import {
+  type ErrorAnswer,
+  faultOfAnswer,
+  faultOfError,
+  faultOfShape,
+  hubErrorOf,
+  isAbsent,
+} from "./faults.ts";
 
 const CONTEXT = { operation: "getTwin", right: "ServiceConnect", now: instant(0), random: () => 0.5 };
 const TRACKING = "Tracking ID:0123456789abcdef0123456789abcdef-G:3-TimeStamp:08/01/2026 10:11:12";
@@ -10,16 +17,16 @@ const TRACKING = "Tracking ID:0123456789abcdef0123456789abcdef-G:3-TimeStamp:08/
 function answer(
   status: number,
   code: string,
-  text = "some words",
+  text = "some text",
   headers: ErrorAnswer["headers"] = {},
 ): ErrorAnswer {
   const body = JSON.stringify({ Message: `ErrorCode:${code};${text}`, ExceptionMessage: TRACKING });
   return { status, headers, body };
 }
 
-describe("words of the hub", () => {
+describe("errors of the hub", () => {
   test("the older body names the code in its message", () => {
-    expect(wordsOf(answer(400, "ArgumentInvalid", "bad twin"))).toEqual({
+    expect(hubErrorOf(answer(400, "ArgumentInvalid", "bad twin"))).toEqual({
       code: "ArgumentInvalid",
       text: "bad twin",
     });
@@ -32,21 +39,21 @@ describe("words of the hub", () => {
       info: {},
     };
     const body = JSON.stringify({ Message: JSON.stringify(inner), ExceptionMessage: "" });
-    expect(wordsOf({ headers: {}, body })).toEqual({ code: "DeviceNotFound", text: "no such device" });
+    expect(hubErrorOf({ headers: {}, body })).toEqual({ code: "DeviceNotFound", text: "no such device" });
   });
   test("the header's code wins over the body's", () => {
-    expect(wordsOf({ headers: { "iothub-errorcode": "DeviceNotFound" }, body: "" })).toEqual({
+    expect(hubErrorOf({ headers: { "iothub-errorcode": "DeviceNotFound" }, body: "" })).toEqual({
       code: "DeviceNotFound",
       text: "",
     });
   });
-  test("a tracking id is cut, since it would make every event a new one", () => {
-    expect(wordsOf(answer(500, "ServerError", `went wrong, ${TRACKING}`)).text).toBe("went wrong");
+  test("a tracking id is removed, since every event would differ by it", () => {
+    expect(hubErrorOf(answer(500, "ServerError", `went wrong, ${TRACKING}`)).text).toBe("went wrong");
   });
   test.each(["", "<html>sign in</html>", "{", "[]", '{"Message":7}', '{"Message":"{\\"errorCode\\":null}"}'])(
     "no body breaks it: %s",
     (body) => {
-      expect(() => wordsOf({ headers: {}, body })).not.toThrow();
+      expect(() => hubErrorOf({ headers: {}, body })).not.toThrow();
     },
   );
 });
@@ -70,22 +77,22 @@ describe("fault of an answer", () => {
     const fault = faultOfAnswer(answer(status, code), CONTEXT);
     expect(fault.kind).toBe(kind);
     expect(fault.message).toContain(code);
-    expect(fault.message).toContain("some words");
+    expect(fault.message).toContain("some text");
     expect(fault.message).toContain("getTwin");
   });
-  test("a hub without room says that it is full, and in whose words", () => {
+  test("a full hub is reported as full, with the hub's message", () => {
     const fault = faultOfAnswer(answer(413, "ConfigurationCountLimitExceeded", "maximum is 100"), CONTEXT);
     expect(fault.message).toMatch(/the hub is full.*maximum is 100/);
   });
   test("a body that is too large is not a full hub", () => {
     expect(faultOfAnswer(answer(413, "MessageTooLarge"), CONTEXT).message).not.toContain("the hub is full");
   });
-  test("a spent quota is waited for long, and is called by its name", () => {
+  test("a spent quota is retried after a long pause, and named in the message", () => {
     const fault = faultOfAnswer(answer(403, "IotHubQuotaExceeded"), CONTEXT);
     expect(fault).toMatchObject({ kind: "throttled", retryAfter: minutes(10) });
     expect(fault.message).toContain("quota");
   });
-  test("denied says which right is missing", () => {
+  test("a denial names the missing right", () => {
     expect(faultOfAnswer(answer(401, "IotHubUnauthorizedAccess"), CONTEXT).message).toContain(
       "needs ServiceConnect",
     );
@@ -107,7 +114,7 @@ describe("fault of an answer", () => {
 });
 
 describe("absence", () => {
-  test("only the hub can say that something is not there", () => {
+  test("only an error code of the hub proves an absence", () => {
     expect(isAbsent(answer(404, "DeviceNotFound"))).toBe(true);
     expect(isAbsent(answer(404, "ConfigurationNotFound"))).toBe(true);
     expect(isAbsent({ status: 404, headers: {}, body: "<html>404</html>" })).toBe(false);
@@ -126,7 +133,7 @@ describe("secrets", () => {
     `Bearer eyJhbGciOi.abc.def`,
     `{"primaryKey":"${KEY}"}`,
     `DefaultEndpointsProtocol=https;AccountName=a;AccountKey=${KEY};EndpointSuffix=x`,
-  ])("are taken out of %s", (text) => {
+  ])("are removed from %s", (text) => {
     const clean = redact(`before ${text} after`);
     expect(clean).not.toContain(KEY);
     expect(clean).not.toMatch(/sig=(?!\[redacted\])/);
@@ -135,7 +142,7 @@ describe("secrets", () => {
     expect(clean).toContain("before");
     expect(clean).toContain("after");
   });
-  test("a network error is told by its code and words alone", () => {
+  test("a network error is reported by its code and message alone", () => {
     const error = Object.assign(new Error("connect refused"), {
       code: "ECONNREFUSED",
       response: { req: "sig=abc" },

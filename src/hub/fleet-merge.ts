@@ -12,7 +12,7 @@ import {
   parseTimestamp,
   seconds,
 } from "../base/time.ts";
-import type { DeviceRow, FleetDevice, FleetSlot, Json, SlotRow, Twin } from "./hub.ts";
+import type { DeviceRow, FleetDevice, FleetSlot, Json, SlotState, Twin } from "./hub.ts";
 import { fleetTagsOf, pointerOf, reportOf } from "./reports.ts";
 
 // How observations of different age come together. Queries read an index that lags behind the twins by seconds to
@@ -28,7 +28,7 @@ export type Observation = {
   readonly source: "call" | "query";
   /** `null`: the row does not say. */
   readonly version: number | null;
-  readonly slot: SlotRow;
+  readonly slot: SlotState;
 };
 
 /** What is remembered of the observations of one twin. Changed in place: there is one for each twin of the fleet. */
@@ -149,12 +149,12 @@ function interned(value: unknown, intern: Intern): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, interned(inner, intern)]));
 }
 
-/** Device clocks are wrong in both directions; that another heartbeat has come is a fact of ours. */
+/** Device clocks are wrong in both directions; that another heartbeat has come is observed by our own clock. */
 function heardAt(had: FleetSlot | undefined, report: InferenceReport | null, now: Instant): Instant | null {
   if (report === null) return null;
   if (had === undefined) {
-    const said = parseTimestamp(report.heartbeatAt);
-    return said === null || said > now ? now : said;
+    const reported = parseTimestamp(report.heartbeatAt);
+    return reported === null || reported > now ? now : reported;
   }
   return had.report?.heartbeatAt === report.heartbeatAt ? had.heardAt : now;
 }
@@ -167,7 +167,7 @@ function isOlderReport(report: InferenceReport | null, than: InferenceReport | n
   return at !== null && known !== null && at < known;
 }
 
-/** Whether nothing has changed that a controller could care about: heartbeats and windows are not such a thing. */
+/** Whether no change concerns a controller: heartbeats and windows alone do not. */
 export function sameForControllers(a: FleetDevice, b: FleetDevice): boolean {
   if (a.enabled !== b.enabled || a.iotEdge !== b.iotEdge) return false;
   if (a.identityEtag !== b.identityEtag) return false;

@@ -8,7 +8,7 @@ import { err, ok, type Result } from "../base/result.ts";
 import { instant, type later, millis, minutes, seconds, timestampOf } from "../base/time.ts";
 import { createMetrics } from "../telemetry/metrics.ts";
 import { createFleetView } from "./fleet-view.ts";
-import type { DeviceHub, DeviceRow, Json, ModuleRow, SlotRow, Twin, TwinRef } from "./hub.ts";
+import type { DeviceHub, DeviceRow, Json, ModuleRow, SlotState, Twin, TwinRef } from "./hub.ts";
 
 const DOWN: Fault = { kind: "unavailable", message: "the hub answered 503" };
 const signal = new AbortController().signal;
@@ -35,9 +35,9 @@ function createWorld(pageSize = 2) {
   let frozen: Map<string, WorldTwin> | null = null;
 
   const key = (ref: TwinRef) => (ref.module === null ? ref.device : `${ref.device}/${ref.module}`);
-  const slot = (twin: WorldTwin): SlotRow => ({
+  const slot = (twin: WorldTwin): SlotState => ({
     etag: `v${twin.version}`,
-    pointer: (twin.desired["model"] as SlotRow["pointer"] | undefined) ?? null,
+    pointer: (twin.desired["model"] as SlotState["pointer"] | undefined) ?? null,
     report: (twin.reported["inference"] as InferenceReport | undefined) ?? null,
   });
   async function called<T>(name: string, effect: () => T): Attempt<T> {
@@ -249,11 +249,11 @@ describe("sweeps", () => {
         },
       },
     });
-    expect(view.get("nobody")).toBeUndefined();
+    expect(view.get("unknown")).toBeUndefined();
     expect(view.health()).toMatchObject({ reachable: true });
   });
 
-  test("come again after the interval, and tell what changed", async () => {
+  test("repeat after the interval, and report what changed", async () => {
     const world = createWorld();
     world.add("cam-1", { tags: TAGS });
     world.add("cam-2", { tags: TAGS });
@@ -267,7 +267,7 @@ describe("sweeps", () => {
     expect(world.calls).toEqual(["queryDevices null", "queryModules null"]);
   });
 
-  test("tell of an identity that changed, such as by new keys, and keep its etag when the twin is noted", async () => {
+  test("report an identity that changed, such as by new keys, and keep its etag when the twin is noted", async () => {
     const world = createWorld();
     world.add("cam-0", { tags: TAGS, identityEtag: "i1" });
     const { view, clock, changes } = await watching(world);
@@ -279,7 +279,7 @@ describe("sweeps", () => {
     expect(view.get("cam-0")?.identityEtag).toBe("i2");
   });
 
-  test("tell which deployments a device names, or named before, and find the devices by them", async () => {
+  test("report which deployments a device names, or named before, and find the devices by them", async () => {
     const world = createWorld();
     const tagged = (deployments: Json) => ({ edgefleet: { ...TAGS.edgefleet, deployments } });
     world.add("cam-1", { tags: tagged({ inference: "plant-a.a" }) });
@@ -306,7 +306,7 @@ describe("sweeps", () => {
     expect(["plant-a.c", "plant-a.d"].map(by)).toEqual([[], []]);
   });
 
-  test("tell of all devices together after the first one", async () => {
+  test("report all devices together after the first one", async () => {
     const world = createWorld(2);
     for (let n = 0; n < 6; n += 1) world.add(`cam-${n}`);
     world.breakDown((call) => (call === "queryDevices 4" ? DOWN : null));
@@ -318,7 +318,7 @@ describe("sweeps", () => {
     expect(changes.length).toBe(6);
   });
 
-  test("go on at the page where they were interrupted, and wait as long as the hub says", async () => {
+  test("continue at the page where they were interrupted, and wait as long as the hub says", async () => {
     const world = createWorld(1);
     for (const name of ["cam-1", "cam-2", "cam-3"]) world.add(name);
     const { clock, view } = await watching(world);
@@ -339,7 +339,7 @@ describe("sweeps", () => {
     ]);
   });
 
-  test("begin again when the hub does not take the continuation any more", async () => {
+  test("start again when the hub no longer accepts the continuation", async () => {
     const world = createWorld(1);
     for (const name of ["cam-1", "cam-2"]) world.add(name);
     const { clock } = await watching(world);
@@ -395,7 +395,7 @@ describe("sweeps", () => {
     expect(view.get("cam-1")?.slots["inference"]).toBeUndefined();
   });
 
-  test("stop when they are told to", async () => {
+  test("stop with their signal", async () => {
     const world = createWorld();
     world.add("cam-1");
     const { stop, running, clock } = await watching(world);
@@ -406,7 +406,7 @@ describe("sweeps", () => {
   });
 });
 
-describe("news of different age", () => {
+describe("observations of different age", () => {
   test("a row that is older than what a call returned changes nothing, for five minutes", async () => {
     const world = createWorld();
     world.add("cam-1", { version: 5, tags: TAGS });
@@ -423,7 +423,7 @@ describe("news of different age", () => {
     expect(view.get("cam-1")).toMatchObject({ etag: "v6", version: 6, tags: { line: "7" } });
     expect(view.get("cam-1")?.slots["inference"]).toMatchObject({ etag: "v9", pointer: newer });
     expect(changes.length).toBe(2);
-    // What is still so after that is the truth: the identity may have been made anew.
+    // What still holds after that is true: the identity may have been created again.
     await clock.advance(minutes(3));
     expect(view.get("cam-1")).toMatchObject({ etag: "v5", version: 5 });
     expect(view.get("cam-1")?.slots["inference"]?.pointer).toEqual(POINTER);
@@ -485,7 +485,7 @@ describe("news of different age", () => {
     expect(changes).toEqual(["cam-9", "cam-9"]);
   });
 
-  test("whatever the order of rows, notes and devices, the view ends where the world is", async () => {
+  test("for any order of rows, notes and devices, the view converges to the hub's state", async () => {
     const names = ["cam-1", "cam-2", "cam-1/inference"];
     const step = fc.oneof(
       fc.record({ kind: fc.constant("write" as const), name: fc.constantFrom(...names), n: fc.nat(9) }),
@@ -583,14 +583,14 @@ describe("changes", () => {
       true,
     ],
     ["the end of its reports", { reported: {} }, true],
-  ])("%s", async (_, change, told) => {
+  ])("%s", async (_, change, reported) => {
     const world = createWorld();
     const twin = { tags: TAGS, desired: { model: POINTER }, reported: { inference: reportOf("Running") } };
     world.add("cam-1", twin);
     const { clock, changes, view } = await watching(world);
     world.add("cam-1", { ...twin, ...change });
     await clock.advance(seconds(65));
-    expect(changes).toEqual(told ? ["cam-1"] : []);
+    expect(changes).toEqual(reported ? ["cam-1"] : []);
     const read = world.read("cam-1");
     expect(view.get("cam-1")).toMatchObject({
       version: read.version,
@@ -599,7 +599,7 @@ describe("changes", () => {
   });
 });
 
-test("the view says how long a sweep takes, with the pause before it", async () => {
+test("the view reports how long a sweep takes, with the pause before it", async () => {
   const world = createWorld();
   world.add("cam-1", { tags: TAGS });
   const { view, clock } = await watching(world);
@@ -627,7 +627,7 @@ test("the view says whether a whole sweep has ended since the start", async () =
   expect(view.isSwept()).toBe(true);
 });
 
-describe("when a report was heard", () => {
+describe("when a report was received", () => {
   const beatAt = (at: number) => ({
     inference: { ...reportOf("Running"), heartbeatAt: timestampOf(instant(at)) },
   });
@@ -642,7 +642,7 @@ describe("when a report was heard", () => {
     await clock.advance(minutes(10));
     expect(view.get("cam-1")?.slots[""]?.heardAt).toBe(started + heard);
   });
-  test("another heartbeat was heard when it was first seen, whatever the device's clock says", async () => {
+  test("another heartbeat counts from when it was first seen, whatever the device's clock says", async () => {
     const world = createWorld();
     const yesterday = createFakeClock().now() - minutes(60 * 24);
     world.add("cam-1", { tags: TAGS, reported: beatAt(yesterday) });
@@ -655,7 +655,7 @@ describe("when a report was heard", () => {
 });
 
 describe("the fast lane", () => {
-  test("reads the twins it is asked for, and no others", async () => {
+  test("reads the given twins, and no others", async () => {
     const world = createWorld();
     for (let n = 0; n < 20; n += 1) {
       world.add(`cam-${n}`);
@@ -669,7 +669,7 @@ describe("the fast lane", () => {
     expect(world.calls).toEqual(["getTwin cam-4/inference", "getTwin cam-6/inference"]);
     expect(changes).toEqual(["cam-4"]);
   });
-  test("stops at the first fault and says it", async () => {
+  test("stops at the first fault and returns it", async () => {
     const world = createWorld();
     for (let n = 0; n < 50; n += 1) world.add(`cam-${n}`);
     const { view } = await watching(world);
@@ -697,7 +697,7 @@ describe("the fast lane", () => {
     expect(view.get("cam-1")?.slots["inference"]).toBeUndefined();
     expect(view.get("cam-2")).toBeUndefined();
   });
-  test("says so when it was stopped", async () => {
+  test("is a fault when it was stopped", async () => {
     const world = createWorld();
     world.add("cam-1");
     const { view } = await watching(world);
@@ -745,7 +745,7 @@ describe("health", () => {
     expect(probes.length).toBeGreaterThan(0);
     expect(probes.length).toBeLessThan(20);
   });
-  test("queries that are throttled for good freeze although twins can be read, and thaw with the next page", async () => {
+  test("queries that stay throttled make the hub unreachable although twins can be read, until the next page", async () => {
     const world = createWorld();
     world.add("cam-1");
     const { view, clock } = await watching(world);
@@ -767,7 +767,7 @@ describe("health", () => {
     await clock.advance(seconds(5));
     expect(view.health().reachable).toBe(true);
   });
-  test("an operator that starts during an outage is told so, and is not told otherwise before the fleet is read", async () => {
+  test("an operator that starts during an outage sees it as unreachable, until the fleet has been read", async () => {
     const world = createWorld(1);
     for (const name of ["cam-1", "cam-2"]) world.add(name);
     world.breakDown(DOWN);

@@ -51,7 +51,7 @@ describe("health of the hub", () => {
     expect(turns).toEqual([false, true]);
     expect(gauges).toEqual([1, 0, 1]);
   });
-  test("says since when and what the hub said last", async () => {
+  test("reports since when, and the hub's last message", async () => {
     const { monitor, call, clock } = setUp();
     call("query", DOWN);
     call("query", DOWN);
@@ -69,7 +69,7 @@ describe("health of the hub", () => {
     });
     expect(since).not.toBe(later(since, seconds(30)));
   });
-  test("a good read in between starts the count again", () => {
+  test("a successful read in between resets the count", () => {
     const { monitor, call } = setUp();
     for (let n = 0; n < 5; n += 1) {
       call("query", DOWN);
@@ -129,7 +129,7 @@ describe("health of the hub", () => {
     monitor.begin("twinRead")(DOWN);
     expect(monitor.state().reachable).toBe(false);
   });
-  test("failures of other calls make it suspect and no more", () => {
+  test("failures of other calls only ask for a probe", () => {
     const { monitor, call } = setUp();
     let probesWanted = 0;
     monitor.onShouldProbe(() => {
@@ -144,7 +144,7 @@ describe("health of the hub", () => {
     call("twinRead", null);
     expect(monitor.shouldProbe()).toBe(false);
   });
-  test("a refusal is an answer: conflicts and rejections are good news", () => {
+  test("a refusal is an answer: conflicts and rejections count as success", () => {
     const { monitor, call } = setUp();
     call("query", DOWN);
     call("query", { kind: "rejected", message: "bad query" });

@@ -20,7 +20,7 @@ export type Identity = {
   readonly iotEdge: boolean;
   /** "sas" for symmetric keys; other types are left alone. */
   readonly authentication: string;
-  /** The uid of the object that it was created for; `null`: by somebody else, or by an operator that did not write it down. */
+  /** The uid of the object that it was created for; `null`: by another program, or by an operator that did not record it. */
   readonly madeFor: string | null;
 };
 
@@ -72,10 +72,10 @@ export type DeviceRow = {
   readonly identityEtag: string | null;
   readonly tags: Json;
   /** Of the device twin itself: what counts where `iotEdge` is false. */
-  readonly slot: SlotRow;
+  readonly slot: SlotState;
 };
-/** What one twin says about the model: the pointer (without its url, which is a secret) and the report. */
-export type SlotRow = {
+/** What one twin says about its model: the pointer (without its url, which is a secret) and the report. */
+export type SlotState = {
   readonly etag: string;
   readonly pointer: PointerRow | null;
   readonly report: InferenceReport | null;
@@ -84,7 +84,7 @@ export type PointerRow = { readonly deployment: string; readonly release: string
 export type ModuleRow = {
   readonly device: string;
   readonly module: string;
-  readonly slot: SlotRow;
+  readonly slot: SlotState;
   /** As of twins; lets the fleet view tell an older row from a newer one. */
   readonly version?: number;
 };
@@ -140,7 +140,7 @@ export type DeviceHub = {
     lane: Lane,
     signal: AbortSignal,
   ) => Attempt<void>;
-  /** Asks the hub whether it understands a target condition: `null`, or the hub's own words. */
+  /** Asks the hub whether it understands a target condition: `null`, or the hub's message. */
   readonly testCondition: (targetCondition: string, signal: AbortSignal) => Attempt<string | null>;
   /** Devices that carry our tag, page by page. */
   readonly queryDevices: (from: string | null, signal: AbortSignal) => Attempt<Page<DeviceRow>>;
@@ -156,9 +156,9 @@ export type FleetDevice = Omit<DeviceRow, "slot"> & {
   readonly slots: Readonly<Record<string, FleetSlot>>;
 };
 
-export type FleetSlot = SlotRow & {
+export type FleetSlot = SlotState & {
   /**
-   * When the report was heard, by our clock: the moment at which another heartbeat was first seen, or, for the first
+   * When the report was received, by our clock: when another heartbeat was first seen, or, for the first
    * that this process saw, what the device says, if that is earlier. `null`: there is no report.
    */
   readonly heardAt: Instant | null;
@@ -173,20 +173,20 @@ export type HubHealth = {
   readonly since: Instant;
   /** Since when `canReadTwins` has been what it is: while twins cannot be read, silence is ours and not the devices'. */
   readonly twinsSince: Instant;
-  /** What fails and what does not, and what the hub answered; empty while it is reachable. */
+  /** Which reads fail and which do not, and what the hub answered; empty while it is reachable. */
   readonly message: string;
-  /** What kind of fault that was: a right that is missing is mended elsewhere than an outage. */
+  /** What kind of fault that was: a missing right is fixed elsewhere than an outage. */
   readonly kind?: Fault["kind"];
 };
 
-/** An informer for the hub: nobody polls the hub device by device. */
+/** An informer for the hub, so that it is never polled device by device. */
 export type FleetView = {
   readonly get: (device: string) => FleetDevice | undefined;
   readonly list: () => Iterable<FleetDevice>;
   /** Those whose tags or pointers name this deployment (`namespace.name`), without a look at the others. */
   readonly namedBy: (deployment: string) => Iterable<FleetDevice>;
   readonly health: () => HubHealth;
-  /** How long the last whole sweep took, with the pause before it: what is known from queries is up to so old. */
+  /** How long the last whole sweep took, with the pause before it: the greatest age of what is known from queries. */
   readonly sweepTime: () => Millis;
   /** Whether a whole sweep has ended since the start: before that there may be devices of which nothing is known. */
   readonly isSwept: () => boolean;
@@ -197,7 +197,7 @@ export type FleetView = {
   readonly onChange: (listener: (device: string, deployments: readonly string[]) => void) => void;
   /** Called when the hub becomes reachable or unreachable. */
   readonly onHealth: (listener: () => void) => void;
-  /** Writes through what a call has just returned. */
+  /** Applies what a call has just returned. */
   readonly note: (twin: Twin) => void;
   readonly forget: (device: string) => void;
   /** Reads these twins now (the fast lane), at most as many as the budget gives; stops at the first fault. */

@@ -33,7 +33,7 @@ const WHOLE = {
 };
 
 describe("reports", () => {
-  test("that are whole are kept whole", () => {
+  test("that are whole stay whole", () => {
     expect(reportOf(WHOLE)).toEqual(WHOLE);
   });
   test("lose what the contract does not know", () => {
@@ -49,7 +49,7 @@ describe("reports", () => {
     expect(reportOf({ ...WHOLE, active: { release: 1 } })).toEqual({ ...WHOLE, active: undefined });
     expect(reportOf({ heartbeatAt: 7 })).toEqual({ contract: 1, heartbeatAt: "" });
   });
-  test("have a window only where all of its numbers are there: a number made up would be evidence", () => {
+  test("have a window only where all of its numbers are present: an invented number would be evidence", () => {
     const { p99: _, ...latency } = WHOLE.window.latencyMilliseconds;
     expect(
       reportOf({ ...WHOLE, window: { ...WHOLE.window, latencyMilliseconds: latency } })?.window,
@@ -75,7 +75,7 @@ describe("reports", () => {
     expect(reportOf({ ...WHOLE, restarts: 1.5 })?.restarts).toBeUndefined();
     expect(reportOf({ ...WHOLE, restarts: 1e300 })?.restarts).toBeUndefined();
   });
-  test("keep the numbers of a window as they are, so that it is seen what cannot be true", () => {
+  test("keep the numbers of a window as they are, so that implausible ones are seen", () => {
     const window = {
       ...WHOLE.window,
       seconds: -60,

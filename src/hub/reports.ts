@@ -6,8 +6,8 @@ import type { Intern } from "../base/intern.ts";
 import { clip } from "../base/text.ts";
 import type { Json, PointerRow } from "./hub.ts";
 
-// Reads what stands in twins. Devices can write anything at all into theirs, so nothing here throws and nothing is
-// believed: a part of a wrong shape is left out, and so is a number out of range, which must not become a good one.
+// Reads what stands in twins. Devices can write anything into theirs, so nothing here throws and nothing is
+// trusted: a part of a wrong shape is left out, and so is a number out of range, which must not become a good one.
 // Numbers of a window stay as they are: whether they can be true is judged with the rest of the report
 // (rollouts/evidence/plausible.ts).
 
@@ -49,7 +49,7 @@ export function pointerOf(model: unknown, intern: Intern = plain): PointerRow | 
   return { deployment: intern(deployment), release: intern(release), digest: intern(digest) };
 }
 
-/** `properties.reported.inference`; `null` where there is none. Only the fields of the contract are kept. */
+/** `properties.reported.inference`; `null` where there is none. Only the fields of the contract are read. */
 export function reportOf(reported: unknown, intern: Intern = plain): InferenceReport | null {
   if (!isRecord(reported)) return null;
   const active = activeOf(reported["active"], intern);
@@ -111,7 +111,7 @@ function updateOf(update: unknown, intern: Intern): Part<"update"> | null {
   };
 }
 
-/** Whole or not at all: a missing number is no evidence, and a number made up in its place would be false evidence. */
+/** Whole or not at all: a missing number is no evidence, and an invented number would be false evidence. */
 function windowOf(window: unknown, intern: Intern): Part<"window"> | null {
   if (!isRecord(window) || !isRecord(window["latencyMilliseconds"])) return null;
   const release = textOf(window["release"], MAX_NAME);

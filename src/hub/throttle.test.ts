@@ -83,7 +83,7 @@ describe("throttle", () => {
     expect(given.every(({ at }) => at === 0)).toBe(true);
   });
 
-  test("nothing is held back of what rollbacks do not use", async () => {
+  test("no reserve is held back in classes that rollbacks do not use", async () => {
     const clock = createFakeClock();
     const ten = { operations: 10, window: minutes(1) };
     const budgets = { identity: ten, twinRead: ten, twinWrite: ten, query: ten, configuration: ten };
@@ -112,7 +112,7 @@ describe("throttle", () => {
     expect(given.map(({ name }) => name)).toEqual(["first", "second", "late rollback", "normal"]);
   });
 
-  test("who would wait too long is sent away at once, each to come back at another time", async () => {
+  test("a caller that would wait too long is refused at once, each with another time to retry", async () => {
     const setup = throttleOf({ operations: 6, window: minutes(1) }, { reserve: 0.5, maxWait: seconds(10) });
     const { take, faults } = taker(setup);
     await Promise.all(Array.from({ length: 8 }, (_, i) => take(String(i))));
@@ -139,7 +139,7 @@ describe("throttle", () => {
     expect(faults.some(isBudgetFault)).toBe(false);
   });
 
-  test("who is stopped while waiting leaves the queue", async () => {
+  test("a caller that aborts while waiting leaves the queue", async () => {
     const setup = throttleOf({ operations: 2, window: seconds(5) }, { reserve: 0.5 });
     const { take, given, faults } = taker(setup);
     const stop = new AbortController();
@@ -157,7 +157,7 @@ describe("throttle", () => {
     ]);
   });
 
-  test("a budget of one still lets everybody through in time", async () => {
+  test("a budget of one still serves every caller in time", async () => {
     const setup = throttleOf({ operations: 1, window: seconds(1) }, { headroom: 0.1 });
     const { take, given } = taker(setup);
     const all = Promise.all([take("a"), take("b"), take("c", "rollback")]);

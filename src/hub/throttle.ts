@@ -4,7 +4,7 @@ import { type Clock, type Instant, later, type Millis, millis, minutes, seconds 
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import type { Lane } from "./hub.ts";
 
-// Our own limit on what we ask of the hub, per class of operation, so that the hub never has to refuse.
+// Our own limit on calls to the hub, per class of operation, so that the hub never has to refuse.
 //
 //   limit ───────────┬──────────────┐
 //                    │   reserve    │  rollback lane only
@@ -31,17 +31,17 @@ export type Budget = { readonly operations: number; readonly window: Millis };
 export type Throttle = {
   /**
    * Waits for its turn, at most `maxWait`; `throttled` at once where it would be longer. `retryAfter` differs from
-   * caller to caller, so that those who are sent away do not come back together.
+   * caller to caller, so that those that are refused do not retry together.
    */
   readonly take: (operation: OperationClass, lane: Lane, signal: AbortSignal) => Promise<Result<void, Fault>>;
-  /** The hub itself refused: nobody of this class gets a turn for that long. */
+  /** The hub itself refused: no operation of this class gets a turn for that long. */
   readonly drain: (operation: OperationClass, retryAfter: Millis) => void;
 };
 
 export type ThrottleOptions = {
   readonly clock: Clock;
   readonly budgets: Readonly<Record<OperationClass, Budget>>;
-  /** Share of the hub's allowance that we use; the rest is for whoever else uses the hub. */
+  /** Share of the hub's allowance that we use; the rest is for other users of the hub. */
   readonly headroom?: number;
   /** Share of ours that only rollbacks may use, of the classes that rollbacks need. */
   readonly reserve?: number;
@@ -92,7 +92,7 @@ const NEEDED_BY_ROLLBACKS: ReadonlySet<OperationClass> = new Set(["twinRead", "t
 
 const ownFaults = new WeakSet<Fault>();
 
-/** Whether this fault is our own budget speaking: it says nothing about how the hub is. */
+/** Whether this fault comes from our own budget: it says nothing about the state of the hub. */
 export function isBudgetFault(fault: Fault): boolean {
   return ownFaults.has(fault);
 }
@@ -133,24 +133,24 @@ async function takeTurn(gate: Gate, turn: Turn, signal: AbortSignal): Promise<Re
     if (gate.tryPass(ticket, now)) return ok(undefined);
     const at = gate.expectedAt(ticket, now);
     if (at > deadline) {
-      const fault = refusal(gate, operation, ticket, now);
+      const fault = throttledFault(gate, operation, ticket, now);
       gate.leave(ticket);
       return err(fault);
     }
     using nap = linkedSignal(signal);
     ticket.wake = () => nap.abort();
-    // At least a millisecond: whoever is ahead of us may wake at the same moment, but after us.
+    // At least a millisecond: a caller ahead of us may wake at the same moment, but after us.
     await clock.sleep(millis(Math.max(1, at - now)), nap.signal);
   }
   gate.leave(ticket);
   return err({ kind: "unavailable", message: `${operation}: stopped while waiting for a turn` });
 }
 
-function refusal(gate: Gate, operation: OperationClass, ticket: Ticket, now: Instant): Fault {
+function throttledFault(gate: Gate, operation: OperationClass, ticket: Ticket, now: Instant): Fault {
   const closed = gate.isClosed(now);
   const fault: Fault = {
     kind: "throttled",
-    retryAfter: gate.appointment(ticket, now),
+    retryAfter: gate.retrySlot(ticket, now),
     message: closed
       ? `the hub throttles operations of class ${operation} and asked us to wait`
       : `our share of the hub's budget for operations of class ${operation} is used up for now`,
@@ -159,28 +159,29 @@ function refusal(gate: Gate, operation: OperationClass, ticket: Ticket, now: Ins
   return fault;
 }
 
-/** `wake`: look again, somebody ahead has left without passing. */
+/** `wake`: check again, a ticket ahead has left without passing. */
 type Ticket = { readonly lane: Lane; wake: () => void };
 
-/** One class of operations: who waits, and what was granted during the last window. Knows no clock. */
+/** One class of operations: the tickets that wait, and the grants of the last window. Knows no clock. */
 type Gate = {
   readonly enter: (lane: Lane) => Ticket;
   /** Without passing. */
   readonly leave: (ticket: Ticket) => void;
   readonly tryPass: (ticket: Ticket, now: Instant) => boolean;
-  /** When this ticket can expect to pass, if nobody else comes. */
+  /** When this ticket can expect to pass, if no other ticket comes. */
   readonly expectedAt: (ticket: Ticket, now: Instant) => Instant;
-  readonly appointment: (ticket: Ticket, now: Instant) => Millis;
+  /** When to retry, as a delay; each ticket of a lane gets a slot of its own. */
+  readonly retrySlot: (ticket: Ticket, now: Instant) => Millis;
   readonly close: (until: Instant) => void;
   readonly isClosed: (now: Instant) => boolean;
 };
 
 const LANES: readonly Lane[] = ["rollback", "normal"];
-const LONGEST_APPOINTMENT = minutes(5);
+const LONGEST_RETRY = minutes(5);
 
 function createGate(budget: Budget, headroom: number, reserve: number): Gate {
   const limit = Math.max(1, Math.floor(budget.operations * headroom));
-  // However small the budget: one turn is kept for rollbacks where any is, and one is left for everybody.
+  // However small the budget: at least one turn is reserved for rollbacks, where any is, and at least one is left for both lanes.
   const normalLimit =
     reserve === 0 ? limit : Math.max(1, Math.min(limit - 1, Math.floor(limit * (1 - reserve))));
   const all = createGrants(limit, budget.window);
@@ -223,11 +224,11 @@ function createGate(budget: Budget, headroom: number, reserve: number): Gate {
       return true;
     },
     expectedAt,
-    appointment: (ticket, now) => {
+    retrySlot: (ticket, now) => {
       const grants = ticket.lane === "normal" ? normal : all;
       const spacing = budget.window / grants.limit;
       const at = Math.max(expectedAt(ticket, now), booked[ticket.lane]);
-      if (at - now >= LONGEST_APPOINTMENT) return LONGEST_APPOINTMENT;
+      if (at - now >= LONGEST_RETRY) return LONGEST_RETRY;
       booked[ticket.lane] = at + spacing;
       return millis(Math.ceil(Math.max(1, at - now)));
     },

@@ -8,7 +8,7 @@ import type {
   Json,
   ModuleRow,
   NewConfiguration,
-  SlotRow,
+  SlotState,
   Twin,
   TwinRef,
 } from "./hub.ts";
@@ -94,7 +94,7 @@ export function configurationOf(body: unknown): Configuration | null {
   const inner = isRecord(content) ? content : {};
   const { modulesContent, deviceContent, moduleContent } = inner;
   const edge = isRecord(modulesContent) && Object.keys(modulesContent).length > 0;
-  const kept = [modulesContent, deviceContent, moduleContent].find(
+  const given = [modulesContent, deviceContent, moduleContent].find(
     (one) => isRecord(one) && Object.keys(one).length > 0,
   );
   return {
@@ -103,7 +103,7 @@ export function configurationOf(body: unknown): Configuration | null {
     labels: isRecord(labels) ? stringsIn(labels) : {},
     priority: typeof priority === "number" ? priority : 0,
     targetCondition: typeof targetCondition === "string" ? targetCondition : "",
-    content: isRecord(kept) ? kept : {},
+    content: isRecord(given) ? given : {},
     etag,
   };
 }
@@ -152,7 +152,7 @@ export function deviceRowOf(row: unknown, intern: Intern): DeviceRow | null {
     iotEdge: iotEdge === true,
     identityEtag: typeof identityEtag === "string" ? identityEtag : null,
     tags,
-    slot: slotRowOf(row, etag, intern),
+    slot: slotStateOf(row, etag, intern),
   };
 }
 
@@ -163,12 +163,12 @@ export function moduleRowOf(row: unknown, intern: Intern): ModuleRow | null {
   return {
     device,
     module: intern(module),
-    slot: slotRowOf(row, etag, intern),
+    slot: slotStateOf(row, etag, intern),
     ...(typeof version === "number" ? { version } : {}),
   };
 }
 
-function slotRowOf(row: Json, etag: string, intern: Intern): SlotRow {
+function slotStateOf(row: Json, etag: string, intern: Intern): SlotState {
   return { etag, pointer: pointerOf(row, intern), report: reportOf(row["report"], intern) };
 }
 

@@ -9,7 +9,7 @@ import { clusterIdOf } from "./cluster-id.ts";
 const never = new AbortController().signal;
 const deps = () => ({ clock: createFakeClock(), log: createFakeLog() });
 
-test("the id of a cluster is the uid of kube-system, asked for until the API server answers", async () => {
+test("the id of a cluster is the uid of kube-system, read again until the API server answers", async () => {
   const { clock, log } = deps();
   const paths: string[] = [];
   const transport = createFakeTransport(async ({ path }) => {
@@ -24,7 +24,7 @@ test("the id of a cluster is the uid of kube-system, asked for until the API ser
   expect(paths).toEqual(Array.from({ length: 3 }, () => "/api/v1/namespaces/kube-system"));
 });
 
-test("without the right to read it the operator says which setting helps", async () => {
+test("without the right to read it, the error names the setting that helps", async () => {
   const transport = createFakeTransport(async () => err({ kind: "denied" as const, message: "forbidden" }));
   await expect(clusterIdOf(transport, deps(), never)).rejects.toThrow("--cluster-id");
 });

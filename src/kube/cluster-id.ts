@@ -1,7 +1,7 @@
 import { isRecord } from "../base/guards.ts";
 import { type Millis, seconds } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
-import type { Transport } from "./transport.ts";
+import type { Transport } from "./transport/transport.ts";
 
 const PAUSE: Millis = seconds(5);
 

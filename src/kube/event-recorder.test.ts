@@ -4,8 +4,8 @@ import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
 import type { EventDraft } from "../api/resource.ts";
 import { err, ok } from "../base/result.ts";
 import { millis, minutes, seconds } from "../base/time.ts";
-import type { Call } from "./call.ts";
 import { createEventRecorder } from "./event-recorder.ts";
+import type { Call } from "./transport/call.ts";
 
 const device = { kind: "EdgeDevice", namespace: "plant-a", name: "cam-1", uid: "u-1" };
 const draft = (message: string): EventDraft => ({ type: "Normal", reason: "Registered", message });
@@ -86,7 +86,7 @@ describe("an event recorder", () => {
   test.each([
     ["is refused", err({ kind: "denied" as const, message: "Forbidden" }), 1],
     ["cannot be delivered for long", unavailable, 4],
-  ])("leaves out what %s, says so, and goes on with the next", async (_what, fault, attempts) => {
+  ])("drops what %s, logs it, and continues with the next", async (_what, fault, attempts) => {
     const { recorder, transport, clock, log, stop, ended, result } = start(async (_call, count) =>
       count <= attempts ? fault : ok({}),
     );

@@ -6,7 +6,7 @@ import type { RuntimeDeps } from "../runtime/deps.ts";
 import { linkedSignal } from "../runtime/linked-signal.ts";
 import { eventOf, type RecordedEvent } from "./event-object.ts";
 import type { EventRecorder, EventSubject } from "./kube.ts";
-import type { Transport } from "./transport.ts";
+import type { Transport } from "./transport/transport.ts";
 
 export type EventRecorderOptions = {
   /** The Pod's name: the reporting instance of each event. */
@@ -19,7 +19,7 @@ export type RunningEventRecorder = EventRecorder & { readonly run: (signal: Abor
 /** The same event of the same object is published once in this time. */
 const DEDUPE_WINDOW = minutes(10);
 const REMEMBERED = 10_000;
-/** More than this wait only when the API server is in trouble; events beyond it are dropped. */
+/** As many wait only when the API server is failing; events beyond it are dropped. */
 const QUEUE_LIMIT = 1000;
 const ATTEMPTS = 4;
 const FLUSH_TIMEOUT = seconds(5);

@@ -45,7 +45,7 @@ test("a namespace may use what its annotations grant, and one that is not known 
   expect(transport.calls.map(({ path }) => path)).toEqual(["/api/v1/namespaces?limit=500"]);
 });
 
-test("where some namespaces are served, each is asked for by name alone", async () => {
+test("where some namespaces are served, each is listed by its name alone", async () => {
   const transport = apiServer({
     "team-a": { "edgefleet.dev/device-ids": "a" },
     "team-b": { "edgefleet.dev/device-ids": "b" },

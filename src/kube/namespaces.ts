@@ -1,8 +1,8 @@
 import { CLOSED_GRANT, type Grant, type GrantOf, grantOf } from "../api/tenancy.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
-import { createListWatch } from "./list-watch.ts";
-import { createReflector } from "./reflector.ts";
-import type { Transport } from "./transport.ts";
+import { createListWatch } from "./informer/list-watch.ts";
+import { createReflector } from "./informer/reflector.ts";
+import type { Transport } from "./transport/transport.ts";
 
 /** What each namespace was granted, from the annotations of the Namespaces. */
 export type Namespaces = {
@@ -16,13 +16,13 @@ export type Namespaces = {
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
 
-type Kept = {
+type CachedNamespace = {
   readonly key: string;
   readonly namespace: string;
   readonly uid: string;
   readonly resourceVersion: string;
-  /** As they were read: a grant is made of them once. */
-  readonly written: string;
+  /** Our annotations as text, to compare. */
+  readonly ownAnnotations: string;
   readonly grant: Grant;
 };
 
@@ -36,7 +36,7 @@ type RawNamespace = {
 };
 
 /**
- * Lists and watches Namespaces; of each only what its annotations of ours say is kept.
+ * Lists and watches Namespaces; of each, only what our annotations grant is cached.
  * @param names `null`: all. Otherwise each by a list-watch of its own that names it, so that the right to these is enough.
  */
 export function createNamespaces(
@@ -47,7 +47,7 @@ export function createNamespaces(
   const reflectors = (names ?? [null]).map((name) => {
     const options = name === null ? {} : { fieldSelector: `metadata.name=${name}` };
     const source = createListWatch(transport, "/api/v1/namespaces", project, deps.random, options);
-    return createReflector<Kept>(source, "namespaces", deps);
+    return createReflector<CachedNamespace>(source, "namespaces", deps);
   });
 
   return {
@@ -61,7 +61,7 @@ export function createNamespaces(
     onChange: (listener) => {
       for (const reflector of reflectors)
         reflector.onChange((before, after) => {
-          if (before?.written === after?.written) return;
+          if (before?.ownAnnotations === after?.ownAnnotations) return;
           listener((after ?? before)?.key ?? "");
         });
     },
@@ -76,14 +76,14 @@ export function createNamespaces(
   };
 }
 
-function project(raw: unknown): Kept {
+function project(raw: unknown): CachedNamespace {
   const { name, uid, resourceVersion, annotations = {} } = (raw as RawNamespace).metadata;
   const ours = Object.entries(annotations)
     .filter(([key]) => key.startsWith("edgefleet.dev/"))
     .sort(([a], [b]) => (a < b ? -1 : 1));
   return {
     ...{ key: name, namespace: "", uid, resourceVersion },
-    written: JSON.stringify(ours),
+    ownAnnotations: JSON.stringify(ours),
     grant: grantOf(Object.fromEntries(ours)),
   };
 }

@@ -39,7 +39,7 @@ describe("the patch of a status", () => {
     );
   });
 
-  test("is empty when they say the same, in whatever order, with or without empty keys", () => {
+  test("is empty when they are equal, in any order, with or without empty keys", () => {
     fc.assert(
       fc.property(tree, (status) => {
         const reversed = Object.fromEntries(Object.entries(status).reverse());
@@ -66,7 +66,7 @@ describe("the patch of the finalizers", () => {
     expect(patched).toEqual({ metadata: { finalizers: wanted } });
   });
 
-  test("is empty when it is so already", () => {
+  test("is empty when nothing has to change", () => {
     expect(finalizerPatch([FINALIZER], "add")).toEqual([]);
     expect(finalizerPatch(["x/y"], "remove")).toEqual([]);
   });
@@ -114,13 +114,13 @@ describe("the projection", () => {
     fc.assert(
       fc.property(tree, tree, (spec, status) => {
         const given = { ...raw(), spec: asJson(spec), status: asJson(status) };
-        const kept = project(structuredClone(given));
-        expect([kept.spec, kept.status]).toEqual([given.spec, given.status]);
+        const cached = project(structuredClone(given));
+        expect([cached.spec, cached.status]).toEqual([given.spec, given.status]);
       }),
     );
   });
 
-  test("sees a deletion and the finalizers that hold it up", () => {
+  test("sees a deletion and the finalizers that delay it", () => {
     const deleting = project(
       raw({ deletionTimestamp: "2026-01-01T00:00:00Z", finalizers: [FINALIZER, "x/y"] }),
     );
@@ -171,7 +171,7 @@ describe("the resources of a kind", () => {
     expect(devices.get(objectKey("c", "one"))?.uid).toBe("c-one");
   });
 
-  test("are those of the namespaces that are watched, each listed by itself", async () => {
+  test("are those of the namespaces that are watched, each listed on its own", async () => {
     const { devices, paths } = await start(["a", "b"]);
     expect(paths).toEqual([
       "/apis/edgefleet.dev/v1alpha1/namespaces/a/edgedevices",

@@ -7,16 +7,16 @@ import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
 import { instant, parseTimestamp } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
-import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./call.ts";
+import { createListWatch, type ListWatchOptions } from "./informer/list-watch.ts";
+import { createReflector, type Reflector } from "./informer/reflector.ts";
 import type { Resources } from "./kube.ts";
-import { createListWatch, type ListWatchOptions } from "./list-watch.ts";
-import { createReflector, type Reflector } from "./reflector.ts";
-import type { Transport } from "./transport.ts";
+import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
 
 export type ResourcesOptions = ListWatchOptions & {
   /** As in the URL: `edgedevices`. */
   readonly plural: string;
-  /** `null`: all namespaces. Otherwise only these are listed and watched, each by itself. */
+  /** `null`: all namespaces. Otherwise only these are listed and watched, each on its own. */
   readonly namespaces: readonly string[] | null;
 };
 
@@ -106,7 +106,7 @@ export function createResources<Spec, Status>(
   };
 }
 
-/** What must be done to `had` to make it `next`; nothing when they say the same, in whatever order. */
+/** The operations that turn `had` into `next`; none when they are equal, whatever the order of their keys. */
 export function statusPatch(had: unknown, next: unknown): readonly Operation[] {
   const plain = withoutUndefined(next) as object;
   if (had === null) return [{ op: "add", path: "/status", value: plain }];
@@ -119,8 +119,8 @@ export function statusPatch(had: unknown, next: unknown): readonly Operation[] {
 function withoutUndefined(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(withoutUndefined);
   if (value === null || typeof value !== "object") return value;
-  const kept = Object.entries(value).filter(([, inner]) => inner !== undefined);
-  return Object.fromEntries(kept.map(([key, inner]) => [key, withoutUndefined(inner)]));
+  const entries = Object.entries(value).filter(([, inner]) => inner !== undefined);
+  return Object.fromEntries(entries.map(([key, inner]) => [key, withoutUndefined(inner)]));
 }
 
 export function finalizerPatch(finalizers: readonly string[], on: "add" | "remove"): readonly Operation[] {
@@ -135,7 +135,7 @@ function written<T>(result: Result<T, KubeFault>): Result<T, Fault> {
   return result.ok ? result : err(writeFaultOf(result.error));
 }
 
-/** Whoever writes acts on what was read: an object that is gone was changed since. */
+/** A write is based on what was read: an object that is gone was changed since. */
 function writeFaultOf(fault: KubeFault): Fault {
   if (fault.kind === "missing")
     return { kind: "conflict", message: `${fault.message} (it was deleted since it was read)` };
@@ -165,7 +165,7 @@ const NO_FINALIZERS: readonly string[] = Object.freeze([]);
 const OUR_FINALIZER: readonly string[] = Object.freeze([FINALIZER]);
 
 /**
- * What is kept of an object, before it is cached: no managedFields, no annotations of others, and equal strings of all
+ * What is cached of an object: no managedFields, no annotations of others, and equal strings of all
  * objects only once. `raw` is not to be used afterwards. The API server has checked spec and status against the schema.
  */
 export function createProjection<Spec, Status>(): (raw: unknown) => Resource<Spec, Status> {
@@ -201,11 +201,13 @@ function mapOf(
   shared: Intern,
   keeps: (name: string) => boolean,
 ): Readonly<Record<string, string>> {
-  const kept = Object.entries(map ?? NOTHING).filter(([name]) => keeps(name));
-  return kept.length === 0 ? NOTHING : Object.fromEntries(kept.map(([name, value]) => [name, shared(value)]));
+  const entries = Object.entries(map ?? NOTHING).filter(([name]) => keeps(name));
+  return entries.length === 0
+    ? NOTHING
+    : Object.fromEntries(entries.map(([name, value]) => [name, shared(value)]));
 }
 
-/** Shares all strings of a tree that was just parsed and that nobody else has: it is changed in place. */
+/** Shares all strings of a tree that was just parsed and has no other reader: it is changed in place. */
 function sharedTree(value: unknown, shared: Intern): unknown {
   if (typeof value === "string") return shared(value);
   if (Array.isArray(value)) {

@@ -2,8 +2,8 @@ import { expect, test } from "vitest";
 import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
 import { err, ok } from "../base/result.ts";
 import { millis } from "../base/time.ts";
-import type { KubeFault } from "./call.ts";
 import { createSecrets } from "./secrets.ts";
+import type { KubeFault } from "./transport/call.ts";
 
 const never = new AbortController().signal;
 const owner = { kind: "EdgeDevice", name: "cam-1", uid: "u-1" } as const;
@@ -13,7 +13,7 @@ const QUOTED = 'data[key]: Invalid value: "value"';
 test.each<[KubeFault["kind"], KubeFault["kind"]]>([
   ["rejected", "rejected"],
   ["denied", "denied"],
-  ["conflict", "conflict"], // somebody else made one of that name meanwhile
+  ["conflict", "conflict"], // another client created one of that name meanwhile
   ["missing", "conflict"], // the namespace, or the Secret, vanished meanwhile
   ["unavailable", "unavailable"],
   ["expired", "unavailable"],
@@ -29,7 +29,7 @@ test.each<[KubeFault["kind"], KubeFault["kind"]]>([
   expect(JSON.stringify(answer)).not.toContain("Invalid value");
 });
 
-test("a server that asks for patience gets it", async () => {
+test("a server that asks for a pause gets it", async () => {
   const fault: KubeFault = { kind: "throttled", retryAfter: millis(7000), message: QUOTED };
   const secrets = createSecrets(createFakeTransport(async () => err(fault)));
   for (const answer of [await secrets.get("a", "b", never), await secrets.apply(owner, secret, never)])

@@ -2,9 +2,9 @@ import { GROUP, VERSION } from "../api/resource.ts";
 import type { Attempt, Fault } from "../base/fault.ts";
 import { own } from "../base/lookup.ts";
 import { err, ok, type Result, unreachable } from "../base/result.ts";
-import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./call.ts";
 import type { Secret, Secrets } from "./kube.ts";
-import type { Transport } from "./transport.ts";
+import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./transport/call.ts";
+import type { Transport } from "./transport/transport.ts";
 
 type OwnerReference = {
   readonly apiVersion: string;
@@ -23,7 +23,7 @@ type RawSecret = {
 type Owner = Parameters<Secrets["apply"]>[0];
 type Wanted = Parameters<Secrets["apply"]>[1];
 
-/** Secrets are read when they are needed and never cached: the operator must not hold all of a cluster's. */
+/** Secrets are read when they are needed and never cached: the operator must not hold all Secrets of a cluster. */
 export function createSecrets(transport: Transport): Secrets {
   async function read(
     namespace: string,
@@ -107,9 +107,7 @@ function ownershipFault(owner: Owner, wanted: Wanted, controller: OwnerReference
       message: `${secret} still belongs to a deleted ${owner.kind} of the same name`,
     };
   const whose =
-    controller === undefined
-      ? "exists and belongs to nobody"
-      : `belongs to ${controller.kind} ${controller.name}`;
+    controller === undefined ? "exists and has no owner" : `belongs to ${controller.kind} ${controller.name}`;
   return {
     kind: "rejected",
     message: `${secret} ${whose}; it is not overwritten. Choose another name, or delete that Secret`,
@@ -139,15 +137,15 @@ function sameData(one: Readonly<Record<string, string>>, other: Readonly<Record<
   return keys.length === Object.keys(other).length && keys.every((key) => own(one, key) === own(other, key));
 }
 
-/** The API server quotes what it refuses, and that is a secret here: its words stay out. */
+/** The API server quotes what it refuses, and that is a secret here: its message is left out. */
 function discreet(fault: KubeFault, namespace: string, name: string): Fault {
   const secret = `Secret ${namespace}/${name}`;
   switch (fault.kind) {
     case "throttled":
-      return { ...fault, message: `${secret}: the API server asks for patience` };
+      return { ...fault, message: `${secret}: the API server asks for a later retry` };
     case "conflict":
     case "missing":
-      return { kind: "conflict", message: `${secret} was changed by somebody else meanwhile` };
+      return { kind: "conflict", message: `${secret} was changed by another client meanwhile` };
     case "denied":
       return {
         kind: "denied",

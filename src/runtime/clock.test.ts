@@ -65,7 +65,7 @@ test("jitter stays within its share", () => {
   expect(jittered(seconds(10), () => 1)).toBeCloseTo(11_000);
 });
 
-test("a linked signal follows the outer one until it is let go of, and can be aborted alone", () => {
+test("a linked signal follows the outer one until it is disposed of, and can be aborted alone", () => {
   const outer = new AbortController();
   const alone = linkedSignal(outer.signal);
   alone.abort();

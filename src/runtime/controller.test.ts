@@ -44,7 +44,7 @@ function start(reconcile: Reconcile<string>, change: Partial<ControllerSpec<stri
 }
 
 describe("a controller", () => {
-  test("comes back as each outcome asks, and counts it", async () => {
+  test("requeues as each outcome asks, and counts it", async () => {
     const outcomes: Outcome[] = [
       { kind: "retry", cause: "busy" }, // after 1 s
       { kind: "retry", cause: "busy", atLeast: seconds(5) }, // after 5 s, not 2
@@ -72,7 +72,7 @@ describe("a controller", () => {
     await controller.ended;
   });
 
-  test("survives a reconcile that throws, says so, and backs off", async () => {
+  test("survives a reconcile that throws, logs it, and backs off", async () => {
     let runs = 0;
     const controller = start(async () => {
       runs += 1;
@@ -198,7 +198,7 @@ describe("a controller", () => {
     expect(ran).toEqual(["a"]);
   });
 
-  test("is quiet about the first failures, and warns when they go on", async () => {
+  test("logs the first failures as information, and warns when they continue", async () => {
     const controller = start(async () => ({ kind: "retry", cause: "down" }));
     await controller.clock.settle();
     controller.enqueue("a");
@@ -215,12 +215,12 @@ describe("a controller", () => {
 
 test("a trigger of a cache enqueues what is there, and the keys of what changes, before and after", () => {
   type Pod = { readonly name: string; readonly node: string };
-  let tell: (before: Pod | undefined, after: Pod | undefined) => void = () => {};
+  let change: (before: Pod | undefined, after: Pod | undefined) => void = () => {};
   const cache: Observed<Pod> = {
     synced: async () => {},
     list: () => [{ name: "p", node: "n1" }],
     onChange: (listener) => {
-      tell = listener;
+      change = listener;
     },
   };
   const keys: string[] = [];
@@ -231,8 +231,8 @@ test("a trigger of a cache enqueues what is there, and the keys of what changes,
   );
   trigger.attach((key) => keys.push(key));
   expect(keys).toEqual(["n1"]);
-  tell({ name: "p", node: "n1" }, { name: "p", node: "n2" });
-  tell({ name: "p", node: "n2" }, { name: "p", node: "n2" });
-  tell({ name: "p", node: "n2" }, undefined);
+  change({ name: "p", node: "n1" }, { name: "p", node: "n2" });
+  change({ name: "p", node: "n2" }, { name: "p", node: "n2" });
+  change({ name: "p", node: "n2" }, undefined);
   expect(keys).toEqual(["n1", "n1", "n2", "n2"]);
 });

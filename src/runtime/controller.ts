@@ -17,8 +17,8 @@ export type ControllerSpec<Key> = {
   /** How long one reconcile may take before its signal aborts. */
   readonly timeout: Millis;
   readonly backoff: Backoff;
-  /** How often a stalled key is looked at again, give or take a fifth; ten minutes when left out. */
-  readonly lookAgain?: Millis;
+  /** How often a stalled key is reconciled again, give or take a fifth; ten minutes when left out. */
+  readonly stalledInterval?: Millis;
 };
 
 /** How a reconcile ended: its outcome, or it threw (a bug: counted apart, then treated like a failure). */
@@ -119,7 +119,7 @@ function restOf<Key>(end: End, spec: ControllerSpec<Key>, random: () => number):
     case "retry":
       return end.atLeast === undefined ? { kind: "backoff" } : { kind: "backoff", atLeast: end.atLeast };
     case "stalled":
-      return { kind: "after", delay: jittered(spec.lookAgain ?? minutes(10), random, 0.2) };
+      return { kind: "after", delay: jittered(spec.stalledInterval ?? minutes(10), random, 0.2) };
     case "panic":
       return { kind: "backoff" };
     default:

@@ -40,7 +40,7 @@ test("what acting found out reaches the report and the rest, also where an actio
   expect(outcome).toEqual({ kind: "stalled", cause: "by rest" });
 });
 
-test("a report that fails is retried, unless acting failed: then rest says when to come back", async () => {
+test("a report that fails is retried, unless acting failed: then rest says when to reconcile again", async () => {
   const report: Verbs["report"] = async () => err(AWAY);
   expect(await look({ report })).toEqual({ kind: "retry", cause: "away" });
   const rest: Verbs["rest"] = (_seen, _plan, { fault }) => ({ kind: "stalled", cause: fault?.message ?? "" });

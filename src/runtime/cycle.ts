@@ -6,7 +6,7 @@ export type Done<Acted> = { readonly acted: Acted; readonly fault: Fault | null 
 
 /**
  * A reconcile is these verbs in this order, and nothing else: observe → decide → commit → act → report → rest.
- * `commit` writes the state that must survive before the world is touched; `report` runs whatever `act` came to.
+ * `commit` writes the state that must survive before the world is touched; `report` runs also after a fault of `act`.
  */
 export type Cycle<Key, Seen, Plan, Acted> = {
   /** `null`: the object is gone. */
@@ -19,7 +19,7 @@ export type Cycle<Key, Seen, Plan, Acted> = {
   readonly act: (seen: Seen, plan: Plan, signal: AbortSignal) => Promise<Done<Acted>>;
   /** Conditions and counts from scratch, written only if different. */
   readonly report: (seen: Seen, plan: Plan, done: Done<Acted>, signal: AbortSignal) => Attempt<void>;
-  /** When to look again, also after a fault of `act`. */
+  /** When to reconcile again, also after a fault of `act`. */
   readonly rest: (seen: Seen, plan: Plan, done: Done<Acted>) => Outcome;
 };
 

@@ -1,7 +1,7 @@
 import type { Clock } from "../base/time.ts";
 import type { Log, Meter } from "../telemetry/telemetry.ts";
 
-/** What everything that runs by itself is handed. */
+/** The dependencies of everything that runs in the background. */
 export type RuntimeDeps = {
   readonly clock: Clock;
   readonly log: Log;

@@ -5,7 +5,7 @@ import { eachLimited } from "./each-limited.ts";
 
 const never = new AbortController().signal;
 
-test("it works on so many at once and no more, and keeps the order of the results", async () => {
+test("it works on at most that many at once, and keeps the order of the results", async () => {
   const clock = createFakeClock();
   let now = 0;
   let most = 0;
@@ -39,7 +39,7 @@ test("nothing is started after the signal has aborted, and what was in flight is
   expect(ended).toEqual([1, 2, 3, 4]);
 });
 
-test("a throw stops the rest and comes out", async () => {
+test("a throw stops the rest and is passed on", async () => {
   const started: number[] = [];
   const work = async (item: number) => {
     started.push(item);

@@ -1,4 +1,4 @@
-/** A signal that follows another one and can also be aborted by itself. */
+/** A signal that follows another one and can also be aborted on its own. */
 export type LinkedSignal = {
   readonly signal: AbortSignal;
   readonly abort: (reason?: unknown) => void;

@@ -65,7 +65,7 @@ describe("the manager", () => {
 
   test.each([
     ["throws", async () => Promise.reject(new Error("port in use"))],
-    ["ends by itself", async () => {}],
+    ["ends early", async () => {}],
   ])("stops everything, and fails, when one part %s", async (_how, fail) => {
     const { runtime, clock, story, stop, part, plan } = setUp();
     const failing: Part = {
@@ -82,7 +82,7 @@ describe("the manager", () => {
     expect(story).toEqual(["+cache", "ready", "elected", "+devices", "-devices", "resigned", "-cache"]);
   });
 
-  test("stops the other controllers before it lets go of leadership when one fails", async () => {
+  test("stops the other controllers before it releases leadership when one fails", async () => {
     const { runtime, clock, story, stop, part, plan } = setUp();
     const failing: Part = {
       name: "failing",

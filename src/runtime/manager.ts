@@ -30,13 +30,13 @@ export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSig
   const failures: unknown[] = [];
   const running = new Set<string>();
 
-  /** Runs a part to its end; whatever ends it too early stops everything. */
+  /** Runs a part to its end; ending too early, or throwing, stops everything. */
   async function run(part: Part, partSignal: AbortSignal): Promise<void> {
     running.add(part.name);
     deps.log.debug("part started", { part: part.name });
     try {
       await part.run(partSignal);
-      if (!partSignal.aborted) throw new Error(`${part.name} ended although nobody stopped it`);
+      if (!partSignal.aborted) throw new Error(`${part.name} ended although it was not stopped`);
     } catch (cause) {
       // Once we are stopping, a throw that answers the abort changes nothing.
       if (!partSignal.aborted) {
@@ -61,7 +61,7 @@ export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSig
         await plan.ready(leadSignal);
         if (leadSignal.aborted) return;
         deps.log.info("ready");
-        // One that fails aborts `stop`, and with it the body's signal: the others end before leadership is let go of.
+        // One that fails aborts `stop`, and with it the body's signal: the others end before leadership is released.
         await plan.lead(leadSignal, async (bodySignal) => {
           await Promise.all(plan.whenLeading.map((part) => run(part, bodySignal)));
         });
@@ -81,15 +81,15 @@ export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSig
   const stopped = shutDown();
   await whenAborted(stop.signal);
   deps.log.info("stopping");
-  using patience = linkedSignal(new AbortController().signal);
-  const late = deps.clock.sleep(plan.drain, patience.signal).then(() => {
-    if (patience.signal.aborted) return;
+  using stopTimeout = linkedSignal(new AbortController().signal);
+  const late = deps.clock.sleep(plan.drain, stopTimeout.signal).then(() => {
+    if (stopTimeout.signal.aborted) return;
     throw new Error(`did not stop in time: ${[...running].join(", ")}`);
   });
   try {
     await Promise.race([stopped, late]);
   } finally {
-    patience.abort();
+    stopTimeout.abort();
   }
   deps.log.info("stopped");
   if (failures.length > 0) throw failures[0];

@@ -5,11 +5,11 @@ import { type Millis, seconds } from "../base/time.ts";
 /** The only four things a reconcile may ask of the queue. */
 export type Outcome =
   | { readonly kind: "settled" }
-  /** Patience, not failure: come back then. */
+  /** Waiting, not failing: reconcile again after `delay`. */
   | { readonly kind: "wakeAfter"; readonly delay: Millis; readonly why: string }
   /** Failure: exponential back-off with jitter, and no sooner than `atLeast`. */
   | { readonly kind: "retry"; readonly cause: string; readonly atLeast?: Millis }
-  /** Only a new spec or a person helps; looked at again slowly all the same. */
+  /** Only a new spec or an administrator helps; retried at long intervals all the same. */
   | { readonly kind: "stalled"; readonly cause: string };
 
 export type Reconcile<Key> = (key: Key, signal: AbortSignal) => Promise<Outcome>;
@@ -24,7 +24,7 @@ export function outcomeOfFault(fault: Fault): Outcome {
     case "unavailable":
       return { kind: "retry", cause: fault.message };
     case "denied":
-      // Rights and credentials are mended outside; nobody tells us when.
+      // Rights and credentials are fixed outside, and no event says when.
       return { kind: "retry", cause: fault.message, atLeast: seconds(30) };
     case "rejected":
       return { kind: "stalled", cause: fault.message };

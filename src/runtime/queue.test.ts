@@ -25,7 +25,7 @@ describe("a work queue", () => {
     expect(queue.depth()).toBe(0);
   });
 
-  test("brings a key that was added while it was held back once, and not before it is released", async () => {
+  test("returns a key that was added while it was held once, and not before it is released", async () => {
     const { queue, clock } = setUp();
     queue.add("a");
     await queue.take(never);
@@ -44,7 +44,7 @@ describe("a work queue", () => {
     expect(queue.depth()).toBe(0);
   });
 
-  test("lets the earliest wish win, and an add end the waiting", async () => {
+  test("lets the earliest time win, and an add end the waiting", async () => {
     const { queue, clock } = setUp();
     queue.addAfter("a", seconds(10));
     queue.addAfter("a", seconds(5));
@@ -64,7 +64,7 @@ describe("a work queue", () => {
     expect(queue.depth()).toBe(0); // nothing was left of the timers
   });
 
-  test("remembers the earliest wish that was made while a key was held", async () => {
+  test("remembers the earliest time that was added while a key was held", async () => {
     const { queue, clock } = setUp();
     queue.add("a");
     await queue.take(never);
@@ -127,7 +127,7 @@ describe("a work queue", () => {
     expect(await queue.take(never)).toBe("a");
   });
 
-  test("refuses the release of a key that nobody holds: it is a bug", () => {
+  test("refuses the release of a key that is not held: it is a bug", () => {
     const { queue } = setUp();
     queue.add("a");
     expect(() => queue.release("a", { kind: "forget" })).toThrow();
@@ -210,7 +210,7 @@ function createModel(backoff: (failures: number) => number) {
   };
 }
 
-test("does what a simple model of it does", async () => {
+test("behaves like a simple model of it", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(command, { maxLength: 60 }), async (commands) => {
       const { clock, queue } = setUp();

@@ -10,7 +10,7 @@ const command = fc.oneof(
   fc.record({ kind: fc.constant("dropEarliest" as const) }),
 );
 
-test("it knows the earliest, as a map that is searched does", () => {
+test("it knows the earliest, like a map that is searched", () => {
   fc.assert(
     fc.property(fc.array(command, { maxLength: 300, size: "max" }), (commands) => {
       const list = createWaitList<number>();

@@ -5,7 +5,7 @@ import { type Millis, seconds } from "../base/time.ts";
 
 /** Waited for where the service throttles and does not say how long. */
 const DEFAULT_RETRY_AFTER = seconds(5);
-/** What @azure/identity throws when nobody will vouch for us. */
+/** What @azure/identity throws when no credential is available. */
 const CREDENTIAL_ERRORS = [
   "AuthenticationError",
   "AggregateAuthenticationError",

@@ -112,7 +112,7 @@ test("a URL made by delegation is never good for longer than seven days", async 
   expect(asked).toHaveLength(1);
 });
 
-test("one delegation key signs many URLs, asked for once even by callers of the same moment", async () => {
+test("one delegation key signs many URLs, requested once even by concurrent callers", async () => {
   const { store, asked } = await delegatedStore({ clock: movingClock() });
   const urls = await Promise.all(
     [1, 2, 3].map((hours) => store.readUrl(BLOB, later(START, minutes(60 * hours)), ignored)),
@@ -121,7 +121,7 @@ test("one delegation key signs many URLs, asked for once even by callers of the 
   expect(asked).toEqual(["2026-03-08T11:59:59Z"]);
 });
 
-test("a new delegation key is asked for when the old one would end before the URL", async () => {
+test("a new delegation key is requested when the old one would end before the URL", async () => {
   const clock = movingClock();
   const { store, asked } = await delegatedStore({ clock });
   const sixDaysAndMore = minutes(6 * 24 * 60 + 22 * 60);
@@ -144,7 +144,7 @@ test("a delegation key is not used for new URLs for more than six hours: it may 
   expect(asked).toHaveLength(2);
 });
 
-test("a refused delegation key is denied, and asked for again the next time", async () => {
+test("a refused delegation key is denied, and requested again the next time", async () => {
   let requests = 0;
   const { store } = await delegatedStore({
     clock: movingClock(),
@@ -165,7 +165,7 @@ test("a refused delegation key is denied, and asked for again the next time", as
   }
 });
 
-test("a caller who is cancelled does not cancel the key for the others", async () => {
+test("a caller that is cancelled does not cancel the key for the others", async () => {
   const { store, asked } = await delegatedStore({ clock: movingClock() });
   const hasty = new AbortController();
   const cancelled = store.readUrl(BLOB, later(START, minutes(60)), hasty.signal);
@@ -176,7 +176,7 @@ test("a caller who is cancelled does not cancel the key for the others", async (
   expect(asked).toHaveLength(1);
 });
 
-test("a store that fails is asked once: the queue of the caller tries again", async () => {
+test("a store that fails is called once: the caller's queue retries", async () => {
   let requests = 0;
   const store = await keyedStore((_request, response) => {
     requests += 1;
@@ -189,7 +189,7 @@ test("a store that fails is asked once: the queue of the caller tries again", as
   expect(requests).toBe(1);
 });
 
-test("a store that throttles is not asked again", async () => {
+test("a store that throttles is not called again", async () => {
   let requests = 0;
   const store = await keyedStore((_request, response) => {
     requests += 1;
@@ -220,7 +220,7 @@ test("a call that is cancelled while it waits ends at once", async () => {
   expect(await pending).toMatchObject({ ok: false, error: { kind: "unavailable" } });
 });
 
-test("a store that is not there is unavailable", async () => {
+test("a store that does not listen is unavailable", async () => {
   const access = {
     kind: "connectionString",
     connectionString: `DefaultEndpointsProtocol=http;AccountName=account;AccountKey=${KEY};BlobEndpoint=http://127.0.0.1:1/account;`,
@@ -249,7 +249,7 @@ test.each([
   ["a writer who was quicker", 412, "ConditionNotMet", "conflict"],
   ["a policy that lets nothing be written twice", 409, "BlobImmutableDueToPolicy", "conflict"],
   ["a service that is away", 500, "InternalError", "unavailable"],
-])("%s: what is put is refused as such, and without a word of the bytes", async (_, status, code, kind) => {
+])("%s: a refused write is a fault that quotes none of the bytes", async (_, status, code, kind) => {
   const written: (string | undefined)[] = [];
   const store = await keyedStore((request, response) => {
     request.resume();

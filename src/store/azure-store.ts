@@ -48,7 +48,7 @@ const CALL_TIMEOUT = seconds(10);
 const CLOCK_SKEW = minutes(5);
 /** The service signs user-delegation keys, and so the URLs made with them, for at most seven days. */
 export const LONGEST_DELEGATION = minutes(7 * 24 * 60);
-/** Keys can be revoked, and nobody tells us: no key is used for new URLs longer than this. */
+/** Keys can be revoked without notice: no key is used for new URLs longer than this. */
 const KEY_MAXIMUM_AGE = minutes(6 * 60);
 /** A key this young is as long as the service gives them, give or take: asking again would bring no more. */
 const KEY_FRESH = minutes(5);
@@ -75,7 +75,7 @@ export function createAzureStore(options: AzureStoreOptions): ModelStore {
     readUrl: async (blob, expiresAt, signal) => {
       const now = clock.now();
       if (expiresAt <= now)
-        return err({ kind: "rejected", message: "a read URL was asked for that would have expired already" });
+        return err({ kind: "rejected", message: "the read URL would have expired already" });
       const signer = await sign(now, expiresAt, signal);
       if (!signer.ok) return signer;
       // A SAS knows whole seconds only: rounded down, so that the URL is never good for longer than it says.
@@ -99,7 +99,7 @@ export function createAzureStore(options: AzureStoreOptions): ModelStore {
       if (!found.ok) return found;
       const had = found.value?.contentMD5;
       if (had !== undefined && md5.equals(had)) return ok("same");
-      // What somebody else has written in between is a conflict: it is looked at again.
+      // A write of another client in between is a conflict, and is retried.
       const etag = found.value?.etag;
       const conditions = etag === undefined ? { ifNoneMatch: "*" } : { ifMatch: etag };
       const written = await call("writing a blob", timeout, signal, (bounded) =>
@@ -172,7 +172,7 @@ function delegated(service: BlobServiceClient, { clock }: AzureStoreOptions, tim
     );
     if (!answer.ok) return answer;
     if (answer.value === null)
-      return err({ kind: "rejected", message: "the store's endpoint knows no user delegation keys" });
+      return err({ kind: "rejected", message: "the store's endpoint does not support user delegation keys" });
     cached = {
       key: answer.value,
       fetchedAt: now,
@@ -214,7 +214,7 @@ function isUsable(cached: DelegationKey, now: Instant, expiresAt: Instant): bool
 
 function serviceOf(access: AzureStoreAccess, ca: string | null): BlobServiceClient {
   const pipeline: StoragePipelineOptions & { readonly tlsOptions?: { readonly ca: string } } = {
-    // The work queue is the retry policy: it backs off by key, honours the service's retry-after and says so in
+    // The work queue is the retry policy: it backs off by key, honours the service's retry-after and reports it in
     // conditions. The SDK's own four tries within half a minute would multiply with it.
     retryOptions: { maxTries: 1 },
     // The option types forget tlsOptions; the pipeline passes it on to its TLS policy.
@@ -229,7 +229,7 @@ function clientOf(service: BlobServiceClient, blob: BlobReference) {
   return service.getContainerClient(blob.container).getBlobClient(blob.path);
 }
 
-/** The door at which vendor exceptions end. `null`: the service answered that there is no such thing. */
+/** Where the vendor's exceptions become faults. `null`: the service answered that there is no such blob. */
 async function call<T>(
   what: string,
   timeout: Millis,

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { redact } from "../base/redact.ts";
 import { createLog } from "./log.ts";
 
-// Made up, in the shapes of the real ones.
+// Invented, in the shapes of real ones.
 const KEY = "c2VjcmV0LXNlY3JldC1zZWNyZXQ=";
 const SIG = "Zm9vYmFyYmF6%2Bquux%3D";
 const JWT = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbnlib2R5In0.c2lnbmF0dXJl";
@@ -49,7 +49,7 @@ describe("redact", () => {
     "the SharedAccessKeyName is iothubowner",
     "design=2 assigned=3",
     "the Bearer of bad news",
-  ])("leaves %s alone", (text) => {
+  ])("leaves %s unchanged", (text) => {
     expect(redact(text)).toBe(text);
   });
 
@@ -107,7 +107,7 @@ describe("the log", () => {
     expect(text).toContain("[redacted]");
   });
 
-  test("writes of an error its text, its stack and its causes, and nothing else that hangs on it", () => {
+  test("writes the text, the stack and the causes of an error, and none of its other properties", () => {
     const { log, lines } = capture();
     const vendor = Object.assign(new Error("gone", { cause: new TypeError("reset") }), {
       response: { headers: { authorization: "anything" } },

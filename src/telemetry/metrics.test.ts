@@ -34,7 +34,7 @@ test("a name, a label or a use that the table does not know throws in developmen
   expect(await lenient.expose()).not.toContain("cam-1");
 });
 
-test("names say whose they are and what they count", () => {
+test("names have our prefix and the suffix of their type", () => {
   for (const [name, { type }] of Object.entries(METRICS)) {
     expect(name).toMatch(/^edgefleet_[a-z_]+$/);
     expect(name.endsWith("_total")).toBe(type === "counter");

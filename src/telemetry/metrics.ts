@@ -51,12 +51,12 @@ export const METRICS = {
   },
   edgefleet_watch_faults_total: {
     type: "counter",
-    help: "Lists and watches that ended badly: expired (the API server forgot the version) or broken.",
+    help: "Lists and watches that failed: expired (the API server forgot the version) or broken.",
     labels: ["resource", "kind"],
   },
   edgefleet_events_total: {
     type: "counter",
-    help: "Kubernetes events by what became of them: sent, repeated (left out), failed or dropped (queue full).",
+    help: "Kubernetes events by result: sent, repeated (left out), failed or dropped (queue full).",
     labels: ["result"],
   },
   // hub
@@ -116,7 +116,7 @@ export const METRICS = {
   },
   edgefleet_deletions_paused: {
     type: "gauge",
-    help: "EdgeDevices whose deletion waits for a person, because too many would go at once.",
+    help: "EdgeDevices whose deletion waits for a person, because too many would be removed at once.",
     labels: [],
   },
   // releases
@@ -128,7 +128,7 @@ export const METRICS = {
   },
   edgefleet_verification_reports_total: {
     type: "counter",
-    help: "Full reports brought to the blob store: stored, or failed (tried again where that may help).",
+    help: "Full reports written to the blob store: stored, or failed (retried where that may help).",
     labels: ["result"],
   },
   edgefleet_verification_duration_seconds: {

@@ -27,7 +27,7 @@ async function start(answers: Partial<ProbeAnswers> = {}, host = "127.0.0.1"): P
   return `http://127.0.0.1:${probes.port()}`;
 }
 
-test("it answers that it lives, what it measures, and nothing else", async () => {
+test("it answers liveness and metrics, and nothing else", async () => {
   const url = await start();
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
   const metrics = await fetch(`${url}/metrics?x=1`);
@@ -38,7 +38,7 @@ test("it answers that it lives, what it measures, and nothing else", async () =>
   expect((await fetch(`${url}/healthz`, { method: "POST" })).status).toBe(405);
 });
 
-test("it is ready when it is told so", async () => {
+test("it is ready when its reason for being unready is null", async () => {
   let why: string | null = "caches are not filled";
   const url = await start({ unready: () => Promise.resolve(why) });
   const answer = await fetch(`${url}/readyz`);
@@ -53,7 +53,7 @@ test("metrics that cannot be collected are an error of that request only", async
   expect((await fetch(`${url}/healthz`)).status).toBe(200);
 });
 
-test("a port that is taken is said at once, and a stopped server lets go of its port", async () => {
+test("a port that is taken is reported at once, and a stopped server releases its port", async () => {
   const url = await start();
   const port = Number(new URL(url).port);
   const answers = { unready: () => null, metrics: async () => "", metricsType: "text/plain" };

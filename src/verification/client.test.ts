@@ -42,7 +42,7 @@ const REPORT = {
 const look = (socketPath: string, signal = SIGNAL) =>
   createVerifierClient({ socketPath, timeout: millis(300) }).look(KEY, signal);
 
-test("a sidecar that is not there is unavailable", async () => {
+test("a sidecar that does not listen is unavailable", async () => {
   expect(await look("/nonexistent/verifier.sock")).toEqual({
     ok: false,
     error: { kind: "unavailable", message: "the verifier does not answer: ENOENT" },

@@ -20,7 +20,7 @@ type Call = { readonly method: "GET" | "PUT" | "DELETE"; readonly path: string; 
 type Answer = { readonly status: number; readonly body: string; readonly retryAfter: number };
 
 const TIMEOUT = seconds(10);
-/** A model of a million nodes has many operators and tensors to tell of. */
+/** The report of a model with a million nodes names many operators and tensors. */
 const LARGEST_BODY = 4_194_304;
 const CONNECTIONS = 4;
 
@@ -142,8 +142,8 @@ function parseJson(text: string): unknown {
 }
 
 function faultOf({ status, body, retryAfter }: Answer): Fault {
-  const said = parse(verifierProblemSchema, parseJson(body));
-  const message = `the verifier answered ${status}${said.ok ? `: ${said.value.error}` : ""}`;
+  const problem = parse(verifierProblemSchema, parseJson(body));
+  const message = `the verifier answered ${status}${problem.ok ? `: ${problem.value.error}` : ""}`;
   if (status === 429)
     return {
       kind: "throttled",

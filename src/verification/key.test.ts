@@ -21,7 +21,7 @@ const { checks } = REQUEST;
 const key = keyOf(REQUEST, "v1");
 
 describe("the key of a request", () => {
-  test("is another one each time it is asked again, and the same while it is asked once", () => {
+  test("differs for each round, and is the same within one", () => {
     const rounds = [null, "2026-01-01T00:00:00.000Z", "2026-01-02T00:00:00.000Z"];
     const keys = rounds.map((round) => keyOf({ ...REQUEST, round }, "v1"));
     expect(new Set(keys).size).toBe(3);

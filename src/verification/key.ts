@@ -1,7 +1,7 @@
 import { canonicalJson, digestOf } from "../base/digest.ts";
 import type { Download, VerificationKey, VerifyRequest } from "./verification.ts";
 
-/** A blob as it was when it was looked at: what has other bytes has another etag. */
+/** A blob as it was when it was read: other bytes have another etag. */
 export type BlobState = { readonly container: string; readonly path: string; readonly etag: string };
 
 /** What a verdict is about: a request, or as much of one as there is before anything was signed or measured. */

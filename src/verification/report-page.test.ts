@@ -102,9 +102,9 @@ const REPORT: FullReport = {
   ],
 };
 
-test("a page tells verdict, what was asked, every check, the model, and what it was compared with", () => {
+test("a page shows the verdict, the request, every check, the model, and what it was compared with", () => {
   const page = reportPage(REPORT, SUBJECT);
-  for (const told of [
+  for (const text of [
     "<title>digits-2.0.0 (fp32): Failed</title>",
     "plant-a/digits-2.0.0",
     "accuracy 0.5 (1 of 2)",
@@ -122,7 +122,7 @@ test("a page tells verdict, what was asked, every check, the model, and what it 
     '<th scope="row">Largest relative difference</th><td>infinite</td>',
     "2.1 ms",
   ])
-    expect(page).toContain(told);
+    expect(page).toContain(text);
   expect(page).not.toContain("reverify");
 });
 
@@ -163,7 +163,7 @@ test("a page fetches nothing, runs nothing, and is well formed whatever a model 
   );
 });
 
-/** The same checks in ordinary words. */
+/** The same checks with ordinary names. */
 function plain(checks: FullReport["checks"]): FullReport["checks"] {
   return checks.map((check) => ({
     ...check,

@@ -21,7 +21,7 @@ export type ReportSubject = {
   readonly comparedWith: ComparedWith | null;
 };
 
-/** A report as one HTML file for people: without scripts, and without anything that is fetched. It prints well. */
+/** A report as one HTML file: without scripts, and without external resources. It prints well. */
 export function reportPage(report: FullReport, subject: ReportSubject): string {
   const name = subject.release === null ? subject.model : `${subject.release} (${subject.variant})`;
   const title = `${name}: ${report.verdict}`;
@@ -157,7 +157,7 @@ function modelTables(model: ModelFacts): Html {
   const tensors = (all: readonly TensorFacts[]): readonly Row[] =>
     all.map(({ name, type, shape }) => [name, type, `[${shape.join(", ")}]`]);
   return html`${facts([
-    ["Producer", model.producer === "" ? "not said" : model.producer],
+    ["Producer", model.producer === "" ? "unknown" : model.producer],
     ["IR version", model.irVersion],
     ["Operator sets", opsets.join(", ")],
     ["Nodes", model.nodes],
@@ -261,7 +261,7 @@ type Classes = {
   readonly confused: readonly { readonly expected: number; readonly got: number; readonly samples: number }[];
 };
 
-/** The weakest classes; of thousands nobody reads all. */
+/** The weakest classes: a list of thousands would not be read. */
 const MOST_CLASSES = 20;
 
 function classTables({ samples, correct, byClass, confused }: Classes, golden: boolean): Html {

@@ -54,11 +54,11 @@ export type VerifyReport =
   /** A fact about us: tried again. */
   | { readonly kind: "error"; readonly reason: string; readonly message: string };
 
-/** Never waited for: started, and looked at. */
+/** No call waits for a verification: it is started, and polled. */
 export type Verifier = {
   /** `null`: never asked (or forgotten after a restart): ask again. */
   readonly look: (key: VerificationKey, signal: AbortSignal) => Attempt<VerifyReport | null>;
-  /** Idempotent by key; an earlier error is started anew. */
+  /** Idempotent by key; a verification that ended in an error is started again. */
   readonly start: (key: VerificationKey, request: VerifyRequest, signal: AbortSignal) => Attempt<void>;
   /** Everything that led to a verdict; `null`: there is none, or it was forgotten. */
   readonly report: (key: VerificationKey, signal: AbortSignal) => Attempt<FullReport | null>;

@@ -1,6 +1,6 @@
 import { err, ok, type Result } from "../../src/base/result.ts";
-import type { Call, KubeFault } from "../../src/kube/call.ts";
-import type { Transport } from "../../src/kube/transport.ts";
+import type { Call, KubeFault } from "../../src/kube/transport/call.ts";
+import type { Transport } from "../../src/kube/transport/transport.ts";
 
 export type FakeTransport = Transport & { readonly calls: readonly Call[] };
 

@@ -1,8 +1,8 @@
 import type { Result } from "../../src/base/result.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
-import type { KubeFault } from "../../src/kube/call.ts";
-import { loadKubeConfig } from "../../src/kube/kubeconfig.ts";
-import { createTransport } from "../../src/kube/transport.ts";
+import type { KubeFault } from "../../src/kube/transport/call.ts";
+import { loadKubeConfig } from "../../src/kube/transport/kubeconfig.ts";
+import { createTransport } from "../../src/kube/transport/transport.ts";
 import { systemClock } from "../../src/runtime/clock.ts";
 import { eachLimited } from "../../src/runtime/each-limited.ts";
 

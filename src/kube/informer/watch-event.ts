@@ -1,6 +1,6 @@
-import { err, ok, type Result, unreachable } from "../base/result.ts";
-import { type Millis, seconds } from "../base/time.ts";
-import type { KubeFault } from "./call.ts";
+import { err, ok, type Result, unreachable } from "../../base/result.ts";
+import { type Millis, seconds } from "../../base/time.ts";
+import type { KubeFault } from "../transport/call.ts";
 
 // What a list-watch gives, and how it is read from the answers of the API server. Pure.
 

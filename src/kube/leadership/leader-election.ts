@@ -1,8 +1,8 @@
-import { err, ok, type Result } from "../base/result.ts";
-import { type Clock, elapsed, type Instant, type Millis, millis } from "../base/time.ts";
-import { jittered } from "../runtime/clock.ts";
-import type { RuntimeDeps } from "../runtime/deps.ts";
-import { linkedSignal } from "../runtime/linked-signal.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { type Clock, elapsed, type Instant, type Millis, millis } from "../../base/time.ts";
+import { jittered } from "../../runtime/clock.ts";
+import type { RuntimeDeps } from "../../runtime/deps.ts";
+import { linkedSignal } from "../../runtime/linked-signal.ts";
 import { claim, decideLease, type Lease, type LeaseObservation, type LeaseTiming, observe } from "./lease.ts";
 import type { LeaseStore } from "./lease-store.ts";
 

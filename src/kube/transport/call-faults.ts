@@ -1,10 +1,10 @@
-import type { Fault } from "../base/fault.ts";
-import { errorCodeOf, isRecord } from "../base/guards.ts";
-import { clip } from "../base/text.ts";
-import { type Instant, type Millis, millis, seconds } from "../base/time.ts";
+import type { Fault } from "../../base/fault.ts";
+import { errorCodeOf, isRecord } from "../../base/guards.ts";
+import { clip } from "../../base/text.ts";
+import { type Instant, type Millis, millis, seconds } from "../../base/time.ts";
 import { type Call, JSON_PATCH, type KubeFault } from "./call.ts";
 
-/** A server that asks for a longer pause than this is asked again all the same. */
+/** A server that asks for a longer pause than this is asked again after this. */
 const LONGEST_RETRY_AFTER = seconds(300);
 
 /** What the API server says when it refuses. */

@@ -1,6 +1,6 @@
 import type { KubeConfig } from "@kubernetes/client-node";
 import { Agent, type Dispatcher, ProxyAgent } from "undici";
-import { type Clock, elapsed, type Instant, type Millis, seconds } from "../base/time.ts";
+import { type Clock, elapsed, type Instant, type Millis, seconds } from "../../base/time.ts";
 import { FIELD_MANAGER } from "./call.ts";
 
 /** Credentials of a kubeconfig, and pools of connections for them. */

@@ -1,5 +1,5 @@
-import type { Clock, Millis } from "../base/time.ts";
-import { type LinkedSignal, linkedSignal } from "../runtime/linked-signal.ts";
+import type { Clock, Millis } from "../../base/time.ts";
+import { type LinkedSignal, linkedSignal } from "../../runtime/linked-signal.ts";
 
 /** A signal for one request: it follows the caller's, and aborts at the deadline unless that is lifted before. */
 export type Flight = {

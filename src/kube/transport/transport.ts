@@ -1,10 +1,10 @@
 import type { KubeConfig } from "@kubernetes/client-node";
 import type { Dispatcher } from "undici";
-import { orAborted } from "../base/abort.ts";
-import { err, ok, type Result } from "../base/result.ts";
-import { elapsed, type Millis, seconds } from "../base/time.ts";
-import type { RuntimeDeps } from "../runtime/deps.ts";
-import { linkedSignal } from "../runtime/linked-signal.ts";
+import { orAborted } from "../../base/abort.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { elapsed, type Millis, seconds } from "../../base/time.ts";
+import type { RuntimeDeps } from "../../runtime/deps.ts";
+import { linkedSignal } from "../../runtime/linked-signal.ts";
 import type { Call, KubeFault } from "./call.ts";
 import { describeCall, faultOfAnswer, faultOfError } from "./call-faults.ts";
 import { type Connections, createConnections, type Pools } from "./connections.ts";
@@ -100,7 +100,7 @@ export function createTransport(
       using grace = linkedSignal(new AbortController().signal);
       await Promise.race([ended, deps.clock.sleep(CLOSE_GRACE, grace.signal)]);
       grace.abort();
-      // Each request by its signal: a pool that is closing cannot be destroyed any more (undici has let go of it).
+      // Each request by its signal: a pool that is closing cannot be destroyed any more (undici no longer refers to it).
       inFlight.abortAll(new Error("the connections were closed"));
       await ended;
     },

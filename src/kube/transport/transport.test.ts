@@ -1,7 +1,13 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { type Answer, json, pieces, refusal, startScriptedServer } from "../../test/fakes/scripted-server.ts";
-import { millis, minutes, seconds } from "../base/time.ts";
+import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import {
+  type Answer,
+  json,
+  pieces,
+  refusal,
+  startScriptedServer,
+} from "../../../test/fakes/scripted-server.ts";
+import { millis, minutes, seconds } from "../../base/time.ts";
 import { JSON_PATCH } from "./call.ts";
 import { createTransport, type TransportOptions } from "./transport.ts";
 
@@ -22,7 +28,7 @@ async function start(script: readonly Answer[], options: TransportOptions = {}) 
 const get = { method: "GET", path: "/api/v1/x?limit=1" } as const;
 
 describe("a call", () => {
-  test("sends JSON with the credentials of the kubeconfig, and gives back what was answered", async () => {
+  test("sends JSON with the credentials of the kubeconfig, and returns the answer", async () => {
     const { server, transport, meter } = await start([json(201, { made: true })]);
     const body = { kind: "X", spec: { ü: 1 } };
     const answer = await transport.call({ method: "POST", path: "/api/v1/x", body }, never);
@@ -71,7 +77,7 @@ describe("a call", () => {
     [500, "InternalError", "unavailable"],
     [503, "ServiceUnavailable", "unavailable"],
     [504, "Timeout", "unavailable"],
-  ])("that is refused with %i %s is %s, in the API server's words", async (code, reason, kind) => {
+  ])("that is refused with %i %s is %s, with the API server's message", async (code, reason, kind) => {
     const { transport } = await start([refusal(code, reason)]);
     const answer = await transport.call(get, never);
     expect(answer).toMatchObject({ ok: false, error: { kind } });
@@ -87,7 +93,7 @@ describe("a call", () => {
     [429, {}, {}, 1000],
     [429, { "retry-after": "86400" }, {}, 300_000],
     [429, { "retry-after": "soon" }, {}, 1000],
-  ])("that is answered %i %j asks for patience", async (code, headers, details, retryAfter) => {
+  ])("that is answered %i %j is throttled", async (code, headers, details, retryAfter) => {
     const { transport } = await start([json(code, { code, details }, headers)]);
     expect(await transport.call(get, never)).toMatchObject({
       ok: false,
@@ -95,7 +101,7 @@ describe("a call", () => {
     });
   });
 
-  test("tells a JSON Patch that no longer fits from one that makes the object invalid", async () => {
+  test("distinguishes a JSON Patch that no longer applies from one that makes the object invalid", async () => {
     const { transport } = await start([
       refusal(422, "Invalid"),
       refusal(422, "Invalid", { name: "a", causes: [{ field: "status.x" }] }),
@@ -119,7 +125,7 @@ describe("a call", () => {
     expect(await transport.call(get, never)).toEqual({ ok: true, value: { fine: true } });
   });
 
-  test("to a server that is not there is unavailable, and no secret is in what it says", async () => {
+  test("to a server that does not listen is unavailable, and no secret is in the message", async () => {
     const { server, transport } = await start([json(200, {})]);
     await server.close();
     const answer = await transport.call(get, never);
@@ -144,7 +150,7 @@ describe("a call", () => {
 });
 
 describe("credentials", () => {
-  test("are asked for again after a second, and at once when they were refused", async () => {
+  test("are read again after a second, and at once when they were refused", async () => {
     const ok = json(200, {});
     const { server, transport, clock } = await start([ok, ok, ok, refusal(401, "Unauthorized"), ok]);
     const rotate = (token: string) => {
@@ -164,7 +170,7 @@ describe("credentials", () => {
     expect(sent().at(-1)).toBe("Bearer third");
   });
 
-  test("that cannot be had are a fault, and are tried again", async () => {
+  test("that cannot be read are a fault, and are read again", async () => {
     const { server, transport, clock } = await start([json(200, {})]);
     const given = server.config.users;
     server.config.users = [
@@ -176,7 +182,7 @@ describe("credentials", () => {
     expect((await transport.call(get, never)).ok).toBe(true);
   });
 
-  test("of another TLS identity get another pool, while what is under way on the old one goes on", async () => {
+  test("of another TLS identity get another pool, while requests on the old one continue", async () => {
     const { server, transport, clock } = await start([pieces(["one\n", "two\n"], "open"), json(200, {})]);
     const lines = await transport.lines("/watch", minutes(1), never);
     if (!lines.ok) throw new Error("no lines");
@@ -215,7 +221,7 @@ describe("lines", () => {
     ).toEqual(['{"b":1}', '{"c":2}', '{"a":"☃"}']);
   });
 
-  test("that are cut off at the end are handed on as they are", async () => {
+  test("that are cut off at the end are passed on as they are", async () => {
     expect(await read(pieces(['{"a":1}\n{"b":'], "close"))).toEqual(['{"a":1}', '{"b":']);
   });
 

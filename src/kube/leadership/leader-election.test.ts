@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { createFakeRuntime, type FakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { err, ok } from "../base/result.ts";
+import { lease } from "../../../test/builders/lease.ts";
+import { createFakeRuntime, type FakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import { err, ok } from "../../base/result.ts";
 import {
   type Clock,
   elapsed,
@@ -11,23 +12,13 @@ import {
   millis,
   minutes,
   seconds,
-} from "../base/time.ts";
+} from "../../base/time.ts";
 import { whileLeading } from "./leader-election.ts";
 import { LEASE_TIMING, type Lease } from "./lease.ts";
 import type { LeaseStore } from "./lease-store.ts";
 
 const never = new AbortController().signal;
 const timing = LEASE_TIMING;
-
-const lease = (change: Partial<Lease> = {}): Lease => ({
-  holder: "other",
-  duration: seconds(15),
-  acquiredAt: instant(0),
-  renewedAt: instant(0),
-  transitions: 0,
-  version: "1",
-  ...change,
-});
 
 // ── a Lease on a server in memory, with slow and lossy connections
 
@@ -55,8 +46,8 @@ function createServer(clock: Clock, weather: () => Weather = () => CALM) {
         return lost === "answer" ? gone : answer;
       })();
       const answered = new AbortController();
-      const patience = local.sleep(minutes(600), AbortSignal.any([signal, answered.signal])).then(() => gone);
-      return Promise.race([served, patience]).finally(() => answered.abort());
+      const longest = local.sleep(minutes(600), AbortSignal.any([signal, answered.signal])).then(() => gone);
+      return Promise.race([served, longest]).finally(() => answered.abort());
     }
     return {
       read: (signal) => exchange(() => ok(stored), signal),
@@ -130,7 +121,7 @@ function createCandidate(
 }
 
 describe("an election", () => {
-  test("is won by one, who stays leader while all is well", async () => {
+  test("is won by one candidate, which stays leader while nothing fails", async () => {
     const runtime = createFakeRuntime();
     const server = createServer(runtime.clock);
     const a = createCandidate(runtime, "a", server);
@@ -184,7 +175,7 @@ describe("an election", () => {
     expect(b.leads()).toBe(true);
   });
 
-  test("is over for a leader that cannot renew in time, before anybody else can win it", async () => {
+  test("is over for a leader that cannot renew in time, before another candidate can win it", async () => {
     const runtime = createFakeRuntime();
     let cut = false;
     const server = createServer(runtime.clock, () => (cut ? { ...CALM, lost: "request" } : CALM));
@@ -198,7 +189,7 @@ describe("an election", () => {
     expect(runtime.log.lines().filter(({ message }) => message === "no longer leading").length).toBe(1);
     cut = false;
     await runtime.clock.advance(seconds(5));
-    expect(a.leads()).toBe(true); // it comes back by itself
+    expect(a.leads()).toBe(true); // it leads again without help
     expect(a.terms.length).toBe(2);
   });
 
@@ -261,7 +252,7 @@ describe("an election", () => {
     await ended;
   });
 
-  test("is lost at once to somebody who took it by force", async () => {
+  test("is lost at once to a process that took it by force", async () => {
     const runtime = createFakeRuntime();
     const server = createServer(runtime.clock);
     const a = createCandidate(runtime, "a", server);
@@ -273,7 +264,7 @@ describe("an election", () => {
     expect(a.leads()).toBe(false);
   });
 
-  test("ends with its body, and lets go of the Lease, also when the body throws", async () => {
+  test("ends with its body, and releases the Lease, also when the body throws", async () => {
     const runtime = createFakeRuntime();
     const server = createServer(runtime.clock);
     const election = { store: server.connect(runtime.clock), me: "a", timing };
@@ -288,7 +279,7 @@ describe("an election", () => {
     expect(runtime.clock.next()).toBeNull(); // nothing is left running
   });
 
-  test("can be left by a candidate that waits", async () => {
+  test("can be stopped while it waits", async () => {
     const runtime = createFakeRuntime();
     const server = createServer(runtime.clock);
     createCandidate(runtime, "a", server);
@@ -326,7 +317,7 @@ const someMachine = fc.record({
   leaves: fc.option(fc.integer({ min: 30_000, max: 150_000 }), { nil: null }),
 });
 
-test("never two lead at the same moment, whatever the network and the machines do; and one leads once they are well again", async () => {
+test("there are never two leaders at once, whatever the network and the machines do, and there is one once they recover", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(someMachine, { minLength: 2, maxLength: 3 }),

@@ -1,4 +1,4 @@
-import type { Log } from "../telemetry/telemetry.ts";
+import type { Log } from "../../telemetry/telemetry.ts";
 import type { Cached } from "./watch-event.ts";
 
 export type ObjectListener<T> = (before: T | undefined, after: T | undefined) => void;

@@ -1,4 +1,4 @@
-import { elapsed, type Instant, type Millis, millis, seconds } from "../base/time.ts";
+import { elapsed, type Instant, type Millis, millis, seconds } from "../../base/time.ts";
 
 // What a candidate for leadership decides about the Lease that it sees. Pure.
 

@@ -1,39 +1,18 @@
 import fc from "fast-check";
 import { afterEach, describe, expect, test } from "vitest";
-import { createFakeRuntime, type FakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { err, ok, type Result } from "../base/result.ts";
-import { millis, minutes, seconds } from "../base/time.ts";
+import { project, type Raw, raw, type Thing } from "../../../test/builders/cached-thing.ts";
+import { createFakeRuntime, type FakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { millis, minutes, seconds } from "../../base/time.ts";
 import type { ListWatch } from "./list-watch.ts";
 import { createReflector } from "./reflector.ts";
-import type { Cached, WatchFault } from "./watch-event.ts";
+import type { WatchFault } from "./watch-event.ts";
 
 const never = new AbortController().signal;
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const close of open.splice(0)) await close();
 });
-
-type Thing = Cached & { readonly value: string };
-type Raw = {
-  readonly metadata: {
-    readonly namespace: string;
-    readonly name: string;
-    readonly uid: string;
-    readonly resourceVersion: string;
-  };
-  readonly value: string;
-};
-
-const raw = (name: string, version: number, value = ""): Raw => ({
-  metadata: { namespace: "n", name, uid: `uid-${name}`, resourceVersion: String(version) },
-  value,
-});
-
-function project(given: unknown): Thing {
-  const { metadata, value } = given as Raw;
-  const { namespace, name, uid, resourceVersion } = metadata;
-  return { key: `${namespace}/${name}`, namespace, uid, resourceVersion, value };
-}
 
 type Step = Result<unknown, WatchFault>;
 
@@ -91,7 +70,7 @@ function reflect(lists: readonly (readonly Step[])[], watches: readonly (readonl
 }
 
 describe("a reflector", () => {
-  test("is current while something is heard, and no longer once its watch has been silent for minutes", async () => {
+  test("is current while something arrives, and no longer once its watch has been silent for minutes", async () => {
     const { clock, reflector } = reflect([[listed(5, raw("a", 1))]], [[marked(6)]]);
     expect(reflector.isCurrent()).toBe(false);
     await clock.advance(minutes(5));
@@ -110,7 +89,7 @@ describe("a reflector", () => {
     }
   });
 
-  test("lists, then follows the watch, and tells what changed", async () => {
+  test("lists, then follows the watch, and reports what changed", async () => {
     const { clock, reflector, changes, calls } = reflect(
       [[listed(5, raw("a", 1), raw("b", 2)), listed(5, raw("c", 3))]],
       [[applied(raw("a", 6, "new")), applied(raw("d", 7)), deleted(raw("b", 8)), marked(20)]],
@@ -144,7 +123,7 @@ describe("a reflector", () => {
     await reflector.synced(never);
   });
 
-  test("lets go of who waits for it when they stop waiting", async () => {
+  test("releases those that wait for it when their signal aborts", async () => {
     const { reflector } = reflect([[brokenOff]], []);
     const stop = new AbortController();
     const waiting = reflector.synced(stop.signal);
@@ -178,8 +157,8 @@ describe("a reflector", () => {
   });
 
   test("waits longer with each fault, and as long as it is asked to", async () => {
-    const patience: Step = err({ kind: "broken", message: "busy", retryAfter: seconds(40) });
-    const { clock, calls } = reflect([[patience], [brokenOff]], []);
+    const busy: Step = err({ kind: "broken", message: "busy", retryAfter: seconds(40) });
+    const { clock, calls } = reflect([[busy], [brokenOff]], []);
     await clock.advance(millis(39_999));
     expect(calls.length).toBe(1);
     await clock.advance(minutes(10));
@@ -187,7 +166,7 @@ describe("a reflector", () => {
     expect(calls.length).toBeLessThan(40); // 30 s at most, half of it at least
   });
 
-  test("is patient only with faults in a row: news in between starts afresh", async () => {
+  test("backs off only for faults in a row: an event in between resets the back-off", async () => {
     const watches = Array.from({ length: 30 }, (_, i) => [applied(raw("a", 10 + i)), brokenOff]);
     const { clock, calls } = reflect([[listed(5)]], watches);
     await clock.advance(seconds(30));
@@ -212,7 +191,7 @@ describe("a reflector", () => {
     expect(calls.length).toBeLessThan(100);
   });
 
-  test("lists again when something in the watch cannot be got past", async () => {
+  test("lists again when something in the watch breaks it every time", async () => {
     const { clock, calls } = reflect(
       [[listed(5)]],
       Array.from({ length: 6 }, () => [brokenOff]),
@@ -221,7 +200,7 @@ describe("a reflector", () => {
     expect(calls.filter((call) => call === "list").length).toBe(2);
   });
 
-  test("goes on when a listener throws, and says so", async () => {
+  test("continues when a listener throws, and logs it", async () => {
     const { clock, reflector, log } = reflect([[listed(5, raw("a", 1), raw("b", 1))]], []);
     reflector.onChange(() => {
       throw new Error("a bug");
@@ -231,7 +210,7 @@ describe("a reflector", () => {
     expect(log.lines().filter(({ level }) => level === "error").length).toBe(2);
   });
 
-  test("takes a lower version from a list: an etcd that was restored counts anew", async () => {
+  test("takes a lower version from a list: a restored etcd counts from an earlier version", async () => {
     const { clock, reflector } = reflect(
       [[listed(500, raw("a", 400, "lost"))], [listed(100, raw("a", 90, "restored"))]],
       [[expired]],
@@ -242,7 +221,7 @@ describe("a reflector", () => {
 });
 
 describe("what a write returned", () => {
-  test("is in the cache at once, and the watch's older news does not undo it", async () => {
+  test("is in the cache at once, and an older event of the watch does not undo it", async () => {
     const { clock, reflector, changes } = reflect(
       [[listed(5, raw("a", 1))]],
       [
@@ -440,18 +419,18 @@ function createWorld(runtime: FakeRuntime) {
   };
 }
 
-test("whatever happens on the way, a reflector ends with what is there, and its listeners know it", async () => {
+test("whatever happens on the way, a reflector converges to the server's objects, and its listeners with it", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(someDeed, { maxLength: 60, size: "max" }), async (deeds) => {
       const runtime = createFakeRuntime();
       const world = createWorld(runtime);
       const reflector = createReflector(world.source, "things", runtime);
-      const told = new Map<string, Thing>();
+      const known = new Map<string, Thing>();
       reflector.onChange((before, after) => {
         const key = after?.key ?? before?.key ?? "";
-        expect(told.get(key)).toBe(before);
-        if (after === undefined) told.delete(key);
-        else told.set(key, after);
+        expect(known.get(key)).toBe(before);
+        if (after === undefined) known.delete(key);
+        else known.set(key, after);
       });
       const stop = new AbortController();
       const ended = reflector.run(stop.signal);
@@ -473,7 +452,7 @@ test("whatever happens on the way, a reflector ends with what is there, and its 
       const expected = [...world.objects.values()].map(project);
       const byKey = (one: Thing, other: Thing) => one.key.localeCompare(other.key);
       expect([...reflector.list()].sort(byKey)).toEqual(expected.sort(byKey));
-      expect([...told.values()].sort(byKey)).toEqual(expected);
+      expect([...known.values()].sort(byKey)).toEqual(expected);
       stop.abort();
       await ended;
     }),

@@ -1,4 +1,4 @@
-import { errorCodeOf } from "../base/guards.ts";
+import { errorCodeOf } from "../../base/guards.ts";
 
 /**
  * The lines of a body; they end when nothing has come for too long. `ended` is called when there are no more, or when they
@@ -24,7 +24,7 @@ export async function* linesOf(body: AsyncIterable<Buffer>, ended: () => void): 
   } finally {
     ended();
   }
-  // Half a line is handed on too: whoever parses it finds out that the stream was cut.
+  // An incomplete line is passed on too: the parser then finds that the stream was cut.
   const last = Buffer.concat(begun).toString("utf8");
   if (last.trim() !== "") yield last;
 }

@@ -1,24 +1,15 @@
 import { describe, expect, test } from "vitest";
-import { instant, millis, seconds } from "../base/time.ts";
-import { decideLease, LEASE_TIMING, type Lease, observe } from "./lease.ts";
+import { lease } from "../../../test/builders/lease.ts";
+import { instant, millis, seconds } from "../../base/time.ts";
+import { decideLease, LEASE_TIMING, observe } from "./lease.ts";
 
 const timing = LEASE_TIMING;
-
-const lease = (change: Partial<Lease> = {}): Lease => ({
-  holder: "other",
-  duration: seconds(15),
-  acquiredAt: instant(0),
-  renewedAt: instant(0),
-  transitions: 0,
-  version: "1",
-  ...change,
-});
 
 describe("what a candidate does", () => {
   test.each([
     ["acquires where there is no Lease", null, { kind: "acquire" }],
     [
-      "acquires what was let go of",
+      "acquires what was released",
       { lease: lease({ holder: null }), unrenewedFor: millis(0) },
       { kind: "acquire" },
     ],
@@ -38,12 +29,12 @@ describe("what a candidate does", () => {
       { kind: "wait", delay: millis(500) },
     ],
     [
-      "takes over what was not renewed for as long as its holder said",
+      "takes over what was not renewed for its holder's duration",
       { lease: lease(), unrenewedFor: seconds(15) },
       { kind: "acquire" },
     ],
     [
-      "waits as long as the holder said, not as it would say",
+      "waits for the holder's duration, not for its own",
       { lease: lease({ duration: seconds(60) }), unrenewedFor: seconds(15) },
       { kind: "wait", delay: seconds(2) },
     ],
@@ -51,7 +42,7 @@ describe("what a candidate does", () => {
     expect(decideLease("me", seen, timing)).toEqual(move);
   });
 
-  test("counts by its own clock how long the other has not renewed, and not the time it was asleep itself", () => {
+  test("measures by its own clock how long the holder has not renewed, without the time it was suspended itself", () => {
     const first = observe(null, lease({ renewedAt: instant(-1e9) }), instant(0), timing);
     expect(first.unrenewedFor).toBe(0); // whatever the other's clock says
     const second = observe(first, lease(), instant(2000), timing);

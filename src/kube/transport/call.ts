@@ -1,4 +1,4 @@
-import type { Fault } from "../base/fault.ts";
+import type { Fault } from "../../base/fault.ts";
 
 /** Besides what every outside system can answer: there is no such object, and that version is forgotten (410). */
 export type KubeFault =

@@ -22,7 +22,7 @@ test.each<[string, WatchState, WatchFault["kind"], WatchState]>([
     { kind: "list", failures: 5 },
   ],
   ["a broken list", { kind: "list", failures: 3 }, "broken", { kind: "list", failures: 4 }],
-])("after %s it goes on where it should", (_what, state, kind, next) => {
+])("after %s it continues where it should", (_what, state, kind, next) => {
   const fault: WatchFault =
     kind === "expired" ? { kind, message: "" } : { kind, message: "", retryAfter: null };
   expect(afterFault(state, fault)).toEqual(next);

@@ -1,6 +1,6 @@
-import { err, type Result } from "../base/result.ts";
-import { type Millis, seconds } from "../base/time.ts";
-import type { Transport } from "./transport.ts";
+import { err, type Result } from "../../base/result.ts";
+import { type Millis, seconds } from "../../base/time.ts";
+import type { Transport } from "../transport/transport.ts";
 import {
   attempt,
   broken,
@@ -31,7 +31,7 @@ type RawList = {
   readonly items?: readonly unknown[] | null;
 };
 
-/** Lists and watches `path` on the API server; `project` makes of each object what is kept of it. */
+/** Lists and watches `path` on the API server; `project` reduces each object to what is cached of it. */
 export function createListWatch<T>(
   transport: Transport,
   path: string,

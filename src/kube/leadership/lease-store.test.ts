@@ -1,22 +1,13 @@
 import { describe, expect, test } from "vitest";
-import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { createFakeTransport } from "../../test/fakes/fake-transport.ts";
-import { err, ok } from "../base/result.ts";
-import { instant, seconds } from "../base/time.ts";
+import { lease } from "../../../test/builders/lease.ts";
+import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import { createFakeTransport } from "../../../test/fakes/fake-transport.ts";
+import { err, ok } from "../../base/result.ts";
+import { instant, seconds } from "../../base/time.ts";
 import type { Lease } from "./lease.ts";
 import { createLeaseStore, monitorLeaseStore } from "./lease-store.ts";
 
 const never = new AbortController().signal;
-
-const lease = (change: Partial<Lease> = {}): Lease => ({
-  holder: "other",
-  duration: seconds(15),
-  acquiredAt: instant(0),
-  renewedAt: instant(0),
-  transitions: 0,
-  version: "1",
-  ...change,
-});
 
 describe("the Lease on the API server", () => {
   test("is written as coordination.k8s.io/v1 has it, under the version that was read", async () => {
@@ -54,7 +45,7 @@ describe("the Lease on the API server", () => {
     expect(transport.calls[2]).toMatchObject({ method: "POST", body: { spec: { holderIdentity: "" } } });
   });
 
-  test("that is not there is none; that vanished under a write is a conflict", async () => {
+  test("that does not exist is null; that was deleted before a write is a conflict", async () => {
     const store = createLeaseStore(
       createFakeTransport(async () => err({ kind: "missing", message: "not found" })),
       { namespace: "ef", name: "operator" },
@@ -64,7 +55,7 @@ describe("the Lease on the API server", () => {
   });
 });
 
-test("a store remembers when it was last answered, be it with a conflict, and by no failure", async () => {
+test("a store remembers when it was last answered, also with a conflict, but not by a failure", async () => {
   const { clock } = createFakeRuntime();
   let healthy = false;
   const fault = { kind: "unavailable", message: "" } as const;

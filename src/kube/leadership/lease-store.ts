@@ -1,9 +1,9 @@
-import type { Attempt, Fault } from "../base/fault.ts";
-import { err, ok } from "../base/result.ts";
-import { type Clock, type Instant, instant, seconds } from "../base/time.ts";
-import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./call.ts";
+import type { Attempt, Fault } from "../../base/fault.ts";
+import { err, ok } from "../../base/result.ts";
+import { type Clock, type Instant, instant, seconds } from "../../base/time.ts";
+import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "../transport/call.ts";
+import type { Transport } from "../transport/transport.ts";
 import { LEASE_TIMING, type Lease } from "./lease.ts";
-import type { Transport } from "./transport.ts";
 
 export type LeaseStore = {
   readonly read: (signal: AbortSignal) => Attempt<Lease | null>;

@@ -1,39 +1,24 @@
 import { afterEach, describe, expect, test } from "vitest";
-import { createFakeRuntime } from "../../test/fakes/fake-runtime.ts";
-import { type Answer, json, pieces, refusal, startScriptedServer } from "../../test/fakes/scripted-server.ts";
-import { ok } from "../base/result.ts";
-import { millis, seconds } from "../base/time.ts";
+import { project, type Raw, raw } from "../../../test/builders/cached-thing.ts";
+import { createFakeRuntime } from "../../../test/fakes/fake-runtime.ts";
+import {
+  type Answer,
+  json,
+  pieces,
+  refusal,
+  startScriptedServer,
+} from "../../../test/fakes/scripted-server.ts";
+import { ok } from "../../base/result.ts";
+import { millis, seconds } from "../../base/time.ts";
+import { createTransport } from "../transport/transport.ts";
 import { createListWatch, type ListWatchOptions } from "./list-watch.ts";
-import { createTransport } from "./transport.ts";
-import type { Cached, WatchFault } from "./watch-event.ts";
+import type { WatchFault } from "./watch-event.ts";
 
 const never = new AbortController().signal;
 const open: (() => Promise<unknown>)[] = [];
 afterEach(async () => {
   for (const close of open.splice(0)) await close();
 });
-
-type Thing = Cached & { readonly value: string };
-type Raw = {
-  readonly metadata: {
-    readonly namespace: string;
-    readonly name: string;
-    readonly uid: string;
-    readonly resourceVersion: string;
-  };
-  readonly value: string;
-};
-
-const raw = (name: string, version: number, value = ""): Raw => ({
-  metadata: { namespace: "n", name, uid: `uid-${name}`, resourceVersion: String(version) },
-  value,
-});
-
-function project(given: unknown): Thing {
-  const { metadata, value } = given as Raw;
-  const { namespace, name, uid, resourceVersion } = metadata;
-  return { key: `${namespace}/${name}`, namespace, uid, resourceVersion, value };
-}
 
 const page = (at: number, items: readonly Raw[], next = "") =>
   json(200, { metadata: { resourceVersion: String(at), ...(next === "" ? {} : { continue: next }) }, items });
@@ -82,7 +67,7 @@ describe("a list-watch", () => {
     ]);
   });
 
-  test("says that a list has expired between two pages", async () => {
+  test("reports that a list has expired between two pages", async () => {
     const { listWatch } = await source([page(7, [raw("a", 1)], "next"), refusal(410, "Expired")]);
     const pages = await collect(listWatch.list(never));
     expect(pages.at(-1)).toMatchObject({ ok: false, error: { kind: "expired" } });
@@ -133,22 +118,18 @@ describe("a list-watch", () => {
       { kind: "broken", retryAfter: seconds(3) },
     ],
     [
-      "a server that asks for patience",
+      "a server that asks for a pause",
       json(429, {}, { "retry-after": "9" }),
       { kind: "broken", retryAfter: seconds(9) },
     ],
-    ["a server in trouble", refusal(503, "ServiceUnavailable"), { kind: "broken", retryAfter: null }],
-    ["a line that is no JSON", pieces(["{nonsense\n"], "close"), { kind: "broken" }],
+    ["a failing server", refusal(503, "ServiceUnavailable"), { kind: "broken", retryAfter: null }],
+    ["a line that is no JSON", pieces(["{malformed\n"], "close"), { kind: "broken" }],
     [
       "half an event at the end",
       pieces([event("ADDED", raw("a", 8)).slice(0, 40)], "close"),
       { kind: "broken" },
     ],
-    [
-      "a type of event that nobody knows",
-      pieces([event("RENAMED", raw("a", 8))], "close"),
-      { kind: "broken" },
-    ],
+    ["an unknown type of event", pieces([event("RENAMED", raw("a", 8))], "close"), { kind: "broken" }],
     ["an object without metadata", pieces([event("ADDED", {})], "close"), { kind: "broken" }],
     ["a connection that is reset", pieces([event("ADDED", raw("a", 8))], "reset"), { kind: "broken" }],
   ])("reports %s as a fault, and ends", async (_what, answer, fault) => {
@@ -158,7 +139,7 @@ describe("a list-watch", () => {
     expect(events.slice(0, -1).every((one) => one.ok)).toBe(true);
   });
 
-  test("ends a watch on which nothing comes, so that it is opened anew", { timeout: 10_000 }, async () => {
+  test("ends a watch on which nothing comes, so that it is opened again", { timeout: 10_000 }, async () => {
     const { listWatch } = await source([pieces([bookmark(8)], "open")], { idle: millis(100) });
     expect(await collect(listWatch.watch("7", never))).toEqual([ok({ kind: "bookmark", at: "8" })]);
   });

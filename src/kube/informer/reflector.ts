@@ -1,9 +1,9 @@
-import { err, ok, type Result } from "../base/result.ts";
-import { elapsed, type Instant, millis, minutes, seconds } from "../base/time.ts";
-import { exponential, pauseAfter } from "../runtime/backoff.ts";
-import type { RuntimeDeps } from "../runtime/deps.ts";
-import { createLatch, type Latch } from "../runtime/latch.ts";
-import type { Log } from "../telemetry/telemetry.ts";
+import { err, ok, type Result } from "../../base/result.ts";
+import { elapsed, type Instant, millis, minutes, seconds } from "../../base/time.ts";
+import { exponential, pauseAfter } from "../../runtime/backoff.ts";
+import type { RuntimeDeps } from "../../runtime/deps.ts";
+import { createLatch, type Latch } from "../../runtime/latch.ts";
+import type { Log } from "../../telemetry/telemetry.ts";
 import type { ListWatch } from "./list-watch.ts";
 import { createObjectStore, type ObjectListener, type ObjectStore } from "./object-store.ts";
 import { broken, type Cached, type WatchFault } from "./watch-event.ts";
@@ -95,7 +95,7 @@ async function run<T extends Cached>(watching: Watching<T>, signal: AbortSignal)
     deps.meter.count("edgefleet_watch_faults_total", { resource, kind: fault.kind });
     if (fault.kind === "expired")
       log.info("the watched version expired; listing again", { cause: fault.message });
-    else log.warn("list or watch broke; trying again", { cause: fault.message, failures: state.failures });
+    else log.warn("list or watch broke; retrying", { cause: fault.message, failures: state.failures });
     await deps.clock.sleep(pauseAfter(fault, backoff(state.failures)), signal);
   }
 }
