@@ -121,7 +121,7 @@ async function measureAll(devices: number, connections: number): Promise<void> {
     peer.disconnect();
     rmSync(directory, { recursive: true, force: true });
   }
-  // Connections that were never closed are nobody's to wait for.
+  // Not left to the event loop: connections that were never closed would keep it alive.
   process.exit();
 }
 
@@ -134,18 +134,18 @@ async function measure(
 ): Promise<readonly Figure[]> {
   const registry = connectRegistry(endpoint, endpoint.connectionString, 60_000);
   const figures: Figure[] = [];
-  const tell = (what: string, value: string, against?: string) => {
+  const record = (what: string, value: string, against?: string) => {
     say(`${what}: ${value}`);
     figures.push({ what, value, ...(against === undefined ? {} : { against }) });
   };
-  tell("RSS, empty", `${rss(pid)} MiB`);
+  record("RSS, empty", `${rss(pid)} MiB`);
 
   const names = Array.from({ length: devices + connections }, (_, index) => `cam-${index}`);
   const began = performance.now();
   for (let from = 0; from < names.length; from += 100)
     await registry.addDevices(names.slice(from, from + 100).map((deviceId) => ({ deviceId })) as never);
-  tell("identities in bulk, a hundred at a time", rate(names.length, performance.now() - began));
-  tell(`RSS with ${names.length} simulated devices`, `${rss(pid)} MiB`, "goal < 1024 MiB");
+  record("identities in bulk, a hundred at a time", rate(names.length, performance.now() - began));
+  record(`RSS with ${names.length} simulated devices`, `${rss(pid)} MiB`, "goal < 1024 MiB");
 
   const keys = new Map<string, string>();
   for (const deviceId of names.slice(devices, devices + connections)) {
@@ -156,7 +156,7 @@ async function measure(
   for (const client of bare.clients) client.socket.destroy();
   const ours = await connectAll(endpoint, [...keys]);
   const aedes = `a bare aedes broker: ${rate(connections, bare.total)}, ${spread(bare.times)}; ratio ${(ours.total / bare.total).toFixed(2)}`;
-  tell(
+  record(
     `${connections} connections over TLS, eight at a time`,
     `${rate(connections, ours.total)}, ${spread(ours.times)}`,
     aedes,
@@ -167,16 +167,16 @@ async function measure(
     sdk.push(await timed(() => client.open()));
     await client.close();
   }
-  tell("the vendor's device client opens, median", `${percentile(sdk, 0.5).toFixed(0)} ms`);
+  record("the vendor's device client opens, median", `${percentile(sdk, 0.5).toFixed(0)} ms`);
   const [again] = (await connectAll(endpoint, [...keys].slice(0, SDK_CLIENTS))).clients;
-  tell("RSS with all of them connected", `${rss(pid)} MiB`, "goal < 1024 MiB");
+  record("RSS with all of them connected", `${rss(pid)} MiB`, "goal < 1024 MiB");
 
   const token = await authorizationOf(registry);
   const get = (place: { readonly port: number; readonly ca: string }) =>
     load(3000, 16, createGetter(place, "/twins/cam-0?api-version=2021-04-12", token));
   const echo = await get(peer);
   const twins = await get(endpoint);
-  tell(
+  record(
     "twin GET, 16 at a time",
     rate(3000, twins),
     `a bare HTTPS server of Node: ${rate(3000, echo)}; ratio ${(twins / echo).toFixed(2)}`,
@@ -195,7 +195,7 @@ async function measure(
     } while (query.hasMoreResults);
     if (rows !== names.length) throw new Error(`the query answered ${rows} rows`);
   });
-  tell(`query of ${names.length} whole twins, pages of 1000`, secondsText(pages));
+  record(`query of ${names.length} whole twins, pages of 1000`, secondsText(pages));
 
   const clients = ours.clients.slice(SDK_CLIENTS);
   const listening = [...keys.keys()].slice(SDK_CLIENTS);
@@ -209,23 +209,23 @@ async function measure(
       { properties: { desired: { n: index } } } as never,
       "*",
     );
-    if ((await heard)?.type !== PUBLISH) throw new Error("the device was not told");
+    if ((await heard)?.type !== PUBLISH) throw new Error("the device got no update");
   });
-  tell("twin PATCH until the device has it, 8 at a time", rate(500, pushed));
+  record("twin PATCH until the device has it, 8 at a time", rate(500, pushed));
 
-  if (again === undefined) throw new Error("nobody is connected");
+  if (again === undefined) throw new Error("no client is connected");
   await subscribed(again, "$iothub/methods/POST/#");
   const answering = answerMethods(again);
   const call = createCaller(endpoint, `/twins/${[...keys.keys()][0]}/methods?api-version=2021-04-12`, token);
   const methods = await load(500, 8, call);
-  tell("direct method there and back, 8 at a time", rate(500, methods));
+  record("direct method there and back, 8 at a time", rate(500, methods));
   again.socket.destroy();
   await answering;
 
   const messages = 20_000;
   const sent = await timed(() => sendTelemetry(clients, listening, messages));
-  tell("messages of devices, quality 1", rate(messages, sent));
-  tell("RSS after all that", `${rss(pid)} MiB`, "goal < 1024 MiB");
+  record("messages of devices, quality 1", rate(messages, sent));
+  record("RSS after all that", `${rss(pid)} MiB`, "goal < 1024 MiB");
 
   say(`each connection reports once, in ${IDLE_SECONDS} s`);
   const before = cpuSeconds(pid);
@@ -235,11 +235,11 @@ async function measure(
       client.send(publishPacket("$iothub/twin/PATCH/properties/reported/?$rid=1", `{"at":${past}}`), PINGREQ);
     }
   }
-  tell(
+  record(
     "CPU at rest, each connection reporting once a minute",
     `${(((cpuSeconds(pid) - before) / IDLE_SECONDS) * 100).toFixed(0)} % of a core`,
   );
-  tell("RSS at rest", `${rss(pid)} MiB`, "goal < 1024 MiB");
+  record("RSS at rest", `${rss(pid)} MiB`, "goal < 1024 MiB");
   return figures;
 }
 

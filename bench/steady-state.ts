@@ -89,7 +89,7 @@ async function look(world: World, operator: Operator): Promise<Look> {
   };
 }
 
-/** Until nothing but Leases has been written for three sweeps of the hub, and nobody waits. */
+/** Until nothing but Leases has been written for three sweeps of the hub, and no reconcile is queued. */
 async function quiet(world: World, operator: Operator): Promise<void> {
   say("waiting until the last status is written");
   let last = "";

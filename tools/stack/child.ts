@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { setTimeout as sleep } from "node:timers/promises";
-import { bindToLife } from "./exit-guard.ts";
+import { killOnExit } from "./exit-guard.ts";
 
 /** A server that runs beside us and never outlives us. */
 export type Child = {
@@ -58,7 +58,7 @@ export async function startChild(options: ChildOptions): Promise<Child> {
     await exited.promise;
     throw new Error(`${options.name} could not be started: ${ended}`);
   }
-  const free = bindToLife({ kind: "group", pid });
+  const free = killOnExit({ kind: "group", pid });
   return {
     pid,
     ended: () => ended,

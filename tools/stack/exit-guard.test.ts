@@ -9,9 +9,9 @@ const PARENT = `
   import { mkdtempSync } from "node:fs";
   import { tmpdir } from "node:os";
   import { startChild } from ${JSON.stringify(join(import.meta.dirname, "child.ts"))};
-  import { bindToLife } from ${JSON.stringify(join(import.meta.dirname, "exit-guard.ts"))};
+  import { killOnExit } from ${JSON.stringify(join(import.meta.dirname, "exit-guard.ts"))};
   const directory = mkdtempSync(tmpdir() + "/edgefleet-lifeline-");
-  bindToLife({ kind: "directory", path: directory });
+  killOnExit({ kind: "directory", path: directory });
   const child = await startChild({
     name: "sh", command: "sh", args: ["-c", "trap '' TERM; sleep 600 & echo $!; wait; sleep 600"], grace: 0,
   });

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Azurite, startAzurite } from "./azurite.ts";
-import { bindToLife } from "./exit-guard.ts";
+import { killOnExit } from "./exit-guard.ts";
 import { type Program, runProgram } from "./program.ts";
 
 /** Everything but the API server, as real processes on this machine: simulator, Azurite, verifier, operators. */
@@ -48,7 +48,7 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "edgefleet-")));
   await mkdir(directory, { recursive: true });
   const free =
-    options.directory === undefined ? bindToLife({ kind: "directory", path: directory }) : () => undefined;
+    options.directory === undefined ? killOnExit({ kind: "directory", path: directory }) : () => undefined;
   const started: { readonly name?: string; readonly stop: () => Promise<void> }[] = [];
   const stop = async () => {
     for (const part of started.reverse()) await part.stop();

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { createWriteStream } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
-import { bindToLife } from "./exit-guard.ts";
+import { killOnExit } from "./exit-guard.ts";
 
 export type Program = {
   readonly name: string;
@@ -36,7 +36,7 @@ export function runProgram(options: {
   void ended.then(() => log.end());
   const { pid } = child;
   if (pid === undefined) throw new Error(`${options.name} could not be started`);
-  const free = bindToLife({ kind: "group", pid });
+  const free = killOnExit({ kind: "group", pid });
   void ended.then(free);
   return {
     name: options.name,
@@ -79,7 +79,7 @@ function firstLineOf(
       );
     });
   });
-  line.catch(() => undefined); // whoever awaits it hears of it; a program without a first line is no unhandled rejection
+  line.catch(() => undefined); // for those who await it; a program without a first line is no unhandled rejection
   return line;
 }
 
