@@ -356,6 +356,20 @@ describe("it is not written", () => {
   });
 
   test.each([
+    [[], "a file is missing: edgefleet release new MODEL.onnx, or --variant NAME=FILE"],
+    [
+      [MODEL, "--golden", "none.npz", "--minimum-accuracy", "0.9"],
+      "--golden none.npz: there is no such file",
+    ],
+  ])("one mistake is reported once: %j", async (args, problem) => {
+    const { err, status } = await write(...args);
+    expect({ lines: err.trimEnd().split("\n"), status }).toEqual({
+      lines: [problem, "see edgefleet release new --help"],
+      status: 2,
+    });
+  });
+
+  test.each([
     [
       ["--variant", `a=${MODEL}`, "--variant", `b=${SMALL}`],
       "--device-class: at most one variant may omit deviceClasses",
@@ -375,7 +389,6 @@ describe("it is not written", () => {
     ],
     [[MODEL, "--name", "digits..2"], "and around every . (as in digits-2.1.0): digits..2"],
     [[MODEL, "--namespace", "plant.a"], "--namespace must be lower-case letters, digits and - with a letter"],
-    [[], "a file is missing: edgefleet release new MODEL.onnx, or --variant NAME=FILE"],
   ])("%j", async (args, problem) => {
     const { err, status } = await write(...args);
     expect(err).toContain(problem);

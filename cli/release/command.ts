@@ -228,7 +228,7 @@ function signatureOf(
 /** What the API server would refuse, named by the flag that causes it. */
 function problemsOf(
   options: ReleaseOptions,
-  { variants, verification }: Described,
+  { variants, golden, verification }: Described,
   flagAt: ReadonlyMap<string, string>,
 ): readonly string[] {
   const { model, version, container } = options;
@@ -246,13 +246,14 @@ function problemsOf(
   const found = problemsIn(modelReleaseSpecSchema, withDefaults(modelReleaseSpecSchema, spec));
   const isWrong = (pointer: string) => found.some((problem) => problem.pointer === pointer);
   // A missing value, and a value derived from it, would be reported twice.
-  const isTold = ({ pointer }: Problem) =>
+  const isReported = ({ pointer }: Problem) =>
     (pointer === "/model" && model === "") ||
     (pointer === "/version" && version === "") ||
-    (pointer.startsWith("/variants") && variants.length < options.files.length) ||
+    (pointer.startsWith("/variants") && variants.length < Math.max(1, options.files.length)) ||
+    (pointer === "/verification/golden" && options.golden !== null && golden === null) ||
     (pointer.endsWith("/blob/path") && (isWrong("/model") || isWrong("/version")));
   const reported = found
-    .filter((problem) => !isTold(problem))
+    .filter((problem) => !isReported(problem))
     .map(({ pointer, message }) => {
       const bound = pointer.startsWith("/verification/")
         ? flagUnder(flagAt, pointer.slice("/verification".length))

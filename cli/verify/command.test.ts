@@ -294,6 +294,10 @@ describe("all mistakes are reported at once, with status 2", () => {
   });
 
   test("of bounds that lack what they are about", async () => {
+    expect(await mistakes(MODEL, "--threshold", "0.5")).toEqual([
+      "--threshold: requires minimumAccuracy, minimumClassAccuracy or minimumMaskIou",
+      "a bound on golden samples needs --golden FILE",
+    ]);
     expect(
       await mistakes(MODEL, "--minimum-accuracy", "0.9", "--threads", "2", "--minimum-agreement", "1"),
     ).toEqual([

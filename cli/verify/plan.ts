@@ -192,7 +192,8 @@ function withFlags(
       .filter(([at]) => at === pointer || at.startsWith(`${pointer}/`))
       .map(([, flag]) => flag);
   for (const { pointer, message } of problemsIn(CHECKS_SCHEMA, complete)) {
-    // Only a golden set that nothing uses is a mistake of all checks together.
+    // Only a golden set that nothing uses is a mistake of all checks together. Where there is none, that is reported.
+    if (pointer === "" && options.one("golden") === null && !inFile("/golden")) continue;
     const [flag] = pointer === "" ? ["--golden"] : flagged(pointer);
     const part = pointer.split("/")[1] ?? "";
     if (merged.flagAt.has(pointer)) problems.push(sentence(flag ?? pointer, message));
