@@ -5,10 +5,10 @@ import { percentile, publish, secondsText } from "./shared/figures.ts";
 import {
   deviceName,
   grown,
+  inWorld,
   type LiveDevice,
   PATHS,
   reconcilesOf,
-  startWorld,
   usageOf,
   type World,
 } from "./shared/world.ts";
@@ -31,14 +31,7 @@ const GO = {
 const CHANGES = 100;
 
 const count = devicesAsked(HELP, 1000);
-if (count !== null) {
-  const world = await startWorld();
-  try {
-    await measure(world, count);
-  } finally {
-    await world.stop();
-  }
-}
+if (count !== null) await inWorld({}, (world) => measure(world, count));
 
 async function measure(world: World, devices: number): Promise<void> {
   await world.createDevices(devices);

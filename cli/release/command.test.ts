@@ -17,6 +17,7 @@ import {
 import { AWKWARD_TEXTS, HOSTILE_TEXTS } from "../../test/builders/random-manifest.ts";
 import type { Json } from "../json-pointer.ts";
 import { problemsIn, withDefaults } from "../spec/check.ts";
+import { runCommand } from "../testing/run-command.ts";
 import { verifyCommand } from "../verify/command.ts";
 import { documentsIn } from "../yaml/documents.ts";
 import { releaseCommand } from "./command.ts";
@@ -41,21 +42,7 @@ async function file(name: string, content: string | Uint8Array): Promise<string>
 
 type Manifest = { readonly metadata: Json; readonly spec: { readonly [field: string]: Json } };
 
-async function run(command: typeof releaseCommand, ...args: readonly string[]) {
-  const output = { out: "", err: "" };
-  const terminal = {
-    out: (text: string) => {
-      output.out += text;
-    },
-    err: (text: string) => {
-      output.err += text;
-    },
-    colours: false,
-    rewrites: false,
-  };
-  const status = await command(args, terminal, new AbortController().signal);
-  return { ...output, status };
-}
+const run = (command: typeof releaseCommand, ...args: readonly string[]) => runCommand(command, args);
 
 const write = (...args: readonly string[]) =>
   run(releaseCommand, "new", ...args, "--model", "digits", "--version", "2.0.0");

@@ -18,6 +18,7 @@ import {
   tensorInfo,
 } from "../../test/builders/onnx-model.ts";
 import { parseXml } from "../../test/builders/xml.ts";
+import { runCommand } from "../testing/run-command.ts";
 import { verifyCommand } from "./command.ts";
 import { VERIFY_FLAGS } from "./flags.ts";
 import { startProgress } from "./progress.ts";
@@ -42,25 +43,7 @@ async function file(name: string, content: string | Uint8Array): Promise<string>
   return path;
 }
 
-const run = (...args: readonly string[]) => runWatched(args, () => undefined);
-
-/** @param watch receives what goes to stderr. */
-async function runWatched(args: readonly string[], watch: (text: string) => void) {
-  const output = { out: "", err: "" };
-  const terminal = {
-    out: (text: string) => {
-      output.out += text;
-    },
-    err: (text: string) => {
-      output.err += text;
-      watch(text);
-    },
-    colours: false,
-    rewrites: false,
-  };
-  const status = await verifyCommand(args, terminal, new AbortController().signal);
-  return { ...output, status };
-}
+const run = (...args: readonly string[]) => runCommand(verifyCommand, args);
 
 const lines = (text: string) => text.trimEnd().split("\n");
 
@@ -214,7 +197,7 @@ describe("without a verdict it ends with 3", () => {
   test("when a file changes under it", async () => {
     const model = await file("changing.onnx", endlessModel());
     const flags = ["--p95", "1s", "--timeout", "1s", "-o", "json"];
-    const { out, status } = await runWatched([model, ...flags], (text) => {
+    const { out, status } = await runCommand(verifyCommand, [model, ...flags], (text) => {
       if (text.startsWith("Latency")) writeFileSync(model, randomPerceptron([4, 8, 3], 3));
     });
     expect(JSON.parse(out)).toMatchObject({
