@@ -1,6 +1,6 @@
 import type { TSchema } from "typebox";
 import { describe, expect, test } from "vitest";
-import { modelReleaseSpecSchema, verificationSchema } from "../../src/api/model-release.ts";
+import { modelReleaseSpecSchema } from "../../src/api/model-release.ts";
 import { verificationSchema } from "../../src/api/verification-spec.ts";
 import { BROKEN_SPECS, REPEATED_ITEMS, soundSpec } from "../../test/builders/broken-specs.ts";
 import type { Json } from "../json-pointer.ts";
