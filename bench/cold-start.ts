@@ -5,10 +5,10 @@ import { percentile, publish, secondsText } from "./shared/figures.ts";
 import {
   deviceName,
   grown,
+  inWorld,
   type LiveDevice,
   PATHS,
   reconcilesOf,
-  startWorld,
   usageOf,
   type World,
 } from "./shared/world.ts";
@@ -31,14 +31,7 @@ const GO = {
 const CHANGES = 100;
 
 const count = devicesAsked(HELP, 1000);
-if (count !== null) {
-  const world = await startWorld();
-  try {
-    await measure(world, count);
-  } finally {
-    await world.stop();
-  }
-}
+if (count !== null) await inWorld({}, (world) => measure(world, count));
 
 async function measure(world: World, devices: number): Promise<void> {
   await world.createDevices(devices);
@@ -116,14 +109,14 @@ async function reconcileAll(world: World, devices: number, name: string): Promis
   const before = await writes(world);
   const started = Date.now();
   const operator = await world.startOperator(name);
-  let told = 0;
+  let reported = 0;
   let took = 0;
   await eventually(
     "every device is reconciled",
     async () => {
       const { done, waiting } = await reconcilesOf(operator, "devices");
-      if (Date.now() - told > 10_000) {
-        told = Date.now();
+      if (Date.now() - reported > 10_000) {
+        reported = Date.now();
         say(`${name}: ${done} reconciles, ${waiting} wait`);
       }
       took = Date.now() - started;
@@ -186,7 +179,7 @@ async function quiet(
   return { apiWrites: created - length, hubWrites: last.hub };
 }
 
-/** How long after the answer to a change of spec the watch tells of the status that knows it. Milliseconds. */
+/** Milliseconds from the response to a spec change until the watch delivers the status that observed it. */
 async function changeOneByOne(world: World, devices: number): Promise<readonly number[]> {
   const { api, signal } = world;
   const { metadata } = await api.get<{ readonly metadata: { readonly resourceVersion: string } }>(
@@ -196,11 +189,11 @@ async function changeOneByOne(world: World, devices: number): Promise<readonly n
   const stop = new AbortController();
   const watched = AbortSignal.any([signal, stop.signal]);
   const path = `${PATHS.devices}?watch=true&resourceVersion=${metadata.resourceVersion}`;
-  const told = new Map<string, (at: number) => void>();
+  const arrivals = new Map<string, (at: number) => void>();
   const watching = follow(await api.watch(path, watched), (device) => {
     const { name, generation } = device.metadata;
     if (device.status?.observedGeneration === generation)
-      told.get(`${name}@${generation}`)?.(performance.now());
+      arrivals.get(`${name}@${generation}`)?.(performance.now());
   }).catch((error: unknown) => {
     if (!watched.aborted) throw error;
   });
@@ -209,7 +202,7 @@ async function changeOneByOne(world: World, devices: number): Promise<readonly n
     const name = deviceName(Math.floor((index * devices) / CHANGES));
     const arrived = Promise.withResolvers<number>();
     // Each is changed once, from generation 1.
-    told.set(`${name}@2`, arrived.resolve);
+    arrivals.set(`${name}@2`, arrived.resolve);
     const started = performance.now();
     await api.mergePatch(`${PATHS.devices}/${name}`, { spec: { tags: { line: "changed" } } }, signal);
     times.push((await arrived.promise) - started);

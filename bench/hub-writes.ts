@@ -9,14 +9,7 @@ import { createLog } from "../src/telemetry/log.ts";
 import { eventually } from "../tools/stack/local-stack.ts";
 import { devicesListed, say } from "./shared/command.ts";
 import { type Figure, publish, secondsText } from "./shared/figures.ts";
-import {
-  deploymentObject,
-  deviceName,
-  type HubWrites,
-  PATHS,
-  startWorld,
-  type World,
-} from "./shared/world.ts";
+import { deploymentObject, deviceName, type HubWrites, inWorld, PATHS, type World } from "./shared/world.ts";
 
 const HELP = `node bench/hub-writes.ts [--devices N,N…]        (default 100,1000)
 
@@ -36,12 +29,10 @@ const counts = devicesListed(HELP, [100, 1000]);
 if (counts !== null) {
   for (const count of counts) {
     say(`${count} devices`);
-    const world = await startWorld({ simulatorArgs: ["--evaluation-interval", "5s"] });
-    try {
-      publish(`hub writes of a canary through ${count} devices`, await measure(world, count));
-    } finally {
-      await world.stop();
-    }
+    const figures = await inWorld({ simulatorArgs: ["--evaluation-interval", "5s"] }, (world) =>
+      measure(world, count),
+    );
+    publish(`hub writes of a canary through ${count} devices`, figures);
   }
 }
 

@@ -27,8 +27,8 @@ if (count !== null) {
   const phases: readonly (readonly [string, RolloutSeen])[] = [
     ["the plan of a new release", given(members, "v2", { phase: "Completed", stable: reference("v1") })],
     ["its first step begins", given(members, "v2", pending())],
-    ["a look at 25 %, everybody reports", given(mixed(members), "v2", atStep(1, 25))],
-    ["a look at 100 %, everybody reports", given(mixed(members), "v2", atStep(2, 100))],
+    ["a look at 25 %, all devices report", given(mixed(members), "v2", atStep(1, 25))],
+    ["a look at 100 %, all devices report", given(mixed(members), "v2", atStep(2, 100))],
     ["a look at a completed rollout", given(members, "v1", { phase: "Completed", stable: reference("v1") })],
   ];
   publish(

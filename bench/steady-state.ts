@@ -5,9 +5,9 @@ import { publish } from "./shared/figures.ts";
 import {
   deploymentObject,
   grown,
+  inWorld,
   PATHS,
   reconcilesOf,
-  startWorld,
   usageOf,
   type World,
 } from "./shared/world.ts";
@@ -24,16 +24,10 @@ the hub are the simulator's count of requests that changed something.`;
 const SECONDS = 60;
 
 const asked = devicesAsked(HELP, 1000);
-if (asked !== null) {
-  const world = await startWorld({
-    simulatorArgs: ["--evaluation-interval", "10s", "--report-interval", "15s"],
-  });
-  try {
-    await measure(world, asked);
-  } finally {
-    await world.stop();
-  }
-}
+if (asked !== null)
+  await inWorld({ simulatorArgs: ["--evaluation-interval", "10s", "--report-interval", "15s"] }, (world) =>
+    measure(world, asked),
+  );
 
 async function measure(world: World, devices: number): Promise<void> {
   await world.createDevices(devices);
@@ -89,7 +83,7 @@ async function look(world: World, operator: Operator): Promise<Look> {
   };
 }
 
-/** Until nothing but Leases has been written for three sweeps of the hub, and nobody waits. */
+/** Until nothing but Leases has been written for three sweeps of the hub, and no reconcile is queued. */
 async function quiet(world: World, operator: Operator): Promise<void> {
   say("waiting until the last status is written");
   let last = "";

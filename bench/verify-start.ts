@@ -8,7 +8,7 @@ import { preparePython } from "../test/python/environment.ts";
 import { say } from "./shared/command.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 
-// How long somebody waits for `edgefleet verify` of a small model, most of which is the start of programs: beside a Python
+// How long a user waits for `edgefleet verify` of a small model, most of which is the start of programs: beside a Python
 // program that loads the same model, runs the same golden samples and compares. In turns, so that all see one machine.
 
 const HELP = `node bench/verify-start.ts [--rounds 20]

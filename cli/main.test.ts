@@ -37,30 +37,30 @@ function start(...args: readonly string[]) {
     },
     stdio: ["ignore", "pipe", "pipe"],
   });
-  const told = { out: "", err: "" };
+  const output = { out: "", err: "" };
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
-    told.out += text;
+    output.out += text;
   });
   child.stderr?.setEncoding("utf8").on("data", (text: string) => {
-    told.err += text;
+    output.err += text;
   });
   const exit = new Promise<number | null>((resolve) => child.once("close", (code) => resolve(code)));
   const saying = (text: string) =>
     new Promise<void>((resolve, reject) => {
       const look = () => {
-        if (told.err.includes(text)) resolve();
+        if (output.err.includes(text)) resolve();
       };
       child.stderr?.on("data", look);
-      void exit.then(() => reject(new Error(`it ended without saying ${text}: ${told.err}`)));
+      void exit.then(() => reject(new Error(`it ended without saying ${text}: ${output.err}`)));
       look();
     });
-  return { child, told, exit, saying };
+  return { child, output, exit, saying };
 }
 
 async function run(...args: readonly string[]) {
-  const { told, exit } = start(...args);
+  const { output, exit } = start(...args);
   const status = await exit;
-  return { ...told, status };
+  return { ...output, status };
 }
 
 test("it says its version and what it can do", async () => {
@@ -74,31 +74,31 @@ test("it says its version and what it can do", async () => {
   expect(await run()).toEqual({ out: "", err: help.out, status: 2 });
 });
 
-test("a command that there is not is told with the one that may be meant", async () => {
+test("an unknown command is reported with the one that may be meant", async () => {
   expect(await run("verfiy", "model.onnx")).toEqual({
     out: "",
-    err: "verfiy is no command; did you mean verify?\nsee edgefleet --help\n",
+    err: "verfiy is not a command; did you mean verify?\nsee edgefleet --help\n",
     status: 2,
   });
-  expect((await run("constructor")).err).toBe("constructor is no command\nsee edgefleet --help\n");
+  expect((await run("constructor")).err).toBe("constructor is not a command\nsee edgefleet --help\n");
 });
 
 test("files are those of the directory in which it is started, and nothing is left behind", async () => {
   const { out, err, status } = await run("verify", "model.onnx", "--maximum-memory", "1Gi");
   expect({ err, status }).toEqual({ err: "Digest …\nLoad …\nMemory …\n", status: 0 });
-  // No colours where nobody looks.
+  // No colours where stdout is not a terminal.
   expect(out).not.toContain("\u001b");
   expect(await readdir(join(directory, "tmp"))).toEqual([]);
 });
 
 test("Ctrl-C ends it with 130, and the model with it", async () => {
-  const { child, told, exit, saying } = start("verify", "endless.onnx", "--p95", "1s");
+  const { child, output, exit, saying } = start("verify", "endless.onnx", "--p95", "1s");
   await saying("Latency …");
   const children = await childrenOf(child.pid);
   expect(children.length).toBeGreaterThan(0);
   child.kill("SIGINT");
   expect(await exit).toBe(130);
-  expect(told).toMatchObject({
+  expect(output).toMatchObject({
     out: "",
     err: expect.stringMatching(/\ninterrupted: there is no verdict\n$/),
   });
@@ -107,22 +107,22 @@ test("Ctrl-C ends it with 130, and the model with it", async () => {
 });
 
 test("a model that crashes has failed", async () => {
-  const { child, told, exit, saying } = start("verify", "endless.onnx", "--p95", "1s");
+  const { child, output, exit, saying } = start("verify", "endless.onnx", "--p95", "1s");
   await saying("Latency …");
   for (const pid of await childrenOf(child.pid)) process.kill(Number(pid), "SIGSEGV");
   expect(await exit).toBe(1);
-  expect(told.out).toContain("FAILED: Crashed: the model crashed in check Latency");
+  expect(output.out).toContain("FAILED: Crashed: the model crashed in check Latency");
   expect(await readdir(join(directory, "tmp"))).toEqual([]);
 });
 
-test("whoever has read enough of its output does no harm", async () => {
-  const { child, told, exit } = start("verify", "--help");
+test("a reader that closes the pipe early does no harm", async () => {
+  const { child, output, exit } = start("verify", "--help");
   child.stdout?.destroy();
   expect(await exit).toBe(0);
-  expect(told.err).toBe("");
+  expect(output.err).toBe("");
 });
 
-/** Linux tells; where nobody does, the endless model would keep the test from ending. */
+/** From /proc, so on Linux only; elsewhere the endless model would keep the test from ending. */
 async function childrenOf(pid: number | undefined): Promise<readonly string[]> {
   const text = await readFile(`/proc/${pid}/task/${pid}/children`, "utf8");
   return text.split(" ").filter((one) => one !== "");

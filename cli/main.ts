@@ -1,14 +1,15 @@
 import { row, suggestion } from "../src/base/flags.ts";
 import { own } from "../src/base/lookup.ts";
+import { EXIT } from "./exit-status.ts";
 import type { Terminal } from "./terminal.ts";
 
-// The program for people and for CI: a command, its flags, and an exit status that means something.
+// The program for users and CI: a command, its flags, and a meaningful exit status.
 
 type Command = (args: readonly string[], terminal: Terminal, signal: AbortSignal) => Promise<number>;
 
 const COMMANDS: Readonly<Record<string, { readonly help: string; readonly load: () => Promise<Command> }>> = {
   verify: {
-    help: "make the checks of a release on this machine",
+    help: "run the checks of a release on this machine",
     load: async () => (await import("./verify/command.ts")).verifyCommand,
   },
   release: {
@@ -18,22 +19,20 @@ const COMMANDS: Readonly<Record<string, { readonly help: string; readonly load: 
 };
 
 const SIGNALS = { SIGINT: 130, SIGTERM: 143 } as const;
-const USAGE = 2;
-const BUG = 3;
 
 function helpText(): string {
   return [
     "usage: edgefleet COMMAND [flags]",
     "",
-    "ONNX models before they meet a cluster: verified as the operator verifies them, and described as it wants them.",
+    "Verifies ONNX models as the operator does, before they reach a cluster, and writes manifests of releases.",
     "",
     ...Object.entries(COMMANDS).map(([name, { help }]) => row(name, help)),
     "",
     row("COMMAND --help", "flags and examples of a command"),
-    row("--version", "print the version and end"),
-    row("-h, --help", "print this and end"),
+    row("--version", "print the version and exit"),
+    row("-h, --help", "print this and exit"),
     "",
-    "exit status: 0 done, 1 the model failed, 2 a flag or a file that was given is wrong, 3 this machine is at fault",
+    "exit status: 0 done, 1 the model failed, 2 a flag or an input file is wrong, 3 a problem of this machine",
     "",
   ].join("\n");
 }
@@ -48,17 +47,17 @@ async function run(args: readonly string[], terminal: Terminal, signal: AbortSig
   if (name === undefined || name === "--help" || name === "-h" || name === "help") {
     const write = name === undefined ? terminal.err : terminal.out;
     write(helpText());
-    return name === undefined ? USAGE : 0;
+    return name === undefined ? EXIT.usage : 0;
   }
   const command = own(COMMANDS, name);
   if (command !== undefined) return (await command.load())(rest, terminal, signal);
-  terminal.err(`${name} is no command${suggestion(name, Object.keys(COMMANDS))}\nsee edgefleet --help\n`);
-  return USAGE;
+  terminal.err(`${name} is not a command${suggestion(name, Object.keys(COMMANDS))}\nsee edgefleet --help\n`);
+  return EXIT.usage;
 }
 
 const stopped = new AbortController();
 let status: number | null = null;
-// Once: what is asked twice is meant.
+// Once: a second signal ends the process at once.
 for (const [name, code] of Object.entries(SIGNALS))
   process.once(name, () => {
     status = code;
@@ -66,7 +65,7 @@ for (const [name, code] of Object.entries(SIGNALS))
   });
 for (const stream of [process.stdout, process.stderr])
   stream.on("error", (problem: NodeJS.ErrnoException) => {
-    // Whoever read it has read enough.
+    // The reader closed the pipe: it has read enough.
     if (problem.code !== "EPIPE") throw problem;
   });
 const here: Terminal = {
@@ -82,5 +81,5 @@ try {
   here.err(
     `edgefleet has a bug: ${thrown instanceof Error ? (thrown.stack ?? thrown.message) : String(thrown)}\n`,
   );
-  process.exitCode = status ?? BUG;
+  process.exitCode = status ?? EXIT.environment;
 }

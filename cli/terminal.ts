@@ -2,8 +2,8 @@
 export type Terminal = {
   readonly out: (text: string) => void;
   readonly err: (text: string) => void;
-  /** Somebody looks at stdout in colours. */
+  /** stdout is a terminal that shows colours. */
   readonly colours: boolean;
-  /** Lines of stderr can be written over; else progress is told line by line. */
+  /** stderr is a terminal whose lines can be redrawn; otherwise progress is printed line by line. */
   readonly rewrites: boolean;
 };

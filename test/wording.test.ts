@@ -17,7 +17,16 @@ import { bannedWordsIn } from "./builders/wording.ts";
 // targets of the Makefile. The list of words, with what to write instead, is in builders/wording.ts.
 
 const ROOT = join(import.meta.dirname, "..");
-const ROOMS = ["src/api/", "src/devices/", "src/releases/", "src/rollouts/"];
+const ROOMS = [
+  "cli/",
+  "tools/",
+  "bench/",
+  "src/base/",
+  "src/api/",
+  "src/devices/",
+  "src/releases/",
+  "src/rollouts/",
+];
 
 type Text = { readonly line: number; readonly text: string };
 

@@ -1,6 +1,6 @@
 import { parseArgs } from "node:util";
 
-/** Understands `--devices N` and `--help`; `null`: help was shown, or a mistake was told, and there is nothing to do. */
+/** Reads `--devices N` and `--help`; `null`: help or a mistake was printed, and there is nothing to do. */
 export function devicesAsked(help: string, fallback: number): number | null {
   const numbers = devicesListed(help, [fallback]);
   return numbers?.[0] ?? null;

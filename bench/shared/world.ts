@@ -59,9 +59,7 @@ export type World = {
 
 export type HubWrites = { readonly identity: number; readonly twin: number; readonly configuration: number };
 
-export async function startWorld(
-  options: { readonly simulatorArgs?: readonly string[] } = {},
-): Promise<World> {
+async function startWorld(options: { readonly simulatorArgs?: readonly string[] }): Promise<World> {
   const stopping: (() => Promise<void>)[] = [];
   const life = new AbortController();
   const stop = async () => {
@@ -102,6 +100,19 @@ export async function startWorld(
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+/** Starts a world, measures in it, and stops it. */
+export async function inWorld<T>(
+  options: { readonly simulatorArgs?: readonly string[] },
+  measure: (world: World) => Promise<T>,
+): Promise<T> {
+  const world = await startWorld(options);
+  try {
+    return await measure(world);
+  } finally {
+    await world.stop();
   }
 }
 

@@ -17,6 +17,7 @@ import {
 import { AWKWARD_TEXTS, HOSTILE_TEXTS } from "../../test/builders/random-manifest.ts";
 import type { Json } from "../json-pointer.ts";
 import { problemsIn, withDefaults } from "../spec/check.ts";
+import { runCommand } from "../testing/run-command.ts";
 import { verifyCommand } from "../verify/command.ts";
 import { documentsIn } from "../yaml/documents.ts";
 import { releaseCommand } from "./command.ts";
@@ -41,21 +42,7 @@ async function file(name: string, content: string | Uint8Array): Promise<string>
 
 type Manifest = { readonly metadata: Json; readonly spec: { readonly [field: string]: Json } };
 
-async function run(command: typeof releaseCommand, ...args: readonly string[]) {
-  const told = { out: "", err: "" };
-  const terminal = {
-    out: (text: string) => {
-      told.out += text;
-    },
-    err: (text: string) => {
-      told.err += text;
-    },
-    colours: false,
-    rewrites: false,
-  };
-  const status = await command(args, terminal, new AbortController().signal);
-  return { ...told, status };
-}
+const run = (command: typeof releaseCommand, ...args: readonly string[]) => runCommand(command, args);
 
 const write = (...args: readonly string[]) =>
   run(releaseCommand, "new", ...args, "--model", "digits", "--version", "2.0.0");
@@ -75,7 +62,7 @@ describe("the manifest of a release", () => {
     expect(
       out,
     ).toBe(`# A release is immutable: another file, or another bound, is a new object with a new version.
-# Its files must lie in the store before it is applied.
+# Its files must be in the store before it is applied.
 
 apiVersion: edgefleet.dev/v1alpha1
 kind: ModelRelease
@@ -91,7 +78,7 @@ spec:
         path: digits/2.0.0/model.onnx
       digest: ${digestOf(await readFile(MODEL))} # of model.onnx, 27286 bytes
   verification:
-    # As ONNX Runtime has it; a name in a shape is an axis of any size.
+    # As ONNX Runtime reports it; a name in a shape is an axis of any size.
     signature:
       inputs:
         - {name: image, type: float32, shape: [batch, 1, 8, 8]}
@@ -100,7 +87,7 @@ spec:
     latency:
       p95: 20ms
 
-# Not asked for: golden, memory. kubectl explain modelrelease.spec.verification tells what there is.
+# Not asked for: golden, memory. kubectl explain modelrelease.spec.verification lists all of them.
 `);
   });
 
@@ -254,7 +241,7 @@ spec:
     const { out, err } = await write(odd);
     expect(parse(out)).not.toMatchObject({ spec: { verification: expect.anything() } });
     expect(err).toBe(
-      "no signature, because a release cannot say it: inputs[0].shape must not have more than 16 items\n",
+      "no signature, because a release cannot express it: inputs[0].shape must not have more than 16 items\n",
     );
     const [one, two] = [
       await file("one.onnx", randomPerceptron([4, 3], 1)),
@@ -314,7 +301,7 @@ describe("it is not written", () => {
     const path = await file("precious.yaml", "precious");
     expect(await write(MODEL, "-o", path)).toEqual({
       out: "",
-      err: `--output ${path}: it exists already; --force writes over it\n`,
+      err: `--output ${path}: it exists already; --force overwrites it\n`,
       status: 2,
     });
     expect(await readFile(path, "utf8")).toBe("precious");
@@ -323,7 +310,7 @@ describe("it is not written", () => {
     expect(await write(MODEL, "-o", join(directory, "none/release.yaml"))).toMatchObject({ status: 3 });
   });
 
-  test("with mistakes: all of them are told", async () => {
+  test("with mistakes: all of them are reported", async () => {
     const { out, err, status } = await run(
       releaseCommand,
       ...["new", MODEL, SMALL, "--variant", "fp32", "--variant", `small=none.onnx`, "--model", "di gits"],
@@ -356,6 +343,20 @@ describe("it is not written", () => {
   });
 
   test.each([
+    [[], "a file is missing: edgefleet release new MODEL.onnx, or --variant NAME=FILE"],
+    [
+      [MODEL, "--golden", "none.npz", "--minimum-accuracy", "0.9"],
+      "--golden none.npz: there is no such file",
+    ],
+  ])("one mistake is reported once: %j", async (args, problem) => {
+    const { err, status } = await write(...args);
+    expect({ lines: err.trimEnd().split("\n"), status }).toEqual({
+      lines: [problem, "see edgefleet release new --help"],
+      status: 2,
+    });
+  });
+
+  test.each([
     [
       ["--variant", `a=${MODEL}`, "--variant", `b=${SMALL}`],
       "--device-class: at most one variant may omit deviceClasses",
@@ -375,7 +376,6 @@ describe("it is not written", () => {
     ],
     [[MODEL, "--name", "digits..2"], "and around every . (as in digits-2.1.0): digits..2"],
     [[MODEL, "--namespace", "plant.a"], "--namespace must be lower-case letters, digits and - with a letter"],
-    [[], "say which file: edgefleet release new MODEL.onnx, or --variant NAME=FILE"],
   ])("%j", async (args, problem) => {
     const { err, status } = await write(...args);
     expect(err).toContain(problem);
@@ -398,10 +398,10 @@ describe("it is not written", () => {
   });
 });
 
-test("another verb is told with the one that there is; the help names every flag", async () => {
+test("an unknown verb is reported with the one that exists; the help names every flag", async () => {
   expect(await run(releaseCommand, "nwe")).toMatchObject({
     status: 2,
-    err: expect.stringContaining("release nwe is no command"),
+    err: expect.stringContaining("release nwe is not a command"),
   });
   for (const args of [["--help"], ["new", "--help"]]) {
     const { out, status } = await run(releaseCommand, ...args);

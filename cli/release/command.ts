@@ -10,20 +10,20 @@ import { signatureDifferences } from "../../src/verifier/checks/signature.ts";
 import { bytesInFile } from "../../src/verifier/files/byte-source.ts";
 import { readOnnxFile } from "../../src/verifier/onnx/file.ts";
 import type { Signature, TensorInfo } from "../../src/verifier/onnx/tensor.ts";
+import { EXIT, reportUsageErrors } from "../exit-status.ts";
 import { fileFault } from "../file-fault.ts";
 import { isObject, type Json, type JsonObject } from "../json-pointer.ts";
 import { overlay } from "../spec/bounds.ts";
 import { type Problem, problemsIn, sentence, withDefaults } from "../spec/check.ts";
 import { dotted } from "../spec/release-file.ts";
 import type { Terminal } from "../terminal.ts";
-import { complain, EXIT } from "../verify/command.ts";
 import { type LocalFile, localFiles } from "../verify/local-files.ts";
 import { type ReleaseOptions, readReleaseFlags, releaseHelp } from "./flags.ts";
 import { inspectModels, type NotInspected } from "./inspect-models.ts";
 import { manifestText, type VariantFile } from "./manifest.ts";
 import { measureModels } from "./measure-models.ts";
 
-/** `edgefleet release new`: answers with the exit status. */
+/** `edgefleet release new`; returns the exit status. */
 export async function releaseCommand(
   args: readonly string[],
   terminal: Terminal,
@@ -37,9 +37,9 @@ export async function releaseCommand(
   if (verb !== "new") {
     const problem =
       verb === undefined
-        ? "say what to do: edgefleet release new"
-        : `release ${verb} is no command${suggestion(verb, ["new"])}`;
-    return complain([problem], terminal, "release");
+        ? "a command is missing: edgefleet release new"
+        : `release ${verb} is not a command${suggestion(verb, ["new"])}`;
+    return reportUsageErrors([problem], terminal, "release");
   }
   const { options, problems } = readReleaseFlags(rest);
   if (options.args.values.has("help")) {
@@ -50,7 +50,7 @@ export async function releaseCommand(
   if (signal.aborted) return EXIT.environment;
   if (!release.ok)
     return release.error.kind === "wrong"
-      ? complain(release.error.problems, terminal, "release new")
+      ? reportUsageErrors(release.error.problems, terminal, "release new")
       : notRun(release.error, terminal);
   const { variants, notes } = release.value;
   let { verification } = release.value;
@@ -82,7 +82,7 @@ async function write(text: string, { output, force }: ReleaseOptions, terminal: 
     return EXIT.passed;
   } catch (thrown) {
     const exists = errorCodeOf(thrown) === "EEXIST";
-    const hint = exists ? "; --force writes over it" : "";
+    const hint = exists ? "; --force overwrites it" : "";
     terminal.err(`--output ${output}: ${fileFault(thrown)}${hint}\n`);
     return exists ? EXIT.usage : EXIT.environment;
   }
@@ -92,16 +92,16 @@ type Described = {
   readonly variants: readonly VariantFile[];
   readonly golden: LocalFile | null;
   readonly verification: JsonObject;
-  /** What a person should know beyond the manifest. */
+  /** Notes for the user beyond the manifest. */
   readonly notes: readonly string[];
 };
 
-/** What was given is wrong, or it could not be looked at. */
+/** The input is wrong, or it could not be inspected. */
 type NotDescribed =
   | { readonly kind: "wrong"; readonly problems: readonly string[] }
   | ({ readonly kind: "notRun" } & NotInspected);
 
-/** Reads the files and checks that a release can be made of them; every mistake is told at once. */
+/** Reads the files and checks that a release can be made of them; reports every mistake at once. */
 async function describe(
   options: ReleaseOptions,
   problems: string[],
@@ -142,7 +142,7 @@ async function describe(
   });
 }
 
-/** Why a file can be no release, whatever is in the model; `null`: it can. */
+/** Why a file cannot be a release, whatever the model; `null`: it can. */
 function headerFault({ path, sizeBytes }: LocalFile): string | null {
   const descriptor = openSync(path, "r");
   try {
@@ -157,7 +157,7 @@ function headerFault({ path, sizeBytes }: LocalFile): string | null {
   }
 }
 
-/** Only what somebody has asked for. */
+/** Only the bounds that were asked for. */
 function boundsOf(options: ReleaseOptions, golden: LocalFile | null, problems: string[]) {
   const { verification, flagAt } = overlay(options.args, {});
   const bounds: Record<string, Json> = isObject(verification) ? { ...verification } : {};
@@ -186,7 +186,7 @@ function flagUnder(flagAt: ReadonlyMap<string, string>, pointer: string): string
   return [...flagAt].find(([at]) => at === pointer || at.startsWith(`${pointer}/`))?.[1];
 }
 
-/** What ONNX Runtime says that every variant takes and gives, or a note that says why there is no such thing. */
+/** The signature that all variants share, as ONNX Runtime reports it, or a note that says why there is none. */
 function signatureOf(
   variants: readonly VariantFile[],
   signatures: readonly Signature[],
@@ -208,7 +208,7 @@ function signatureOf(
     return {
       signature: null,
       notes: [
-        `no signature, because a release cannot say it: ${sentence(dotted(problem.pointer).slice(1), problem.message)}`,
+        `no signature, because a release cannot express it: ${sentence(dotted(problem.pointer).slice(1), problem.message)}`,
       ],
     };
   const wanted = signature as unknown as Parameters<typeof signatureDifferences>[0];
@@ -225,10 +225,10 @@ function signatureOf(
   return { signature, notes: [] };
 }
 
-/** What the API server would refuse, told by the flag that has caused it. */
+/** What the API server would refuse, named by the flag that causes it. */
 function problemsOf(
   options: ReleaseOptions,
-  { variants, verification }: Described,
+  { variants, golden, verification }: Described,
   flagAt: ReadonlyMap<string, string>,
 ): readonly string[] {
   const { model, version, container } = options;
@@ -245,14 +245,15 @@ function problemsOf(
   };
   const found = problemsIn(modelReleaseSpecSchema, withDefaults(modelReleaseSpecSchema, spec));
   const isWrong = (pointer: string) => found.some((problem) => problem.pointer === pointer);
-  // What is missing already, and what is made of it, would be told twice.
-  const isTold = ({ pointer }: Problem) =>
+  // A missing value, and a value derived from it, would be reported twice.
+  const isReported = ({ pointer }: Problem) =>
     (pointer === "/model" && model === "") ||
     (pointer === "/version" && version === "") ||
-    (pointer.startsWith("/variants") && variants.length < options.files.length) ||
+    (pointer.startsWith("/variants") && variants.length < Math.max(1, options.files.length)) ||
+    (pointer === "/verification/golden" && options.golden !== null && golden === null) ||
     (pointer.endsWith("/blob/path") && (isWrong("/model") || isWrong("/version")));
-  const told = found
-    .filter((problem) => !isTold(problem))
+  const reported = found
+    .filter((problem) => !isReported(problem))
     .map(({ pointer, message }) => {
       const bound = pointer.startsWith("/verification/")
         ? flagUnder(flagAt, pointer.slice("/verification".length))
@@ -260,7 +261,7 @@ function problemsOf(
       const [, flag] = FLAG_OF.find(([where]) => where.test(pointer)) ?? [];
       return sentence(bound ?? flag ?? `spec${dotted(pointer)}`, message);
     });
-  return [...new Set(told)];
+  return [...new Set(reported)];
 }
 
 const FLAG_OF: readonly (readonly [RegExp, string])[] = [

@@ -16,21 +16,21 @@ export const RELEASE_FLAGS: FlagGroups = {
     name: { value: "NAME", help: "name of the object (default MODEL-VERSION)" },
     namespace: { value: "NAME", help: "its namespace (default: whatever kubectl applies it to)" },
   },
-  "Its files, and where they will lie in the store": {
+  "Its files, and where they go in the store": {
     variant: {
       value: "NAME=FILE",
-      help: "one more variant; MODEL.onnx is the one called default",
+      help: "another variant; MODEL.onnx is the one called default",
       repeats: true,
     },
     container: { value: "NAME", help: "blob container (default models)" },
     path: {
       value: "[VARIANT=]PATH",
-      help: "path in the container (default MODEL/VERSION/FILE); may be given again",
+      help: "path in the container (default MODEL/VERSION/FILE); may be repeated",
       repeats: true,
     },
     "device-class": {
       value: "[VARIANT=]CLASS",
-      help: "a class of devices that the variant is for; may be given again",
+      help: "a class of devices that the variant is for; may be repeated",
       repeats: true,
     },
     golden: { value: "FILE", help: "golden set; needs a bound on golden samples" },
@@ -43,11 +43,11 @@ export const RELEASE_FLAGS: FlagGroups = {
   ...BOUND_FLAGS,
   "Bounds from a measurement": {
     measure: { value: null, help: "run the model here, and bound latency and memory by what was measured" },
-    margin: { value: "FACTOR", help: "times so much (default 2)" },
+    margin: { value: "FACTOR", help: "factor on the measured values (default 2)" },
   },
   "What is written": {
     output: { value: "FILE", help: "file to write (default stdout)", short: "o" },
-    force: { value: null, help: "write over a file that is there" },
+    force: { value: null, help: "overwrite an existing file" },
     help: HELP,
   },
 };
@@ -74,7 +74,7 @@ export type ReleaseOptions = {
 
 const DEFAULT_VARIANT = "default";
 
-/** What the command line says by itself, and everything that is wrong with it. */
+/** The options of the command line, and every mistake in it. No file is read. */
 export function readReleaseFlags(args: readonly string[]): {
   readonly options: ReleaseOptions;
   readonly problems: readonly string[];
@@ -106,7 +106,7 @@ export function readReleaseFlags(args: readonly string[]): {
     }),
   ];
   if (files.length === 0 && all("variant").length === 0)
-    problems.push("say which file: edgefleet release new MODEL.onnx, or --variant NAME=FILE");
+    problems.push("a file is missing: edgefleet release new MODEL.onnx, or --variant NAME=FILE");
   const names = files.map(({ variant }) => variant);
   const twice = names.filter((variant, index) => names.indexOf(variant) !== index);
   for (const variant of new Set(twice)) problems.push(`--variant: there is more than one called ${variant}`);
@@ -175,7 +175,7 @@ export function releaseHelp(): string {
     "usage: edgefleet release new MODEL.onnx --model NAME --version VERSION [flags]",
     "       edgefleet release new --variant fp32=A.onnx --variant int8=B.onnx --model NAME --version VERSION [flags]",
     "",
-    "Writes the manifest of a ModelRelease: digests of the files, the signature that ONNX Runtime has, bounds of the flags.",
+    "Writes the manifest of a ModelRelease: digests of the files, the signature that ONNX Runtime reports, bounds from flags.",
     "A golden set that does not fit the model is refused.",
     "",
     "examples:",
@@ -185,7 +185,7 @@ export function releaseHelp(): string {
     "    --model digits --version 2.1.0 --measure",
     "",
     ...flagsHelp(RELEASE_FLAGS),
-    "exit status: 0 it is written, 1 a model could not be loaded or measured, 2 a flag or a file that was given is wrong,",
+    "exit status: 0 written, 1 a model could not be loaded or measured, 2 a flag or an input file is wrong,",
     "3 it could not be written or measured, 130 Ctrl-C",
     "",
   ].join("\n");

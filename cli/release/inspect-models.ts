@@ -15,12 +15,12 @@ import type { VariantFile } from "./manifest.ts";
 
 const MEMORY = 2 * 2 ** 30;
 
-/** What was found out of the variants, in their order. */
+/** What was found in the variants, in their order. */
 export type Inspected = {
   readonly signatures: readonly Signature[];
-  /** Ways in which the golden set fits one of them not. */
+  /** Why the golden set does not fit one of the variants. */
   readonly misfits: readonly string[];
-  /** Bounds on golden samples that a variant does not keep. */
+  /** Bounds on golden samples that a variant does not meet. */
   readonly notes: readonly string[];
 };
 

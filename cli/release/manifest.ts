@@ -14,7 +14,7 @@ export type VariantFile = {
   readonly deviceClasses: readonly string[];
 };
 
-/** In the order in which people read them. */
+/** In the order of the manifest. */
 const CHECKS: readonly string[] = [
   "signature",
   "golden",
@@ -32,7 +32,7 @@ function placeOf(check: string): number {
   return place < 0 ? CHECKS.length : place;
 }
 
-/** A ModelRelease as YAML, with what a person wants to know beside it. */
+/** A ModelRelease as YAML, with comments for its reader. */
 export function manifestText(
   options: ReleaseOptions,
   about: {
@@ -63,7 +63,7 @@ export function manifestText(
     },
   });
   document.commentBefore =
-    " A release is immutable: another file, or another bound, is a new object with a new version.\n Its files must lie in the store before it is applied.";
+    " A release is immutable: another file, or another bound, is a new object with a new version.\n Its files must be in the store before it is applied.";
   const say = (path: readonly (string | number)[], text: string) => {
     const node = document.getIn(path, true);
     if (isNode(node)) node.comment = ` ${text}`;
@@ -88,10 +88,10 @@ export function manifestText(
     ? asked.items.find(({ key }) => String(key) === "signature")?.key
     : undefined;
   if (isNode(signature))
-    signature.commentBefore = " As ONNX Runtime has it; a name in a shape is an axis of any size.";
+    signature.commentBefore = " As ONNX Runtime reports it; a name in a shape is an axis of any size.";
   const missing = ["golden", "latency", "memory"].filter((check) => !Object.hasOwn(checks, check));
   if (missing.length > 0)
-    document.comment = ` Not asked for: ${missing.join(", ")}. kubectl explain modelrelease.spec.verification tells what there is.`;
+    document.comment = ` Not asked for: ${missing.join(", ")}. kubectl explain modelrelease.spec.verification lists all of them.`;
   visit(document, {
     Scalar: (_, scalar) => {
       if (typeof scalar.value === "string" && !isPlainText(scalar.value)) scalar.type = "QUOTE_DOUBLE";

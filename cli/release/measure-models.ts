@@ -16,7 +16,7 @@ const MIB = 2 ** 20;
 /** Mebibytes: what a process takes for itself differs by less than that from one time to the next. */
 const LEAST_MEMORY = 16;
 
-/** `failed`: it is the model that cannot be run. */
+/** `failed`: the model cannot be run. */
 export type NotMeasured = { readonly failed: boolean; readonly message: string };
 
 /**
@@ -75,7 +75,7 @@ export async function measureModels(
 
 type Measured = { readonly timing: { readonly p95: { readonly value: number } }; readonly bytes: number };
 
-/** Two digits are all that such a bound means; never below a millisecond, which any pause of the machine exceeds. */
+/** Two significant digits, and at least a millisecond: any pause of the machine exceeds less. */
 function boundOf(milliseconds: number): string {
   return `${Number(Math.ceil(Math.max(1, milliseconds)).toPrecision(2))}ms`;
 }

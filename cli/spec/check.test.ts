@@ -58,7 +58,7 @@ test("defaults come where something was left out or left empty, and nowhere else
   });
 });
 
-test("a decimal without quotes is told with its quotes", () => {
+test("a decimal without quotes is reported with the quotes it needs", () => {
   const problems = problemsIn(verificationSchema, {
     timeout: "1m",
     parity: { with: "previous", minimumAgreement: 0.95 },
@@ -73,7 +73,7 @@ test.each<[string, Json, Json, string]>([
   ["/latency/p95", { p95: "20" }, null, "must be a duration such as 90s, 10m or 1h30m: here 20ms?"],
   ["/timeout", { p95: "1s" }, "20", "must be a duration such as 90s, 10m or 1h30m: here 20s?"],
   ["/timeout", { p95: "1s" }, 1.5, "must be a duration with its unit: 1.5s"],
-  ["/timeout", { p95: "1s" }, true, "must be a text, and YAML reads true here: put it in quotes"],
+  ["/timeout", { p95: "1s" }, true, "must be a string, and YAML reads true here: put it in quotes"],
 ])("%s says which unit may be meant", (pointer, latency, timeout, message) => {
   const checks = withDefaults(verificationSchema, { latency, timeout });
   expect(problemsIn(verificationSchema, checks)).toEqual([{ pointer, message }]);
@@ -95,13 +95,13 @@ test.each([
   ["64MB", ": here 64Mi?"],
   ["2 gib", ": here 2Gi?"],
   ["64.5Mi", ", such as 64Mi"],
-])("the size %j is told with one that is meant", (maximum, hint) => {
+])("the size %j is reported with the one that was probably meant", (maximum, hint) => {
   expect(problemsIn(verificationSchema, { timeout: "1m", memory: { maximum } })).toEqual([
     { pointer: "/memory/maximum", message: `must be a number of bytes, or a size with Ki, Mi or Gi${hint}` },
   ]);
 });
 
-test("a misspelt field is told with what was meant, at any depth", () => {
+test("a misspelt field is reported with the intended one, at any depth", () => {
   const spec = { ...soundSpec, verification: { golden: {}, latency: { p95: "1s", sample: 3 } }, wersion: 1 };
   expect(check(spec)).toEqual(
     expect.arrayContaining([
@@ -112,7 +112,7 @@ test("a misspelt field is told with what was meant, at any depth", () => {
   );
 });
 
-test("however many mistakes there are, all are told", () => {
+test("all mistakes are reported, however many there are", () => {
   const tensor = { name: "", type: "float", shape: 1 };
   const problems = check({
     ...soundSpec,

@@ -9,7 +9,7 @@ import { isObject, type Json, keysOf, pointerTo } from "../json-pointer.ts";
 import { fits } from "./fits.ts";
 import { RULES } from "./rules.ts";
 
-// What the API server does with a spec before it stores it: empty fields go, defaults come, and what is wrong is told.
+// What the API server does with a spec before it stores it: it removes empty fields, sets defaults, and reports mistakes.
 
 /** `pointer` is a JSON pointer, empty for the whole value. */
 export type Problem = { readonly pointer: string; readonly message: string };
@@ -27,7 +27,7 @@ type Node = {
   readonly "x-kubernetes-list-map-keys"?: readonly string[];
 };
 
-/** Without what is empty, as the API server prunes null, and with the defaults of the schema where a field is left out. */
+/** Removes nulls, as the API server does, and sets the schema's defaults where a field is missing. */
 export function withDefaults(schema: TSchema, value: Json): Json {
   return filled(schema as Node, value);
 }
@@ -50,7 +50,7 @@ export function sentence(where: string, message: string): string {
   return /^(?:is|must|needs) /.test(message) ? `${where} ${message}` : `${where}: ${message}`;
 }
 
-/** Every way in which the value is not what the schema and its rules ask for, in the order of the value. */
+/** Every violation of the schema and its rules, in the order of the value. */
 export function problemsIn(schema: TSchema, value: Json): readonly Problem[] {
   const unknown = unknownFields(schema as Node, value, "");
   const wrong = new Map<string, Problem>();
@@ -78,11 +78,11 @@ type SchemaError = ReturnType<typeof import("typebox/schema")["Errors"]>[1][numb
 
 const require = createRequire(import.meta.url);
 
-/** The library is loaded where something is wrong, and only there: that takes a tenth of a second. */
+/** The library is loaded only when there is an error to describe: loading takes a tenth of a second. */
 function errorsIn(schema: TSchema, value: Json): readonly SchemaError[] {
   const { Settings } = require("typebox/system") as typeof import("typebox/system");
   const { Errors } = require("typebox/schema") as typeof import("typebox/schema");
-  // It stops at eight otherwise; more than this is never read.
+  // The default is to stop at eight errors.
   Settings.Set({ maxErrors: 100 });
   return Errors(schema, value)[1];
 }
@@ -101,7 +101,7 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
     case "anyOf":
       return node?.pattern === DECIMAL_PATTERN
         ? decimalMessage(valueAt(root, error.instancePath))
-        : `must be a whole number or a text${quotesHint(valueAt(root, error.instancePath))}`;
+        : `must be a whole number or a string${quotesHint(valueAt(root, error.instancePath))}`;
     case "enum":
       return `must be one of ${error.params.allowedValues.join(", ")}`;
     case "required":
@@ -111,7 +111,7 @@ function messageOf(error: SchemaError, node: Node | undefined, root: Json): stri
   }
 }
 
-/** Longer ones say nothing to anybody; the field's description does. */
+/** Longer patterns explain nothing to a reader; the field's description does. */
 const LONGEST_PATTERN = 80;
 
 function decimalMessage(value: Json | undefined): string {
@@ -120,12 +120,12 @@ function decimalMessage(value: Json | undefined): string {
     : DECIMAL_FORM;
 }
 
-/** `must be a text`, and what has been read in its place. */
+/** `must be a string`, and what has been read in its place. */
 function textMessage(node: Node, pointer: string, root: Json): string {
   const value = valueAt(root, pointer);
   if (node.pattern === DURATION_PATTERN && typeof value === "number")
     return `must be a duration with its unit: ${value}${unitOf(pointer)}`;
-  return `must be a text${quotesHint(value)}`;
+  return `must be a string${quotesHint(value)}`;
 }
 
 function quotesHint(value: Json | undefined): string {
@@ -134,7 +134,7 @@ function quotesHint(value: Json | undefined): string {
     : "";
 }
 
-/** A rule, and where it can be guessed what was meant, that. */
+/** A rule, with a suggestion where the intended value can be guessed. */
 function withExample(rule: string, node: Node | undefined, pointer: string, root: Json): string {
   const value = valueAt(root, pointer);
   if (typeof value !== "string") return rule;
@@ -146,14 +146,14 @@ function withExample(rule: string, node: Node | undefined, pointer: string, root
     : rule;
 }
 
-/** `64MB`, `64 MiB` and `64m` are sizes to people. */
+/** `64MB`, `64 MiB` and `64m` are common spellings of sizes. */
 function sizeHint(value: Json | undefined): string {
   const [, amount, unit = ""] =
     typeof value === "string" ? (/^([1-9]\d{0,8}) ?([kmg])i?b?$/i.exec(value) ?? []) : [];
   return amount === undefined ? ", such as 64Mi" : `: here ${amount}${unit.toUpperCase()}i?`;
 }
 
-/** Latencies are milliseconds; whatever else takes time takes seconds. */
+/** The example for a latency is in milliseconds, for any other duration in seconds. */
 function unitOf(pointer: string): string {
   return /\/p[0-9]+$/.test(pointer) ? "ms" : "s";
 }

@@ -26,19 +26,19 @@ test("metadata as people write it has no problems", () => {
 test.each<[string, Json, readonly unknown[]]>([
   ["no name", {}, [" needs name"]],
   ["an empty name", { name: "" }, [" needs name"]],
-  ["no fields", "x", [" must be fields, such as name and labels"]],
+  ["no fields", "x", [" must be an object with fields such as name and labels"]],
   ["a misspelt field", { name: "a", lables: {} }, ["/lables is not a field; did you mean labels?"]],
   [
     "a name that YAML reads as a number",
     { name: 64 },
-    ["/name must be a text, and YAML reads 64 here: put it in quotes"],
+    ["/name must be a string, and YAML reads 64 here: put it in quotes"],
   ],
   [
     "a label that YAML reads as a boolean",
     { name: "a", labels: { on: true } },
-    ["/labels/on must be a text, and YAML reads true here: put it in quotes"],
+    ["/labels/on must be a string, and YAML reads true here: put it in quotes"],
   ],
-  ["labels that are a list", { name: "a", labels: [] }, ["/labels must be fields, each with a text"]],
+  ["labels that are a list", { name: "a", labels: [] }, ["/labels must be an object with string values"]],
   [
     "a long label",
     { name: "a", labels: { a: "x".repeat(64) } },

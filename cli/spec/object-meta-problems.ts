@@ -8,7 +8,8 @@ type Check = (value: Json, pointer: string) => readonly Problem[];
 
 /** @returns problems by their pointers in the metadata. */
 export function objectMetaProblems(metadata: Json): readonly Problem[] {
-  if (!isObject(metadata)) return [{ pointer: "", message: "must be fields, such as name and labels" }];
+  if (!isObject(metadata))
+    return [{ pointer: "", message: "must be an object with fields such as name and labels" }];
   const problems = Object.entries(metadata).flatMap(([key, value]) => {
     const check = FIELDS.get(key);
     const pointer = pointerTo("", key);
@@ -70,8 +71,8 @@ function text(fault: (value: string) => string | null = () => null): Check {
 /** What to say where a text is needed. */
 function notText(value: Json): string {
   if (typeof value === "number" || typeof value === "boolean")
-    return `must be a text, and YAML reads ${value} here: put it in quotes`;
-  return "must be a text";
+    return `must be a string, and YAML reads ${value} here: put it in quotes`;
+  return "must be a string";
 }
 
 const count: Check = (value, pointer) =>
@@ -92,7 +93,7 @@ function texts(
   valueFault: (value: string) => string | null,
 ): (value: Json, pointer: string) => readonly Problem[] {
   return (value, pointer) => {
-    if (!isObject(value)) return [{ pointer, message: "must be fields, each with a text" }];
+    if (!isObject(value)) return [{ pointer, message: "must be an object with string values" }];
     return Object.entries(value).flatMap(([key, inner]) => {
       const at = pointerTo(pointer, key);
       const fault = keyFault(key);
@@ -131,7 +132,7 @@ function listOf(check: Check): Check {
 
 function fieldsOf(fields: ReadonlyMap<string, Check>, needed: readonly string[]): Check {
   return (value, pointer) => {
-    if (!isObject(value)) return [{ pointer, message: "must be fields" }];
+    if (!isObject(value)) return [{ pointer, message: "must be an object" }];
     const problems = Object.entries(value).flatMap(([key, inner]) => {
       const at = pointerTo(pointer, key);
       const check = fields.get(key);

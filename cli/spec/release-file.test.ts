@@ -48,7 +48,7 @@ describe("a ModelRelease of a file", () => {
         "f.yaml:6:1: extra is not a field",
         expect.stringContaining("f.yaml:4:3: metadata.name must be lower-case letters"),
         expect.stringContaining("f.yaml:5:22: metadata.labels[1] must be letters"),
-        "f.yaml:5:13: metadata.labels.true must be a text, and YAML reads true here: put it in quotes",
+        "f.yaml:5:13: metadata.labels.true must be a string, and YAML reads true here: put it in quotes",
         "f.yaml:16:11: status.extra is not a field",
       ],
     });

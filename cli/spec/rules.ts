@@ -8,7 +8,7 @@ import { isObject, type Json, type JsonObject } from "../json-pointer.ts";
 // The rules of the CRD that only its expressions say (x-kubernetes-validations), by the sentence with which the API
 // server refuses: the schemas have the sentences, and a test finds the rule that is missing here.
 
-/** Whether the value keeps the rule. What has the wrong type is somebody else's to tell: it keeps every rule. */
+/** Whether the value keeps the rule. A value of the wrong type keeps every rule: the schema reports it. */
 export type Rule = (value: Json) => boolean;
 
 export const RULES: Readonly<Record<string, Rule>> = {

@@ -18,6 +18,7 @@ import {
   tensorInfo,
 } from "../../test/builders/onnx-model.ts";
 import { parseXml } from "../../test/builders/xml.ts";
+import { runCommand } from "../testing/run-command.ts";
 import { verifyCommand } from "./command.ts";
 import { VERIFY_FLAGS } from "./flags.ts";
 import { startProgress } from "./progress.ts";
@@ -42,25 +43,7 @@ async function file(name: string, content: string | Uint8Array): Promise<string>
   return path;
 }
 
-const run = (...args: readonly string[]) => runWatched(args, () => undefined);
-
-/** @param watch is told what goes to stderr. */
-async function runWatched(args: readonly string[], watch: (text: string) => void) {
-  const told = { out: "", err: "" };
-  const terminal = {
-    out: (text: string) => {
-      told.out += text;
-    },
-    err: (text: string) => {
-      told.err += text;
-      watch(text);
-    },
-    colours: false,
-    rewrites: false,
-  };
-  const status = await verifyCommand(args, terminal, new AbortController().signal);
-  return { ...told, status };
-}
+const run = (...args: readonly string[]) => runCommand(verifyCommand, args);
 
 const lines = (text: string) => text.trimEnd().split("\n");
 
@@ -77,7 +60,7 @@ function masked(text: string): string {
 }
 
 describe("a model that is good", () => {
-  test("is told with its digest, what it takes and gives, and what each check has found", async () => {
+  test("is reported with its digest, its inputs and outputs, and what each check found", async () => {
     const before = await stat(MODEL);
     const bounds = ["--minimum-accuracy", "0.9", "--maximum-absolute-error=0.001", "--determinism", "3"];
     const { out, err, status } = await run(MODEL, "--golden", GOLDEN, ...bounds, "--p95", "10s");
@@ -214,7 +197,7 @@ describe("without a verdict it ends with 3", () => {
   test("when a file changes under it", async () => {
     const model = await file("changing.onnx", endlessModel());
     const flags = ["--p95", "1s", "--timeout", "1s", "-o", "json"];
-    const { out, status } = await runWatched([model, ...flags], (text) => {
+    const { out, status } = await runCommand(verifyCommand, [model, ...flags], (text) => {
       if (text.startsWith("Latency")) writeFileSync(model, randomPerceptron([4, 8, 3], 3));
     });
     expect(JSON.parse(out)).toMatchObject({
@@ -254,7 +237,7 @@ describe("without a verdict it ends with 3", () => {
   });
 });
 
-describe("mistakes are told at once, with status 2", () => {
+describe("all mistakes are reported at once, with status 2", () => {
   const mistakes = async (...args: readonly string[]) => {
     const { out, err, status } = await run(...args);
     expect({ out, status }).toEqual({ out: "", status: 2 });
@@ -282,10 +265,10 @@ describe("mistakes are told at once, with status 2", () => {
       "--p95 must be a duration such as 90s, 10m or 1h30m: here 5ms?",
       "--samples must be >= 20",
     ]);
-    expect(await mistakes()).toEqual(["say which model: edgefleet verify MODEL.onnx, or --release FILE"]);
+    expect(await mistakes()).toEqual(["a model is missing: edgefleet verify MODEL.onnx, or --release FILE"]);
     expect(await mistakes(MODEL, MODEL, "--variant", "fp32", "--report", "x.pdf", "--digest", "abc")).toEqual(
       [
-        `one model at a time, and there is more: ${MODEL}`,
+        `only one model at a time, unexpected: ${MODEL}`,
         "--variant needs --release",
         "--report x.pdf: the name must end in .html, .json, .yaml, .xml or .txt, which says its format",
         "--digest must be sha256: and 64 lower-case hexadecimal digits; sha256sum FILE prints them",
@@ -294,6 +277,10 @@ describe("mistakes are told at once, with status 2", () => {
   });
 
   test("of bounds that lack what they are about", async () => {
+    expect(await mistakes(MODEL, "--threshold", "0.5")).toEqual([
+      "--threshold: requires minimumAccuracy, minimumClassAccuracy or minimumMaskIou",
+      "a bound on golden samples needs --golden FILE",
+    ]);
     expect(
       await mistakes(MODEL, "--minimum-accuracy", "0.9", "--threads", "2", "--minimum-agreement", "1"),
     ).toEqual([
@@ -319,11 +306,11 @@ describe("mistakes are told at once, with status 2", () => {
       "none.onnx: there is no such file",
       `--golden ${directory}: is a directory`,
     ]);
-    expect(await mistakes("/dev/null")).toEqual(["/dev/null: is no file"]);
+    expect(await mistakes("/dev/null")).toEqual(["/dev/null: is not a file"]);
     expect(await mistakes(MODEL, "--checks", "none.yaml")).toEqual(["none.yaml: there is no such file"]);
     // Nothing is closed to root.
     if (process.getuid?.() !== 0)
-      expect(await mistakes(closed)).toEqual([`${closed}: it may not be read or written by this user`]);
+      expect(await mistakes(closed)).toEqual([`${closed}: permission denied for this user`]);
   });
 
   test("of checks, by line and column", async () => {
@@ -349,8 +336,8 @@ signature:
       expect.stringContaining(
         `${checks}:9:23: signature.inputs[0].type is not known: Element type, for example float32`,
       ),
-      `${checks}:9:44: signature.inputs[0].shape[0] must be a whole number or a text, and YAML reads false here: put it in quotes`,
-      `${checks}:9:47: signature.inputs[0].shape[1] must be a whole number or a text, and YAML reads 1.5 here: put it in quotes`,
+      `${checks}:9:44: signature.inputs[0].shape[0] must be a whole number or a string, and YAML reads false here: put it in quotes`,
+      `${checks}:9:47: signature.inputs[0].shape[1] must be a whole number or a string, and YAML reads 1.5 here: put it in quotes`,
     ]);
   });
 

@@ -2,6 +2,7 @@ import { writeFile } from "node:fs/promises";
 import { isReleaseFault } from "../../src/api/reasons.ts";
 import type { VerifyReport } from "../../src/verification/verification.ts";
 import { buildSandbox } from "../../src/verifier/process/sandbox.ts";
+import { EXIT, reportUsageErrors } from "../exit-status.ts";
 import { fileFault } from "../file-fault.ts";
 import type { Terminal } from "../terminal.ts";
 import { readVerifyFlags, type VerifyOptions, verifyHelp } from "./flags.ts";
@@ -12,9 +13,7 @@ import { reportText } from "./report.ts";
 import type { Subject } from "./subject.ts";
 import { verifyHere } from "./verify-here.ts";
 
-export const EXIT = { passed: 0, failed: 1, usage: 2, environment: 3 } as const;
-
-/** `edgefleet verify`: answers with the exit status. */
+/** `edgefleet verify`; returns the exit status. */
 export async function verifyCommand(
   args: readonly string[],
   terminal: Terminal,
@@ -30,7 +29,7 @@ export async function verifyCommand(
   const plan = await planVerification(options, files, signal);
   if (signal.aborted) return interrupted(terminal);
   if (problems.length > 0 || !plan.ok)
-    return complain([...problems, ...(plan.ok ? [] : plan.error)], terminal);
+    return reportUsageErrors([...problems, ...(plan.ok ? [] : plan.error)], terminal, "verify");
   const { request, notes, ...subject } = plan.value;
   for (const note of notes) terminal.err(`${note}\n`);
 
@@ -39,7 +38,7 @@ export async function verifyCommand(
   const verified = await verifyHere(request, { files, memoryBytes, sandbox, begin: progress.begin }, signal);
   progress.end();
   if (signal.aborted) return interrupted(terminal);
-  return tell({ ...subject, verified, check: progress.check() }, options, terminal);
+  return writeReports({ ...subject, verified, check: progress.check() }, options, terminal);
 }
 
 function interrupted(terminal: Terminal): number {
@@ -47,7 +46,7 @@ function interrupted(terminal: Terminal): number {
   return EXIT.environment;
 }
 
-async function tell(subject: Subject, options: VerifyOptions, terminal: Terminal): Promise<number> {
+async function writeReports(subject: Subject, options: VerifyOptions, terminal: Terminal): Promise<number> {
   const { verified } = subject;
   terminal.out(await reportText(options.output, subject, terminal.colours));
   let status = statusOf(verified.report);
@@ -62,15 +61,9 @@ async function tell(subject: Subject, options: VerifyOptions, terminal: Terminal
   return status;
 }
 
-/** A golden set that does not fit says nothing about the model: what was given is wrong. */
+/** A golden set that does not fit says nothing about the model: it is a usage error. */
 function statusOf(report: VerifyReport): number {
   if (report.kind === "passed") return EXIT.passed;
   if (report.kind !== "running" && isReleaseFault(report.reason)) return EXIT.usage;
   return report.kind === "failed" ? EXIT.failed : EXIT.environment;
-}
-
-export function complain(problems: readonly string[], terminal: Terminal, command = "verify"): number {
-  for (const problem of problems) terminal.err(`${problem}\n`);
-  terminal.err(`see edgefleet ${command} --help\n`);
-  return EXIT.usage;
 }

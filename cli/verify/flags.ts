@@ -30,7 +30,7 @@ export const VERIFY_FLAGS: FlagGroups = {
     checks: { value: "FILE", help: "bounds: spec.verification, or a manifest that has it, as YAML or JSON" },
     release: {
       value: "FILE",
-      help: "a ModelRelease: its bounds, digests and, where they lie beside it, its files",
+      help: "a ModelRelease: its bounds, its digests and, if they are next to it, its files",
     },
     variant: { value: "NAME", help: "which variant of --release (default: the only one)" },
     golden: {
@@ -39,18 +39,18 @@ export const VERIFY_FLAGS: FlagGroups = {
     },
     reference: { value: "FILE", help: "model to compare with, as parity does" },
     "variant-reference": { value: "FILE", help: "model to compare with, as variantParity does" },
-    digest: { value: "DIGEST", help: "what the model's sha256 must be" },
+    digest: { value: "DIGEST", help: "expected SHA-256 of the model" },
   },
   ...BOUND_FLAGS,
   "What a model may take": {
     ...BOUND_FLAGS["What a model may take"],
     "memory-limit": { value: "SIZE", help: "memory the model may use, at least 128Mi (default 2Gi)" },
   },
-  "What is told, and where": {
+  Output: {
     output: { value: OUTPUTS.join("|"), help: "what goes to stdout (default text)", short: "o" },
     report: {
       value: "FILE",
-      help: "write a report too: .html, .json, .yaml, .xml (JUnit) or .txt",
+      help: "also write a report: .html, .json, .yaml, .xml (JUnit) or .txt",
       repeats: true,
     },
     quiet: { value: null, help: "no progress", short: "q" },
@@ -70,7 +70,7 @@ export type VerifyOptions = {
 
 const LEAST_MEMORY = 128 * 2 ** 20;
 
-/** What the command line says by itself, and everything that is wrong with it. */
+/** The options of the command line, and every mistake in it. No file is read. */
 export function readVerifyFlags(args: readonly string[]): {
   readonly options: VerifyOptions;
   readonly problems: readonly string[];
@@ -79,11 +79,11 @@ export function readVerifyFlags(args: readonly string[]): {
   const problems = [...given.problems];
   const one = (flag: string) => given.values.get(flag)?.[0] ?? null;
   const [model = null, ...more] = given.positionals;
-  if (more.length > 0) problems.push(`one model at a time, and there is more: ${more.join(", ")}`);
+  if (more.length > 0) problems.push(`only one model at a time, unexpected: ${more.join(", ")}`);
   if (model === null && one("release") === null)
-    problems.push("say which model: edgefleet verify MODEL.onnx, or --release FILE");
+    problems.push("a model is missing: edgefleet verify MODEL.onnx, or --release FILE");
   if (one("checks") !== null && one("release") !== null)
-    problems.push("--checks and --release both say what good means: give one of them");
+    problems.push("--checks and --release both set the bounds: give only one of them");
   if (one("variant") !== null && one("release") === null) problems.push("--variant needs --release");
   const memory = one("memory-limit") ?? "2Gi";
   const memoryBytes = bytesOf(memory) ?? 0;
@@ -112,9 +112,9 @@ export function verifyHelp(): string {
     "usage: edgefleet verify MODEL.onnx [flags]",
     "       edgefleet verify --release MANIFEST.yaml [--variant NAME] [MODEL.onnx] [flags]",
     "",
-    "Makes the checks of a ModelRelease on this machine, in the process and within the limits of the verifier of the",
-    "operator: digest and load always, the rest as far as a file or a flag gives a bound. Files are read where they are",
-    "and never changed. Flags win over a file.",
+    "Runs the checks of a ModelRelease on this machine, in the same process and within the same limits as the operator's",
+    "verifier: Digest and Load always, the others where a file or a flag sets a bound. Files are read in place and never",
+    "changed. Flags override files.",
     "",
     "examples:",
     "  edgefleet verify model.onnx --golden golden.npz --minimum-accuracy 0.95 --p95 20ms",
@@ -123,7 +123,7 @@ export function verifyHelp(): string {
     "  edgefleet verify int8.onnx --reference fp32.onnx --golden golden.npz --minimum-agreement 0.98",
     "",
     ...flagsHelp(VERIFY_FLAGS),
-    "exit status: 0 every check passed, 1 the model failed, 2 a flag, a file that was given or a golden set is wrong, or",
+    "exit status: 0 every check passed, 1 the model failed, 2 a flag, an input file or a golden set is wrong, or",
     "does not fit, 3 there is no verdict for a reason that is not the model's, 130 Ctrl-C",
     "",
   ].join("\n");

@@ -11,13 +11,13 @@ import type { Fetch } from "../../src/verifier/files/download.ts";
 import type { SandboxFeatures } from "../../src/verifier/process/sandbox.ts";
 import { fileFault } from "../file-fault.ts";
 
-/** Files of this machine in the place of downloads: they are read where they are, and never changed. */
+/** Files of this machine instead of downloads: read in place, and never changed. */
 export type LocalFiles = {
   /** A file as a request names it; its digest is that of its bytes. An error says what is wrong with it. */
   readonly take: (path: string, signal: AbortSignal) => Promise<Result<LocalFile, string>>;
-  /** Puts a file where the model's process can read it, with the digest that `take` has found out. */
+  /** Puts a file where the model's process can read it, with the digest that `take` computed. */
   readonly fetch: (features: SandboxFeatures) => Fetch;
-  /** A file that is no longer what it was when it was taken, if there is one: what was measured is of neither. */
+  /** A file that has changed since it was taken, if there is one: the measurement is of neither version. */
   readonly changed: () => Promise<string | null>;
 };
 
@@ -91,6 +91,6 @@ async function isOpenToAll(path: string): Promise<boolean> {
 /** What a write to the file, or another file in its place, would change. */
 async function stampOf(path: string): Promise<string | { readonly problem: string }> {
   const about = await stat(path, { bigint: true });
-  if (!about.isFile()) return { problem: about.isDirectory() ? "is a directory" : "is no file" };
+  if (!about.isFile()) return { problem: about.isDirectory() ? "is a directory" : "is not a file" };
   return [about.dev, about.ino, about.size, about.mtimeNs].join(" ");
 }

@@ -15,12 +15,12 @@ import type { YamlDocument, YamlDocuments } from "../yaml/documents.ts";
 import type { VerifyOptions } from "./flags.ts";
 import type { LocalFile, LocalFiles } from "./local-files.ts";
 
-/** What is verified, and what it is called where it is told. */
+/** What is verified, and its title in reports. */
 export type VerifyPlan = {
   readonly request: VerifyRequest;
   readonly title: string;
   readonly about: ReportSubject;
-  /** What people should know of how the files were read. */
+  /** Notes on how the files were read. */
   readonly notes: readonly string[];
 };
 
@@ -32,7 +32,7 @@ type Checks = {
   readonly notes: readonly string[];
 };
 
-/** Reads what the flags name; every mistake in it is told at once. */
+/** Reads the files that the flags name; reports every mistake in them at once. */
 export async function planVerification(
   options: VerifyOptions,
   files: LocalFiles,
@@ -93,7 +93,7 @@ export async function planVerification(
   });
 }
 
-/** The parser is loaded where there is something to read. */
+/** Loads the parser only when there is a file to read. */
 async function readYaml(file: string): Promise<Result<YamlDocuments, readonly string[]>> {
   const { readYamlFile } = await import("../yaml/file.ts");
   return readYamlFile(file);
@@ -173,7 +173,7 @@ const FILE_FLAGS: Readonly<Record<string, string>> = {
   variantParity: "variant-reference",
 };
 
-/** Bounds of the flags over those of the file, with all defaults; what is wrong is told where it was written. */
+/** Bounds of the flags over those of the file, with all defaults; mistakes are reported where they were written. */
 function withFlags(
   options: VerifyOptions,
   { verification, placeOf }: Checks,
@@ -192,7 +192,8 @@ function withFlags(
       .filter(([at]) => at === pointer || at.startsWith(`${pointer}/`))
       .map(([, flag]) => flag);
   for (const { pointer, message } of problemsIn(CHECKS_SCHEMA, complete)) {
-    // Only a golden set that nothing uses is a mistake of all checks together.
+    // Only a golden set that nothing uses is a mistake of all checks together. Where there is none, that is reported.
+    if (pointer === "" && options.one("golden") === null && !inFile("/golden")) continue;
     const [flag] = pointer === "" ? ["--golden"] : flagged(pointer);
     const part = pointer.split("/")[1] ?? "";
     if (merged.flagAt.has(pointer)) problems.push(sentence(flag ?? pointer, message));
@@ -285,7 +286,7 @@ async function referenceFile(
   return taken === null ? null : { ...taken, name: basename(path) };
 }
 
-/** The variant that all others are held against; nothing for that one itself, and where nobody says which file it is. */
+/** The variant that all others are compared with; `null` for that one itself, and where its file is not given. */
 async function variantReference(
   options: VerifyOptions,
   about: {

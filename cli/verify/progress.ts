@@ -4,7 +4,7 @@ import type { Terminal } from "../terminal.ts";
 
 export type Progress = {
   readonly begin: (check: string) => void;
-  /** The check that was begun last. */
+  /** The check that started last. */
   readonly check: () => string;
   readonly end: () => void;
 };
@@ -14,8 +14,8 @@ const REDRAW_EVERY = 200;
 const CLEAR_LINE = "\r\u001b[K";
 
 /**
- * Which check is being made, and for how long: a bar where a line can be written over, else a line for each check.
- * @param terminal `null`: nothing is told.
+ * Which check is running, and for how long: a bar where a line can be redrawn, otherwise a line for each check.
+ * @param terminal `null`: nothing is printed.
  */
 export function startProgress(checks: Verification, terminal: Terminal | null): Progress {
   const asked: readonly string[] = CHECK_NAMES.filter(

@@ -5,7 +5,7 @@ import { printable } from "../../src/verifier/checks/judgement.ts";
 import type { Format } from "./flags.ts";
 import { reasonOf, type Subject } from "./subject.ts";
 
-/** A report for machines where there is no verdict: the beginning of the full report, as far as there is one. */
+/** The machine-readable report of a verification without a verdict: the fields of the full report that are known. */
 type NoVerdict = {
   readonly format: FullReport["format"];
   readonly verdict: "Error";
@@ -14,7 +14,7 @@ type NoVerdict = {
   readonly check: string;
 };
 
-/** What only some formats need is loaded for them alone: nothing stands between people and the first check. */
+/** What only some formats need is loaded for them alone, so that the first check starts sooner. */
 export async function reportText(format: Format, subject: Subject, colours: boolean): Promise<string> {
   switch (format) {
     case "json":

@@ -9,9 +9,9 @@ import { fileFault } from "../file-fault.ts";
 import type { LocalFiles } from "./local-files.ts";
 
 /**
- * A verification as the sidecar makes it, with files of this machine: the same checks in the same process behind the
- * same features, as far as this machine has them.
- * @param begin is told the name of each check when it starts.
+ * A verification as the sidecar runs it, with files of this machine: the same checks in the same process and sandbox, as
+ * far as this machine supports it.
+ * @param begin receives the name of each check when it starts.
  */
 export async function verifyHere(
   request: VerifyRequest,
@@ -39,7 +39,7 @@ export async function verifyHere(
     const changed = await files.changed();
     return changed === null ? verified : noVerdict(`${changed} was changed while it was verified`);
   } catch (thrown) {
-    // Only the system can be in the way of a directory for the verification.
+    // Errors of the system come from the directory of the verification.
     if (errorCodeOf(thrown) === null) throw thrown;
     return noVerdict(`cannot use ${tmpdir()}: ${fileFault(thrown)}`);
   }

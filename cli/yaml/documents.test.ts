@@ -23,8 +23,8 @@ describe("a stream", () => {
 
   test.each([
     ["a: 1\n--- b\n", "f.yaml:2:1: only a comment may follow --- on its line: b"],
-    ["a:\n\tb: 1\n", "f.yaml:2:1: a tab is no indentation: write spaces"],
-    ["a: 1\n\t\nb: 2\n", "f.yaml:2:1: a tab is no indentation: write spaces"],
+    ["a:\n\tb: 1\n", "f.yaml:2:1: a tab cannot indent: use spaces"],
+    ["a: 1\n\t\nb: 2\n", "f.yaml:2:1: a tab cannot indent: use spaces"],
     ["%YAML 1.1\n---\na: 1\n", "f.yaml:1:1: a directive is not read by kubectl: leave it out"],
     ["...\na: 1\n", "f.yaml:1:1: a document cannot end before it has begun"],
     ["a: [b?c]\n", "f.yaml:1:5: put a text with ? in quotes between brackets"],
@@ -32,8 +32,11 @@ describe("a stream", () => {
     ["a: 1\n---\nb: *x\n", "f.yaml:3:4: there is no anchor &x before this alias"],
     ["a: &x [*x]\n", "f.yaml:1:8: the value of the anchor &x contains itself"],
     ["a: .inf\n", "f.yaml:1:4: JSON has no such number; put it in quotes if it is meant as a text"],
-    ["~: 1\n", "f.yaml:1:1: a key must be a text, and this is null or too large a number; put it in quotes"],
-    ["[a]: 1\n", "f.yaml:1:1: a key must be a text, and this is a list or fields"],
+    [
+      "~: 1\n",
+      "f.yaml:1:1: a key must be a string, and this is null or too large a number; put it in quotes",
+    ],
+    ["[a]: 1\n", "f.yaml:1:1: a key must be a string, and this is a list or fields"],
     ["a:\n  <<: 1\n", "f.yaml:2:3: a merge key << needs fields, an alias of fields, or a list of them"],
     [`a: ${"[".repeat(5000)}`, "f.yaml:1:1: is nested too deeply to be read"],
     ["a: \u0007\n", "f.yaml:1:4: a control character: write it as an escape in double quotes"],

@@ -15,7 +15,7 @@ export type YamlDocument = {
 export type YamlDocuments = {
   /** Without empty ones. */
   readonly documents: readonly YamlDocument[];
-  /** What people should know of how the file was read. */
+  /** Notes on how the file was read. */
   readonly notes: readonly string[];
 };
 
@@ -61,7 +61,7 @@ export function documentsIn(path: string, stream: string): Result<YamlDocuments,
   return problems.length > 0 ? err(problems) : ok({ documents, notes });
 }
 
-/** Scalars stay texts here: what they mean is decided by `yaml-scalar.ts`. */
+/** Scalars stay texts here: what they mean is decided by `scalar.ts`. */
 const OPTIONS = {
   prettyErrors: false,
   uniqueKeys: false,

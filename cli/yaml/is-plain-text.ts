@@ -7,7 +7,7 @@ const MEANS_MORE: readonly RegExp[] = [
   /^[-+]?0[xXoObB][0-9a-fA-F_]*$/,
   /^\d{4}-\d{1,2}-\d{1,2}([Tt ].*)?$/,
 ];
-/** `2.0.0` is no number to anybody. */
+/** `2.0.0` is not a number in any version of YAML. */
 const VERSION = /^[0-9]+\.[0-9]+\.[0-9]+(\.[0-9]+)*$/;
 
 /** Whether every reader of YAML, of 1.1 and of 1.2, takes the text for itself where it stands without quotes. */

@@ -68,10 +68,10 @@ function indicatorFault(
   at: { readonly flow: number; readonly fresh: boolean; readonly started: boolean },
 ): string | null {
   if (at.fresh && at.flow === 0 && BLANK.test(token) && token.includes("\t"))
-    return "a tab is no indentation: write spaces";
+    return "a tab cannot indent: use spaces";
   if (token.startsWith("%")) return "a directive is not read by kubectl: leave it out";
   if (token === "..." && !at.started) return "a document cannot end before it has begun";
   if (/^[&*]/.test(token) && !/^[&*][0-9A-Za-z_-]+$/.test(token))
-    return `${token.slice(0, 40)} is no name of an anchor: use letters, digits, - and _`;
+    return `${token.slice(0, 40)} is not a name for an anchor: use letters, digits, - and _`;
   return null;
 }

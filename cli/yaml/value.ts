@@ -145,14 +145,17 @@ function converted(resolved: Resolved, at = resolved.at): Located {
 function textOf({ key, at }: Field): string {
   const text = keyText(key);
   if (text !== null) return text;
-  throw new Unreadable(at, "a key must be a text, and this is null or too large a number; put it in quotes");
+  throw new Unreadable(
+    at,
+    "a key must be a string, and this is null or too large a number; put it in quotes",
+  );
 }
 
 function keyOf(node: unknown, reader: Reader, at: number): YamlScalar {
   count(reader, at);
   if (isAlias(node)) return follow(node, reader, (target) => keyOf(target, reader, at));
   if (isMap(node) || isSeq(node))
-    throw new Unreadable(at, "a key must be a text, and this is a list or fields");
+    throw new Unreadable(at, "a key must be a string, and this is a list or fields");
   return scalarIn(node, at);
 }
 

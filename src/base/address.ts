@@ -14,7 +14,7 @@ export function parseAddress(written: string): Result<Address, string> {
   return ok({ host: bracketed ?? name ?? "", port: Number(port) });
 }
 
-/** As people write it. */
+/** In the form that `parseAddress` reads. */
 export function formatAddress({ host, port }: Address): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }

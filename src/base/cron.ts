@@ -14,7 +14,7 @@ const FORM =
  * @returns every mistake, in one sentence.
  */
 export function parseSchedule(written: string, timeZone: string): Result<Schedule, string> {
-  const zone = isTimeZone(timeZone) ? null : `"${timeZone}" is no time zone, such as Europe/Berlin`;
+  const zone = isTimeZone(timeZone) ? null : `"${timeZone}" is not a time zone, such as Europe/Berlin`;
   const schedule = cronOf(written, timeZone);
   const pattern = schedule === null ? `"${written}" is not a schedule: ${FORM}` : null;
   if (schedule === null || zone !== null)
@@ -25,7 +25,7 @@ export function parseSchedule(written: string, timeZone: string): Result<Schedul
 
 function cronOf(written: string, timezone: string): Cron | null {
   try {
-    // 5/15 is not standard, and yet what people write. Lists of times are fixed times too when clocks change.
+    // 5/15 is not standard but widely used. Lists of times are fixed times too when clocks change.
     return new Cron(written, {
       ...{ timezone, mode: "5-part", sloppyRanges: true, fixedTimeRule: "no-wildcard", paused: true },
     });

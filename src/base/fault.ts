@@ -2,8 +2,8 @@ import type { Result } from "./result.ts";
 import type { Millis } from "./time.ts";
 
 /**
- * Every way an outside system can let us down, named by what the caller must do about it:
- * wait that long, try again later, read again, ask a person for rights, ask a person for another input.
+ * Every way an external system can fail, named by what the caller must do about it:
+ * wait that long, try again later, read again, get permission from an administrator, get corrected input from the user.
  */
 export type Fault =
   | { readonly kind: "throttled"; readonly retryAfter: Millis; readonly message: string }

@@ -1,6 +1,6 @@
 // Objects as dictionaries. Every object inherits `constructor`, `toString` and their like, and an assignment to
-// `__proto__` changes what it inherits: a name from outside is looked up here
-// and nowhere else, and test/indexing.test.ts holds it.
+// `__proto__` changes what it inherits: names from outside are looked up only
+// here, which test/indexing.test.ts checks.
 
 /** What the object itself has under a name; `undefined` where it has nothing. */
 export function own<T>(object: Readonly<Record<string, T>> | null | undefined, name: string): T | undefined {

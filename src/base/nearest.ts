@@ -1,4 +1,4 @@
-/** The name that may have been meant; `null` where none is near: more than a third of the letters differ. */
+/** The name that was probably meant; `null` where more than a third of the letters of every name differ. */
 export function nearest(written: string, names: readonly string[]): string | null {
   const [best] = names
     .map((name) => ({ name, distance: distance(written, name) }))

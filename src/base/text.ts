@@ -1,5 +1,5 @@
-// Text of bounded length. A character may take two units of a string, and half of one is no text: the API server stores
-// another character in its place, so that what was written never equals what is read.
+// Text of bounded length. A character may take two units of a string. The API server replaces half a character, so that
+// what was written would never equal what is read.
 
 /** At most the first `limit` units, never half a character, and none where the text came with one. */
 export function clip(text: string, limit: number): string {

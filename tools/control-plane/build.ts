@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { errorCodeOf } from "../../src/base/guards.ts";
-import { bindToLife } from "../stack/exit-guard.ts";
+import { killOnExit } from "../stack/exit-guard.ts";
 import type { Binaries } from "./start-binaries.ts";
 
 export type Progress = (line: string) => void;
@@ -106,7 +106,7 @@ async function goBuild(target: string, path: string): Promise<void> {
     detached: true,
     stdio: ["ignore", "ignore", "pipe"],
   });
-  const free = child.pid === undefined ? null : bindToLife({ kind: "group", pid: child.pid });
+  const free = child.pid === undefined ? null : killOnExit({ kind: "group", pid: child.pid });
   let complaint = "";
   child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
     complaint = (complaint + chunk).slice(-8192);
@@ -122,9 +122,9 @@ async function goBuild(target: string, path: string): Promise<void> {
   }
 }
 
-/** A directory can be made once only; the pid in it tells whether its maker still lives. */
+/** A directory can be created only once; the pid in it shows whether its creator still runs. */
 async function lock(path: string, progress: Progress): Promise<() => void> {
-  let told = false;
+  let announced = false;
   for (;;) {
     try {
       mkdirSync(path);
@@ -137,8 +137,8 @@ async function lock(path: string, progress: Progress): Promise<() => void> {
       rmSync(path, { recursive: true, force: true });
       continue;
     }
-    if (!told) progress("another process is building the control plane; waiting for it");
-    told = true;
+    if (!announced) progress("another process is building the control plane; waiting for it");
+    announced = true;
     await sleep(LOCK_POLL_MILLISECONDS);
   }
 }
@@ -146,7 +146,7 @@ async function lock(path: string, progress: Progress): Promise<() => void> {
 async function holderLives(path: string): Promise<boolean> {
   let pid = pidIn(path);
   if (pid === null) {
-    await sleep(LOCK_POLL_MILLISECONDS); // its maker may be between the directory and the file
+    await sleep(LOCK_POLL_MILLISECONDS); // its creator may be about to write the file
     pid = pidIn(path);
   }
   if (pid === null) return false;

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
-import { bindToLife } from "../stack/exit-guard.ts";
+import { killOnExit } from "../stack/exit-guard.ts";
 import { buildBinaries, cachedBinaries, type Progress, whyGoCannot } from "./build.ts";
 import { applyCrds, type Binaries, startBinaries } from "./start-binaries.ts";
 
@@ -12,7 +12,7 @@ export type ControlPlane = {
   readonly kubeconfig: string;
   /** Path of a kubectl. */
   readonly kubectl: string;
-  /** How it was come by, for people. */
+  /** Where it comes from, human-readable. */
   readonly origin: string;
   /** Ends what was started and removes its files; a cluster that was given is left as it is. */
   readonly stop: () => Promise<void>;
@@ -23,7 +23,7 @@ export type ControlPlaneOptions = {
   readonly given?: { readonly kubeconfig: string; readonly context?: string };
   /** A directory of CustomResourceDefinitions to apply. */
   readonly crds?: string;
-  /** Lines that say what is going on; to standard error when left out. */
+  /** Progress, line by line; to standard error when left out. */
   readonly progress?: Progress;
 };
 
@@ -93,7 +93,7 @@ async function useGiven(
     throw new Error(
       "kubectl is neither in PATH nor in the cache; install it, or run: npm run control-plane build",
     );
-  // A copy with one context, so that everybody who is handed the path means the same cluster.
+  // A copy with one context, so that every user of the path means the same cluster.
   const config = new KubeConfig();
   config.loadFromFile(given.kubeconfig);
   if (given.context !== undefined) config.setCurrentContext(given.context);
@@ -102,7 +102,7 @@ async function useGiven(
       `${given.kubeconfig} has no usable context ${given.context ?? config.getCurrentContext()}`,
     );
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-kubeconfig-"));
-  const freeDirectory = bindToLife({ kind: "directory", path: directory });
+  const freeDirectory = killOnExit({ kind: "directory", path: directory });
   const kubeconfig = join(directory, "kubeconfig");
   await writeFile(kubeconfig, config.exportConfig(), { mode: 0o600 });
   if (crds !== null) await applyCrds({ kubectl, kubeconfig, directory: crds });

@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GenericContainer, getContainerRuntimeClient, Wait } from "testcontainers";
-import { bindToLife } from "../stack/exit-guard.ts";
+import { killOnExit } from "../stack/exit-guard.ts";
 import type { Progress } from "./build.ts";
 
 const IMAGE = "rancher/k3s:v1.34.1-k3s1";
@@ -18,7 +18,7 @@ const KUBECONFIG_IN_CONTAINER = "/etc/rancher/k3s/k3s.yaml";
 export async function startK3s(details: { readonly kubectl: string | null; readonly progress: Progress }) {
   await getContainerRuntimeClient(); // throws at once where there is no engine
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-k3s-"));
-  const freeDirectory = bindToLife({ kind: "directory", path: directory });
+  const freeDirectory = killOnExit({ kind: "directory", path: directory });
   const removeDirectory = async () => {
     await rm(directory, { recursive: true, force: true });
     freeDirectory();

@@ -28,7 +28,7 @@ try {
     process.exitCode = 2;
   }
 } catch (error) {
-  // For people: what is missing, not where in our code that was noticed.
+  // The user needs to know what is missing, not a stack trace.
   console.error(error instanceof Error ? error.message : error);
   process.exitCode = 1;
 }

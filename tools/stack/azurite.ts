@@ -2,8 +2,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { startChild, untilReady } from "./child.ts";
-import { bindToLife } from "./exit-guard.ts";
+import { killOnExit } from "./exit-guard.ts";
+import { runProgram, untilReady } from "./program.ts";
 
 /** Azurite's blob service on a free port of loopback. Account and key are the public ones of every Azurite. */
 export type Azurite = {
@@ -22,7 +22,7 @@ const ACCOUNT_KEY =
 const READY_MILLISECONDS = 60_000;
 
 /**
- * Starts it as a child. With `tls` (paths of PEM files) it speaks HTTPS and takes bearer tokens, whose signatures it
+ * Starts it in the background. With `tls` (paths of PEM files) it speaks HTTPS and takes bearer tokens, whose signatures it
  * does not check: that is what a user-delegation SAS needs.
  */
 export async function startAzurite(
@@ -30,15 +30,14 @@ export async function startAzurite(
 ): Promise<Azurite> {
   const { tls } = options;
   const directory = await mkdtemp(join(tmpdir(), "edgefleet-azurite-"));
-  const freeDirectory = bindToLife({ kind: "directory", path: directory });
+  const freeDirectory = killOnExit({ kind: "directory", path: directory });
   const removeDirectory = async () => {
     await rm(directory, { recursive: true, force: true });
     freeDirectory();
   };
   try {
-    const child = await startChild({
+    const server = runProgram({
       name: "azurite",
-      command: process.execPath,
       args: [
         createRequire(import.meta.url).resolve("azurite/dist/src/blob/main.js"),
         "--blobHost=127.0.0.1",
@@ -54,10 +53,10 @@ export async function startAzurite(
       cwd: directory,
       // SIGTERM waits for clients that have left a response body unread; the data is in memory, so nothing is lost.
       grace: 0,
+      background: true,
     });
     try {
-      const details = { name: "azurite", timeout: READY_MILLISECONDS };
-      const endpoint = await untilReady(child, details, () => endpointIn(child.output()));
+      const endpoint = await untilReady(server, READY_MILLISECONDS, () => endpointIn(server.output()));
       const url = `${endpoint}/${ACCOUNT_NAME}`;
       return {
         url,
@@ -65,12 +64,12 @@ export async function startAzurite(
         accountKey: ACCOUNT_KEY,
         connectionString: `DefaultEndpointsProtocol=${new URL(url).protocol.slice(0, -1)};AccountName=${ACCOUNT_NAME};AccountKey=${ACCOUNT_KEY};BlobEndpoint=${url};`,
         stop: async () => {
-          await child.stop();
+          await server.stop();
           await removeDirectory();
         },
       };
     } catch (error) {
-      await child.stop();
+      await server.stop();
       throw error;
     }
   } catch (error) {

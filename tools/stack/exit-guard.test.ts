@@ -8,11 +8,11 @@ import { expect, test } from "vitest";
 const PARENT = `
   import { mkdtempSync } from "node:fs";
   import { tmpdir } from "node:os";
-  import { startChild } from ${JSON.stringify(join(import.meta.dirname, "child.ts"))};
-  import { bindToLife } from ${JSON.stringify(join(import.meta.dirname, "exit-guard.ts"))};
+  import { runProgram } from ${JSON.stringify(join(import.meta.dirname, "program.ts"))};
+  import { killOnExit } from ${JSON.stringify(join(import.meta.dirname, "exit-guard.ts"))};
   const directory = mkdtempSync(tmpdir() + "/edgefleet-lifeline-");
-  bindToLife({ kind: "directory", path: directory });
-  const child = await startChild({
+  killOnExit({ kind: "directory", path: directory });
+  const child = runProgram({
     name: "sh", command: "sh", args: ["-c", "trap '' TERM; sleep 600 & echo $!; wait; sleep 600"], grace: 0,
   });
   while (!child.output().includes("\\n")) await new Promise((resolve) => setTimeout(resolve, 10));
@@ -59,7 +59,7 @@ test("what was started dies with a parent that is killed, and its directory goes
   expect(await eventually(() => !existsSync(started.directory))).toBe(true);
 });
 
-test("a child is stopped with what it has started, and lets its parent end", async () => {
+test("a program is stopped with what it has started, and lets its parent end", async () => {
   const { parent, started } = await startParent("stop");
   expect(await eventually(() => parent.exitCode === 0)).toBe(true);
   expect(await eventually(() => !started.pids.some(isAlive))).toBe(true);

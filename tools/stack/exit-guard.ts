@@ -1,21 +1,21 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { join } from "node:path";
-import type { Bond } from "./watchdog.ts";
+import type { Resource } from "./watchdog.ts";
 
-// What we start must not outlive us, not even when we are killed with SIGKILL. A watchdog process reads a pipe that we
-// hold: when the pipe ends, we are gone, and it ends the processes and removes the directories that are still bound.
+// What we start must not outlive us, even when we are killed with SIGKILL. A watchdog process reads a pipe that we hold:
+// when the pipe ends, this process is gone, and the watchdog ends the processes and removes the directories it still has.
 
 let watchdog: ChildProcess | null = null;
 
-/** Binds a process group or a directory to the life of this process; call what it returns when you have let go of it. */
-export function bindToLife(bond: Bond): () => void {
-  tell("bind", bond);
-  return () => tell("free", bond);
+/** Ends a process group, or removes a directory, when this process exits in any way; the returned function releases it. */
+export function killOnExit(resource: Resource): () => void {
+  notify("guard", resource);
+  return () => notify("release", resource);
 }
 
-function tell(verb: "bind" | "free", bond: Bond): void {
+function notify(verb: "guard" | "release", resource: Resource): void {
   watchdog ??= startWatchdog();
-  watchdog.stdin?.write(`${JSON.stringify({ verb, ...bond })}\n`);
+  watchdog.stdin?.write(`${JSON.stringify({ verb, ...resource })}\n`);
 }
 
 function startWatchdog(): ChildProcess {
@@ -25,7 +25,7 @@ function startWatchdog(): ChildProcess {
     stdio: ["pipe", "ignore", "ignore"],
   });
   child.unref();
-  // The pipe must not keep us alive; when it breaks, there is no one to tell.
+  // The pipe must not keep us alive; when it breaks, the watchdog is gone.
   if (child.stdin !== null && "unref" in child.stdin)
     (child.stdin as unknown as { unref: () => void }).unref();
   child.stdin?.on("error", () => undefined);

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { type Azurite, startAzurite } from "./azurite.ts";
-import { bindToLife } from "./exit-guard.ts";
+import { killOnExit } from "./exit-guard.ts";
 import { type Program, runProgram } from "./program.ts";
 
 /** Everything but the API server, as real processes on this machine: simulator, Azurite, verifier, operators. */
@@ -48,7 +48,7 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
   const directory = options.directory ?? (await mkdtemp(join(tmpdir(), "edgefleet-")));
   await mkdir(directory, { recursive: true });
   const free =
-    options.directory === undefined ? bindToLife({ kind: "directory", path: directory }) : () => undefined;
+    options.directory === undefined ? killOnExit({ kind: "directory", path: directory }) : () => undefined;
   const started: { readonly name?: string; readonly stop: () => Promise<void> }[] = [];
   const stop = async () => {
     for (const part of started.reverse()) await part.stop();
@@ -62,23 +62,12 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
 
     say("starting the IoT Hub simulator");
     const caFile = join(directory, "simulator-ca.crt");
-    const behaviours = join(directory, "behaviours.json");
-    if (options.behaviours !== undefined) await writeFile(behaviours, JSON.stringify(options.behaviours));
-    const simulator = runProgram({
-      name: "simulator",
-      args: [
-        ...[join(ROOT, "simulator/main.ts"), "--port", "0", "--ca-out", caFile],
-        ...(options.behaviours === undefined ? [] : ["--behaviours", behaviours]),
-        ...(options.simulatorArgs ?? []),
-      ],
-      env: {},
-      logFile: join(directory, "simulator.log"),
-    });
+    const simulator = await startSimulator(directory, caFile, options);
     started.push(simulator);
     const hub = JSON.parse(await simulator.firstLine) as {
-      port: number;
-      hostName: string;
-      connectionString: string;
+      readonly port: number;
+      readonly hostName: string;
+      readonly connectionString: string;
     };
 
     say("starting the verifier");
@@ -86,7 +75,6 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
     const verifier = runProgram({
       name: "verifier",
       args: [join(ROOT, "src/verifier.ts"), "--socket", socket, "--workdir", join(directory, "verifier")],
-      env: {},
       logFile: join(directory, "verifier.log"),
     });
     started.push(verifier);
@@ -121,6 +109,24 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
     await stop();
     throw error;
   }
+}
+
+async function startSimulator(
+  directory: string,
+  caFile: string,
+  { behaviours, simulatorArgs = [] }: StackOptions,
+): Promise<Program> {
+  const behavioursFile = join(directory, "behaviours.json");
+  if (behaviours !== undefined) await writeFile(behavioursFile, JSON.stringify(behaviours));
+  return runProgram({
+    name: "simulator",
+    args: [
+      ...[join(ROOT, "simulator/main.ts"), "--port", "0", "--ca-out", caFile],
+      ...(behaviours === undefined ? [] : ["--behaviours", behavioursFile]),
+      ...simulatorArgs,
+    ],
+    logFile: join(directory, "simulator.log"),
+  });
 }
 
 async function startOperator(options: {

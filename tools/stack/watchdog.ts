@@ -4,7 +4,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /** A process group, by the id of its leader, or a directory. */
-export type Bond =
+export type Resource =
   | { readonly kind: "group"; readonly pid: number }
   | { readonly kind: "directory"; readonly path: string };
 
@@ -12,25 +12,25 @@ const GRACE_MILLISECONDS = 2000;
 const POLL_MILLISECONDS = 50;
 
 if (import.meta.main) {
-  const bonds = new Map<string, Bond>();
+  const resources = new Map<string, Resource>();
   for await (const line of createInterface({ input: process.stdin })) {
-    const { verb, ...bond } = JSON.parse(line) as { readonly verb: "bind" | "free" } & Bond;
-    if (verb === "bind") bonds.set(JSON.stringify(bond), bond);
-    else bonds.delete(JSON.stringify(bond));
+    const { verb, ...resource } = JSON.parse(line) as { readonly verb: "guard" | "release" } & Resource;
+    if (verb === "guard") resources.set(JSON.stringify(resource), resource);
+    else resources.delete(JSON.stringify(resource));
   }
-  // The pipe has ended: the process that held it is gone.
-  await endAll([...bonds.values()]);
+  // The pipe has ended: the process that held it has exited.
+  await endAll([...resources.values()]);
 }
 
-async function endAll(bonds: readonly Bond[]): Promise<void> {
-  const groups = bonds.flatMap((bond) => (bond.kind === "group" ? [bond.pid] : []));
+async function endAll(resources: readonly Resource[]): Promise<void> {
+  const groups = resources.flatMap((resource) => (resource.kind === "group" ? [resource.pid] : []));
   for (const pid of groups) signalGroup(pid, "SIGTERM");
   for (let waited = 0; waited < GRACE_MILLISECONDS && groups.some(isAlive); waited += POLL_MILLISECONDS)
     await sleep(POLL_MILLISECONDS);
   for (const pid of groups) signalGroup(pid, "SIGKILL");
-  for (const bond of bonds)
-    if (bond.kind === "directory")
-      rmSync(bond.path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
+  for (const resource of resources)
+    if (resource.kind === "directory")
+      rmSync(resource.path, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
 }
 
 function isAlive(pid: number): boolean {
