@@ -185,7 +185,7 @@ describe("a model that is not", () => {
   test("hangs, and is stopped", async () => {
     const model = await file("endless.onnx", endlessModel());
     const { out, status } = await run(model, "--p95", "1s", "--timeout", "500ms", "-q");
-    expect(out).toContain("FAILED: TimedOut: the model was not done after 500ms, in check Latency");
+    expect(out).toContain("FAILED: TimedOut: the model did not finish within 500ms, in check Latency");
     expect(status).toBe(1);
   });
 
@@ -442,7 +442,9 @@ describe("a mistake in what was given is not one of the model:", () => {
     const open = await run(...flags);
     expect(open).toMatchObject({
       status: 2,
-      out: expect.stringContaining('REFUSED: OutputAmbiguous: several outputs can be meant: "aux", "logits"'),
+      out: expect.stringContaining(
+        'REFUSED: OutputAmbiguous: more than one output is possible: "aux", "logits"',
+      ),
     });
     const xml = await run(...flags, "--output", "junit");
     expect(parseXml(xml.out).attributes).toMatchObject({ failures: "0", errors: "1" });
