@@ -151,7 +151,7 @@ describe("a model that is not", () => {
   test("is not the one that the release names", async () => {
     const other = join(FILES, "3.0.0/model.onnx");
     const { out, status } = await run(other, "--release", RELEASE, "--golden", GOLDEN, "-q");
-    expect(out).toContain("FAILED: DigestMismatch: the model is sha256:");
+    expect(out).toContain("FAILED: DigestMismatch: the model has digest sha256:");
     expect(status).toBe(1);
     const digest = digestOf(await readFile(MODEL));
     expect(await run(other, "--digest", digest, "-q")).toMatchObject({ status: 1 });
