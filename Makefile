@@ -23,7 +23,7 @@ $(INSTALLED): package-lock.json
 check: $(INSTALLED) ## types, lint, generated files, unit tests, unused code: quick
 	$(NPM) run --silent check
 
-test: $(INSTALLED) ## check, the vendor's SDKs, a real API server, end to end; the last line counts the tests
+test: $(INSTALLED) ## check, sockets and processes, the vendor's SDKs, a real API server, end to end; the last line counts the tests
 	@$(NPM) run --silent test -- $(ARGS)
 
 demo: $(INSTALLED) ## the whole product on this machine: good, slow and broken releases meet 200 devices

@@ -1,9 +1,14 @@
-import { defineConfig } from "vitest/config";
+import { configDefaults, defineConfig } from "vitest/config";
 
-const unit = [
+const UNIT = [
   "{src,simulator,cli,tools,examples}/**/*.test.ts",
   "test/*.test.ts",
-  "test/{stories,contract,simulator,verifier}/**/*.test.ts",
+  "test/stories/**/*.test.ts",
+];
+/** Tests that open sockets or start processes: these folders, and files beside the code that are named so. */
+const INTEGRATION = [
+  "{src,simulator,cli,tools,examples}/**/*.integration.test.ts",
+  "test/{contract,simulator,verifier}/**/*.test.ts",
 ];
 
 export default defineConfig({
@@ -12,7 +17,17 @@ export default defineConfig({
     env: { ORT_DISABLE_TELEMETRY: "1" }, // ONNX Runtime writes a log file for each process otherwise
     coverage: { provider: "v8", include: ["src/**/*.ts", "simulator/**/*.ts"], reporter: ["text", "lcov"] },
     projects: [
-      { extends: true, test: { name: "unit", include: unit, testTimeout: 60_000 } },
+      {
+        extends: true,
+        test: {
+          name: "unit",
+          include: UNIT,
+          exclude: [...configDefaults.exclude, "**/*.integration.test.ts"],
+          setupFiles: ["test/unit-setup.ts"],
+          testTimeout: 60_000,
+        },
+      },
+      { extends: true, test: { name: "integration", include: INTEGRATION, testTimeout: 60_000 } },
       {
         extends: true,
         test: {

@@ -18,11 +18,17 @@ import { bannedWordsIn } from "./builders/wording.ts";
 
 const ROOT = join(import.meta.dirname, "..");
 const ROOMS = [
+<<<<<<< HEAD
   "cli/",
   "tools/",
   "bench/",
   "src/base/",
   "src/api/",
+=======
+  "src/api/",
+  "src/verifier/",
+  "src/verifier.ts",
+>>>>>>> checks
   "src/devices/",
   "src/releases/",
   "src/rollouts/",

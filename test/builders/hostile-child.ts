@@ -5,7 +5,7 @@ import { connect, Socket } from "node:net";
 import { Worker } from "node:worker_threads";
 import { frameOf, frameReader } from "../../src/verifier/protocol/framing.ts";
 
-// A program in place of the one that runs a model: what somebody could try who has taken it over. It is asked as that
+// A program in place of the one that runs a model: what an attacker could try who has taken it over. It is asked as that
 // one is; `path` of the question "load" is a deed and its object, and the answer says what came of it.
 
 const MOST_FORKS = 200;
@@ -14,7 +14,7 @@ type Deed = (object: string) => unknown;
 
 const channel = new Socket({ fd: 3 });
 const say = (value: unknown) => void channel.write(frameOf(value));
-const tell = (message: string) => say({ kind: "broken", message });
+const report = (message: string) => say({ kind: "broken", message });
 
 const DEEDS: Readonly<Record<string, Deed>> = {
   read: (path) => `read ${readFileSync(path, "latin1").length >= 0}`,
@@ -31,7 +31,7 @@ const DEEDS: Readonly<Record<string, Deed>> = {
   signal: (pid) => process.kill(Number(pid), 0),
   spawn: async (command) => (await spawned(command)).pid,
   worker: async () => once(new Worker("", { eval: true }), "exit"),
-  /** Until no more can be had, or nobody would doubt that there is no wall. */
+  /** Until no more can be had, or there is clearly no limit. */
   forks: async (seconds) => {
     for (let count = 0; count < MOST_FORKS; count += 1) {
       try {
@@ -42,7 +42,7 @@ const DEEDS: Readonly<Record<string, Deed>> = {
     }
     return `no end after ${MOST_FORKS}`;
   },
-  /** Somebody in a session of his own, who holds the pipes. */
+  /** A process in a session of its own that holds the pipes. */
   leave: async (seconds) => {
     await spawned(`sleep ${seconds}`, { detached: true, pipes: true });
     process.exit(0);
@@ -128,8 +128,8 @@ const read = frameReader(Number.MAX_SAFE_INTEGER, (question) => {
   Promise.resolve()
     .then(() => DEEDS[deed]?.(object))
     .then(
-      (came) => tell(String(came)),
-      (thrown: unknown) => tell(codeOf(thrown)),
+      (came) => report(String(came)),
+      (thrown: unknown) => report(codeOf(thrown)),
     );
 });
 channel.on("data", read).on("error", () => process.exit(0));

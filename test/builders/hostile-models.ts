@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { type Graph, type Message, message, modelFile, node, tensorInfo } from "./onnx-model.ts";
 
-// Models that nobody would make by accident. What they take and answer is `x` and `y`, float32 [batch, 4], where nothing
+// Models that are not made by accident. What they take and answer is `x` and `y`, float32 [batch, 4], where nothing
 // else is said.
 
 const SHAPE = ["batch", 4];

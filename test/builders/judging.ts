@@ -61,7 +61,7 @@ export function judgedGolden(model: Uint8Array, set: Uint8Array, bounds: GoldenB
         finiteOnly: bounds.nonFinite === "Never",
       });
       return measured.ok
-        ? told(judgeGolden(wanted, measured.value.answer.measured))
+        ? judgedAs(judgeGolden(wanted, measured.value.answer.measured))
         : refused(measured.error.because, measured.error.message);
     }),
   );
@@ -85,12 +85,12 @@ export async function judgedParity(
     const question = { kind: "compare", sections: paritySections(bounds) } as const;
     const compared = await compareAnswers(own, remembered.value, question);
     return compared.ok
-      ? told(judgeParity("Parity", bounds, compared.value.measured, "other"))
+      ? judgedAs(judgeParity("Parity", bounds, compared.value.measured, "other"))
       : refused(compared.error.because, compared.error.message);
   });
 }
 
-function told({ reason, result }: Judgement): Judged {
+function judgedAs({ reason, result }: Judgement): Judged {
   const { message = "", measured = "", method = "" } = result;
   return { reason, because: null, message, measured, method };
 }

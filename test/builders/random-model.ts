@@ -33,7 +33,7 @@ import {
   tensorInfo,
 } from "./onnx-model.ts";
 
-// Models that nobody has thought of: a chain of operators drawn by lot, and beside each operator what it makes of given
+// Random models: a chain of operators drawn by lot, and beside each operator what it makes of given
 // samples, as `reference.ts` computes it. Every operator leaves the samples (the first axis) apart.
 
 /** A value of the graph, and what it is for the samples. */

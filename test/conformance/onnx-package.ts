@@ -69,7 +69,7 @@ async function attempt(command: string, ...args: readonly string[]): Promise<voi
     const said = (problem as { readonly stderr?: string }).stderr?.trim() ?? String(problem);
     throw new Error(
       `The tests of golden sets need python3 with pip and, the first time, PyPI.\nThis failed: ${command} ${args.slice(0, 3).join(" ")} …\n${said}\n` +
-        `Everything else runs without: make test ARGS="--project unit"`,
+        `Everything else runs without: make test ARGS="--project unit --project integration"`,
     );
   }
 }

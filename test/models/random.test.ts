@@ -270,7 +270,7 @@ function drawCosine(
     for (let row = 0; row < (own.shape[0] ?? 0); row += 1) {
       const two = [...rowOf(own, row)].map((value, at) => [value, rowOf(known, row)[at] ?? 0] as const);
       const real = two.filter((pair) => pair.every(Number.isFinite));
-      // Where nothing is a number on either side, nothing points elsewhere.
+      // Where nothing is a number on either side, nothing points in another direction.
       if (real.length === 0) continue;
       const dot = real.reduce((sum, [x, y]) => sum + x * y, 0);
       const a = real.reduce((sum, [x]) => sum + x * x, 0);

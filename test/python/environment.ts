@@ -31,7 +31,7 @@ export async function preparePython(packages: PythonPackages): Promise<PythonEnv
       throw new Error(
         `The tests of ${whose} need python3 (with venv and pip) and, the first time, PyPI.\n` +
           `This failed: ${[command, ...args].join(" ")}\n${said}\n` +
-          `Install python3-venv, or see why pip cannot fetch packages; everything else runs without: make test ARGS="--project unit"`,
+          `Install python3-venv, or see why pip cannot fetch packages; everything else runs without: make test ARGS="--project unit --project integration"`,
       );
     }
   };

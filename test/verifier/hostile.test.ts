@@ -36,7 +36,7 @@ import {
   tensorInfo,
 } from "../builders/onnx-model.ts";
 
-// Models and golden sets that somebody has made to do harm, twice in a row, against one sidecar that lives on: each ends
+// Models and golden sets that are made to do harm, twice in a row, against one sidecar that lives on: each ends
 // with its own reason, leaves nothing behind, and a good model passes afterwards.
 
 const MEMORY = 256 * 2 ** 20;
@@ -126,7 +126,7 @@ const endless = (check: string, more: Partial<Case>): Case => ({
   model: endlessModel,
   timeout: SHORT,
   reason: "TimedOut",
-  message: new RegExp(`^the model was not done after 900ms, in check ${check}, and was stopped$`),
+  message: new RegExp(`^the model did not finish within 900ms, in check ${check}, and was stopped$`),
   ...more,
 });
 
@@ -194,7 +194,8 @@ const CASES: Readonly<Record<string, Case>> = {
     model: () => MILLION,
     timeout: "4s",
     reason: "OutOfMemory|TimedOut",
-    message: /^the model (needs too much memory in check Load: it used|was not done after 4s, in check Load)/,
+    message:
+      /^the model (needs too much memory in check Load: it used|did not finish within 4s, in check Load)/,
   },
   "a function that calls itself": {
     model: () => recursiveModel(1),
@@ -221,7 +222,7 @@ const CASES: Readonly<Record<string, Case>> = {
     reason: "LoadFailed",
     message: /more than 10000 inputs, outputs and axes/,
   },
-  "an operator of somebody's own library": {
+  "an operator of a foreign library": {
     model: ofOne("Fork", "com.acme"),
     reason: "OperatorUnsupported",
     message: /does not know com\.acme\.Fork \(1×\)/,

@@ -238,17 +238,17 @@ describe("a bad model is Failed, with the reason", () => {
       /not acyclic/,
     ],
     [
-      "of operators that nobody knows",
+      "of unknown operators",
       modelFile(
         single(
-          node("Nonsense", ["x"], ["a"]),
+          node("Unknown", ["x"], ["a"]),
           node("Relu", ["a"], ["b"]),
           node("Fork", ["b"], ["c"]).text(7, "com.acme"),
-          node("Nonsense", ["c"], ["y"]),
+          node("Unknown", ["c"], ["y"]),
         ),
       ),
       "OperatorUnsupported",
-      /does not know Nonsense \(2×\), com\.acme\.Fork \(1×\): /,
+      /does not know Unknown \(2×\), com\.acme\.Fork \(1×\): /,
     ],
     [
       "of an operator that is too old",
@@ -307,7 +307,7 @@ describe("a bad model is Failed, with the reason", () => {
     );
     expect(report).toMatchObject({ kind: "failed", reason: "SignatureMismatch" });
     expect(messageOf(report)).toContain('input "h" (float32[1]) is missing');
-    expect(messageOf(report)).toContain('input "x" is float32, the release says float64');
+    expect(messageOf(report)).toContain('input "x" is float32, the release specifies float64');
     expect(messageOf(report)).toContain('output "probabilities" differs in axis 0');
   });
 
@@ -325,7 +325,7 @@ describe("a bad model is Failed, with the reason", () => {
       kind: "failed",
       reason: "AccuracyTooLow",
       message:
-        '3 of 4 samples are classified rightly by output "probabilities", which is 0.75, less than 0.8; the surest mistake is sample 3: expected class 2, got class 0; most often taken for each other: 0 for 2 (1×)',
+        '3 of 4 samples are classified correctly by output "probabilities", which is 0.75, less than 0.8; the most confident mistake is sample 3: expected class 2, got class 0; confused most often: 0 for 2 (1×)',
     });
   });
 
@@ -343,7 +343,7 @@ describe("a bad model is Failed, with the reason", () => {
       kind: "failed",
       reason: "OutputsDiffer",
       message: expect.stringMatching(
-        /^12 of 12 values are further off than allowed; the worst is in output "probabilities": sample \d, element \d: expected 0.333333, got 0.9\d+$/,
+        /^12 of 12 values are outside the tolerance; the worst is in output "probabilities": sample \d, element \d: expected 0.333333, got 0.9\d+$/,
       ),
     });
   });
@@ -381,7 +381,7 @@ describe("a bad model is Failed, with the reason", () => {
       kind: "failed",
       reason: "RunFailed",
     });
-    // Made-up input says nothing of the model: it may be right to refuse it.
+    // Synthetic input proves nothing about the model: it may be right to refuse it.
     expect(await verdictOn(request)).toMatchObject({
       kind: "error",
       reason: "InputNeeded",
@@ -396,7 +396,7 @@ describe("a bad model is Failed, with the reason", () => {
     expect(report).toMatchObject({ kind: "failed", reason: "LatencyTooHigh" });
   });
 
-  test("when it never ends; the sidecar goes on serving", async () => {
+  test("when it never ends; the sidecar continues to serve", async () => {
     const latency = { p95: duration("1s"), warmup: 0, samples: 20, batchSize: 1, threads: 1 };
     const report = await verdictOn({
       ...requestFor(endlessModel()),
@@ -414,7 +414,7 @@ describe("a bad model is Failed, with the reason", () => {
       75_000_000,
       /it used \d+ MiB of 512 MiB$|^the model needs too much memory: /,
     ],
-  ])("when it asks for %s; the sidecar goes on serving", async (_what, elements, message) => {
+  ])("when it asks for %s; the sidecar continues to serve", async (_what, elements, message) => {
     const latency = { p95: duration("20s"), warmup: 0, samples: 20, batchSize: 1, threads: 1 };
     const report = await verdictOn(requestFor(hugeAllocationModel(elements), { latency }));
     expect(report).toMatchObject({
@@ -483,7 +483,7 @@ describe("a golden set as ONNX test data", () => {
       [bomb, /it would take 536870913 bytes/],
       [zeros, /it would take more than the 536870912 bytes/],
       [link, /"x" is a link/],
-      [up, /is no name for a file/],
+      [up, /is not a safe name for a file/],
       [await tarFile(huge), /would take more than 536870912 bytes/],
       [bomb, /it would take 536870913 bytes/],
       [link, /"x" is a link/],
@@ -528,7 +528,7 @@ describe.runIf(platform() === "linux")("the process of a model", () => {
 });
 
 describe("what is not the model's fault is an Error", () => {
-  test("when somebody kills its process", async () => {
+  test("when its process is killed", async () => {
     const latency = { p95: duration("1s"), warmup: 0, samples: 20, batchSize: 1, threads: 1 };
     const key = await begin(requestFor(endlessModel(), { latency }));
     await until(key, "Latency");
@@ -566,7 +566,7 @@ describe("what is not the model's fault is an Error", () => {
     expect(report).toMatchObject({ kind: "error", reason, message: expect.stringMatching(message) });
   });
 
-  test("and is tried anew when it is asked for again", async () => {
+  test("and is tried again on the next request", async () => {
     const bytes = linearClassifier(LAYER);
     let ill = true;
     const model = bench.blobs.put(bytes, (...args) =>
@@ -616,7 +616,7 @@ describe("a blob in the state that was looked at", () => {
   test("is what the verdict is about: one that was replaced since is not verified", async () => {
     const bytes = linearClassifier(LAYER);
     const model = bench.blobs.put(bytes, (request, response, content) => {
-      // Only a condition can tell: this store says nothing of the state that it sends.
+      // Only a condition reveals it: this store says nothing of the state that it sends.
       if (request.headers["if-match"] !== '"old"') {
         response.writeHead(200, { "content-length": content.length });
         return void response.end(content);
@@ -652,10 +652,10 @@ describe("a blob in the state that was looked at", () => {
 
 describe("the wire", () => {
   test("knows nothing of what was never asked", async () => {
-    expect(await bench.client.look("nobody" as VerificationKey, SIGNAL)).toEqual({ ok: true, value: null });
+    expect(await bench.client.look("unknown" as VerificationKey, SIGNAL)).toEqual({ ok: true, value: null });
   });
 
-  test("tells the version of the verifier and of ONNX Runtime", async () => {
+  test("reports the version of the verifier and of ONNX Runtime", async () => {
     expect(await bench.client.version(SIGNAL)).toEqual({ ok: true, value: bench.sidecar.version });
     expect(bench.sidecar.version).toMatch(/^edgefleet-verifier\/\d+\.\d+\.\d+ onnxruntime\/1\.\d+\.\d+$/);
   });
@@ -707,7 +707,7 @@ describe("the wire", () => {
       /must have required properties tenant, golden, parity, variantParity, checks/,
     ],
     [
-      "has a field that nobody knows",
+      "has an unknown field",
       { ...bodyFor(), checks: { timeout: "1m", energy: {} } },
       /\/checks must not have additional properties/,
     ],
@@ -738,12 +738,12 @@ describe("the wire", () => {
     expect((await raw("GET", "/healthz", "")).body).toContain('"status":"ok"');
   });
 
-  test("lets the group of the socket in, and nobody else", async () => {
+  test("lets the group of the socket in, and no one else", async () => {
     expect((await stat(bench.socket)).mode & 0o777).toBe(0o660);
   });
 });
 
-describe("a life of the sidecar", () => {
+describe("a run of the sidecar", () => {
   test("leaves no process, no file and no socket when it is stopped in the middle", async () => {
     const { bench: own, stop } = await startBench("stopped", bench.blobs);
     const latency = { p95: duration("1s"), warmup: 0, samples: 20, batchSize: 1, threads: 1 };
@@ -985,7 +985,7 @@ function raw(
   });
 }
 
-/** What a killed process leaves: a socket file that nobody listens on. */
+/** What a killed process leaves: a socket file that no process listens on. */
 async function leaveStaleSocket(path: string): Promise<void> {
   const hidden = `${path}.hidden`;
   const server: Server = createServer();

@@ -484,7 +484,7 @@ describe("what is expected", () => {
     for (const outside of ["..\\test_data_set_0\\", "C:\\test_data_set_0\\", "\\test_data_set_0\\"])
       expect(await judgedGolden(same, zipFile(files(outside), true), bounds)).toMatchObject({
         because: "golden",
-        message: expect.stringContaining("is no name for a file in an archive"),
+        message: expect.stringContaining("is not a safe name for a file in an archive"),
       });
   });
 });

@@ -80,7 +80,7 @@ export function unexpected(name: CheckName, answer: Answer): Step {
       return error(reason, printable(`${name}: ${message}`));
     return judged(failed(name, reason, { message }));
   }
-  const message = answer.kind === "broken" ? answer.message : `${answer.kind} is no answer`;
+  const message = answer.kind === "broken" ? answer.message : `${answer.kind} does not answer the question`;
   return error(REASONS.VerificationError, printable(`${name}: ${message}`));
 }
 
@@ -92,7 +92,7 @@ function ended(name: CheckName, end: ProcessEnd, { checks }: VerifyRequest): Ste
       return judged(
         failed(name, REASONS.TimedOut, {
           bound: durationText(millisOf(checks.timeout)),
-          message: `the model was not done after ${checks.timeout}, ${during}, and was stopped`,
+          message: `the model did not finish within ${checks.timeout}, ${during}, and was stopped`,
         }),
       );
     case "outOfMemory":

@@ -31,7 +31,7 @@ export type VerifyDeps = {
 /** A check that was begun ends as a judgement, or as a fact about us. */
 export type Step =
   | { readonly kind: "judged"; readonly judgement: Judgement }
-  /** It cannot be made; the rest goes on. */
+  /** It does not apply; the other checks continue. */
   | { readonly kind: "skipped"; readonly because: string }
   | { readonly kind: "error"; readonly reason: Reason; readonly message: string };
 

@@ -47,7 +47,7 @@ export function judgeDeterminism(
     ...failed("Determinism", REASONS.NotDeterministic, {
       ...facts,
       worst: example,
-      message: `the same input gave other outputs: run ${worst.index} answered ${worst.got} in output "${worst.output}", ${worst.place === "shape" ? "its shape" : `element ${worst.place}`}, the first run ${worst.expected}`,
+      message: `the same input gave different outputs: run ${worst.index} answered ${worst.got} in output "${worst.output}", ${worst.place === "shape" ? "its shape" : `element ${worst.place}`}, the first run ${worst.expected}`,
     }),
     details: comparison,
   };

@@ -58,8 +58,8 @@ function sideOf(name: string, size: number, written: Decimal) {
 function differenceText(beyond: number, elements: number, worst: Difference): string {
   const { output, index, place, expected, got } = worst;
   if (place === "shape")
-    return `output "${output}" has another size than expected in sample ${index}: expected ${expected}, the model answers ${got}`;
-  return `${beyond} of ${elements} values are further off than allowed; the worst is in output "${output}": sample ${index}, element ${place}: expected ${expected}, got ${got}`;
+    return `output "${output}" has an unexpected shape in sample ${index}: expected ${expected}, the model answers ${got}`;
+  return `${beyond} of ${elements} values are outside the tolerance; the worst is in output "${output}": sample ${index}, element ${place}: expected ${expected}, got ${got}`;
 }
 
 export function exampleOf({ output, index, place, expected, got }: Difference) {
@@ -93,7 +93,7 @@ function cosineParts(
       bound,
       message: good
         ? withoutText(without)
-        : `sample ${lowest.index} of output "${lowest.output}" points elsewhere: cosine similarity ${measured}, less than ${than}`,
+        : `sample ${lowest.index} of output "${lowest.output}" points in another direction: cosine similarity ${measured}, less than ${than}`,
       reason: good ? null : reason,
       worst: good
         ? null

@@ -8,6 +8,6 @@ test("a wrong golden set is a wrong digest too, and said to be that", () => {
   ]);
   expect(judged).toMatchObject({
     reason: "DigestMismatch",
-    result: { message: "the golden set is c, the release says b" },
+    result: { message: "the golden set has digest c, the release specifies b" },
   });
 });

@@ -50,7 +50,7 @@ export function judgeDigests(files: readonly Bytes[]): Judgement {
     measured: first.got,
     bound: first.expected,
     message: wrong
-      .map(({ what, expected, got }) => `the ${what} is ${got}, the release says ${expected}`)
+      .map(({ what, expected, got }) => `the ${what} has digest ${got}, the release specifies ${expected}`)
       .join("; "),
   });
 }

@@ -74,12 +74,12 @@ function accuracyParts(wanted: GoldenBounds, found: Classification, suffix: stri
     const mistakes =
       worst === null
         ? ""
-        : `; the surest mistake is sample ${worst.index}: expected ${classText(found, worst.expected)}, got ${classText(found, worst.got)}; most often taken for each other: ${confusedText(found)}${notNumbers === 0 ? "" : `; a score is NaN in ${notNumbers} of them`}`;
+        : `; the most confident mistake is sample ${worst.index}: expected ${classText(found, worst.expected)}, got ${classText(found, worst.got)}; confused most often: ${confusedText(found)}${notNumbers === 0 ? "" : `; a score is NaN in ${notNumbers} of them`}`;
     const one = part(
       "accuracy",
       { samples, correct },
       numberOf(wanted.minimumAccuracy),
-      `${correct} of ${samples} samples are classified rightly by output "${output}"`,
+      `${correct} of ${samples} samples are classified correctly by output "${output}"`,
     );
     parts.push(one.message === "" ? one : { ...one, message: `${one.message}${mistakes}` });
   }

@@ -34,7 +34,7 @@ describe("a golden set", () => {
       bound: "accuracy ≥ 1",
       method: '20 golden samples at once; scored: output "y"',
       worst: { index: 11, where: "y", expected: "class 7", got: "class 3" },
-      message: expect.stringContaining("most often taken for each other: 3 for 7 (1×)"),
+      message: expect.stringContaining("confused most often: 3 for 7 (1×)"),
     });
     const none = classified({ worst: { index: 0, expected: 1, got: -1, margin: 1 } });
     expect(judge({ minimumAccuracy: 1 }, none, null).result.message).toContain("got NaN");
@@ -56,7 +56,7 @@ describe("a golden set", () => {
     expect(judge({ minimumCosineSimilarity: "0.9" }, null, OFF).reason).toBeNull();
     const judged = judge({ minimumCosineSimilarity: "0.91" }, null, OFF);
     expect(judged.reason).toBe("OutputsDiffer");
-    expect(judged.result.message).toContain('sample 1 of output "y" points elsewhere');
+    expect(judged.result.message).toContain('sample 1 of output "y" points in another direction');
   });
 
   test("may ask for finite values only, in whichever output, and says where they are not", () => {
@@ -79,10 +79,10 @@ describe("a golden set", () => {
     ).toBe('not judged: output "z"');
   });
 
-  test("tells all that is bad; the first is the reason", () => {
+  test("reports every broken bound; the first is the reason", () => {
     const judged = judge({ minimumAccuracy: 1, maximumAbsoluteError: 0 }, classified(), OFF);
     expect(judged.reason).toBe("AccuracyTooLow");
-    expect(judged.result.message).toContain("; 1 of 4 values are further off than allowed");
+    expect(judged.result.message).toContain("; 1 of 4 values are outside the tolerance");
     expect(judged.result.measured).toBe("accuracy 0.95 (19 of 20), maximum absolute error 1");
   });
 });

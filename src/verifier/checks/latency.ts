@@ -22,8 +22,8 @@ export async function checkLatency(run: Run, wanted: Asked<"latency">): Promise<
 
 /**
  * @param runs milliseconds of each measured run.
- * @param perSecond inferences that the release wants in a second: the full report then has the latencies of somebody
- * who asks at that rate.
+ * @param perSecond inferences that the release wants in a second: the full report then has the latencies of a
+ * caller that asks at that rate.
  */
 export function judgeLatency(
   wanted: NonNullable<Verification["latency"]>,
@@ -49,9 +49,9 @@ export function judgeLatency(
     method: `${timing.runs} runs after ${wanted.warmup} more, ${input}, ${threads}, no run left out (${timing.outliers} outliers)`,
   };
   const broken = bounds.filter(({ value, bound }) => !(value <= bound));
-  const unsure = bounds.filter(({ low, high, bound }) => low <= bound && bound < high);
+  const close = bounds.filter(({ low, high, bound }) => low <= bound && bound < high);
   if (broken.length === 0) {
-    const message = unsure
+    const message = close
       .map(
         ({ name, low, high }) =>
           `${name} is close to its bound: with 95 % confidence it lies between ${latencyText(low)} and ${latencyText(high)}`,

@@ -5,8 +5,8 @@ import { type Asking, ask, endText } from "./ask.ts";
 import { childOf, error, fileOf, type Run, type Step, samplesOf, startProcess, threadsOf } from "./check.ts";
 
 /**
- * Asks, and where as many samples at once as suits need too much memory, asks again for one at a time, in a new process.
- * @param free whether nobody has said how many there are to be.
+ * Asks, and if the default number of samples at once needs too much memory, asks again for one at a time, in a new process.
+ * @param free whether the release leaves the number open.
  */
 export async function withLessMemory<Value>(
   run: Run,

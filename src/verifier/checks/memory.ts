@@ -20,7 +20,7 @@ import { failed, type Judgement, passed } from "./judgement.ts";
 /** In a process of its own, which has done nothing else. */
 export async function checkMemory(run: Run, wanted: Asked<"memory">): Promise<Step> {
   const maximum = bytesOf(wanted.maximum);
-  if (maximum === null) return error(REASONS.VerificationError, `"${wanted.maximum}" is no size`);
+  if (maximum === null) return error(REASONS.VerificationError, `"${wanted.maximum}" is not a valid size`);
   await run.child?.end();
   run.child = null;
   const started = await startProcess(run);
@@ -47,7 +47,12 @@ export function judgeMemory(maximum: number, bytes: number | null, input: string
   const method = `highest resident memory while it was loaded and run (${input}), less that of the runtime alone`;
   if (bytes === null)
     return {
-      result: { name: "Memory", outcome: "Skipped", bound, message: "this system does not tell" },
+      result: {
+        name: "Memory",
+        outcome: "Skipped",
+        bound,
+        message: "this system does not report resident memory",
+      },
       reason: null,
     };
   const facts = { measured: mebibytesText(bytes), bound, method };

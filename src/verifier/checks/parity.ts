@@ -39,13 +39,13 @@ export async function checkParity(
   wanted: Asked<"parity"> | Asked<"variantParity">,
   reference: Reference | null,
 ): Promise<Step> {
-  if (reference === null) return { kind: "skipped", because: "there is nothing to compare with" };
+  if (reference === null) return { kind: "skipped", because: "there is no model to compare with" };
   const lacking = lackingOf(reference);
   if (reference.sizeBytes > run.deps.memoryBytes) return lacking("it is larger than the memory it may use");
   const got = await run.deps.fetch(reference, join(run.directory, `${name}.onnx`), run.signal);
   if (!got.ok) return lacking(got.error.message);
   if (got.value.digest !== reference.digest)
-    return lacking(`its file is ${got.value.digest}, it should be ${reference.digest}`);
+    return lacking(`its file has digest ${got.value.digest}, expected ${reference.digest}`);
   const asked = wanted.batchSize ?? run.request.checks.golden?.batchSize ?? null;
   const path = relativePath(run.session.cwd, got.value.path);
   const about = { name, wanted, reference, path };
@@ -56,7 +56,7 @@ export async function checkParity(
 }
 
 function lackingOf({ name }: Reference): (message: string) => Step {
-  return (message) => error(REASONS.ReferenceUnavailable, `${name}, to compare with: ${message}`);
+  return (message) => error(REASONS.ReferenceUnavailable, `reference ${name}: ${message}`);
 }
 
 /** In a process of its own, which has two models: what it takes is not what the model takes. */
@@ -208,7 +208,7 @@ function agreementPart(
     message:
       good || worst === null
         ? ""
-        : `for ${correct} of ${samples} samples it finds the same class as ${other}, which is ${shareText(share, bound)}; they differ most in sample ${worst.index}: ${classText(found, worst.expected)} there, ${classText(found, worst.got)} here`,
+        : `it agrees with ${other} on the class of ${correct} of ${samples} samples, which is ${shareText(share, bound)}; they differ most in sample ${worst.index}: ${classText(found, worst.expected)} there, ${classText(found, worst.got)} here`,
     reason: good ? null : REASONS.ParityTooLow,
     worst:
       good || worst === null

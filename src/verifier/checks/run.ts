@@ -21,13 +21,13 @@ import { checkThroughput } from "./throughput.ts";
 /** The verdict, and everything that led to it: `null` where there is no verdict. */
 export type Verified = { readonly report: VerifyReport; readonly full: FullReport | null };
 
-/** Directories of verifications, so that those of an earlier life can be told from anything else. */
+/** Prefix of the directories of verifications, by which those of a previous run are recognized. */
 export const WORK_PREFIX = "verification-";
 
 /**
  * Runs all checks of one request, in order, and stops at the first that fails. It keeps its files in a directory of its
  * own and leaves neither file nor process behind.
- * @param begin is told the name of each check when it starts.
+ * @param begin is called with the name of each check when it starts.
  */
 export async function verify(
   request: VerifyRequest,

@@ -25,9 +25,9 @@ describe("a signature", () => {
     ["a number is that number only", want({ shape: ["n", 5] }), has(), "differs in axis 1"],
     ["a number is no free axis", want({ shape: [1, 4] }), has(), "differs in axis 0"],
     ["a name is no number", want({ shape: ["n", "m"] }), has(), "differs in axis 1"],
-    ["the type counts", want({ type: "float16" }), has(), "is float32, the release says float16"],
+    ["the type counts", want({ type: "float16" }), has(), "is float32, the release specifies float16"],
     ["the rank counts", want({ shape: ["n"] }), has(), "has 2 axes instead of 1"],
-    ["a sequence is no tensor", want(), has({ type: "not a tensor", shape: [] }), "is not a tensor"],
+    ["a sequence is not a tensor", want(), has({ type: "not a tensor", shape: [] }), "is not a tensor"],
   ])("%s", (_what, wanted, found, difference) => {
     const all = differences([wanted], [found]);
     if (difference === null) expect(all).toEqual([]);

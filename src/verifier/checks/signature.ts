@@ -20,7 +20,7 @@ export function judgeSignature(wanted: NonNullable<Verification["signature"]>, m
   });
 }
 
-/** Every way in which the model is not what the release says; order does not matter. */
+/** Every way in which the model is not what the release specifies; order does not matter. */
 export function signatureDifferences(
   wanted: NonNullable<Verification["signature"]>,
   model: Signature,
@@ -51,8 +51,8 @@ function sideDifferences(
 }
 
 function tensorDifference(want: Tensor, found: TensorInfo): string | null {
-  if (want.type !== found.type) return `is ${found.type}, the release says ${want.type}`;
-  const shapes = `${tensorText(found)}, the release says ${tensorText(want)}`;
+  if (want.type !== found.type) return `is ${found.type}, the release specifies ${want.type}`;
+  const shapes = `${tensorText(found)}, the release specifies ${tensorText(want)}`;
   if (want.shape.length !== found.shape.length)
     return `has ${found.shape.length} axes instead of ${want.shape.length}: ${shapes}`;
   const axes = want.shape.flatMap((axis, index) => {

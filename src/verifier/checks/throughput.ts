@@ -37,7 +37,7 @@ export function judgeThroughput(
   return {
     ...failed("Throughput", REASONS.ThroughputTooLow, {
       ...facts,
-      message: `one second holds ${rateText(rate)} inferences on the verifier's CPU, less than ${rateText(bound)}`,
+      message: `the model runs ${rateText(rate)} inferences per second on the verifier's CPU, fewer than ${rateText(bound)}`,
     }),
     details,
   };

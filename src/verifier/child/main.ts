@@ -148,7 +148,7 @@ async function load(
 
 const LONGEST_NAME = 1024;
 
-/** Names go into verdicts: one that nobody can read is refused. `null`: there is none. */
+/** Names go into verdicts: one that is too long to read is refused. `null`: there is none. */
 function longName({ inputs, outputs }: Signature): string | null {
   for (const { name, shape } of [...inputs, ...outputs])
     for (const text of [name, ...shape])

@@ -188,7 +188,7 @@ export async function measureDeterminism(
   for (let run = 1; run < runs; run += 1) {
     const again = await model.run(feeds);
     if (!again.ok) return ofRun(golden, again.error);
-    // Runs take the place of samples: the worst example names the run.
+    // Runs stand in for samples: the worst example names the run.
     for (const [name, value] of first.value) {
       const got = again.value.get(name);
       const unlike = comparing.add({ from: run, samples: 1 }, name, asOneSample(value), got);

@@ -5,11 +5,11 @@ import { runInNewContext } from "node:vm";
 // Resident memory of this process, its highest mark included (proc(5) of Linux; getrusage(2) elsewhere).
 
 export type MemoryMark = {
-  /** Bytes by which resident memory has been higher since the mark than at the mark. `null`: it cannot be told. */
+  /** Bytes by which resident memory has been higher since the mark than at the mark. `null`: it cannot be measured. */
   readonly peak: () => number | null;
 };
 
-/** Sets a mark: collects garbage, and makes the kernel count the highest resident memory anew. */
+/** Sets a mark: collects garbage, and makes the kernel count the highest resident memory from now on. */
 export function markMemory(): MemoryMark {
   collectGarbage();
   const reset = resetPeak();

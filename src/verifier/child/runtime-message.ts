@@ -1,5 +1,5 @@
 /**
- * A message of ONNX Runtime without what means nothing to whoever has the model: places in its sources, and the C++
+ * A message of ONNX Runtime without what means nothing to the owner of the model: places in its sources, and the C++
  * signature that follows each of them.
  */
 export function cleanMessage(message: string): string {

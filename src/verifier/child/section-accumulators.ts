@@ -49,10 +49,10 @@ export function createSectionAccumulator(
     const names =
       output === null ? [...run.expected.keys()].filter((name) => !except.includes(name)) : [output];
     if (names.length === 0)
-      return misfit("every known output has bounds of its own: those beside them are about nothing");
+      return misfit("every known output has bounds of its own: the general bounds apply to nothing");
     for (const name of names) {
       const expected = run.expected.get(name);
-      if (expected === undefined) return misfit(`the golden set does not know output "${name}"`);
+      if (expected === undefined) return misfit(`the golden set has no values for output "${name}"`);
       const problem = comparing.add(run, name, expected, outputs.get(name));
       if (problem !== null) return misfit(problem);
     }
@@ -69,7 +69,8 @@ export function createSectionAccumulator(
     const { labels } = run;
     const expected =
       run.expected.get(measuring.output) ?? labels.get(measuring.output)?.raw ?? labels.get("")?.raw;
-    if (expected === undefined) return misfit(`the golden set does not know output "${measuring.output}"`);
+    if (expected === undefined)
+      return misfit(`the golden set has no values for output "${measuring.output}"`);
     const problem = measuring.of.add(run.samples, expected, outputs.get(measuring.output));
     return problem === null ? null : misfit(problem);
   }
@@ -144,7 +145,7 @@ function chooseMeasured(
   if (more !== undefined)
     return err({
       because: "ambiguous",
-      message: `several outputs can be meant: ${listed(names.map(([name]) => name))}; name the one that is measured (golden.output, --golden-output)`,
+      message: `more than one output is possible: ${listed(names.map(([name]) => name))}; name the one that is measured (golden.output, --golden-output)`,
     });
   return ok(only);
 }

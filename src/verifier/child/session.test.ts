@@ -13,7 +13,7 @@ test.each([
   expect(refusedBy(new Error(thrown))).toMatchObject({ because, message: expect.stringMatching(message) });
 });
 
-test("an operator whose kernels are gone is told with the opset to export with", async () => {
+test("an operator whose kernels are gone is reported with the opset to export with", async () => {
   const file = modelFile(
     {
       nodes: [node("Relu", ["x"], ["y"])],

@@ -75,7 +75,7 @@ export function messageOf(thrown: unknown): string {
   return (thrown instanceof Error ? thrown.message : String(thrown)).slice(0, 4096);
 }
 
-/** A model that can be loaded: a file, which ONNX Runtime reads by itself, or the bytes of a model. */
+/** A model that can be loaded: a file, which ONNX Runtime reads, or the bytes of a model. */
 export type Loadable = {
   readonly source: string | Uint8Array;
   /** What the file says, and what was changed of it. */

@@ -14,7 +14,7 @@ export const MOST_FILES = 10_000;
 const TAR_MAGIC = 257;
 const CHUNK = 64 * 1024;
 
-/** Told by the first bytes; `null` for anything else. */
+/** Recognized by the first bytes; `null` for anything else. */
 export function archiveKind(bytes: Uint8Array): ArchiveKind | null {
   if (isZip(bytes)) return "zip";
   if (bytes[0] === 0x1f && bytes[1] === 0x8b) return "tar.gz";

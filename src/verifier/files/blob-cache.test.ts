@@ -28,7 +28,7 @@ beforeEach(async () => {
 });
 afterEach(() => rm(root, { recursive: true }));
 
-/** A store in which a blob's content is told by its url. */
+/** A store of blobs by URL. */
 type Store = { readonly fetch: Fetch; readonly fetched: string[]; readonly contents: Map<string, Buffer> };
 
 function createStore(): Store {
@@ -147,7 +147,7 @@ describe("where one blob in one state is meant", () => {
     expect(await result(cache)).toEqual(["miss 1", "unconfirmed 4", "hit 2"]);
   });
 
-  test("what an earlier life has left is read again, and what is fetched ahead is not read twice", async () => {
+  test("what a previous run has left is read again, and what is prefetched is not read twice", async () => {
     const store = createStore();
     const model = { ...blob(store, "a"), etag: "1" };
     const first = (await open(store)).hold();
@@ -171,7 +171,7 @@ describe("where one blob in one state is meant", () => {
 });
 
 describe("a file that was downloaded once", () => {
-  test("is not downloaded again, in this life or the next", async () => {
+  test("is not downloaded again, in this run or the next", async () => {
     const store = createStore();
     const model = blob(store, "a");
     const first = await open(store);
@@ -189,7 +189,7 @@ describe("a file that was downloaded once", () => {
     expect(second.counts()).toEqual({ files: 1, bytes: 4 * KIB });
   });
 
-  test("is one file for everybody, which nobody may write, and whose name tells no url", async () => {
+  test("is one read-only file for all, and its name contains no URL", async () => {
     const store = createStore();
     const model = blob(store, "a");
     const cache = await open(store);
@@ -209,7 +209,7 @@ describe("a file that was downloaded once", () => {
     expect(store.fetched).toHaveLength(1);
   });
 
-  test("is not kept when it is not what it should be, and the next one tries again", async () => {
+  test("is not kept when it is not what it should be, and the next one downloads it again", async () => {
     const store = createStore();
     const model = blob(store, "a");
     const wrong = { ...model, digest: digestOf("something else") };
@@ -239,8 +239,8 @@ describe("a file that was changed", () => {
   };
 
   test.each<[string, (path: string) => Promise<void>]>([
-    ["in an earlier life, to another length", (path) => change(path, "short")],
-    ["in an earlier life, to the same length", (path) => change(path, Buffer.alloc(4096, "b"))],
+    ["in a previous run, to another length", (path) => change(path, "short")],
+    ["in a previous run, to the same length", (path) => change(path, Buffer.alloc(4096, "b"))],
     ["into a directory", (path) => rm(path).then(async () => void (await mkdir(path)))],
     ["into nothing", (path) => rm(path)],
   ])("%s, is removed and downloaded again", async (_what, damage) => {
@@ -254,7 +254,7 @@ describe("a file that was changed", () => {
     expect(await use(second.hold(), model)).toEqual(store.contents.get(model.url));
   });
 
-  test("in this life is noticed when it is used next", async () => {
+  test("in this run is noticed when it is used next", async () => {
     const store = createStore();
     const model = blob(store, "a");
     const cache = await open(store);
@@ -290,7 +290,7 @@ describe("the budget", () => {
     }
     expect(await kept()).toEqual([nameOf(a), nameOf(c)].sort());
     expect(await cache.text()).toContain("edgefleet_verifier_cache_evictions_total 1");
-    // The next life remembers the order, and may have less room.
+    // The next run remembers the order, and may have less room.
     await use((await open(store)).hold(), a);
     await open(store, { budgetBytes: 40 * KIB });
     expect(await kept()).toEqual([nameOf(a)]);
@@ -365,7 +365,7 @@ describe("a download", () => {
   }
   const tick = () => new Promise((resolve) => setTimeout(resolve, 5));
 
-  test("that nobody waits for any more is stopped, and leaves nothing", async () => {
+  test("that no one waits for any more is stopped, and leaves nothing", async () => {
     const store = createStore();
     const model = blob(store, "a");
     const download = slow(store);
@@ -378,7 +378,7 @@ describe("a download", () => {
     expect([download.ended, await kept(), cache.counts().bytes]).toEqual([["stopped"], [], 0]);
   });
 
-  test("goes on for those who stay", async () => {
+  test("continues for those who stay", async () => {
     const store = createStore();
     const model = blob(store, "a");
     const download = slow(store);
@@ -394,7 +394,7 @@ describe("a download", () => {
     expect(download.ended).toEqual(["done"]);
   });
 
-  test("that was broken off by a crash leaves nothing in the next life; other files are left alone", async () => {
+  test("that was interrupted by a crash leaves nothing in the next run; other files are left alone", async () => {
     const store = createStore();
     await mkdir(join(root, "blobs"));
     await writeFile(join(root, "blobs", "blob-part-1234"), "half");

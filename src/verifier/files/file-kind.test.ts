@@ -19,11 +19,11 @@ test.each<[Uint8Array, string | null]>([
     "a pointer of git LFS, not the file it points to",
   ],
   [randomPerceptron([4, 3]), null],
-])("a file is told by its first bytes (%#)", (bytes, name) => {
+])("a file is recognized by its first bytes (%#)", (bytes, name) => {
   expect(fileKindOf(bytes)).toBe(name);
 });
 
-test("a model that was cut off is told with both sizes", () => {
+test("a truncated model is reported with both sizes", () => {
   const whole = randomPerceptron([4, 8, 3]);
   const cut = readOnnxFile(whole.subarray(0, 120));
   expect(cut.ok ? "" : cut.error).toMatch(

@@ -30,7 +30,7 @@ const KINDS: readonly Kind[] = [
 ];
 
 /**
- * What a file is that is not what was wanted, to follow "it is"; `null`: that cannot be told.
+ * Describes an unexpected file, to follow "it is"; `null`: its format is not recognized.
  * @param start its first 64 bytes.
  */
 export function fileKindOf(start: Uint8Array): string | null {

@@ -3,7 +3,7 @@ import { crc32, inflateRawSync } from "node:zlib";
 import { err, ok, type Result } from "../../base/result.ts";
 import { clip } from "../../base/text.ts";
 
-// Zip archives (APPNOTE.TXT of PKWARE, with zip64). Every size in the file is somebody's claim: nothing is allocated
+// Zip archives (APPNOTE.TXT of PKWARE, with zip64). Every size in the file is the file's own claim: nothing is allocated
 // for one before it has been held against the limit.
 
 const END_OF_DIRECTORY = 0x06054b50;
@@ -88,7 +88,7 @@ function readDirectory(buffer: Buffer, mostEntries: number): Result<readonly Lis
     return err(
       isZip(buffer)
         ? `it is a zip archive that is cut off: it has ${buffer.length} bytes, and the list of its files, which comes last, is not among them`
-        : "it is no zip archive",
+        : "it is not a zip archive",
     );
   if (buffer.readUInt16LE(end + 4) !== 0) return err("it is a zip archive in several parts");
   const found = startOfDirectory(buffer, end);
@@ -184,7 +184,7 @@ export function unsafeName(name: string): string | null {
     name.includes("\0") ||
     /^[A-Za-z]:\//.test(name) ||
     name.split("/").includes("..");
-  return unsafe ? `"${shown(name)}" is no name for a file in an archive` : null;
+  return unsafe ? `"${shown(name)}" is not a safe name for a file in an archive` : null;
 }
 
 /** Where the data of each entry begins. Entries that share bytes would inflate to more than the archive could hold. */

@@ -52,7 +52,7 @@ describe("samples are run", () => {
     const odd = await read({ x: array("<f4", 5, 4), labels: array("<i8", 5) }, model(info("x", 2, 4)));
     expect(odd).toMatchObject({
       ok: false,
-      error: { message: expect.stringMatching(/5 samples are no multiple/) },
+      error: { message: expect.stringMatching(/5 is not a multiple/) },
     });
   });
 
@@ -81,7 +81,7 @@ describe("a set that does not fit is refused with a sentence", () => {
   test.each<[string, Readonly<Record<string, NpyArray>>, Signature, GoldenWants, RegExp]>([
     ["an input is missing", { labels }, plain, LABELS, /no array for input "x"/],
     [
-      "there is an array that nobody wants",
+      "there is an array that is not used",
       { x, labels, z: x },
       plain,
       LABELS,
@@ -145,7 +145,7 @@ describe("a set that does not fit is refused with a sentence", () => {
     });
   });
 
-  test("and all that is wrong is told at once", async () => {
+  test("and all that is wrong is reported at once", async () => {
     const set = { x: array("<f8", 3, 4), z: x, "output:y": array("<f4", 2, 3) };
     const refused = await read(set, plain, { labels: true, outputs: true });
     expect(refused).toMatchObject({ ok: false, error: { because: "misfit" } });

@@ -260,6 +260,6 @@ function batchOf(
   if (wanted !== null && wanted !== own)
     return err(`the model takes ${own} samples at once, and batchSize is ${wanted}`);
   if (own < 1 || samples % own !== 0)
-    return err(`the model takes ${own} samples at once, and ${samples} samples are no multiple of that`);
+    return err(`the model takes ${own} samples at once, and ${samples} is not a multiple of that`);
   return ok({ size: own, free: false });
 }

@@ -12,7 +12,7 @@ import {
 } from "../onnx/tensor.ts";
 
 // numpy's .npz: a zip archive of .npy files (numpy.lib.format, versions 1 to 3; APPNOTE.TXT of PKWARE for zip).
-// Every size in the file is somebody's claim: nothing is allocated for one before it has been held against the limit.
+// Every size in the file is the file's own claim: nothing is allocated for one before it has been held against the limit.
 
 const MOST_ARRAYS = 1024;
 const NPY_MAGIC = "\u0093NUMPY";
@@ -45,7 +45,7 @@ export function readNpz(bytes: Uint8Array, limit: number): Result<ReadonlyMap<st
   const arrays = new Map<string, Value>();
   for (const entry of entries.value.filter(({ name }) => !isOfMacOs(name))) {
     const name = entry.name.replace(/\.npy$/, "");
-    if (name === entry.name) return err(`"${shown(entry.name)}" is no .npy file`);
+    if (name === entry.name) return err(`"${shown(entry.name)}" is not a .npy file`);
     if (arrays.has(name)) return err(`it has two arrays named "${shown(name)}"`);
     const content = entry.read();
     if (!content.ok) return err(`array "${shown(name)}": ${content.error}`);

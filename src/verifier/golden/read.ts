@@ -8,7 +8,7 @@ import { isTestDataFile, readTestData } from "./test-data.ts";
 import { type GoldenFault, type GoldenSet, type GoldenWants, unreadable } from "./types.ts";
 
 /**
- * Reads a golden set and holds it against the model. What it is, is told by its content: a zip archive of numpy's
+ * Reads a golden set and checks it against the model. Its format is recognized by its content: a zip archive of numpy's
  * arrays (.npz), or ONNX test data as tar, tar.gz or zip.
  * @param limit bytes that the set may take once inflated.
  * @returns the set, or why it cannot be used with this model. It never throws.
@@ -32,7 +32,7 @@ export async function readGoldenSet(
   return readTestData(files.value, model, wants, limit);
 }
 
-/** A .npz is a zip archive too. What cannot be read at all is told of as a .npz, the simpler of the two. */
+/** A .npz is a zip archive too. What cannot be read at all is reported as a .npz, the simpler of the two. */
 function hasTestData(bytes: Uint8Array, limit: number): boolean {
   const entries = readZip(bytes, limit, MOST_FILES);
   return entries.ok && entries.value.some(({ name }) => isTestDataFile(name));

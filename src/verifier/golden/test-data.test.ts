@@ -172,7 +172,7 @@ test("names of an older export are passed over where every file fits by its numb
   expect(await refused(one(floatProto([1, 3], [1, 2, 3], "data")))).toMatch(/is for input "data"/);
 });
 
-test("all that is wrong with the data sets is told at once", async () => {
+test("all that is wrong with the data sets is reported at once", async () => {
   const files = { ...one(floatProto([1, 3], [1, 2, 3])), "test_data_set_1/output_0.pb": Y };
   expect(await refused(files)).toBe(
     'test_data_set_0: input_0.pb is float32[1,3], the model has "x" as float32[n,2]; test_data_set_1: it has 0 inputs, and none for input "x"; the model takes x',
@@ -299,7 +299,7 @@ describe("test data that does not fit is refused with a sentence", () => {
   });
 
   test("because a file is cut off in the middle of a number, with both sizes too", async () => {
-    // A tag alone, and one of which the number goes on.
+    // A tag alone, and one whose number continues.
     for (const bytes of [Buffer.from([0x08]), Buffer.from([0x08, 0x80])])
       expect(await refused({ ...one(), [IN]: bytes })).toContain(
         `input_0.pb: it is broken or cut off: it has ${bytes.length} bytes, and what is in it says that it has at least ${bytes.length + 1}`,

@@ -291,7 +291,7 @@ function readLabels(
   return labels.ok ? labels : err(misfits([labels.error]));
 }
 
-/** Inputs without samples: unless something is expected of them all the same, nothing is compared. */
+/** Inputs without samples: unless outputs are expected regardless, nothing is compared. */
 function isEmptyBatch(infos: readonly TensorInfo[], feeds: Readonly<Record<string, Datum>>): boolean {
   const sizes = infos.flatMap(({ name, shape }) => {
     const datum = own(feeds, name);

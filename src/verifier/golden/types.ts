@@ -18,7 +18,7 @@ export type GoldenSet = {
   readonly samples: number;
   readonly runs: number;
   readonly batch: Batch;
-  /** What people should know of how the set was read. */
+  /** Remarks on how the set was read, for the verdict. */
   readonly notes: readonly string[];
   readonly runAt: (index: number) => GoldenRun;
   /** An input for measuring: of `batchSize` samples where the model takes any number, else of as many as it takes. */

@@ -56,7 +56,7 @@ const OWN_OPSET = 17;
 const SEQUENCE_LOOPS = 13;
 /** The first with sequences. */
 const SEQUENCES = 11;
-/** Keys are told to the sidecar; beyond these bounds an output is left aside. */
+/** Keys are reported to the sidecar; beyond these bounds an output is ignored. */
 const LARGEST_ZIP_MAP = 2 ** 20;
 const MOST_KEYS = 4096;
 const LONGEST_KEY = 256;

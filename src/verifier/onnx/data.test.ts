@@ -82,7 +82,7 @@ test("every float of 8 and 4 bits is what its format says", () => {
 describe("a tensor that cannot be is refused with a sentence", () => {
   const four = Buffer.alloc(4);
   test.each<[string, Message, RegExp]>([
-    ["without a type", message().bytes(9, four), /it is no tensor: its element type is number 0/],
+    ["without a type", message().bytes(9, four), /it is not a tensor: its element type is number 0/],
     [
       "of complex numbers",
       message().varint(2, 14).bytes(9, four),
@@ -143,7 +143,7 @@ describe("sequences, maps and optionals", () => {
   test.each<[string, Message, RegExp]>([
     ["a sequence of two types", odd, /element 1 is int64, those before are float32/],
     ["a sequence of sequences", message().message(5, sequenceProto([])), /sequence of sequences/],
-    ["a broken element", message().message(3, message().varint(2, 99)), /element 0: it is no tensor/],
+    ["a broken element", message().message(3, message().varint(2, 99)), /element 0: it is not a tensor/],
     ["tensors and maps", mapsProto([[["a", 1]]]).message(3, floatProto([], [1])), /tensors and maps/],
     [
       "a map with a key twice",

@@ -16,7 +16,7 @@ import {
 } from "./tensor.ts";
 
 // Values as ONNX keeps them in files (onnx/onnx: onnx.proto TensorProto; onnx-data.proto SequenceProto, MapProto,
-// OptionalProto). Every size in the file is somebody's claim, held against the limit and the bytes that are there.
+// OptionalProto). Every size in the file is the file's own claim, held against the limit and the bytes that are there.
 
 /** A value and what the file says of it. Elements that Node has no type for are given by a wider one. */
 export type OnnxDatum = {
@@ -79,7 +79,7 @@ export function readTensorProto(bytes: Uint8Array, limit: number): Result<OnnxDa
   const broken = eachField(bytes, (field) => takeTensorField(field, parts, limit));
   if (broken !== null) return err(broken);
   const type = ONNX_ELEMENT_TYPES[parts.dataType];
-  if (type === undefined) return err(`it is no tensor: its element type is number ${parts.dataType}`);
+  if (type === undefined) return err(`it is not a tensor: its element type is number ${parts.dataType}`);
   const carrier = carrierOf(type);
   if (carrier === null) return err(`it is ${type}, which ONNX Runtime has no operators for`);
   const shape = parts.dims.map(Number);
@@ -280,7 +280,7 @@ function readMap(bytes: Uint8Array, limit: number): Result<ReadonlyMap<string, n
     if (number !== 5 || inner === null) return null;
     const values = readSequence(inner, limit);
     if (!values.ok) return `its values: ${values.error}`;
-    if (values.value.value.type !== "sequence") return "its values are no tensors";
+    if (values.value.value.type !== "sequence") return "its values are not tensors";
     for (const { data } of values.value.value.elements) for (const one of data) numbers.push(Number(one));
     return null;
   });

@@ -229,7 +229,7 @@ function childOf(parent: Frame, field: number, end: number, walk: Walk): Frame |
     return frame(type, end, parent.graphs, null);
   }
   if (type === "input" || type === "output") {
-    // Names of subgraphs are nobody's business but the graph's.
+    // Names of subgraphs matter only within the graph.
     if (parent.graphs !== 1) return null;
     walk.values += 1;
     const value: Value = { name: "", around: [], keyType: 0, isTensor: false, elementType: 0, shape: null };

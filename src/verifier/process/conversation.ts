@@ -69,7 +69,7 @@ export function converse(child: ChildProcess, killsBefore: number | null): Conve
   readFrames(channel, take, shut);
   child.on("exit", () => {
     killAll(child);
-    // Somebody else may hold its pipes open.
+    // Another process may hold its pipes open.
     const closing = setTimeout(() => closePipes(child, channel), CLOSE_DEADLINE);
     child.once("close", () => clearTimeout(closing));
   });

@@ -67,7 +67,7 @@ const FIRST_USER = 61_184;
 const USERS = 4336;
 const SHELL = "/bin/sh";
 const PROBE_TIMEOUT = 10_000;
-/** Somebody may start the next one while the last is ended: looked at again, so many times, after a pause. */
+/** A process may start another one while it is being ended: looked at again, so many times, after a pause. */
 const SWEEPS = 20;
 const SWEEP_PAUSE = 5;
 

@@ -103,7 +103,7 @@ test.each<[string, unknown]>([
 
 test.each<[string, unknown]>([
   ["of no kind", {}],
-  ["that is no object", "ready"],
+  ["that is not an object", "ready"],
   [
     "with more right than there are",
     {
@@ -124,7 +124,7 @@ test.each<[string, unknown]>([
   ["with runs that took less than no time", { kind: "latency", runs: Float64Array.of(-1), input: "" }],
   ["with runs that are no numbers", { kind: "latency", runs: Float64Array.of(Number.NaN), input: "" }],
   ["with text without end", { kind: "broken", message: "x".repeat(100_000) }],
-  ["with a reason that nobody knows", { kind: "refused", because: "mood", message: "" }],
+  ["with an unknown reason", { kind: "refused", because: "mood", message: "" }],
 ])("an answer %s is refused", (_what, answer) => {
   expect(parseAnswer(answer).ok).toBe(false);
 });

@@ -12,7 +12,7 @@ import type { FiniteCount } from "../score/finite.ts";
 import type { OutputFigures } from "../score/output-metrics.ts";
 import type { GoldenSection } from "../score/sections.ts";
 
-// What the sidecar and the child process of a model say to each other. The child has run somebody's model when it
+// What the sidecar and the child process of a model say to each other. The child has run a foreign model when it
 // answers: its answers are checked like anything else that comes from outside.
 
 /** Where samples come from: a golden set, or synthetic (`null`). */
@@ -70,7 +70,7 @@ export type Question =
       readonly batchSize: number;
     }
   | { readonly kind: "throughput"; readonly milliseconds: number; readonly batchSize: number }
-  /** Loads and runs the model a few times in a process that has done nothing else, and tells what that took. */
+  /** Loads and runs the model a few times in a process that has done nothing else, and reports what that took. */
   | {
       readonly kind: "memory";
       readonly path: string;
@@ -136,7 +136,7 @@ export type Answer =
       readonly milliseconds: number;
       readonly input: string;
     }
-  /** Bytes that the model added to the resident memory of the process, at most. `null`: it cannot be told here. */
+  /** Bytes that the model added to the resident memory of the process, at most. `null`: it cannot be measured here. */
   | { readonly kind: "memory"; readonly bytes: number | null; readonly input: string }
   /** The model or the golden set is refused: a fact about the release. */
   | { readonly kind: "refused"; readonly because: RefusalKind; readonly message: string }
@@ -161,7 +161,7 @@ const LONGEST_TEXT = 16_384;
 
 /** Any message of the child, or a sentence that says what is wrong with it. */
 export function parseAnswer(message: unknown): Result<Answer, string> {
-  if (!isRecord(message)) return err("it is no object");
+  if (!isRecord(message)) return err("it is not an object");
   const kind = message["kind"];
   const is =
     typeof kind === "string" && Object.hasOwn(ANSWERS, kind) ? ANSWERS[kind as Answer["kind"]] : null;

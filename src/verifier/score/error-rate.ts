@@ -23,7 +23,7 @@ export function wordEdits(expected: string, got: string): Edits {
   return editsOf(wordsOf(expected), wordsOf(got));
 }
 
-/** Characters as people see them, as far as Unicode's code points go. */
+/** Characters as readers see them, as far as Unicode's code points go. */
 export function characterEdits(expected: string, got: string): Edits {
   return editsOf([...expected], [...got]);
 }

@@ -84,7 +84,7 @@ export function createOutputAccumulator(output: string, options: OutputMetricOpt
     add: (count, expected, got) => {
       samples += count;
       if (got === undefined) return `the model answers no output "${output}" that can be read`;
-      if (!isTensor(expected) || !isTensor(got)) return `output "${output}" is no tensor`;
+      if (!isTensor(expected) || !isTensor(got)) return `output "${output}" is not a tensor`;
       if (isText(expected) !== isText(got)) return differs(output, expected, got);
       const ofTexts = isText(expected) && isText(got);
       if (ofTexts !== metrics.includes("texts") || (ofTexts && metrics.length > 1))

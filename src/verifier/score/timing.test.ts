@@ -66,7 +66,7 @@ test("an outlier is counted and kept", () => {
   expect(timingOf(runs)).toMatchObject({ outliers: 1, most: { value: 50, run: 8 } });
 });
 
-test("a run that takes long delays those behind it for somebody who asks at a fixed rate", () => {
+test("a run that takes long delays those behind it for a caller that asks at a fixed rate", () => {
   // One stall of 100 ms in runs of 1 ms, asked for every 10 ms: nine more wait for it.
   const runs = [1, 100, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
   expect([...atRate(runs, 10)]).toEqual([1, 100, 91, 82, 73, 64, 55, 46, 37, 28, 19, 10, 1]);

@@ -59,7 +59,7 @@ export function nearestRank(sorted: ArrayLike<number>, share: number): number {
 }
 
 /**
- * The same runs as somebody sees them who asks every `interval` milliseconds whether or not the last answer is there: a
+ * The same runs as seen by a caller that asks every `interval` milliseconds whether or not the last answer is there: a
  * run that takes longer delays those behind it (coordinated omission, as Gil Tene describes it for HdrHistogram).
  */
 export function atRate(runs: ArrayLike<number>, interval: number): Float64Array {

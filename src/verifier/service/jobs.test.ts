@@ -130,7 +130,7 @@ describe("a job", () => {
     expect(jobs.look(key("c"))).toBeNull();
   });
 
-  test("is started once while it waits, runs or has a verdict; after an error it starts anew", async () => {
+  test("is started once while it waits, runs or has a verdict; after an error it starts again", async () => {
     const { jobs, start, finish, started } = bench();
     start("a");
     start("a");

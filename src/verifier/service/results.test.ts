@@ -52,7 +52,7 @@ function verdict(message: string): Verified {
   };
 }
 
-test("a verdict is there in the next life, with everything that led to it", async () => {
+test("a verdict is there after a restart, with everything that led to it", async () => {
   const first = await open();
   const verified = verdict("größer als je zuvor\nund mit Zeilen");
   first.put(key("a"), verified);
@@ -61,10 +61,10 @@ test("a verdict is there in the next life, with everything that led to it", asyn
   const second = await open();
   expect(second.look(key("a"))).toEqual(verified);
   expect(second.count()).toBe(1);
-  expect(logged).toEqual(["verdicts of an earlier life are known"]);
+  expect(logged).toEqual(["loaded the verdicts of a previous run"]);
 });
 
-test("an error is remembered in this life only: it will be asked for again", async () => {
+test("an error is remembered in this run only: it will be asked for again", async () => {
   const first = await open();
   first.put(key("a"), { report: { kind: "error", reason: "StoreDenied", message: "no" }, full: null });
   await first.written();
@@ -99,7 +99,7 @@ test("what was not looked at for longest goes first, when there are too many or 
   expect([second.count(), await readdir(directory)]).toEqual([0, []]);
 });
 
-test("a later life with less room keeps the youngest", async () => {
+test("a later run with less room keeps the youngest", async () => {
   const first = await open();
   for (const name of ["a", "b", "c"]) first.put(key(name), verdict(name));
   await first.written();
@@ -141,7 +141,7 @@ test("verdicts of another version are not served", async () => {
   expect(logged).toContain("removed verdicts of another version");
 });
 
-test("a verdict that cannot be written is still known in this life, and that is logged", async () => {
+test("a verdict that cannot be written is still known in this run, and that is logged", async () => {
   const first = await open();
   await rm(directory, { recursive: true });
   first.put(key("a"), verdict("a"));

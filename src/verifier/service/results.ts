@@ -141,7 +141,7 @@ async function readAll(
   }
   if (damaged > 0) log.warn("removed damaged verdicts", { files: damaged });
   if (foreign > 0) log.info("removed verdicts of another version", { files: foreign });
-  if (results.count() > 0) log.info("verdicts of an earlier life are known", { verdicts: results.count() });
+  if (results.count() > 0) log.info("loaded the verdicts of a previous run", { verdicts: results.count() });
 }
 
 /** The checksum is a line of its own, so that it is over exactly the bytes behind it. */

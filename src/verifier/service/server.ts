@@ -53,7 +53,7 @@ export async function startServer(path: string, deps: ServerDeps): Promise<Resul
         return problem(500, "the verifier failed; its log says why");
       })
       .then((reply) => send(response, reply))
-      // The other side has hung up: nobody is left to tell.
+      // The other side has hung up: no one is left to answer.
       .catch(() => response.destroy());
   });
   const listening = Promise.withResolvers<string | null>();
@@ -75,11 +75,11 @@ export async function startServer(path: string, deps: ServerDeps): Promise<Resul
   });
 }
 
-/** Removes the socket of an earlier life. */
+/** Removes the socket of a previous run. */
 async function freeSocket(path: string): Promise<Result<void, string>> {
   const found = await lstat(path).catch(() => null);
   if (found === null) return ok(undefined);
-  if (!found.isSocket()) return err(`${path} exists and is no socket`);
+  if (!found.isSocket()) return err(`${path} exists and is not a socket`);
   if (await answers(path)) return err(`another process listens on ${path}`);
   await rm(path, { force: true });
   return ok(undefined);

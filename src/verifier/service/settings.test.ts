@@ -20,7 +20,7 @@ test("settings are flags with defaults", () => {
   });
 });
 
-test("all mistakes are told at once", () => {
+test("all mistakes are reported at once", () => {
   const args = [
     "--socket",
     "relative.sock",
@@ -55,7 +55,7 @@ test("all mistakes are told at once", () => {
 });
 
 test("help names every setting", () => {
-  const parsed = parseSettings(["--help", "--nonsense"]);
+  const parsed = parseSettings(["--help", "--unknown"]);
   expect(parsed).toMatchObject({
     kind: "help",
     text: expect.stringMatching(

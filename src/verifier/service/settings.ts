@@ -29,7 +29,7 @@ const FLAGS = {
   socket: { default: "/run/edgefleet/verifier.sock", help: "Unix socket to serve on" },
   workdir: {
     default: "/var/lib/edgefleet-verifier",
-    help: "directory for downloads and verdicts; half work of an earlier life is removed",
+    help: "directory for downloads and verdicts; unfinished work from a previous run is removed",
   },
   "memory-limit": {
     default: "2Gi",

@@ -76,9 +76,9 @@ async function openSidecar(settings: Settings, deps: SidecarDeps): Promise<Resul
   const tidied = await tidy(workdir, log);
   if (!tidied.ok) return tidied;
   const sandbox = await buildSandbox();
-  const told = await verifierVersion({ ...settings, sandbox }, new AbortController().signal);
-  if (!told.ok) return told;
-  const version = told.value;
+  const found = await verifierVersion({ ...settings, sandbox }, new AbortController().signal);
+  if (!found.ok) return found;
+  const version = found.value;
   const results = await openResults(join(workdir, RESULTS), deps.remembered ?? REMEMBERED, version, log);
   if (!results.ok) return err(`cannot use ${join(workdir, RESULTS)}: ${results.error}`);
   const cache = await openBlobCache({
@@ -159,12 +159,12 @@ async function ownDirectory(directory: string): Promise<Result<() => Promise<voi
   }
 }
 
-/** Removes what verifications of an earlier life have left, and nothing else. */
+/** Removes what verifications of a previous run have left, and nothing else. */
 async function tidy(workdir: string, log: Log): Promise<Result<void, string>> {
   try {
     const left = (await readdir(workdir)).filter((name) => name.startsWith(WORK_PREFIX));
     for (const name of left) await rm(join(workdir, name), { recursive: true, force: true });
-    if (left.length > 0) log.info("removed files of an earlier life", { directories: left.length });
+    if (left.length > 0) log.info("removed files of a previous run", { directories: left.length });
     return ok(undefined);
   } catch (thrown) {
     return err(`cannot use ${workdir}: ${errorCodeText(thrown)}`);

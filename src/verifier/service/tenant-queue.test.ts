@@ -121,7 +121,7 @@ test("nothing is lost, doubled, out of order or starved, whatever comes and goes
           // First in, first out within a tenant and a lane.
           expect(lane.find((one) => tenantOf(one.item) === tenantOf(item))).toBe(taken);
           waiting = waiting.filter((one) => one !== taken);
-          // Nobody has two turns while another tenant of the lane waits for its first.
+          // No tenant has two turns while another tenant of the lane waits for its first.
           for (const other of new Set(lane.map((one) => tenantOf(one.item)))) {
             const name = `${taken.urgency}/${other}`;
             const turns = other === tenantOf(item) ? [] : [...(passed.get(name) ?? []), tenantOf(item)];

@@ -78,7 +78,7 @@ export function createAgreementAccumulator(
         if (expected === NAN)
           return {
             because: "misfit",
-            message: `what it is compared with answers NaN for sample ${index} in output "${output}"`,
+            message: `the model that it is compared with answers NaN for sample ${index} in output "${output}"`,
           };
         const margin =
           left.kind === "scores" ? marginAt(b as TensorValue, left.classes, at, a as TensorValue) : 0;
@@ -133,7 +133,7 @@ function choose(
   if (more !== undefined)
     return err({
       because: "ambiguous",
-      message: `several outputs can be meant: ${listed(meant.map(({ output }) => output))}; name the one that is compared (parity.output, --parity-output)`,
+      message: `more than one output is possible: ${listed(meant.map(({ output }) => output))}; name the one that is compared (parity.output, --parity-output)`,
     });
   if (!second.has(only.output))
     return err({

@@ -26,7 +26,7 @@ export type Classification = {
   readonly samples: number;
   readonly correct: number;
   readonly topK: number;
-  /** Labels among the `topK` largest scores; `null`: it was not asked for, or cannot be told. */
+  /** Labels among the `topK` largest scores; `null`: it was not asked for, or is not known. */
   readonly correctTopK: number | null;
   /** Labels for which a score was NaN: none of them counts as found. */
   readonly notNumbers: number;

@@ -23,7 +23,7 @@ export type ResolvedLabels = {
   readonly names: readonly string[] | null;
   readonly expectedOf: (cell: Pick<ConfusionCell, "expected">) => number;
   readonly gotOf: (cell: ConfusionCell) => number;
-  /** Where each label stands among the scores; `null`: that cannot be told. */
+  /** Where each label stands among the scores; `null`: that is not known. */
   readonly amongScores: ((expected: number) => number) | null;
 };
 
@@ -128,7 +128,7 @@ function resolveByText(
   });
 }
 
-/** Which class each column of one-hot labels is, by what a model has answered; `null`: that cannot be told. */
+/** Which class each column of one-hot labels is, by what a model has answered; `null`: that is not known. */
 function columnNames(columns: number, answers: readonly string[]): readonly string[] | null {
   if (answers.length === columns) return [...answers].sort(byNumberThenText);
   const within = (of: readonly string[]) => answers.every((word) => of.includes(word));

@@ -65,7 +65,7 @@ test("a sample is right when its first largest score is that of the label", () =
   expect(counting.found()).toMatchObject({ samples: 3, correct: 3, worst: null, confused: [] });
 });
 
-test("the surest mistake is remembered over several runs, by its number in the set", () => {
+test("the most confident mistake is remembered over several runs, by its number in the set", () => {
   const counting = createCounting();
   counting.add(outputs(floats([2, 2], 0.6, 0.4, 0.9, 0.1)), [1, 1]);
   counting.add(outputs(floats([1, 2], 0.7, 0.3)), [1]);
@@ -111,7 +111,7 @@ test.each<[string, TensorValue, number, string | null]>([
   ["a whole number for each sample", whole([4], 0, 0, 0, 0), 4, "classes"],
   ["a picture", floats([1, 2, 2], 0, 0, 0, 0), 1, null],
   ["something for another number of samples", floats([3], 0, 0, 0), 2, null],
-])("%s is told by its shape", (_what, tensor, samples, kind) => {
+])("%s is recognized by its shape", (_what, tensor, samples, kind) => {
   expect(shapeOfHead(tensor, samples, [])?.kind ?? null).toBe(kind);
 });
 
@@ -202,7 +202,7 @@ const right = (first: number, second: number) => [first, second, first, second];
 test("where two outputs can be meant, none is chosen until one is named", () => {
   const two = heads(["aux", SCORES], ["logits", floats([4, 2], 0, 1, 1, 0, 0, 1, 1, 0)]);
   expect(createCounting().add(two, right(0, 1))).toMatch(
-    /^several outputs can be meant: "aux", "logits"; name/,
+    /^more than one output is possible: "aux", "logits"; name/,
   );
   const named = createCounting({ output: "logits" });
   expect(named.add(two, right(0, 1))).toBeNull();
@@ -229,7 +229,7 @@ test.each<[string, readonly [number, number], readonly number[]]>([
 test("a label output that is not that of the scores beside it leaves open which is meant", () => {
   const counting = createCounting({ topK: null });
   counting.add(heads(["count", whole([4], 0, 1, 1, 0)], ["scores", SCORES]), right(0, 1));
-  expect(() => counting.found()).toThrow('ambiguous: several outputs can be meant: "count", "scores"');
+  expect(() => counting.found()).toThrow('ambiguous: more than one output is possible: "count", "scores"');
 });
 
 test.each<[string, Value]>([

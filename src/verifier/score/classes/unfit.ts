@@ -16,7 +16,7 @@ export function misfit(message: string): Unfit {
 export function ambiguous(heads: readonly Head[]): Unfit {
   return unfit(
     "ambiguous",
-    `several outputs can be meant: ${listed(heads.map((head) => head.output))}; name the one that is scored (golden.output, --golden-output)`,
+    `more than one output is possible: ${listed(heads.map((head) => head.output))}; name the one that is scored (golden.output, --golden-output)`,
   );
 }
 

@@ -92,7 +92,7 @@ test("a model is in parity with itself, on synthetic samples as on golden ones",
   expect(named(real, "Parity")?.method).toMatch(/^5 golden samples, compared with digits-1\.0\.0; /);
 });
 
-test("a model is not in parity with another one, and the sample that differs most is told", async () => {
+test("a model is not in parity with another one, and the sample that differs most is named", async () => {
   const verified = await verdictOn(
     perceptron(1),
     { parity: { with: "digits-1.0.0", maximumAbsoluteError: "0.0001" } },
@@ -144,7 +144,7 @@ test("a reference that does not load is no fault of the model", async () => {
   expect(verified).toMatchObject({ report: { kind: "error", reason: "ReferenceUnavailable" }, full: null });
 });
 
-test("with nothing to compare with, parity is skipped and the rest goes on", async () => {
+test("with nothing to compare with, parity is skipped and the other checks continue", async () => {
   const verified = await verdictOn(perceptron(1), { parity: { with: "previous", minimumAgreement: 1 } });
   expect(verified.report.kind).toBe("passed");
   expect(named(verified, "Parity")).toMatchObject({ outcome: "Skipped" });
@@ -167,7 +167,7 @@ describe("how many samples are run at once", () => {
     maximumAbsoluteError: "0.0001",
   });
 
-  test("is a part of what the set means: a model that depends on it is told, and the size that is right", async () => {
+  test("is a part of what the set means: a model that depends on it is reported, with the size that is right", async () => {
     const golden = fileOf(
       npzFile({ x: column(values), "output:y": column(values.map((value) => value - 3)) }),
     );
@@ -187,7 +187,7 @@ describe("how many samples are run at once", () => {
     });
   });
 
-  test("is one where more need too much memory, and nobody has said otherwise", async () => {
+  test("is one where more need too much memory, and no batch size is given", async () => {
     // Each sample takes 12 MB on the way, and 64 of them more than there is.
     const wide = modelFile({
       nodes: [

@@ -306,7 +306,7 @@ test("texts go in and come out", async () => {
   });
 });
 
-test("maps with more keys than are told are left aside", () => {
+test("maps with more keys than are reported are ignored", () => {
   const adapted = (count: number) => {
     const keys = Array.from({ length: count }, (_, index) => index);
     const graph: Graph = {

@@ -134,7 +134,7 @@ describe("a model that is not", () => {
   test("is not the one that the release names", async () => {
     const other = join(FILES, "3.0.0/model.onnx");
     const { out, status } = await run(other, "--release", RELEASE, "--golden", GOLDEN, "-q");
-    expect(out).toContain("FAILED: DigestMismatch: the model is sha256:");
+    expect(out).toContain("FAILED: DigestMismatch: the model has digest sha256:");
     expect(status).toBe(1);
     const digest = digestOf(await readFile(MODEL));
     expect(await run(other, "--digest", digest, "-q")).toMatchObject({ status: 1 });
@@ -168,7 +168,7 @@ describe("a model that is not", () => {
   test("hangs, and is stopped", async () => {
     const model = await file("endless.onnx", endlessModel());
     const { out, status } = await run(model, "--p95", "1s", "--timeout", "500ms", "-q");
-    expect(out).toContain("FAILED: TimedOut: the model was not done after 500ms, in check Latency");
+    expect(out).toContain("FAILED: TimedOut: the model did not finish within 500ms, in check Latency");
     expect(status).toBe(1);
   });
 
@@ -429,7 +429,9 @@ describe("a mistake in what was given is not one of the model:", () => {
     const open = await run(...flags);
     expect(open).toMatchObject({
       status: 2,
-      out: expect.stringContaining('REFUSED: OutputAmbiguous: several outputs can be meant: "aux", "logits"'),
+      out: expect.stringContaining(
+        'REFUSED: OutputAmbiguous: more than one output is possible: "aux", "logits"',
+      ),
     });
     const xml = await run(...flags, "--output", "junit");
     expect(parseXml(xml.out).attributes).toMatchObject({ failures: "0", errors: "1" });

@@ -121,7 +121,7 @@ describe("a model's process", () => {
     expect(await does(native, "environment")).toBe("MALLOC_TRIM_THRESHOLD_,ORT_DISABLE_TELEMETRY,PWD");
   });
 
-  test("is nobody, and can become nobody else", async () => {
+  test("has no privileges, and cannot switch to another user", async () => {
     if (lacks("user")) return;
     const status = await does(native, "show /proc/self/status");
     expect(status).toMatch(/^NoNewPrivs:\t1$/m);
@@ -154,7 +154,7 @@ describe("a model's process", () => {
     await expect.poll(() => sleepers(marker)).toEqual([]);
   });
 
-  test("is not waited for when somebody holds its pipes, and whoever has left its group is swept away", async () => {
+  test("is not waited for when another process holds its pipes, and processes that left its group are ended", async () => {
     if (lacks("user")) return;
     const place = join(directory, "left");
     await mkdir(place);
@@ -221,7 +221,7 @@ test("a sidecar that is not root restricts its models as far as the system lets 
   expect(lacking).toContain("user: only root can give a model a user of its own");
   expect(came["create here"]).toBe("EACCES");
   expect(came["append ../model.onnx"]).toBe("EFBIG");
-  // Where nobody but root may have a namespace, the pod's rules are all that there is.
+  // Where only root may have a namespace, the pod's rules are all that there is.
   if (features.network) {
     expect(came["connect 1"]).toBe("ENETUNREACH");
     expect(came["read environ"]).toBe("EACCES");
@@ -269,7 +269,7 @@ async function does(child: ModelProcess, deed: string): Promise<string> {
   return answer.value.message;
 }
 
-/** Processes that sleep for so many seconds: a number that nobody else has. */
+/** Processes that sleep for so many seconds: a number that no other process uses. */
 function sleepers(marker: number): readonly string[] {
   return globSync("/proc/[0-9]*/cmdline").filter((path) => {
     try {

@@ -394,7 +394,7 @@ describe("it is not written", () => {
     const endless = await file("endless.onnx", endlessModel());
     const { out, err, status } = await write(endless, "--measure", "--timeout", "500ms");
     expect({ out, status }).toEqual({ out: "", status: 1 });
-    expect(err).toContain("variant default could not be measured: the model was not done after 500ms");
+    expect(err).toContain("variant default could not be measured: the model did not finish within 500ms");
   });
 });
 
