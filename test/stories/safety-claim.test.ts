@@ -208,6 +208,24 @@ test("a retry is not judged by the failures that were reported before it", async
   expect(story.phases).not.toContain("RollingBack");
 });
 
+test("a retry does not excuse the devices that the release killed while they loaded it", async () => {
+  const killed = new Set(byBucket(5).slice(0, 3));
+  const story = createStory({
+    behaviour: acts({ dies: "loading" }, (device) => killed.has(device)),
+    tick: seconds(20),
+  });
+  await begin(story, 5, {
+    strategy: strategy([{ percent: 100 }], { progressDeadline: duration("30m") }),
+    offline: { policy: "Skip", after: duration("3m") },
+  });
+  await story.runUntil(phaseIs("RolledBack"), minutes(30));
+  await story.run(minutes(6));
+  story.request("retry", "1");
+  await story.runUntil(phaseIs("Progressing"), minutes(2));
+  await neverCompletes(story, minutes(2 * HOURS));
+  expect(story.status()).toMatchObject({ phase: "RolledBack", rollback: { reason: "DeadlineExceeded" } });
+});
+
 test("a retry after a restart is not judged by the failures that were reported before it", async () => {
   let isMended = false;
   const story = createStory({

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { duration, releaseSpec } from "../../../test/stories/story.ts";
-import type { InferenceReport } from "../../api/device-contract.ts";
+import type { InferenceReport, UpdateState } from "../../api/device-contract.ts";
 import { type Instant, instant, minutes, timestampOf } from "../../base/time.ts";
 import type { Member } from "../seen.ts";
 import { allDevices } from "../state/exposure.ts";
@@ -17,7 +17,7 @@ const ago = (minute: number): Instant => instant(NOW - minutes(minute));
 type Said = {
   /** Minutes since it was heard. */
   readonly heard?: number;
-  readonly state?: "Running" | "Failed" | "Downloading";
+  readonly state?: UpdateState;
   /** Minutes since its update report. */
   readonly updated?: number;
   readonly active?: string;
@@ -120,6 +120,21 @@ test("a device that reported a failure has failed although it still runs what it
 test("a failure that was reported before the rollout began is no evidence", () => {
   expect(cohort([member("d", { state: "Failed", updated: 61 })])).toMatchObject({ failed: 0, waiting: 1 });
   expect(cohort([member("d", { state: "Failed", updated: 59 })])).toMatchObject({ failed: 1 });
+});
+
+test("a device that fell silent while it took the candidate in an earlier attempt is neither excused nor failed", () => {
+  for (const state of ["Downloading", "Checking", "Loading", "Probing"] as const) {
+    const gone = member("d", { heard: 200, state, active: "sha256:old" });
+    expect(cohort([gone])).toMatchObject({ excused: 0, waiting: 1, failed: 0 });
+    expect(cohort([gone], rules("CountAsFailed"))).toMatchObject({ excused: 0, failed: 1 });
+  }
+  // One that had come to an end with it, or was about another release, was away for reasons of its own.
+  const ended = member("d", { heard: 200, state: "Failed", active: "sha256:old" });
+  expect(cohort([ended])).toMatchObject({ excused: 1, waiting: 0 });
+  const { report } = member("d", { heard: 200, state: "Loading", active: "sha256:old" });
+  const update = { ...report!.update!, release: "plant-a.v1", digest: "sha256:old" };
+  const other = { ...ended, report: { ...report!, update } };
+  expect(cohort([other])).toMatchObject({ excused: 1, waiting: 0 });
 });
 
 test("what a device dates by a wrong clock counts by the difference to its heartbeat", () => {

@@ -26,7 +26,8 @@ import type { ReleaseRef } from "../state/state.ts";
  * evidence · failed: reports that it could not run it · lost: ran it, and has been silent for longer than
  * `offline.after` and than stable devices of its stratum · implausible: keeps reporting what cannot be · offline: has
  * been silent, and counts as failed by policy · waiting: has not arrived · straggler: has not arrived, in a width that
- * has passed without it · excused: was not there when it was exposed, is disabled, or has never reported.
+ * has passed without it · excused: was not there when it was exposed (unless the last that was heard of it is that it was taking the candidate),
+ * is disabled, or has never reported.
  */
 export type Standing =
   | "running"
@@ -116,7 +117,7 @@ export function standingOf(
   }
   if (isExcusable(member, isNewlyExposed, rules)) {
     const { policy } = rules.offline ?? OFFLINE_DEFAULTS;
-    if (member.heardAt === null || policy === "Skip") return "excused";
+    if (member.heardAt === null || (policy === "Skip" && !isLeftTaking(member, rules))) return "excused";
     if (policy === "CountAsFailed" && isSilent) return "offline";
   }
   return isNewlyExposed ? "waiting" : "straggler";
@@ -166,6 +167,16 @@ function isExcusable(member: Member, isNewlyExposed: boolean, rules: CohortRules
 /** Whether the device has reported a failure of this candidate in this rollout: older reports stay in the twin. */
 function hasFailed(member: Member, rules: CohortRules): boolean {
   return member.report?.update?.state === "Failed" && hasMentioned(member, rules);
+}
+
+/**
+ * Whether the last that was heard of a silent device is that it was taking this candidate, in an earlier attempt. That is
+ * no evidence now, and no excuse either: the candidate may be why it is silent.
+ */
+function isLeftTaking({ report }: Member, { namespace, candidate }: CohortRules): boolean {
+  const update = report?.update;
+  if (update === undefined || update.state === "Failed" || update.state === "Running") return false;
+  return update.release === qualifiedName({ namespace, name: candidate.release });
 }
 
 /** Whether the device has reported anything about this candidate in this rollout, so that it was there. */
