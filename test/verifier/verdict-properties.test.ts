@@ -197,6 +197,14 @@ test(`a verdict is about what the model answers, and about nothing else (VERDICT
       because: null,
     });
     const reversed = fileOf(model, { ...PLAIN, heads: ["aux"], reversed: true });
+    for (const [one, two] of [
+      [file, reversed],
+      [reversed, file],
+    ] as const)
+      expect(await judgedParity(one, two, null, { maximumAbsoluteError: "0.00001" })).toMatchObject({
+        reason: null,
+        because: null,
+      });
     expect(await judgedParity(file, reversed, null, { ...bounds, output: "aux" })).toMatchObject({
       reason: null,
     });
