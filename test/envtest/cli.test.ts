@@ -87,7 +87,7 @@ test("of every model that there is, what is written is taken, and the model pass
   expect(found).toEqual(
     DESCRIBED_MODELS.map(([name]) => ({ name, statuses: [0, 0, 201], message: undefined })),
   );
-});
+}, 300_000);
 
 function quietly(command: typeof releaseCommand, ...args: readonly string[]): Promise<number> {
   const terminal = { out: () => undefined, err: () => undefined, colours: false, rewrites: false };
