@@ -122,7 +122,10 @@ export type SimulatorSetup = Partial<Omit<SimulatorOptions, "undocumented">> & {
   readonly behaviours?: JsonValue;
 };
 
-/** A simulated IoT Hub and its devices. The same options and the same seed give the same run. */
+/**
+ * A simulated IoT Hub and its devices. The same options and the same seed give the same run. Longer than most:
+ * the assembly of hub, fronts and devices, in order.
+ */
 export function createSimulator(setup: SimulatorSetup = {}): Simulator {
   const {
     clock: chosen = "real",

@@ -68,8 +68,7 @@ async function fetchFile(url: string, signal: AbortSignal): Promise<Download> {
     if (!response.ok || response.body === null) {
       await response.body?.cancel();
       const { status } = response;
-      const code = status === 403 || status === 404 ? `DownloadFailed${status}` : "DownloadFailed";
-      return { ok: false, code, message: `the server answered ${status}` };
+      return { ok: false, code: codeOfStatus(status), message: `the server answered ${status}` };
     }
     const hash = createHash("sha256");
     let start = Buffer.alloc(0);
@@ -81,6 +80,11 @@ async function fetchFile(url: string, signal: AbortSignal): Promise<Download> {
   } catch (problem) {
     return { ok: false, code: "DownloadFailed", message: causeOf(problem) };
   }
+}
+
+/** What the device contract calls a download that ended with this HTTP status. */
+export function codeOfStatus(status: number): string {
+  return status === 403 || status === 404 ? `DownloadFailed${status}` : "DownloadFailed";
 }
 
 function pathOf(url: string): string {

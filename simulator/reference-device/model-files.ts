@@ -6,6 +6,7 @@ import { Readable, Transform } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import { setTimeout as pause } from "node:timers/promises";
 import type { ModelPointer } from "../../src/api/device-contract.ts";
+import { codeOfStatus } from "../devices/downloads.ts";
 import type { UpdateError } from "../devices/slot.ts";
 
 export type Fetched =
@@ -45,8 +46,7 @@ async function fetchOnce(url: string, path: string, signal: AbortSignal): Promis
     if (!response.ok || response.body === null) {
       await response.body?.cancel();
       const { status } = response;
-      const code = status === 403 || status === 404 ? `DownloadFailed${status}` : "DownloadFailed";
-      return failed(code, `the store answered ${status}`);
+      return failed(codeOfStatus(status), `the store answered ${status}`);
     }
     const hash = createHash("sha256");
     const hashing = new Transform({
