@@ -17,22 +17,7 @@ import { bannedWordsIn } from "./builders/wording.ts";
 // targets of the Makefile. The list of words, with what to write instead, is in builders/wording.ts.
 
 const ROOT = join(import.meta.dirname, "..");
-const ROOMS = [
-<<<<<<< HEAD
-  "cli/",
-  "tools/",
-  "bench/",
-  "src/base/",
-  "src/api/",
-=======
-  "src/api/",
-  "src/verifier/",
-  "src/verifier.ts",
->>>>>>> checks
-  "src/devices/",
-  "src/releases/",
-  "src/rollouts/",
-];
+const ROOMS = ["src/", "cli/", "simulator/", "tools/", "bench/"];
 
 type Text = { readonly line: number; readonly text: string };
 

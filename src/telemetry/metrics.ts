@@ -35,7 +35,7 @@ export const METRICS = {
   // kube
   edgefleet_kube_requests_total: {
     type: "counter",
-    help: "Requests to the API server by HTTP method and status code; code 0 is no answer.",
+    help: "Requests to the API server by HTTP method and status code; code 0 means no response.",
     labels: ["method", "code"],
   },
   edgefleet_kube_request_duration_seconds: {

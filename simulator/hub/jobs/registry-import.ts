@@ -35,7 +35,7 @@ function importLine(line: string, number: number, bulk: Bulk): JsonObject | null
     entry === null
       ? refuse(
           "DeserializationError",
-          parsed.ok ? "the line is no JSON object" : `the line is ${parsed.problem}`,
+          parsed.ok ? "the line is not a JSON object" : `the line is ${parsed.problem}`,
         )
       : bulk.importEntry(entry);
   const refusal: Refusal | null = done.ok ? done.value.withoutTwin : done.refusal;

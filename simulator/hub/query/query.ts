@@ -147,7 +147,7 @@ function parseWhere(cursor: QueryCursor): Expression {
     where.kind === "literal" &&
     where.value !== true
   )
-    throw new SyntaxError(`Line 1:${at}: a constant is no condition`);
+    throw new SyntaxError(`Line 1:${at}: a constant is not a condition`);
   return where;
 }
 
