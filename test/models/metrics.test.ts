@@ -2,22 +2,25 @@ import { execFileSync } from "node:child_process";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { createVocabulary, labelsOf } from "../../src/verifier/golden/labels.ts";
+import { createBoxCounts } from "../../src/verifier/score/box-counts.ts";
 import { averagePrecision } from "../../src/verifier/score/classes/average-precision.ts";
 import { weakestClass } from "../../src/verifier/score/classes/classification.ts";
 import { rocAuc } from "../../src/verifier/score/classes/roc-auc.ts";
 import type { ScoringOptions } from "../../src/verifier/score/classes/scored-output.ts";
 import { createScoring } from "../../src/verifier/score/classes/scoring.ts";
+import { createErrorRates } from "../../src/verifier/score/error-rate.ts";
 import { iouOf, overlapOf } from "../../src/verifier/score/mask-iou.ts";
 import { createMeanErrors } from "../../src/verifier/score/mean-error.ts";
 import { seededRandom } from "../builders/onnx-model.ts";
 import { preparePython } from "../python/environment.ts";
 
 // The verifier's metrics, held against scikit-learn's on random inputs: ties, one class alone, and nothing at all among
-// them. MODELS_SEED repeats a seed that was printed.
+// them. What scikit-learn lacks (texts, boxes) is calculated in Python from its definition. MODELS_SEED repeats a seed that
+// was printed.
 
 const SEED = Number(process.env["MODELS_SEED"] ?? Math.floor(Math.random() * 2 ** 31));
-/** Of each metric. */
-const INPUTS = 1000;
+/** Of each metric; METRICS_INPUTS makes more of them, or fewer. */
+const INPUTS = Number(process.env["METRICS_INPUTS"] ?? 1000);
 
 type Case = { readonly asked: object; readonly own: number | null };
 type Random = () => number;
@@ -119,6 +122,41 @@ function mask(random: Random): Case {
   return { asked: { metric: "maskIou", expected, got, threshold }, own: iouOf(overlap) };
 }
 
+function texts(random: Random, metric: "wordErrorRate" | "characterErrorRate"): Case {
+  const letters = ["a", "b", "é", "\u{1f600}", " ", "  ", "\n"];
+  const text = () =>
+    listOf(whole(random, 0, 12), () => letters[whole(random, 0, letters.length - 1)]).join("");
+  const count = whole(random, 1, 4);
+  const [expected, got] = [listOf(count, text), listOf(count, text)];
+  const rates = createErrorRates();
+  rates.add(expected, got);
+  const found = rates.found();
+  return {
+    asked: { metric, expected, got },
+    own: metric === "wordErrorRate" ? found.words : found.characters,
+  };
+}
+
+function boxes(random: Random): Case {
+  const format = (["Corners", "CornerSize", "CenterSize"] as const)[whole(random, 0, 2)] ?? "Corners";
+  const threshold = [0.1, 0.5, 0.75][whole(random, 0, 2)] ?? 0.5;
+  // Few places, so that boxes overlap; now and then one without area.
+  const side = (rows: number) =>
+    listOf(rows, () => {
+      const [x, y, width, height] = listOf(4, () => random() + 0.2) as [number, number, number, number];
+      const size = random() < 0.1 ? [0, 0] : [width, height];
+      return [x, y, ...(format === "Corners" ? [x + (size[0] ?? 0), y + (size[1] ?? 0)] : size)];
+    });
+  const samples = whole(random, 1, 3);
+  const [wanted, has] = [whole(random, 0, 5), whole(random, 0, 5)];
+  const [expected, got] = [listOf(samples, () => side(wanted)), listOf(samples, () => side(has))];
+  const counts = createBoxCounts(format, threshold);
+  const tensor = (of: readonly (readonly (readonly number[])[])[], rows: number) =>
+    ({ type: "float64", shape: [samples, rows, 4], data: Float64Array.from(of.flat(2)) }) as const;
+  if (!counts.add(samples, tensor(expected, wanted), tensor(got, has))) throw new Error("no boxes");
+  return { asked: { metric: "boxMatch", expected, got, format, threshold }, own: counts.found().match };
+}
+
 const KINDS: readonly ((random: Random) => Case)[] = [
   (random) => binary(random, "rocAuc"),
   (random) => binary(random, "averagePrecision"),
@@ -128,6 +166,9 @@ const KINDS: readonly ((random: Random) => Case)[] = [
   (random) => errors(random, "rootMeanSquaredError"),
   (random) => errors(random, "meanAbsoluteError"),
   mask,
+  (random) => texts(random, "wordErrorRate"),
+  (random) => texts(random, "characterErrorRate"),
+  boxes,
 ];
 
 test(`metrics are scikit-learn's on ${INPUTS} random inputs each (MODELS_SEED=${SEED})`, async () => {
