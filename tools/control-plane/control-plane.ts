@@ -3,8 +3,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
+import { type Progress, whyGoCannot } from "../go/go-build.ts";
 import { killOnExit } from "../stack/exit-guard.ts";
-import { buildBinaries, cachedBinaries, type Progress, whyGoCannot } from "./build.ts";
+import { buildBinaries, CONTROL_PLANE, cachedBinaries } from "./build.ts";
 import { applyCrds, type Binaries, startBinaries } from "./start-binaries.ts";
 
 export type ControlPlane = {
@@ -57,7 +58,7 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     refusals.push(`Docker: ${firstLine(error)}`);
   }
 
-  const noGo = await whyGoCannot();
+  const noGo = await whyGoCannot(CONTROL_PLANE);
   if (noGo === null) return await startWith(await buildBinaries(progress), { origin: "Go modules", crds });
   refusals.push(`Go: ${noGo}`);
   throw new Error(helpText(refusals));
