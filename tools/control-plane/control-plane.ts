@@ -13,6 +13,8 @@ export type ControlPlane = {
   readonly kubeconfig: string;
   /** Path of a kubectl. */
   readonly kubectl: string;
+  /** Every request of a ServiceAccount, one JSON object a line; `null` where the API server was not started here. */
+  readonly auditLog: string | null;
   /** Where it comes from, human-readable. */
   readonly origin: string;
   /** Ends what was started and removes its files; a cluster that was given is left as it is. */
@@ -82,7 +84,7 @@ async function startContainer(crds: string | null, progress: Progress): Promise<
     await k3s.stop();
     throw error;
   }
-  return { ...k3s, origin: "k3s in a container" };
+  return { ...k3s, auditLog: null, origin: "k3s in a container" };
 }
 
 async function useGiven(
@@ -110,6 +112,7 @@ async function useGiven(
   return {
     kubeconfig,
     kubectl,
+    auditLog: null,
     origin: `context ${config.getCurrentContext()} of ${given.kubeconfig}`,
     stop: async () => {
       await rm(directory, { recursive: true, force: true });

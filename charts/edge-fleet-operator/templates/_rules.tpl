@@ -2,9 +2,10 @@
 {{- define "efo.rules" -}}
 - apiGroups: [edgefleet.dev]
   resources: [edgedevices, modelreleases, inferencedeployments]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
+# Finalizers.
 - apiGroups: [edgefleet.dev]
-  resources: [edgedevices]
+  resources: [edgedevices, inferencedeployments]
   verbs: [patch]
 - apiGroups: [edgefleet.dev]
   resources: [edgedevices/status, modelreleases/status, inferencedeployments/status]
