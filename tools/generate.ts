@@ -41,7 +41,7 @@ function definitions(): readonly (readonly [string, string])[] {
 
 function chartFiles(): readonly (readonly [string, string])[] {
   const { schema, table } = readChartValues(readFileSync(join(ROOT, CHART, "values.yaml"), "utf8"));
-  const template = readFileSync(join(ROOT, CHART, "README.template.md"), "utf8");
+  const template = readFileSync(join(ROOT, CHART, "README.md.template"), "utf8");
   return [
     [`${CHART}/values.schema.json`, `${JSON.stringify(schema, null, 2)}\n`],
     [`${CHART}/README.md`, template.replace(/^VALUES$/m, table)],
