@@ -7,7 +7,7 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test demo dev run generate bench fuzz stories test-scale build image
+.PHONY: help install check test lint-chart demo dev run generate bench fuzz stories test-scale build image
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
@@ -26,6 +26,9 @@ check: $(INSTALLED) ## types, lint, generated files, unit tests, unused code: qu
 test: $(INSTALLED) ## check, sockets and processes, the vendor's SDKs, a real API server, end to end; the last line counts the tests
 	@$(NPM) run --silent test -- $(ARGS)
 
+lint-chart: $(INSTALLED) ## the Helm chart: its tools, its rights, and an install on a real API server; builds Helm once
+	@$(NPM) run --silent test:chart
+
 demo: $(INSTALLED) ## the whole product on this machine: good, slow and broken releases meet 200 devices
 	@$(NPM) run --silent demo -- $(ARGS)
 
@@ -35,7 +38,7 @@ dev: $(INSTALLED) ## the same environment, left running; prints what to export
 run: $(INSTALLED) ## the operator and its verifier against the current kubeconfig
 	@$(NPM) run --silent start -- $(ARGS)
 
-generate: $(INSTALLED) ## write crds/ from src/api
+generate: $(INSTALLED) ## write crds/ from src/api, and the chart's schema and README from its values.yaml
 	@$(NPM) run --silent generate
 
 bench: $(INSTALLED) ## benchmarks, as one table; ARGS="--only NAME" for one of them

@@ -5,7 +5,7 @@ import type { InferenceDeployment } from "./api/inference-deployment.ts";
 import type { ModelRelease } from "./api/model-release.ts";
 import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
 
-function device(online: "True" | "False"): EdgeDevice {
+function device(online: "True" | "False", enabled = true): EdgeDevice {
   const condition = {
     type: "Online",
     status: online,
@@ -14,7 +14,7 @@ function device(online: "True" | "False"): EdgeDevice {
     observedGeneration: 1,
     lastTransitionTime: "",
   };
-  return { status: { conditions: [condition] } } as unknown as EdgeDevice;
+  return { spec: { enabled }, status: { conditions: [condition] } } as unknown as EdgeDevice;
 }
 
 function release(...verdicts: readonly string[]): ModelRelease {
@@ -26,7 +26,7 @@ function release(...verdicts: readonly string[]): ModelRelease {
 
 test("devices are counted by condition, and one without a status is Unknown", () => {
   const meter = createFakeMeter();
-  const unseen = { status: null } as unknown as EdgeDevice;
+  const unseen = { spec: { enabled: true }, status: null } as unknown as EdgeDevice;
   gaugeCaches(
     { devices: [device("True"), device("True"), device("False"), unseen], releases: [], deployments: [] },
     meter,
@@ -34,6 +34,13 @@ test("devices are counted by condition, and one without a status is Unknown", ()
   const value = (status: string) => meter.value("edgefleet_devices", { condition: "Online", status });
   expect([value("True"), value("False"), value("Unknown")]).toEqual([2, 1, 1]);
   expect(meter.value("edgefleet_devices", { condition: "Ready", status: "Unknown" })).toBe(4);
+});
+
+test("a device that the spec switches off is Disabled, whatever its conditions say", () => {
+  const meter = createFakeMeter();
+  gaugeCaches({ devices: [device("False", false), device("False")], releases: [], deployments: [] }, meter);
+  const value = (status: string) => meter.value("edgefleet_devices", { condition: "Online", status });
+  expect([value("Disabled"), value("False")]).toEqual([1, 1]);
 });
 
 test("a release is as good as the worst of its variants", () => {

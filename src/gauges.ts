@@ -6,7 +6,8 @@ import { isPaused } from "./devices/departures.ts";
 import type { Meter } from "./telemetry/telemetry.ts";
 
 const CONDITIONS = ["Registered", "Online", "ModelInSync", "Ready"] as const;
-const STATUSES = ["True", "False", "Unknown"] as const;
+/** `Disabled`: the spec says that the device is off, so its conditions are no reason to alert. */
+const STATUSES = ["True", "False", "Unknown", "Disabled"] as const;
 const DEVICE_COUNTS = ["matched", "exposed", "updated", "failed", "offline", "onStable"] as const;
 /** The worst verdict of its variants is that of a release. */
 const WORST_FIRST = [
@@ -27,9 +28,11 @@ export function gaugeCaches(
   meter: Pick<Meter, "gauge">,
 ): void {
   for (const condition of CONDITIONS) {
-    const counts = { True: 0, False: 0, Unknown: 0 };
-    for (const { status } of caches.devices)
-      counts[findCondition(status?.conditions, condition)?.status ?? "Unknown"] += 1;
+    const counts = { True: 0, False: 0, Unknown: 0, Disabled: 0 };
+    for (const { spec, status } of caches.devices)
+      counts[
+        spec.enabled ? (findCondition(status?.conditions, condition)?.status ?? "Unknown") : "Disabled"
+      ] += 1;
     for (const status of STATUSES) meter.gauge("edgefleet_devices", counts[status], { condition, status });
   }
   meter.gauge("edgefleet_deletions_paused", caches.devices.filter(isPaused).length);

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { browserInstallation } from "./stack/browser.ts";
 import { addCounts, type Counts, countsOf, countsText } from "./test-counts.ts";
 
-const PROJECTS = ["unit", "integration", "models", "conformance", "sdk", "envtest", "e2e"] as const;
+const PROJECTS = ["unit", "integration", "models", "conformance", "sdk", "envtest", "chart", "e2e"] as const;
 const CHECKS = [
   { name: "types", command: ["tsc", "-p", "."] },
   { name: "lint", command: ["biome", "ci", "--colors=off", "."] },

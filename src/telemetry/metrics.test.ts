@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { createMetrics, METRICS } from "./metrics.ts";
+import { PHASES, ROLLBACK_REASONS } from "../api/inference-deployment.ts";
+import { createMetrics, METRICS, VERIFIER_METRICS } from "./metrics.ts";
 
 test("what is counted, set and observed is exposed", async () => {
   const { meter, expose } = createMetrics("throw");
@@ -40,4 +41,22 @@ test("names have our prefix and the suffix of their type", () => {
     expect(name.endsWith("_total")).toBe(type === "counter");
     if (type === "histogram") expect(name).toMatch(/_seconds$/);
   }
+});
+
+test("a counter whose label values are known begins at 0 for each of them, so that increase() sees the first event", async () => {
+  const text = await createMetrics("throw").expose();
+  for (const phase of PHASES)
+    expect(text).toContain(`edgefleet_rollout_transitions_total{phase="${phase}"} 0`);
+  for (const reason of ROLLBACK_REASONS)
+    expect(text).toContain(`edgefleet_rollbacks_total{reason="${reason}"} 0`);
+  expect(text).toContain('edgefleet_reconcile_total{controller="rollouts",outcome="panic"} 0');
+  expect(text).toContain('edgefleet_hub_requests_total{class="configuration",result="denied"} 0');
+});
+
+test("label values are given for all labels of a counter, or for none", () => {
+  for (const [name, metric] of Object.entries({ ...METRICS, ...VERIFIER_METRICS }))
+    if ("values" in metric) {
+      expect(metric.type, name).toBe("counter");
+      expect(Object.keys(metric.values), name).toEqual([...metric.labels]);
+    }
 });

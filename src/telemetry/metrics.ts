@@ -7,10 +7,36 @@ type Metric = {
   readonly labels: readonly string[];
   /** Upper bounds; histograms only. */
   readonly buckets?: readonly number[];
+  /**
+   * Values of every label; counters only. Each combination is exposed as 0 from the start: `increase()` misses the first
+   * event of a series that is born with it.
+   */
+  readonly values?: Readonly<Record<string, readonly string[]>>;
 };
 
 const QUICK = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const SLOW = [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800];
+
+const CONTROLLERS = ["devices", "releases", "rollouts"];
+const FAULTS = ["throttled", "unavailable", "conflict", "denied", "rejected"];
+const PHASES = [
+  "Pending",
+  "Progressing",
+  "Holding",
+  "Frozen",
+  "Baking",
+  "Completed",
+  "RollingBack",
+  "RolledBack",
+];
+const ROLLBACK_REASONS = [
+  "ObjectiveBreached",
+  "FailureBudgetSpent",
+  "DeadlineExceeded",
+  "VerificationFailed",
+  "Aborted",
+  "Withdrawn",
+];
 
 /** Every metric of ours. Labels are bounded: never the name of an object, a device id or an error's text. */
 export const METRICS = {
@@ -19,6 +45,7 @@ export const METRICS = {
     type: "counter",
     help: "Reconciles by how they ended: settled, wakeAfter, retry, stalled or panic.",
     labels: ["controller", "outcome"],
+    values: { controller: CONTROLLERS, outcome: ["settled", "wakeAfter", "retry", "stalled", "panic"] },
   },
   edgefleet_reconcile_duration_seconds: {
     type: "histogram",
@@ -53,17 +80,26 @@ export const METRICS = {
     type: "counter",
     help: "Lists and watches that failed: expired (the API server forgot the version) or broken.",
     labels: ["resource", "kind"],
+    values: {
+      resource: ["edgedevices", "modelreleases", "inferencedeployments"],
+      kind: ["expired", "broken"],
+    },
   },
   edgefleet_events_total: {
     type: "counter",
     help: "Kubernetes events by result: sent, repeated (left out), failed or dropped (queue full).",
     labels: ["result"],
+    values: { result: ["sent", "repeated", "failed", "dropped"] },
   },
   // hub
   edgefleet_hub_requests_total: {
     type: "counter",
     help: "Calls to the IoT Hub by operation class and result: ok, or the kind of fault.",
     labels: ["class", "result"],
+    values: {
+      class: ["identity", "twinRead", "twinWrite", "query", "configuration"],
+      result: ["ok", ...FAULTS],
+    },
   },
   edgefleet_hub_request_duration_seconds: {
     type: "histogram",
@@ -107,6 +143,7 @@ export const METRICS = {
     type: "counter",
     help: "Readings of the fleet by result: ok, or the kind of fault.",
     labels: ["result"],
+    values: { result: ["ok", ...FAULTS] },
   },
   // fleet
   edgefleet_devices: {
@@ -130,6 +167,7 @@ export const METRICS = {
     type: "counter",
     help: "Full reports written to the blob store: stored, or failed (retried where that may help).",
     labels: ["result"],
+    values: { result: ["stored", "failed"] },
   },
   edgefleet_verification_duration_seconds: {
     type: "histogram",
@@ -143,6 +181,7 @@ export const METRICS = {
     type: "counter",
     help: "Changes of phase, by the phase that was entered.",
     labels: ["phase"],
+    values: { phase: PHASES },
   },
   edgefleet_rollout_devices: {
     type: "gauge",
@@ -153,6 +192,7 @@ export const METRICS = {
     type: "counter",
     help: "Rollbacks that began, by reason.",
     labels: ["reason"],
+    values: { reason: ROLLBACK_REASONS },
   },
   edgefleet_analysis_verdicts: {
     type: "gauge",
@@ -183,6 +223,7 @@ export const VERIFIER_METRICS = {
     type: "counter",
     help: "Verifications that were refused because of those that wait: tenantFull (of that tenant) or full (of all).",
     labels: ["why"],
+    values: { why: ["tenantFull", "full"] },
   },
   edgefleet_verifier_wait_seconds: {
     type: "histogram",
@@ -211,6 +252,7 @@ export const VERIFIER_METRICS = {
     type: "counter",
     help: "Processes of models that ended before they had answered: timedOut, outOfMemory, crashed, lost or cancelled.",
     labels: ["how"],
+    values: { how: ["timedOut", "outOfMemory", "crashed", "lost", "cancelled"] },
   },
   edgefleet_verifier_downloads_total: {
     type: "counter",
@@ -231,6 +273,7 @@ export const VERIFIER_METRICS = {
     type: "counter",
     help: "Files asked of the cache: hit, miss (downloaded into it), noRoom (downloaded beside it), unconfirmed (the same bytes, from another blob: read again) or damaged.",
     labels: ["result"],
+    values: { result: ["hit", "miss", "noRoom", "unconfirmed", "damaged"] },
   },
   edgefleet_verifier_cache_evictions_total: {
     type: "counter",
@@ -266,7 +309,7 @@ export function createMetrics(
   const histograms = new Map<string, Histogram>();
   for (const [name, metric] of Object.entries(table)) {
     const options = { name, help: metric.help, labelNames: [...metric.labels], registers: [registry] };
-    if (metric.type === "counter") counters.set(name, new Counter(options));
+    if (metric.type === "counter") counters.set(name, counterFrom0(new Counter(options), metric));
     else if (metric.type === "gauge") gauges.set(name, new Gauge(options));
     else histograms.set(name, new Histogram({ ...options, buckets: [...(metric.buckets ?? QUICK)] }));
   }
@@ -291,4 +334,14 @@ export function createMetrics(
     expose: () => registry.metrics(),
     contentType: registry.contentType,
   };
+}
+
+function counterFrom0(counter: Counter, { values = {} }: Metric): Counter {
+  const combinations = Object.entries(values).reduce<readonly Readonly<Record<string, string>>[]>(
+    (found, [label, known]) =>
+      found.flatMap((labels) => known.map((value) => ({ ...labels, [label]: value }))),
+    [{}],
+  );
+  if (Object.keys(values).length > 0) for (const labels of combinations) counter.inc({ ...labels }, 0);
+  return counter;
 }

@@ -12,6 +12,8 @@ declare module "vitest" {
     readonly kubeconfig: string;
     /** Path of a kubectl. */
     readonly kubectl: string;
+    /** What ServiceAccounts asked of the API server; `null` where it is not one of ours. */
+    readonly auditLog: string | null;
   }
 }
 
@@ -28,6 +30,7 @@ export async function setup(project: TestProject): Promise<void> {
   process.env["EDGEFLEET_KUBECTL"] = controlPlane.kubectl;
   project.provide("kubeconfig", controlPlane.kubeconfig);
   project.provide("kubectl", controlPlane.kubectl);
+  project.provide("auditLog", controlPlane.auditLog);
 }
 
 export async function teardown(): Promise<void> {

@@ -3,8 +3,9 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
+import { type Progress, whyGoCannot } from "../go/go-build.ts";
 import { killOnExit } from "../stack/exit-guard.ts";
-import { buildBinaries, cachedBinaries, type Progress, whyGoCannot } from "./build.ts";
+import { buildBinaries, CONTROL_PLANE, cachedBinaries } from "./build.ts";
 import { applyCrds, type Binaries, startBinaries } from "./start-binaries.ts";
 
 export type ControlPlane = {
@@ -12,6 +13,8 @@ export type ControlPlane = {
   readonly kubeconfig: string;
   /** Path of a kubectl. */
   readonly kubectl: string;
+  /** Every request of a ServiceAccount, one JSON object a line; `null` where the API server was not started here. */
+  readonly auditLog: string | null;
   /** Where it comes from, human-readable. */
   readonly origin: string;
   /** Ends what was started and removes its files; a cluster that was given is left as it is. */
@@ -57,7 +60,7 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     refusals.push(`Docker: ${firstLine(error)}`);
   }
 
-  const noGo = await whyGoCannot();
+  const noGo = await whyGoCannot(CONTROL_PLANE);
   if (noGo === null) return await startWith(await buildBinaries(progress), { origin: "Go modules", crds });
   refusals.push(`Go: ${noGo}`);
   throw new Error(helpText(refusals));
@@ -81,7 +84,7 @@ async function startContainer(crds: string | null, progress: Progress): Promise<
     await k3s.stop();
     throw error;
   }
-  return { ...k3s, origin: "k3s in a container" };
+  return { ...k3s, auditLog: null, origin: "k3s in a container" };
 }
 
 async function useGiven(
@@ -109,6 +112,7 @@ async function useGiven(
   return {
     kubeconfig,
     kubectl,
+    auditLog: null,
     origin: `context ${config.getCurrentContext()} of ${given.kubeconfig}`,
     stop: async () => {
       await rm(directory, { recursive: true, force: true });

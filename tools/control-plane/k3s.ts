@@ -2,8 +2,8 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { GenericContainer, getContainerRuntimeClient, Wait } from "testcontainers";
+import type { Progress } from "../go/go-build.ts";
 import { killOnExit } from "../stack/exit-guard.ts";
-import type { Progress } from "./build.ts";
 
 const IMAGE = "rancher/k3s:v1.34.1-k3s1";
 const PORT = 6443;

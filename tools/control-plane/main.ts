@@ -1,5 +1,6 @@
 import { parseArgs } from "node:util";
-import { buildBinaries, cacheDirectory, cachedBinaries, whyGoCannot } from "./build.ts";
+import { cacheDirectory, whyGoCannot } from "../go/go-build.ts";
+import { buildBinaries, CONTROL_PLANE, cachedBinaries } from "./build.ts";
 import { startControlPlane } from "./control-plane.ts";
 
 const HELP = `usage: node tools/control-plane/main.ts <command>
@@ -50,7 +51,7 @@ async function up(): Promise<void> {
 }
 
 async function build(): Promise<void> {
-  const why = cachedBinaries() === null ? await whyGoCannot() : null;
+  const why = cachedBinaries() === null ? await whyGoCannot(CONTROL_PLANE) : null;
   if (why !== null) {
     console.error(why);
     process.exitCode = 1;
@@ -62,9 +63,9 @@ async function build(): Promise<void> {
 
 function path(): void {
   if (cachedBinaries() !== null) {
-    console.log(cacheDirectory());
+    console.log(cacheDirectory(CONTROL_PLANE));
     return;
   }
-  console.error(`not built: ${cacheDirectory()}`);
+  console.error(`not built: ${cacheDirectory(CONTROL_PLANE)}`);
   process.exitCode = 1;
 }

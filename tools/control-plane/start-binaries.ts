@@ -18,7 +18,21 @@ export type Binaries = {
   readonly kubectl: string;
 };
 
-export type RunningBinaries = { readonly kubeconfig: string; readonly stop: () => Promise<void> };
+export type RunningBinaries = {
+  readonly kubeconfig: string;
+  /** Every request of a ServiceAccount, one JSON object a line: what an operator needs rights for. */
+  readonly auditLog: string;
+  readonly stop: () => Promise<void>;
+};
+
+const AUDIT_POLICY = `apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    userGroups: ["system:serviceaccounts"]
+  - level: None
+`;
 
 const READY_MILLISECONDS = 60_000;
 const GRACE_MILLISECONDS = 3000;
@@ -61,7 +75,7 @@ export async function startBinaries(
       await applyCrds({ kubectl: binaries.kubectl, kubeconfig, directory: details.crds });
     if (binaries.controllerManager !== null && existsSync(binaries.controllerManager))
       running.push(runProgram(controllerManagerOptions(binaries.controllerManager, kubeconfig)));
-    return { kubeconfig, stop };
+    return { kubeconfig, auditLog: join(directory, "audit.log"), stop };
   } catch (error) {
     await stop();
     throw error;
@@ -100,6 +114,7 @@ async function writeCredentials(directory: string): Promise<Credentials> {
     "serving.key": serving.keyPem,
     "service-accounts.pub": serviceAccounts.publicKeyPem,
     "service-accounts.key": serviceAccounts.privateKeyPem,
+    "audit-policy.yaml": AUDIT_POLICY,
   };
   for (const [name, text] of Object.entries(files))
     await writeFile(join(directory, name), text, { mode: 0o600 });
@@ -156,6 +171,8 @@ function apiServerOptions(
       `--service-account-key-file=${file("service-accounts.pub")}`,
       `--service-account-signing-key-file=${file("service-accounts.key")}`,
       "--service-cluster-ip-range=10.0.0.0/24",
+      `--audit-policy-file=${file("audit-policy.yaml")}`,
+      `--audit-log-path=${file("audit.log")}`,
       // Nothing here creates the default ServiceAccounts that this plugin asks for.
       "--disable-admission-plugins=ServiceAccount",
     ],
