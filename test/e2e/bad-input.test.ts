@@ -157,9 +157,9 @@ test("the API server refuses what cannot be meant, and says what to write", asyn
 
 // ── what only the operator can find out
 
-test("every mistake is told where it is, and the deployment beside it completes meanwhile", async () => {
+test("every mistake is reported where it is, and the deployment beside it completes meanwhile", async () => {
   const { kubectl } = fleet;
-  await kubectl("create", "secret", "generic", "somebody-elses", "--from-literal=a=b");
+  await kubectl("create", "secret", "generic", "another-team", "--from-literal=a=b");
   await fault("refused", { status: 400, devices: "refused-*" });
   const variants = [
     {
@@ -194,7 +194,7 @@ test("every mistake is told where it is, and the deployment beside it completes 
     rollout("novariant", "heavy", "digits-heavy"),
     deviceObject("refused-1", "refused"),
     deviceObject("alias-1", "alias", { deviceId: "one-and-the-same" }),
-    deviceObject("secret-1", "secret", { connectionSecret: { name: "somebody-elses" } }),
+    deviceObject("secret-1", "secret", { connectionSecret: { name: "another-team" } }),
     deviceObject("twice-1", "twice"),
     deviceObject("twice-2", "twice"),
     rollout("left", "twice", "digits-1.0.0"),
@@ -207,7 +207,7 @@ test("every mistake is told where it is, and the deployment beside it completes 
     "idep",
     "nobody",
     "Ready",
-    /^False NoDevices: the selector matches no EdgeDevice of this namespace; look at kubectl .*--show-labels/,
+    /^False NoDevices: the selector matches no EdgeDevice in this namespace; check kubectl get edgedevices --show-labels/,
   );
   await says(
     "idep",
@@ -259,10 +259,10 @@ test("every mistake is told where it is, and the deployment beside it completes 
     "edev",
     "secret-1",
     "ConnectionSecret",
-    /^False SecretConflict: Secret somebody-elses is not owned by this EdgeDevice and was not changed; delete it or choose another name/,
+    /^False SecretConflict: Secret another-team is not owned by this EdgeDevice and was not changed; delete it or choose another name/,
   );
   expect(await events("EdgeDevice", "alias-2")).toContain("OwnedByAnother");
-  expect(JSON.parse(await kubectl("get", "secret", "somebody-elses", "-o", "json")).data).toEqual({
+  expect(JSON.parse(await kubectl("get", "secret", "another-team", "-o", "json")).data).toEqual({
     a: "Yg==",
   });
   await says("edev", "alias-1", "Registered", /^True/);
@@ -317,7 +317,7 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
   await completed("people", "digits-1.0.0");
 
   await fleet.apply(rollout("people", "people", "digits-2.0.0", { strategy: SLOW, more: { paused: true } }));
-  await says("idep", "people", "Ready", /^False Paused: digits-2\.0\.0 waits because spec\.paused is true/);
+  await says("idep", "people", "Ready", /^False Paused: digits-2\.0\.0 is waiting, because spec\.paused is true/);
   expect(new Set(await pointersOf("people-"))).toEqual(new Set(["digits-1.0.0"]));
   await fleet.apply(rollout("people", "people", "digits-2.0.0", { strategy: SLOW }));
   await says(
@@ -404,7 +404,7 @@ test("a full hub is told with what fills it, and the rollout begins when there i
   await says("idep", "full", "Ready", /^True Completed/, 90_000);
 });
 
-test("wrong keys are told with the right that is missing, and never shown", async () => {
+test("wrong keys are reported with the missing permission, and never shown", async () => {
   await fleet.stack.stopOperator("operator");
   const wrong = Buffer.from("this is not the key that it ought to be").toString("base64");
   const withWrong = (name: string, part: string) =>
@@ -431,7 +431,7 @@ test("wrong keys are told with the right that is missing, and never shown", asyn
     "mrel",
     "digits-denied",
     "Ready",
-    /StoreDenied: fp32: the store refuses the operator \(.*\); grant it permission to read blobs and to sign URLs/,
+    /StoreDenied: fp32: the store refuses the operator's credential \(.*\); grant it permission to read blobs and to sign URLs/,
   );
   await says("idep", "digits", "HubReachable", /^False HubDenied: .*the credential needs/, 30_000);
   await odd.stop();
@@ -486,7 +486,7 @@ test("a deletion that cannot reach the hub says what is left, and ends when the 
     "edev",
     "spare-1",
     "Ready",
-    /^False HubUnavailable: deletion is waiting for the hub: .*503.*remove the finalizer edgefleet\.dev\/hub manually/,
+    /^False HubUnavailable: the deletion is waiting for the hub: .*503.*remove the finalizer edgefleet\.dev\/hub manually/,
   );
   await mend("gone");
   await fleet.kubectl("wait", "--for=delete", "idep/people", "edev/spare-1", "--timeout=60s");
