@@ -3,7 +3,7 @@ import { configDefaults, defineConfig } from "vitest/config";
 const UNIT = [
   "{src,simulator,cli,tools,examples}/**/*.test.ts",
   "test/*.test.ts",
-  "test/stories/**/*.test.ts",
+  "test/{gitops,stories}/**/*.test.ts",
 ];
 /** Tests that open sockets or start processes: these folders, and files beside the code that are named so. */
 const INTEGRATION = [

@@ -1,5 +1,14 @@
 import type { Resource } from "./resource.ts";
-import { cel, conditionsSchema, duration, type Of, oneOf, stringMap } from "./schema.ts";
+import {
+  cel,
+  conditionsSchema,
+  duration,
+  type Of,
+  observedGenerationSchema,
+  oneOf,
+  STATUS_DEFAULT,
+  stringMap,
+} from "./schema.ts";
 import { Type } from "./type.ts";
 
 /** A value that becomes a twin tag and part of a target condition: no quotes, no spaces, nothing to escape. */
@@ -111,9 +120,7 @@ export const edgeDeviceSpecSchema = Type.Object(
 
 export const edgeDeviceStatusSchema = Type.Object(
   {
-    observedGeneration: Type.Optional(
-      Type.Integer({ description: "Generation that was most recently reconciled." }),
-    ),
+    observedGeneration: Type.Optional(observedGenerationSchema),
     bucket: Type.Optional(
       Type.Integer({
         description:
@@ -190,7 +197,7 @@ export const edgeDeviceStatusSchema = Type.Object(
     ),
     conditions: Type.Optional(conditionsSchema),
   },
-  { description: "Observed state of the device. Heartbeats are not recorded here." },
+  { description: "Observed state of the device. Heartbeats are not recorded here.", default: STATUS_DEFAULT },
 );
 
 export type EdgeDeviceSpec = Of<typeof edgeDeviceSpecSchema>;

@@ -6,7 +6,9 @@ import {
   decimal,
   duration,
   type Of,
+  observedGenerationSchema,
   oneOf,
+  STATUS_DEFAULT,
   timestamp,
   whereDecimal,
 } from "./schema.ts";
@@ -487,9 +489,7 @@ const exposedStratumSchema = Type.Object(
 
 export const inferenceDeploymentStatusSchema = Type.Object(
   {
-    observedGeneration: Type.Optional(
-      Type.Integer({ description: "Generation that was most recently reconciled." }),
-    ),
+    observedGeneration: Type.Optional(observedGenerationSchema),
     phase: Type.Optional(oneOf(PHASES, { description: "Phase of the rollout." })),
     stable: Type.Optional(
       releaseReferenceSchema(
@@ -675,7 +675,7 @@ export const inferenceDeploymentStatusSchema = Type.Object(
     ),
     conditions: Type.Optional(conditionsSchema),
   },
-  { description: "Observed state of the deployment." },
+  { description: "Observed state of the deployment.", default: STATUS_DEFAULT },
 );
 
 export type InferenceDeploymentSpec = Of<typeof inferenceDeploymentSpecSchema>;

@@ -1,7 +1,17 @@
 import { blobSchema } from "./blob.ts";
 import { LABEL_LIKE } from "./edge-device.ts";
 import type { Resource } from "./resource.ts";
-import { cel, conditionsSchema, digest, listMap, type Of, oneOf, timestamp } from "./schema.ts";
+import {
+  cel,
+  conditionsSchema,
+  digest,
+  listMap,
+  type Of,
+  observedGenerationSchema,
+  oneOf,
+  STATUS_DEFAULT,
+  timestamp,
+} from "./schema.ts";
 import { Type } from "./type.ts";
 import { type tensorSchema, verificationSchema } from "./verification-spec.ts";
 
@@ -186,9 +196,7 @@ const reverificationSchema = Type.Object(
 
 export const modelReleaseStatusSchema = Type.Object(
   {
-    observedGeneration: Type.Optional(
-      Type.Integer({ description: "Generation that was most recently reconciled." }),
-    ),
+    observedGeneration: Type.Optional(observedGenerationSchema),
     variants: Type.Optional(
       listMap(
         Type.Object(
@@ -275,7 +283,7 @@ export const modelReleaseStatusSchema = Type.Object(
     ),
     conditions: Type.Optional(conditionsSchema),
   },
-  { description: "Observed state of the release." },
+  { description: "Observed state of the release.", default: STATUS_DEFAULT },
 );
 
 export type ModelReleaseSpec = Of<typeof modelReleaseSpecSchema>;

@@ -102,6 +102,18 @@ export function cel(rule: string, message: string) {
   return { rule, message };
 }
 
+/** What `status.observedGeneration` is before the operator has seen the object. */
+export const UNOBSERVED = -1;
+
+/** kstatus (Flux, Argo CD, kpt) calls an object without conditions current; with this one it waits for the operator. */
+export const observedGenerationSchema = Type.Integer({
+  description: "Generation that was most recently reconciled. Defaults to -1, which means none.",
+  default: UNOBSERVED,
+});
+
+/** The default of a whole status: the API server does not fill in defaults inside of what is absent. */
+export const STATUS_DEFAULT = { observedGeneration: UNOBSERVED };
+
 /** The longest message of a condition. */
 export const LONGEST_MESSAGE = 4096;
 

@@ -148,7 +148,7 @@ test("a new device is registered and tagged with two writes to the API server", 
     Registered: "True Registered",
     Online: "Unknown NeverSeen",
     ModelInSync: "Unknown NeverSeen",
-    Ready: "Unknown NeverSeen",
+    Ready: "True DeviceReady",
   });
   expect(world.recorder.drafts()).toEqual([]);
   world.calls.clear();
@@ -229,7 +229,7 @@ test("a device wakes its reconcile when its heartbeat is due, and goes offline o
   await world.clock.advance(delay);
   const offline = await world.settle();
   expect(world.condition("Online")).toMatchObject({ status: "False", reason: "HeartbeatMissing" });
-  expect(world.condition("Ready")).toMatchObject({ status: "False", reason: "HeartbeatMissing" });
+  expect(world.condition("Ready")).toMatchObject({ status: "True", reason: "DeviceReady" });
   expect(offline).toMatchObject({ kind: "wakeAfter" });
   const soon = offline.kind === "wakeAfter" ? offline.delay : minutes(9);
   expect(soon).toBeLessThanOrEqual(seconds(40));
@@ -633,7 +633,7 @@ test("a device that is disabled is not on its way to anything: it says that it c
     Registered: "True Registered",
     Online: "False Disabled",
     ModelInSync: "Unknown Disabled",
-    Ready: "False Disabled",
+    Ready: "True DeviceReady",
   });
 });
 
@@ -703,7 +703,7 @@ test("spec.enabled is carried to the identity once", async () => {
   expect(world.calls.made()).not.toContain("hub.setEnabled");
   world.registry.sweep();
   await world.settle();
-  expect(world.summary()).toMatchObject({ Online: "False Disabled", Ready: "False Disabled" });
+  expect(world.summary()).toMatchObject({ Online: "False Disabled", Ready: "True DeviceReady" });
 });
 
 test("a device that two deployments want stays where it is, and says which two", async () => {
@@ -749,9 +749,9 @@ test("an exposed device is followed through its update", async () => {
   });
   expect(world.summary()).toMatchObject({
     ModelInSync: "False Updating",
-    Ready: "False Updating",
-    Reconciling: "True Updating",
+    Ready: "True DeviceReady",
   });
+  expect(world.condition("Reconciling")).toBeUndefined();
   world.report({ update: { ...update, state: "Failed", error: { code: "Load", message: "bad opset" } } });
   await world.settle();
   expect(world.summary()).toMatchObject({ ModelInSync: "False UpdateFailed" });
@@ -892,6 +892,7 @@ test("an identity without symmetric keys has nothing to put into a Secret", asyn
   await world.pass();
   expect(world.secrets.all()).toEqual([]);
   expect(world.condition("ConnectionSecret")).toMatchObject({ status: "False", reason: "HubRejected" });
+  expect(world.condition("Stalled")).toMatchObject({ status: "True", reason: "HubRejected" });
 });
 
 test("keys appear in the Secret and nowhere else", async () => {
@@ -939,7 +940,7 @@ test.each(FAULTS.flatMap((fault) => CALLS.map((call) => [fault[0].kind, call, fa
     expect(world.devices.get(CAM)?.resourceVersion).toBe(version);
     world.calls.heal();
     await world.settle();
-    expect(world.summary()).toMatchObject({ Registered: "True Registered", Ready: "Unknown NeverSeen" });
+    expect(world.summary()).toMatchObject({ Registered: "True Registered", Ready: "True DeviceReady" });
     expect(world.status().hub?.adopted).toBe(false);
   },
 );

@@ -110,6 +110,12 @@ describe("the projection", () => {
     });
   });
 
+  test("takes a status that only the API server's default has filled in for none", () => {
+    expect(project({ ...raw(), status: { observedGeneration: -1 } }).status).toBeNull();
+    const kept = { observedGeneration: -1, bucket: 7 };
+    expect(project({ ...raw(), status: kept }).status).toEqual(kept);
+  });
+
   test("leaves spec and status as they are", () => {
     fc.assert(
       fc.property(tree, tree, (spec, status) => {

@@ -1,7 +1,9 @@
 import type { Operation } from "fast-json-patch";
 import jsonpatch from "fast-json-patch";
 import { FINALIZER, GROUP, objectKey, type Resource, splitKey, VERSION } from "../api/resource.ts";
+import { UNOBSERVED } from "../api/schema.ts";
 import type { Fault } from "../base/fault.ts";
+import { isRecord } from "../base/guards.ts";
 import { createIntern, type Intern } from "../base/intern.ts";
 import { own, setOwn } from "../base/lookup.ts";
 import { err, ok, type Result } from "../base/result.ts";
@@ -186,9 +188,15 @@ export function createProjection<Spec, Status>(): (raw: unknown) => Resource<Spe
       labels: mapOf(metadata.labels, shared, () => true),
       annotations: mapOf(metadata.annotations, shared, (name) => name.startsWith(`${GROUP}/`)),
       spec: sharedTree(spec, shared) as Spec,
-      status: sharedTree(status ?? null, shared) as Status | null,
+      status: isUnobserved(status) ? null : (sharedTree(status, shared) as Status),
     };
   };
+}
+
+/** The API server fills in what a status says before there is one. */
+function isUnobserved(status: unknown): boolean {
+  if (!isRecord(status)) return true;
+  return status["observedGeneration"] === UNOBSERVED && Object.keys(status).length === 1;
 }
 
 function finalizersOf(finalizers: readonly string[] | undefined): readonly string[] {

@@ -83,8 +83,8 @@ describe("the definitions", () => {
   test.each<[Kind, readonly string[], readonly string[]]>([
     [
       "EdgeDevice",
-      ["Class", "Site", "Online", "Release", "State", "Track", "Ready", "Age"],
-      ["Digest", "Bucket", "Reason"],
+      ["Class", "Site", "Online", "InSync", "Release", "State", "Track", "Ready", "Age"],
+      ["Digest", "Bucket", "Presence", "Sync", "Reason"],
     ],
     ["ModelRelease", ["Model", "Version", "Verified", "Reason", "Age"], ["Checked", "Verifier", "Message"]],
     [

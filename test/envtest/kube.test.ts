@@ -233,7 +233,7 @@ describe("a status", () => {
     const devices = await startDevices();
     const had = cached(devices, keyOf(device));
     const first = value(await devices.writeStatus(had, { bucket: 1 }, never));
-    expect(first.status).toEqual({ bucket: 1 });
+    expect(first.status).toEqual({ observedGeneration: -1, bucket: 1 });
     expect(await devices.writeStatus(had, { bucket: 2 }, never)).toMatchObject({
       ok: false,
       error: { kind: "conflict" },

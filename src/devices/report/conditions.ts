@@ -160,6 +160,7 @@ export function conflictFact(memberships: readonly Membership[], iotEdge: boolea
   };
 }
 
+/** Whether the object is reconciled. Whether the device is there and up to date is said by Online and ModelInSync. */
 export function summary(facts: readonly Fact[]): Fact {
   const against =
     facts.find(({ status }) => status === "False") ?? facts.find(({ status }) => status === "Unknown");
@@ -167,34 +168,25 @@ export function summary(facts: readonly Fact[]): Fact {
   return {
     status: "True",
     reason: REASONS.DeviceReady,
-    message: "the device is registered, online, and running the assigned release",
+    message: "the identity on the hub is as specified; Online and ModelInSync describe the device itself",
   };
 }
 
-/** kstatus: Stalled needs a person, Reconciling continues automatically. */
+/** kstatus: Stalled needs a person, Reconciling continues automatically; with Ready there is neither. */
 export function progressFact(
   ready: Fact,
   problem: DeviceProblem | null,
   connection: Fact | null,
   conflict: Fact | null,
-  inSync: Fact,
 ): Draft | null {
-  const passing =
-    problem !== null && (problem.fault?.kind === "throttled" || problem.fault?.kind === "unavailable");
-  if (problem !== null)
-    return {
-      type: passing ? "Reconciling" : "Stalled",
-      reason: problem.reason,
-      message: problem.message,
-      status: "True",
-    };
-  const stuck = [connection, conflict].find(
-    (fact) => fact?.reason === REASONS.SecretConflict || fact?.reason === REASONS.SelectedTwice,
-  );
-  if (stuck !== undefined && stuck !== null) return { type: "Stalled", ...stuck, status: "True" };
-  if (ready.status !== "True" && inSync.reason === REASONS.Updating)
-    return { type: "Reconciling", ...inSync, status: "True" };
-  return null;
+  if (problem !== null) {
+    const { reason, message, fault } = problem;
+    const passing = fault?.kind === "throttled" || fault?.kind === "unavailable";
+    return { type: passing ? "Reconciling" : "Stalled", reason, message, status: "True" };
+  }
+  const stuck = connection?.status === "False" ? connection : conflict;
+  if (stuck !== null) return { type: "Stalled", ...stuck, status: "True" };
+  return ready.status === "True" ? null : { type: "Reconciling", ...ready, status: "True" };
 }
 
 export function conditionsOf(seen: DeviceSeen, drafts: readonly Draft[]): readonly Condition[] {

@@ -100,10 +100,8 @@ function statusOfKept(
     ...(problem === null ? [] : [factOf(problem)]),
     ...(connection === null ? [] : [connection]),
     ...(conflict === null ? [] : [{ ...conflict, status: "False" } as const]),
-    online,
-    inSync,
   ]);
-  const progress = progressFact(ready, problem, connection, conflict, inSync);
+  const progress = progressFact(ready, problem, connection, conflict);
   const conditions = conditionsOf(seen, [
     { type: "Registered", ...registered },
     { type: "Online", ...online },
