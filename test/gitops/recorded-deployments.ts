@@ -14,7 +14,7 @@ const CARRIED = { quarantined: [], handled: { abort: null, promote: null, retry:
 const V1 = referenceOf(releaseNamed("v1"));
 const V2 = referenceOf(releaseNamed("v2"));
 const fleet = (release: string, count = 20): readonly Member[] =>
-  Array.from({ length: count }, (_, n) => running(memberAt(n), release, 40));
+  Array.from({ length: count }, (_, n) => running(memberAt(n, { site: "plant-a" }), release, 40));
 
 const EXPOSED: Exposed = {
   ...CARRIED,
@@ -22,7 +22,7 @@ const EXPOSED: Exposed = {
   candidate: V2,
   startedAt: instant(NOW - minutes(10)),
   step: stepNow(0, 10),
-  exposure: [{ threshold: 2000, devices: 2 }],
+  exposure: [{ site: "plant-a", deviceClass: "orin", threshold: 2000, devices: 2 }],
   previousExposure: [],
   configuredAt: instant(NOW - minutes(9)),
 };
