@@ -263,6 +263,7 @@ describe("a status", () => {
     const through = counting(transport);
     const devices = await startDevices(through);
     const status: EdgeDeviceStatus = {
+      observedGeneration: 1,
       bucket: 7,
       hub: { host: "h", deviceId: "d", generationId: "g", adopted: false },
     };
@@ -271,6 +272,7 @@ describe("a status", () => {
     const reordered: EdgeDeviceStatus = {
       hub: { adopted: false, generationId: "g", deviceId: "d", host: "h" },
       bucket: 7,
+      observedGeneration: 1,
     };
     expect(value(await devices.writeStatus(written, reordered, never))).toBe(written);
     expect(through.writes()).toBe(1);

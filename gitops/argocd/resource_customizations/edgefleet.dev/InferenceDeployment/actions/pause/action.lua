@@ -1,3 +1,3 @@
--- Stops progress and keeps protection. This changes the spec: with self-heal Argo CD reverts it, so pause in git there.
+-- Stops progress and keeps protection. Where git sets spec.paused, self-heal reverts this: pause in git there.
 obj.spec.paused = true
 return obj

@@ -1,3 +1,3 @@
--- Ends a pause. This changes the spec: with self-heal Argo CD reverts it, so resume in git there.
+-- Ends a pause. Where git sets spec.paused, self-heal reverts this: resume in git there.
 obj.spec.paused = false
 return obj
