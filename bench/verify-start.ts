@@ -75,7 +75,7 @@ try {
   const flags = ["verify", "--quiet", model, "--golden", file(GOLDEN), "--maximum-absolute-error", TOLERANCE];
   const ways = {
     python: [python, "-c", COMPARE, model, file(GOLDEN), TOLERANCE],
-    built: [process.execPath, join(ROOT, "dist/cli/main.js"), ...flags],
+    built: [process.execPath, join(ROOT, "dist/edgefleet.js"), ...flags],
     source: [process.execPath, join(ROOT, "cli/bin.js"), ...flags],
   } as const;
   const times = { python: [] as number[], built: [] as number[], source: [] as number[] };

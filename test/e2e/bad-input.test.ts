@@ -317,7 +317,12 @@ test("pause stops it, promote sends it on, abort takes it back, retry tries agai
   await completed("people", "digits-1.0.0");
 
   await fleet.apply(rollout("people", "people", "digits-2.0.0", { strategy: SLOW, more: { paused: true } }));
-  await says("idep", "people", "Ready", /^False Paused: digits-2\.0\.0 is waiting, because spec\.paused is true/);
+  await says(
+    "idep",
+    "people",
+    "Ready",
+    /^False Paused: digits-2\.0\.0 is waiting, because spec\.paused is true/,
+  );
   expect(new Set(await pointersOf("people-"))).toEqual(new Set(["digits-1.0.0"]));
   await fleet.apply(rollout("people", "people", "digits-2.0.0", { strategy: SLOW }));
   await says(

@@ -80,7 +80,11 @@ const OPERATOR = [
 
 export async function startFleet(
   name: string,
-  options: { readonly behaviours?: object; readonly simulatorArgs?: readonly string[] } = {},
+  options: {
+    readonly behaviours?: object;
+    readonly simulatorArgs?: readonly string[];
+    readonly bundles?: string;
+  } = {},
 ): Promise<Fleet> {
   const kubeconfig = inject("kubeconfig");
   const namespace = `${name}-${randomBytes(3).toString("hex")}`;
@@ -95,6 +99,7 @@ export async function startFleet(
     kubeconfig,
     simulatorArgs: [...SIMULATOR, ...(options.simulatorArgs ?? [])],
     ...(options.behaviours === undefined ? {} : { behaviours: options.behaviours }),
+    ...(options.bundles === undefined ? {} : { bundles: options.bundles }),
   });
   try {
     await bare("create", "namespace", namespace);
