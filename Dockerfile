@@ -8,7 +8,7 @@
 ARG BASE=node:24.21.0-bookworm-slim
 
 # On the builder's own platform: nothing here is compiled, and the build takes ONNX Runtime of the target's.
-FROM --platform=${BUILDPLATFORM} ${BASE} AS build
+FROM --platform=${BUILDPLATFORM:-linux} ${BASE} AS build
 ARG TARGETARCH
 WORKDIR /build
 # ONNX's StringNormalizer asks for this locale by name; slim images have none.
@@ -17,7 +17,7 @@ RUN apt-get update \
  && localedef -i en_US -f UTF-8 en_US.UTF-8
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci
-COPY tools/build.ts tools/build.ts
+COPY tools tools
 COPY src src
 COPY simulator simulator
 COPY cli cli

@@ -53,9 +53,10 @@ stories: $(INSTALLED) ## 10,000 random rollouts, about half an hour; STORIES=N f
 test-scale: $(INSTALLED) ## a rollout to 10,000 devices, twenty minutes or more; EDGEFLEET_SCALE=N for another size
 	@$(NPM) run --silent test:scale
 
-build: $(INSTALLED) ## compile to JavaScript in dist/, as in the image
+build: $(INSTALLED) ## bundle the programs into dist/, as in the image, with a bill of materials
 	$(NPM) run --silent build
 
 IMAGE ?= edge-fleet-operator:dev
 image: ## the container image (IMAGE=name:tag; BASE=another image with Node 24)
-	docker build --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) .
+	docker build --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(git log -1 --format=%cI) $(ARGS) .

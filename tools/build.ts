@@ -71,7 +71,9 @@ async function copyPackage(name: string, out: string, arch: string): Promise<voi
   const wanted = join(libraries, "napi-v6/linux", arch);
   await cp(from, join(out, "node_modules", name), {
     recursive: true,
-    filter: (path) => !path.startsWith(`${libraries}/`) || wanted.startsWith(path) || path.startsWith(wanted),
+    filter: (path) =>
+      !/\.(?:m?ts|map|md)$/.test(path) &&
+      (!path.startsWith(`${libraries}/`) || wanted.startsWith(path) || path.startsWith(wanted)),
   });
 }
 
