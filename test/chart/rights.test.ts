@@ -2,12 +2,12 @@ import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { KubeConfig } from "@kubernetes/client-node";
 import { afterAll, expect, inject, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { chartTool } from "../../tools/go/chart-tools.ts";
 import { eventually, type Operator } from "../../tools/stack/local-stack.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "../e2e/fleet.ts";
+import { accountKubeconfig } from "./account-kubeconfig.ts";
 
 // The operator under the ServiceAccount of the chart, with RBAC enforced: what it was allowed is what it asked for.
 
@@ -81,7 +81,7 @@ async function install(fleet: Fleet, clusterWide: boolean): Promise<void> {
 async function startUnderAccount(fleet: Fleet): Promise<Operator> {
   const token = await fleet.kubectl("create", "token", ACCOUNT, "--duration", "1h");
   const kubeconfig = join(fleet.stack.directory, "account.kubeconfig");
-  writeFileSync(kubeconfig, kubeconfigWith(token.trim()), { mode: 0o600 });
+  writeFileSync(kubeconfig, accountKubeconfig(token.trim()), { mode: 0o600 });
   return await fleet.startOperator("operator", ["--kubeconfig", kubeconfig, "--tenancy", "annotated"]);
 }
 
@@ -153,14 +153,4 @@ async function allowed(fleet: Fleet): Promise<ReadonlySet<string>> {
         ),
       ),
   );
-}
-
-function kubeconfigWith(token: string): string {
-  const config = new KubeConfig();
-  config.loadFromFile(inject("kubeconfig"));
-  const cluster = config.getCurrentCluster();
-  if (cluster === null) throw new Error("no context in the kubeconfig");
-  const mine = new KubeConfig();
-  mine.loadFromClusterAndUser(cluster, { name: "account", token });
-  return mine.exportConfig();
 }
