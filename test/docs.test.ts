@@ -160,7 +160,7 @@ describe("cli.md", () => {
 
   test("the flags of verify are those of its help", () => {
     expect(told("Verify").sort()).toEqual(
-      Object.keys(allFlags(VERIFY_FLAGS))
+      Object.keys(allFlags(VERIFY_FLAGS.groups))
         .map((name) => `--${name}`)
         .sort(),
     );
@@ -168,7 +168,7 @@ describe("cli.md", () => {
 
   test("the flags of release new are those of its help; bounds are told once", () => {
     const bounds = Object.keys(allFlags(BOUND_FLAGS));
-    const own = Object.keys(allFlags(RELEASE_FLAGS)).filter((name) => !bounds.includes(name));
+    const own = Object.keys(allFlags(RELEASE_FLAGS.groups)).filter((name) => !bounds.includes(name));
     expect(told("Write a release").sort()).toEqual(own.map((name) => `--${name}`).sort());
   });
 });

@@ -406,7 +406,7 @@ test("an unknown verb is reported with the one that exists; the help names every
   for (const args of [["--help"], ["new", "--help"]]) {
     const { out, status } = await run(releaseCommand, ...args);
     expect(status).toBe(0);
-    for (const flags of Object.values(RELEASE_FLAGS))
+    for (const flags of Object.values(RELEASE_FLAGS.groups))
       for (const flag of Object.keys(flags)) expect(out).toMatch(new RegExp(`--${flag}\\b`));
     for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(120);
   }
