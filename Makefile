@@ -38,7 +38,7 @@ dev: $(INSTALLED) ## the same environment, left running; prints what to export
 run: $(INSTALLED) ## the operator and its verifier against the current kubeconfig
 	@$(NPM) run --silent start -- $(ARGS)
 
-generate: $(INSTALLED) ## write crds/ from src/api, and the chart's schema and README from its values.yaml
+generate: $(INSTALLED) ## write crds/ from src/api, and the chart's schema, README and dashboards
 	@$(NPM) run --silent generate
 
 bench: $(INSTALLED) ## benchmarks, as one table; ARGS="--only NAME" for one of them

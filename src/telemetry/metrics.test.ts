@@ -53,10 +53,22 @@ test("a counter whose label values are known begins at 0 for each of them, so th
   expect(text).toContain('edgefleet_hub_requests_total{class="configuration",result="denied"} 0');
 });
 
-test("label values are given for all labels of a counter, or for none", () => {
+test("a histogram whose label values are known begins at 0 for each of them, so that rate() sees the first observation", async () => {
+  const text = await createMetrics("throw").expose();
+  expect(text).toContain('edgefleet_reconcile_duration_seconds_count{controller="rollouts"} 0');
+  expect(text).toContain('edgefleet_hub_request_duration_seconds_count{class="query"} 0');
+  expect(text).toContain(
+    'edgefleet_hub_throttle_wait_seconds_bucket{le="0.1",class="configuration",lane="rollback"} 0',
+  );
+  expect(await createMetrics("throw", VERIFIER_METRICS).expose()).toContain(
+    'edgefleet_verifier_verification_duration_seconds_count{outcome="failed"} 0',
+  );
+});
+
+test("label values are given for all labels of a counter or a histogram, or for none", () => {
   for (const [name, metric] of Object.entries({ ...METRICS, ...VERIFIER_METRICS }))
     if ("values" in metric) {
-      expect(metric.type, name).toBe("counter");
+      expect(metric.type, name).not.toBe("gauge");
       expect(Object.keys(metric.values), name).toEqual([...metric.labels]);
     }
 });

@@ -8,8 +8,8 @@ type Metric = {
   /** Upper bounds; histograms only. */
   readonly buckets?: readonly number[];
   /**
-   * Values of every label; counters only. Each combination is exposed as 0 from the start: `increase()` misses the first
-   * event of a series that is born with it.
+   * Values of every label; not for gauges. Each combination is exposed as 0 from the start: `increase()` and `rate()` miss
+   * the first event of a series that is born with it.
    */
   readonly values?: Readonly<Record<string, readonly string[]>>;
 };
@@ -18,6 +18,7 @@ const QUICK = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 
 const SLOW = [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800];
 
 const CONTROLLERS = ["devices", "releases", "rollouts"];
+const HUB_CLASSES = ["identity", "twinRead", "twinWrite", "query", "configuration"];
 const FAULTS = ["throttled", "unavailable", "conflict", "denied", "rejected"];
 const PHASES = [
   "Pending",
@@ -52,6 +53,7 @@ export const METRICS = {
     help: "Duration of one reconcile.",
     labels: ["controller"],
     buckets: QUICK,
+    values: { controller: CONTROLLERS },
   },
   edgefleet_queue_depth: {
     type: "gauge",
@@ -97,7 +99,7 @@ export const METRICS = {
     help: "Calls to the IoT Hub by operation class and result: ok, or the kind of fault.",
     labels: ["class", "result"],
     values: {
-      class: ["identity", "twinRead", "twinWrite", "query", "configuration"],
+      class: HUB_CLASSES,
       result: ["ok", ...FAULTS],
     },
   },
@@ -106,12 +108,14 @@ export const METRICS = {
     help: "Duration of one call to the IoT Hub, waiting for its budget left out.",
     labels: ["class"],
     buckets: QUICK,
+    values: { class: HUB_CLASSES },
   },
   edgefleet_hub_throttle_wait_seconds: {
     type: "histogram",
     help: "Time that calls waited for the budget of their operation class.",
     labels: ["class", "lane"],
     buckets: SLOW,
+    values: { class: HUB_CLASSES, lane: ["normal", "rollback"] },
   },
   edgefleet_hub_reachable: {
     type: "gauge",
@@ -174,6 +178,7 @@ export const METRICS = {
     help: "Duration of one verification, from its start to its verdict.",
     labels: ["verdict"],
     buckets: SLOW,
+    values: { verdict: ["Passed", "Failed", "Error"] },
   },
   // rollouts
   edgefleet_rollouts: { type: "gauge", help: "InferenceDeployments by phase.", labels: ["phase"] },
@@ -241,6 +246,7 @@ export const VERIFIER_METRICS = {
     help: "Duration of one verification, waiting left out.",
     labels: ["outcome"],
     buckets: SLOW,
+    values: { outcome: ["passed", "failed", "error"] },
   },
   edgefleet_verifier_check_duration_seconds: {
     type: "histogram",
@@ -309,9 +315,16 @@ export function createMetrics(
   const histograms = new Map<string, Histogram>();
   for (const [name, metric] of Object.entries(table)) {
     const options = { name, help: metric.help, labelNames: [...metric.labels], registers: [registry] };
-    if (metric.type === "counter") counters.set(name, counterFrom0(new Counter(options), metric));
-    else if (metric.type === "gauge") gauges.set(name, new Gauge(options));
-    else histograms.set(name, new Histogram({ ...options, buckets: [...(metric.buckets ?? QUICK)] }));
+    if (metric.type === "gauge") gauges.set(name, new Gauge(options));
+    else if (metric.type === "counter") {
+      const counter = new Counter(options);
+      for (const labels of knownLabels(metric)) counter.inc(labels, 0);
+      counters.set(name, counter);
+    } else {
+      const histogram = new Histogram({ ...options, buckets: [...(metric.buckets ?? QUICK)] });
+      for (const labels of knownLabels(metric)) histogram.zero(labels);
+      histograms.set(name, histogram);
+    }
   }
 
   function using<T>(kind: Map<string, T>, name: string, use: (metric: T) => void): void {
@@ -336,12 +349,12 @@ export function createMetrics(
   };
 }
 
-function counterFrom0(counter: Counter, { values = {} }: Metric): Counter {
-  const combinations = Object.entries(values).reduce<readonly Readonly<Record<string, string>>[]>(
+/** Every combination of the label values that are known from the start. */
+function knownLabels({ values = {} }: Metric): readonly Record<string, string>[] {
+  if (Object.keys(values).length === 0) return [];
+  return Object.entries(values).reduce<readonly Record<string, string>[]>(
     (found, [label, known]) =>
       found.flatMap((labels) => known.map((value) => ({ ...labels, [label]: value }))),
     [{}],
   );
-  if (Object.keys(values).length > 0) for (const labels of combinations) counter.inc({ ...labels }, 0);
-  return counter;
 }

@@ -83,9 +83,8 @@ export async function startFleet(
   options: {
     readonly behaviours?: object;
     readonly simulatorArgs?: readonly string[];
+    readonly verifierArgs?: readonly string[];
     readonly bundles?: string;
-    /** The operators of this fleet watch all namespaces; left out: their own. */
-    readonly clusterWide?: true;
   } = {},
 ): Promise<Fleet> {
   const kubeconfig = inject("kubeconfig");
@@ -100,6 +99,7 @@ export async function startFleet(
   const stack = await startLocalStack({
     kubeconfig,
     simulatorArgs: [...SIMULATOR, ...(options.simulatorArgs ?? [])],
+    ...(options.verifierArgs === undefined ? {} : { verifierArgs: options.verifierArgs }),
     ...(options.behaviours === undefined ? {} : { behaviours: options.behaviours }),
     ...(options.bundles === undefined ? {} : { bundles: options.bundles }),
   });
@@ -129,8 +129,7 @@ export async function startFleet(
   };
   const operatorArgs = [
     ...OPERATOR,
-    ...(options.clusterWide === undefined ? ["--namespaces", namespace] : []),
-    ...["--lease-namespace", namespace, "--drain", "5s"],
+    ...["--namespaces", namespace, "--lease-namespace", namespace, "--drain", "5s"],
   ];
   const json = async <T>(...args: readonly string[]) => JSON.parse(await kubectl(...args, "-o", "json")) as T;
   const deployment = (deploymentName = DEPLOYMENT) => json<LiveDeployment>("get", "idep", deploymentName);

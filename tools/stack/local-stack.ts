@@ -35,6 +35,7 @@ export type StackOptions = {
   readonly kubeconfig: string;
   readonly directory?: string;
   readonly simulatorArgs?: readonly string[];
+  readonly verifierArgs?: readonly string[];
   /** How simulated devices behave, as in a behaviours file of the simulator. */
   readonly behaviours?: object;
   /** A folder of bundles (`tools/build.ts`); left out: the programs run from their source. */
@@ -82,6 +83,7 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
         socket,
         "--workdir",
         join(directory, "verifier"),
+        ...(options.verifierArgs ?? []),
       ],
       logFile: join(directory, "verifier.log"),
     });
