@@ -19,7 +19,7 @@ import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { readClusterId } from "./kube/cluster-id.ts";
 import { checkDefinitions } from "./kube/definitions.ts";
 import { createEventRecorder } from "./kube/event-recorder.ts";
-import { whileLeading } from "./kube/leadership/leader-election.ts";
+import { leadAlone, whileLeading } from "./kube/leadership/leader-election.ts";
 import { LEASE_TIMING } from "./kube/leadership/lease.ts";
 import { createLeaseStore, type LeaseStore, monitorLeaseStore } from "./kube/leadership/lease-store.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
@@ -337,7 +337,12 @@ function probesOf(parts: Parts) {
       ),
     metrics: () => {
       gaugeCaches(
-        { devices: devices.list(), releases: releases.list(), deployments: deployments.list() },
+        {
+          listed: cluster.informers.every(({ isSynced }) => isSynced()),
+          devices: devices.list(),
+          releases: releases.list(),
+          deployments: deployments.list(),
+        },
         deps.meter,
       );
       const clusterId = cluster.clusterId.value();
@@ -357,7 +362,7 @@ async function lead(
   signal: AbortSignal,
   body: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  if (!lease.enabled) return await body(signal);
+  if (!lease.enabled) return await leadAlone(deps, signal, body);
   const election = { store, me: lease.identity, timing: LEASE_TIMING };
   await whileLeading(election, deps, signal, async (leading) => {
     await body(leading);
