@@ -14,13 +14,14 @@ const ROOT = join(import.meta.dirname, "..");
 const TARGET_LABELS = ["namespace", "pod", "service", "container", "endpoint", "job", "instance"];
 const VARIABLES = { namespace: "edgefleet-system", interval: "1m" };
 
+type LabelValues = Readonly<Record<string, readonly string[]>>;
 type Table = Readonly<
   Record<
     string,
     {
       readonly type: string;
       readonly labels: readonly string[];
-      readonly values?: Readonly<Record<string, readonly string[]>>;
+      readonly values?: LabelValues | readonly LabelValues[];
     }
   >
 >;
@@ -88,7 +89,7 @@ test("a legend of a label that does not exist would be found out", () => {
 function faultsOf(query: { readonly expression: string; readonly legend: string }): readonly string[] {
   const { errors, selectors, groupings } = partsOfPromql(withVariables(query.expression, VARIABLES));
   const legend = [...query.legend.matchAll(/\{\{(\w+)\}\}/g)].map(([, label = ""]) => label);
-  const known = selectors.flatMap(({ metric }) => labelsOf(metric));
+  const selected = selectors.flatMap(({ metric }) => labelsOf(metric));
   return [
     ...errors.map((error) => `not PromQL ${error}`),
     ...selectors.flatMap(({ metric, matchers }) => {
@@ -97,7 +98,8 @@ function faultsOf(query: { readonly expression: string; readonly legend: string 
       if (declared.type === "histogram" && metric in OURS) return [`${metric} is a histogram`];
       return matchers.flatMap(({ label, value }) => {
         if (!labelsOf(metric).includes(label)) return [`${metric} has no label ${label}`];
-        const values = declared.values?.[label] ?? value.split("|");
+        const known = [declared.values ?? []].flat().flatMap((together) => together[label] ?? []);
+        const values = known.length === 0 ? value.split("|") : known;
         return value
           .split("|")
           .filter((one) => !values.includes(one))
@@ -110,7 +112,7 @@ function faultsOf(query: { readonly expression: string; readonly legend: string 
         .map((label) => `no series of the group has a label ${label}`),
     ),
     ...legend
-      .filter((label) => !known.includes(label))
+      .filter((label) => !selected.includes(label))
       .map((label) => `the legend has a label ${label}, and no series has`),
   ];
 }
