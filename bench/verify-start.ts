@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { randomPerceptron } from "../test/builders/onnx-model.ts";
+import { randomPerceptron } from "../test/builders/verifier/onnx-model.ts";
 import { preparePython } from "../test/python/environment.ts";
 import { say } from "./shared/command.ts";
 import { type Figure, publish } from "./shared/figures.ts";
