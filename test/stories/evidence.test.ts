@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
 import { minutes } from "../../src/base/time.ts";
+import { objective, strategy } from "../builders/specs.ts";
 import { type Behaviour, digestNamed, WELL } from "../fakes/fleet-world.ts";
-import { createStory, objective, type Story, strategy } from "./story.ts";
+import { createStory, type Story } from "./story.ts";
 
 // What is evidence and what is not, in whole rollouts: devices that say nothing, and devices that say what cannot be.
 
