@@ -7,11 +7,11 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test lint-chart demo dev run generate bench fuzz stories test-scale build image
+.PHONY: help install check test lint-chart demo dev run generate bench fuzz stories test-scale build release-files image
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
-	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## install the dependencies, where the lock file has changed
 
@@ -55,6 +55,9 @@ test-scale: $(INSTALLED) ## a rollout to 10,000 devices, twenty minutes or more;
 
 build: $(INSTALLED) ## bundle the programs into dist/, as in the image, with a bill of materials
 	$(NPM) run --silent build
+
+release-files: $(INSTALLED) ## what is attached to a release, in dist/release: definitions, chart, bill of materials, checksums
+	@$(NPM) run --silent release-files
 
 IMAGE ?= edge-fleet-operator:dev
 image: ## the container image (IMAGE=name:tag; BASE=another image with Node 24)
