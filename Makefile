@@ -7,11 +7,11 @@ NPM ?= npm
 ARGS ?=
 INSTALLED := node_modules/.installed
 
-.PHONY: help install check test lint-chart demo dev run generate bench fuzz stories test-scale build image
+.PHONY: help install check test lint-chart demo dev run generate bench fuzz stories test-scale build release-files image
 
 help: ## this list
 	@awk 'BEGIN { FS = ":.*## "; print "make <target> [ARGS=\"…\"]\n" } \
-	  /^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	  /^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## install the dependencies, where the lock file has changed
 
@@ -38,7 +38,7 @@ dev: $(INSTALLED) ## the same environment, left running; prints what to export
 run: $(INSTALLED) ## the operator and its verifier against the current kubeconfig
 	@$(NPM) run --silent start -- $(ARGS)
 
-generate: $(INSTALLED) ## write crds/ from src/api, and the chart's schema and README from its values.yaml
+generate: $(INSTALLED) ## write crds/ from src/api, and the chart's schema, README and dashboards
 	@$(NPM) run --silent generate
 
 bench: $(INSTALLED) ## benchmarks, as one table; ARGS="--only NAME" for one of them
@@ -53,9 +53,13 @@ stories: $(INSTALLED) ## 10,000 random rollouts, about half an hour; STORIES=N f
 test-scale: $(INSTALLED) ## a rollout to 10,000 devices, twenty minutes or more; EDGEFLEET_SCALE=N for another size
 	@$(NPM) run --silent test:scale
 
-build: $(INSTALLED) ## compile to JavaScript in dist/, as in the image
+build: $(INSTALLED) ## bundle the programs into dist/, as in the image, with a bill of materials
 	$(NPM) run --silent build
+
+release-files: $(INSTALLED) ## what is attached to a release, in dist/release: definitions, chart, bill of materials, checksums
+	@$(NPM) run --silent release-files
 
 IMAGE ?= edge-fleet-operator:dev
 image: ## the container image (IMAGE=name:tag; BASE=another image with Node 24)
-	docker build --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) .
+	docker build --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  --build-arg REVISION=$$(git rev-parse HEAD) --build-arg CREATED=$$(git log -1 --format=%cI) $(ARGS) .

@@ -4,8 +4,8 @@ import { bucketOf } from "../src/api/membership.ts";
 import { timestampOf } from "../src/base/time.ts";
 import { decideRollout } from "../src/rollouts/decide.ts";
 import type { Member, RolloutSeen } from "../src/rollouts/seen.ts";
+import { deploymentSpec, releaseSpec } from "../test/builders/specs.ts";
 import { look, memberAt, NOW, running } from "../test/stories/seen.ts";
-import { deploymentSpec, releaseSpec } from "../test/stories/story.ts";
 import { devicesAsked } from "./shared/command.ts";
 import { percentile, publish } from "./shared/figures.ts";
 

@@ -9,7 +9,7 @@ import { syntheticFeeds } from "../src/verifier/child/synthetic-inputs.ts";
 import { type ModelProcess, startModelProcess } from "../src/verifier/process/model-process.ts";
 import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { nearestRank } from "../src/verifier/score/timing.ts";
-import { randomPerceptron } from "../test/builders/onnx-model.ts";
+import { randomPerceptron } from "../test/builders/verifier/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 
 // What the verifier's latency check adds to the latency that it measures: the same model and input, in the verifier's

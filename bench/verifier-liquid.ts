@@ -6,7 +6,13 @@ import { seconds } from "../src/base/time.ts";
 import { type ModelProcess, startModelProcess } from "../src/verifier/process/model-process.ts";
 import { buildSandbox } from "../src/verifier/process/sandbox.ts";
 import { timingOf } from "../src/verifier/score/timing.ts";
-import { floatTensor, modelFile, node, seededRandom, tensorInfo } from "../test/builders/onnx-model.ts";
+import {
+  floatTensor,
+  modelFile,
+  node,
+  seededRandom,
+  tensorInfo,
+} from "../test/builders/verifier/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 
 // A liquid network, as robots run them: one step of a closed-form continuous-time cell (Hasani et al., "Closed-form

@@ -12,7 +12,7 @@ import type { Duration } from "../src/base/time.ts";
 import { systemClock } from "../src/runtime/clock.ts";
 import { verify } from "../src/verifier/checks/run.ts";
 import { buildSandbox } from "../src/verifier/process/sandbox.ts";
-import { floatTensor, modelFile, node, tensorInfo } from "../test/builders/onnx-model.ts";
+import { floatTensor, modelFile, node, tensorInfo } from "../test/builders/verifier/onnx-model.ts";
 import { type Figure, publish } from "./shared/figures.ts";
 
 // What a large model takes: of the child process that runs it, and of the sidecar that only hands it on. A ratio of 1 is

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
-import { randomPerceptron } from "../test/builders/onnx-model.ts";
+import { randomPerceptron } from "../test/builders/verifier/onnx-model.ts";
 import { preparePython } from "../test/python/environment.ts";
 import { say } from "./shared/command.ts";
 import { type Figure, publish } from "./shared/figures.ts";
@@ -75,7 +75,7 @@ try {
   const flags = ["verify", "--quiet", model, "--golden", file(GOLDEN), "--maximum-absolute-error", TOLERANCE];
   const ways = {
     python: [python, "-c", COMPARE, model, file(GOLDEN), TOLERANCE],
-    built: [process.execPath, join(ROOT, "dist/cli/main.js"), ...flags],
+    built: [process.execPath, join(ROOT, "dist/edgefleet.js"), ...flags],
     source: [process.execPath, join(ROOT, "cli/bin.js"), ...flags],
   } as const;
   const times = { python: [] as number[], built: [] as number[], source: [] as number[] };

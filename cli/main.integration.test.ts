@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { endlessModel, randomPerceptron } from "../test/builders/onnx-model.ts";
+import { endlessModel, randomPerceptron } from "../test/builders/verifier/onnx-model.ts";
 
 // The program as people start it: a process of its own, in a directory of theirs.
 

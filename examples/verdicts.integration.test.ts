@@ -10,7 +10,7 @@ import type { Download, VerifyReport } from "../src/verification/verification.ts
 import { verify } from "../src/verifier/checks/run.ts";
 import { DOWNLOAD_LIMITS, downloader } from "../src/verifier/files/download.ts";
 import { buildSandbox } from "../src/verifier/process/sandbox.ts";
-import { type BlobServer, startBlobServer } from "../test/builders/blob-server.ts";
+import { type BlobServer, startBlobServer } from "../test/builders/verifier/blob-server.ts";
 
 // The story's releases before the real verifier: real downloads, real child processes, ONNX Runtime.
 

@@ -61,16 +61,27 @@ function integer(name: NumberOption, help: string, range: readonly [number, numb
   };
 }
 
-function wholeNumber(value: string, help: string, set: (draft: Draft, value: number) => void): SimulatorFlag {
+/** A flag whose text is one value. `read`: the value, or `null` where `rule` is broken. */
+function valued<T>(
+  { value, help, rule }: { readonly value: string; readonly help: string; readonly rule: string },
+  read: (written: string) => T | null,
+  set: (draft: Draft, value: T) => void,
+): SimulatorFlag {
   return {
     value,
     help,
     apply: (draft, written) => {
-      if (!/^[0-9]{1,12}$/.test(written)) return "must be a whole number";
-      set(draft, Number(written));
+      const found = read(written);
+      if (found === null) return rule;
+      set(draft, found);
       return null;
     },
   };
+}
+
+function wholeNumber(value: string, help: string, set: (draft: Draft, value: number) => void): SimulatorFlag {
+  const read = (written: string) => (/^[0-9]{1,12}$/.test(written) ? Number(written) : null);
+  return valued({ value, help, rule: "must be a whole number" }, read, set);
 }
 
 function choice<const T extends string>(
@@ -78,28 +89,12 @@ function choice<const T extends string>(
   help: string,
   set: (draft: Draft, value: T) => void,
 ): SimulatorFlag {
-  return {
-    value: values.join("|"),
-    help,
-    apply: (draft, written) => {
-      const value = values.find((one) => one === written);
-      if (value === undefined) return `must be one of ${values.join(", ")}`;
-      set(draft, value);
-      return null;
-    },
-  };
+  const read = (written: string) => values.find((one) => one === written) ?? null;
+  return valued({ value: values.join("|"), help, rule: `must be one of ${values.join(", ")}` }, read, set);
 }
 
 function text(value: string, help: string, set: (draft: Draft, written: string) => void): SimulatorFlag {
-  return {
-    value,
-    help,
-    apply: (draft, written) => {
-      if (written === "") return "must not be empty";
-      set(draft, written);
-      return null;
-    },
-  };
+  return valued({ value, help, rule: "must not be empty" }, (written) => written || null, set);
 }
 
 function toggle(help: string, set: (draft: Draft) => void): SimulatorFlag {

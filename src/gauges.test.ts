@@ -4,6 +4,7 @@ import type { EdgeDevice } from "./api/edge-device.ts";
 import type { InferenceDeployment } from "./api/inference-deployment.ts";
 import type { ModelRelease } from "./api/model-release.ts";
 import { gaugeCaches, gaugeOwnerless } from "./gauges.ts";
+import { createMetrics } from "./telemetry/metrics.ts";
 
 function device(online: "True" | "False", enabled = true): EdgeDevice {
   const condition = {
@@ -28,7 +29,12 @@ test("devices are counted by condition, and one without a status is Unknown", ()
   const meter = createFakeMeter();
   const unseen = { spec: { enabled: true }, status: null } as unknown as EdgeDevice;
   gaugeCaches(
-    { devices: [device("True"), device("True"), device("False"), unseen], releases: [], deployments: [] },
+    {
+      listed: true,
+      devices: [device("True"), device("True"), device("False"), unseen],
+      releases: [],
+      deployments: [],
+    },
     meter,
   );
   const value = (status: string) => meter.value("edgefleet_devices", { condition: "Online", status });
@@ -38,7 +44,10 @@ test("devices are counted by condition, and one without a status is Unknown", ()
 
 test("a device that the spec switches off is Disabled, whatever its conditions say", () => {
   const meter = createFakeMeter();
-  gaugeCaches({ devices: [device("False", false), device("False")], releases: [], deployments: [] }, meter);
+  gaugeCaches(
+    { listed: true, devices: [device("False", false), device("False")], releases: [], deployments: [] },
+    meter,
+  );
   const value = (status: string) => meter.value("edgefleet_devices", { condition: "Online", status });
   expect([value("Disabled"), value("False")]).toEqual([1, 1]);
 });
@@ -52,12 +61,12 @@ test("a release is as good as the worst of its variants", () => {
     release("Passed"),
     release(),
   ];
-  gaugeCaches({ devices: [], releases, deployments: [] }, meter);
+  gaugeCaches({ listed: true, devices: [], releases, deployments: [] }, meter);
   const counts = ["Passed", "Failed", "Running", "Pending", "Error"].map((verdict) =>
     meter.value("edgefleet_releases", { verdict }),
   );
   expect(counts).toEqual([1, 1, 1, 2, 0]);
-  gaugeCaches({ devices: [], releases: [], deployments: [] }, meter);
+  gaugeCaches({ listed: true, devices: [], releases: [], deployments: [] }, meter);
   expect(meter.value("edgefleet_releases", { verdict: "Failed" })).toBe(0);
 });
 
@@ -86,9 +95,34 @@ test("rollouts are counted by phase, their devices and verdicts are summed, and 
     meter.value("edgefleet_rollout_devices", { state: "offline" }),
     meter.value("edgefleet_analysis_verdicts", { verdict: "Warn" }),
   ];
-  const caches = { devices: [], releases: [] };
+  const caches = { listed: true, devices: [], releases: [] };
   gaugeCaches({ ...caches, deployments: [one, other, null].map(deployment) }, meter);
   expect(value()).toEqual([2, 7, 1, 1]);
   gaugeCaches({ ...caches, deployments: [deployment(other)] }, meter);
   expect(value()).toEqual([1, 2, 0, 0]);
+});
+
+test("verdicts of a rollout that has ended explain its end and are not counted", () => {
+  const meter = createFakeMeter();
+  const analysis = [{ verdict: "Fail" }, { verdict: "Warn" }];
+  const counts = (...phases: readonly string[]) => {
+    const deployments = phases.map(
+      (phase) => ({ status: { phase, analysis } }) as unknown as InferenceDeployment,
+    );
+    gaugeCaches({ listed: true, devices: [], releases: [], deployments }, meter);
+    return ["Fail", "Warn"].map((verdict) => meter.value("edgefleet_analysis_verdicts", { verdict }));
+  };
+  expect(counts("Progressing", "Holding", "Frozen", "Baking")).toEqual([4, 4]);
+  expect(counts("Pending", "RollingBack", "RolledBack", "Completed")).toEqual([0, 0]);
+});
+
+test("nothing is counted before everything is listed: part of a fleet looks like a small one", async () => {
+  const { meter, expose } = createMetrics("throw");
+  const caches = { devices: [device("True")], releases: [], deployments: [] };
+  gaugeCaches({ ...caches, listed: false }, meter);
+  expect(await expose()).not.toMatch(
+    /^edgefleet_(devices|releases|rollouts|rollout_devices|analysis_verdicts)\{/m,
+  );
+  gaugeCaches({ ...caches, listed: true }, meter);
+  expect(await expose()).toContain('edgefleet_devices{condition="Online",status="True"} 1');
 });

@@ -18,15 +18,21 @@ const WORST_FIRST = [
   "Passed",
 ] as const satisfies readonly (typeof VERDICTS)[number][];
 
-/** Counts what is in the caches; done when metrics are scraped, so a fleet at rest costs nothing in between. */
+/**
+ * Counts what is in the caches; done when metrics are scraped, so a fleet at rest costs nothing in between. Before they are
+ * listed there are no counts: 0 devices, and soon after all of them, would look like an event.
+ */
 export function gaugeCaches(
   caches: {
+    /** Whether all of them have been listed whole. */
+    readonly listed: boolean;
     readonly devices: readonly EdgeDevice[];
     readonly releases: readonly ModelRelease[];
     readonly deployments: readonly InferenceDeployment[];
   },
   meter: Pick<Meter, "gauge">,
 ): void {
+  if (!caches.listed) return;
   for (const condition of CONDITIONS) {
     const counts = { True: 0, False: 0, Unknown: 0, Disabled: 0 };
     for (const { spec, status } of caches.devices)
@@ -45,6 +51,9 @@ export function gaugeCaches(
   );
 }
 
+/** The phases with a candidate that is judged: the verdicts of a rollout that has ended only explain its end. */
+const UNDER_WAY: readonly (string | undefined)[] = ["Progressing", "Holding", "Frozen", "Baking"];
+
 /** Sums over all deployments: labels stay few however many there are. */
 function gaugeRollouts(
   statuses: readonly InferenceDeployment["status"][],
@@ -58,7 +67,9 @@ function gaugeRollouts(
     const sum = statuses.reduce((total, status) => total + (status?.devices?.[state] ?? 0), 0);
     meter.gauge("edgefleet_rollout_devices", sum, { state });
   }
-  const results = statuses.flatMap((status) => status?.analysis ?? []);
+  const results = statuses.flatMap((status) =>
+    UNDER_WAY.includes(status?.phase) ? (status?.analysis ?? []) : [],
+  );
   for (const verdict of VERDICT_KINDS) {
     const count = results.filter((result) => result.verdict === verdict).length;
     meter.gauge("edgefleet_analysis_verdicts", count, { verdict });

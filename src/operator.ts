@@ -17,7 +17,7 @@ import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
 import { clusterIdOf } from "./kube/cluster-id.ts";
 import { createEventRecorder } from "./kube/event-recorder.ts";
-import { whileLeading } from "./kube/leadership/leader-election.ts";
+import { leadAlone, whileLeading } from "./kube/leadership/leader-election.ts";
 import { LEASE_TIMING } from "./kube/leadership/lease.ts";
 import { createLeaseStore, type LeaseStore, monitorLeaseStore } from "./kube/leadership/lease-store.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
@@ -319,7 +319,12 @@ function probesOf(parts: Parts) {
       ),
     metrics: () => {
       gaugeCaches(
-        { devices: devices.list(), releases: releases.list(), deployments: deployments.list() },
+        {
+          listed: cluster.informers.every(({ isSynced }) => isSynced()),
+          devices: devices.list(),
+          releases: releases.list(),
+          deployments: deployments.list(),
+        },
         deps.meter,
       );
       gaugeOwnerless(ownerlessOf(parts), deps.meter);
@@ -338,7 +343,7 @@ async function lead(
   signal: AbortSignal,
   body: (signal: AbortSignal) => Promise<void>,
 ): Promise<void> {
-  if (!lease.enabled) return await body(signal);
+  if (!lease.enabled) return await leadAlone(deps, signal, body);
   const election = { store, me: lease.identity, timing: LEASE_TIMING };
   await whileLeading(election, deps, signal, async (leading) => {
     await body(leading);

@@ -12,8 +12,8 @@ import {
   SIGNATURE,
   serveBlob,
   startBlobServer,
-} from "../test/builders/blob-server.ts";
-import { endlessModel, linearClassifier } from "../test/builders/onnx-model.ts";
+} from "../test/builders/verifier/blob-server.ts";
+import { endlessModel, linearClassifier } from "../test/builders/verifier/onnx-model.ts";
 import { type Program, runProgram } from "../tools/stack/program.ts";
 import type { Verification } from "./api/model-release.ts";
 import { createVerifierClient } from "./verification/client.ts";

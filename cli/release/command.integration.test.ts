@@ -5,16 +5,20 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { modelReleaseSpecSchema } from "../../src/api/model-release.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { declaredFreeModel, namesModel, withoutShapeModel } from "../../test/builders/described-models.ts";
-import { manyInputsModel } from "../../test/builders/hostile-models.ts";
-import { npzFile } from "../../test/builders/npz.ts";
+import { AWKWARD_TEXTS, HOSTILE_TEXTS } from "../../test/builders/random-manifest.ts";
+import {
+  declaredFreeModel,
+  namesModel,
+  withoutShapeModel,
+} from "../../test/builders/verifier/described-models.ts";
+import { manyInputsModel } from "../../test/builders/verifier/hostile-models.ts";
+import { npzFile } from "../../test/builders/verifier/npz.ts";
 import {
   castModel,
   endlessModel,
   externalDataModel,
   randomPerceptron,
-} from "../../test/builders/onnx-model.ts";
-import { AWKWARD_TEXTS, HOSTILE_TEXTS } from "../../test/builders/random-manifest.ts";
+} from "../../test/builders/verifier/onnx-model.ts";
 import type { Json } from "../json-pointer.ts";
 import { problemsIn, withDefaults } from "../spec/check.ts";
 import { runCommand } from "../testing/run-command.ts";
@@ -406,7 +410,7 @@ test("an unknown verb is reported with the one that exists; the help names every
   for (const args of [["--help"], ["new", "--help"]]) {
     const { out, status } = await run(releaseCommand, ...args);
     expect(status).toBe(0);
-    for (const flags of Object.values(RELEASE_FLAGS))
+    for (const flags of Object.values(RELEASE_FLAGS.groups))
       for (const flag of Object.keys(flags)) expect(out).toMatch(new RegExp(`--${flag}\\b`));
     for (const line of out.split("\n")) expect(line.length).toBeLessThanOrEqual(120);
   }

@@ -1,15 +1,8 @@
-import {
-  type Arguments,
-  allFlags,
-  type FlagGroups,
-  flagsHelp,
-  HELP,
-  readFlags,
-} from "../../src/base/flags.ts";
+import { type Arguments, commandFlags, HELP } from "../../src/base/flags.ts";
 import { BOUND_FLAGS } from "../spec/bounds.ts";
 import { namespaceFault, objectNameFault } from "../spec/object-meta-problems.ts";
 
-export const RELEASE_FLAGS: FlagGroups = {
+export const RELEASE_FLAGS = commandFlags({
   "What the release is": {
     model: { value: "NAME", help: "name of the model, such as digits" },
     version: { value: "VERSION", help: "its version, such as 2.1.0" },
@@ -50,7 +43,7 @@ export const RELEASE_FLAGS: FlagGroups = {
     force: { value: null, help: "overwrite an existing file" },
     help: HELP,
   },
-};
+});
 
 export type ReleaseOptions = {
   readonly args: Arguments;
@@ -79,7 +72,7 @@ export function readReleaseFlags(args: readonly string[]): {
   readonly options: ReleaseOptions;
   readonly problems: readonly string[];
 } {
-  const given = readFlags(args, allFlags(RELEASE_FLAGS));
+  const given = RELEASE_FLAGS.read(args);
   const problems = [...given.problems];
   const all = (flag: string) => given.values.get(flag) ?? [];
   const one = (flag: string) => all(flag)[0] ?? null;
@@ -184,7 +177,7 @@ export function releaseHelp(): string {
     "  edgefleet release new --variant fp32=a.onnx --variant int8=b.onnx --device-class int8=jetson-nano \\",
     "    --model digits --version 2.1.0 --measure",
     "",
-    ...flagsHelp(RELEASE_FLAGS),
+    ...RELEASE_FLAGS.help(),
     "exit status: 0 written, 1 a model could not be loaded or measured, 2 a flag or an input file is wrong,",
     "3 it could not be written or measured, 130 Ctrl-C",
     "",

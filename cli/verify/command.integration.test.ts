@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import type { FullReport } from "../../src/api/verification-report.ts";
 import { digestOf } from "../../src/base/digest.ts";
-import { type NpyArray, npzFile } from "../../test/builders/npz.ts";
+import { type NpyArray, npzFile } from "../../test/builders/verifier/npz.ts";
 import {
   endlessModel,
   floatTensor,
@@ -16,8 +16,8 @@ import {
   node,
   randomPerceptron,
   tensorInfo,
-} from "../../test/builders/onnx-model.ts";
-import { parseXml } from "../../test/builders/xml.ts";
+} from "../../test/builders/verifier/onnx-model.ts";
+import { parseXml } from "../../test/builders/verifier/xml.ts";
 import { runCommand } from "../testing/run-command.ts";
 import { verifyCommand } from "./command.ts";
 import { VERIFY_FLAGS } from "./flags.ts";

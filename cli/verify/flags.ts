@@ -1,11 +1,4 @@
-import {
-  type Arguments,
-  allFlags,
-  type FlagGroups,
-  flagsHelp,
-  HELP,
-  readFlags,
-} from "../../src/base/flags.ts";
+import { type Arguments, commandFlags, HELP } from "../../src/base/flags.ts";
 import { own } from "../../src/base/lookup.ts";
 import { bytesOf } from "../../src/base/quantity.ts";
 import { BOUND_FLAGS } from "../spec/bounds.ts";
@@ -25,7 +18,7 @@ const REPORTS: Readonly<Record<string, Format>> = {
   txt: "text",
 };
 
-export const VERIFY_FLAGS: FlagGroups = {
+export const VERIFY_FLAGS = commandFlags({
   "What is verified, and against what": {
     checks: { value: "FILE", help: "bounds: spec.verification, or a manifest that has it, as YAML or JSON" },
     release: {
@@ -56,7 +49,7 @@ export const VERIFY_FLAGS: FlagGroups = {
     quiet: { value: null, help: "no progress", short: "q" },
     help: HELP,
   },
-};
+});
 
 export type VerifyOptions = {
   readonly args: Arguments;
@@ -75,7 +68,7 @@ export function readVerifyFlags(args: readonly string[]): {
   readonly options: VerifyOptions;
   readonly problems: readonly string[];
 } {
-  const given = readFlags(args, allFlags(VERIFY_FLAGS));
+  const given = VERIFY_FLAGS.read(args);
   const problems = [...given.problems];
   const one = (flag: string) => given.values.get(flag)?.[0] ?? null;
   const [model = null, ...more] = given.positionals;
@@ -122,7 +115,7 @@ export function verifyHelp(): string {
     "  edgefleet verify --release release.yaml --variant fp32 --output junit > report.xml",
     "  edgefleet verify int8.onnx --reference fp32.onnx --golden golden.npz --minimum-agreement 0.98",
     "",
-    ...flagsHelp(VERIFY_FLAGS),
+    ...VERIFY_FLAGS.help(),
     "exit status: 0 every check passed, 1 the model failed, 2 a flag, an input file or a golden set is wrong, or",
     "does not fit, 3 there is no verdict for a reason that is not the model's, 130 Ctrl-C",
     "",

@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { CheckReport } from "../../src/api/verification-report.ts";
 import type { Duration } from "../../src/base/time.ts";
-import { parseXml } from "../../test/builders/xml.ts";
+import { parseXml } from "../../test/builders/verifier/xml.ts";
 import { junitText } from "./junit.ts";
 import type { Subject } from "./subject.ts";
 

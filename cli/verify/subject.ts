@@ -1,4 +1,4 @@
-import type { ReportSubject } from "../../src/verification/report-page.ts";
+import type { ReportSubject } from "../../src/verification/verification.ts";
 import type { Verified } from "../../src/verifier/checks/run.ts";
 
 /** What a report is about. */

@@ -1,7 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { gunzipSync } from "node:zlib";
-import { seededRandom } from "../../test/builders/onnx-model.ts";
+import { seededRandom } from "../../test/builders/verifier/onnx-model.ts";
 
 export const SIDE = 8;
 export const PIXELS = SIDE * SIDE;

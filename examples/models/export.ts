@@ -5,7 +5,7 @@ import {
   modelFile,
   node,
   tensorInfo,
-} from "../../test/builders/onnx-model.ts";
+} from "../../test/builders/verifier/onnx-model.ts";
 import { CLASSES, INK, SIDE } from "./digits.ts";
 import type { Layer } from "./network.ts";
 

@@ -94,10 +94,17 @@ export function createInstallation(world: UpdateWorld): Installation {
     clock.schedule(stateDelay, check, step);
   }
 
-  function check(step: Step): void {
-    const { slot, attempt, download: file } = step;
+  /** The pointer and the file that a stage works on; `null`: the stage does not take place, or fails as it was told to. */
+  function begun({ slot, attempt, download: file }: Step, stage: UpdateState) {
     const pointer = inFlight(slot, attempt);
-    if (pointer === null || file?.ok !== true || failsAt(slot, pointer, "Checking")) return;
+    if (pointer === null || file?.ok !== true || failsAt(slot, pointer, stage)) return null;
+    return { slot, pointer, file };
+  }
+
+  function check(step: Step): void {
+    const work = begun(step, "Checking");
+    if (work === null) return;
+    const { slot, pointer, file } = work;
     if (file.digest !== pointer.digest) {
       fail(slot, pointer, { code: "DigestMismatch", message: `the file has ${file.digest}` });
       return;
@@ -107,9 +114,9 @@ export function createInstallation(world: UpdateWorld): Installation {
   }
 
   function load(step: Step): void {
-    const { slot, attempt, download: file } = step;
-    const pointer = inFlight(slot, attempt);
-    if (pointer === null || file?.ok !== true || failsAt(slot, pointer, "Loading")) return;
+    const work = begun(step, "Loading");
+    if (work === null) return;
+    const { slot, pointer, file } = work;
     if (!file.loadable) {
       fail(slot, pointer, { code: "LoadFailed", message: "the file is not an ONNX model" });
       return;

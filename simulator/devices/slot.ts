@@ -1,4 +1,4 @@
-import type { InferenceReport, ModelPointer, UpdateState } from "../../src/api/device-contract.ts";
+import type { InferenceReport, ModelPointer } from "../../src/api/device-contract.ts";
 import { isObject, type JsonValue } from "../base/json.ts";
 import type { Random } from "../base/random.ts";
 import type { Twin } from "../hub/twins/twin.ts";
@@ -8,11 +8,9 @@ import type { Effects, Wear } from "./effects.ts";
 /** The model that a device runs. */
 export type Active = NonNullable<InferenceReport["active"]>;
 export type UpdateError = { readonly code: string; readonly message: string };
-export type Update = {
+export type Update = Pick<NonNullable<InferenceReport["update"]>, "state" | "at"> & {
   readonly pointer: ModelPointer;
-  readonly state: UpdateState;
   readonly error: UpdateError | null;
-  readonly at: string;
 };
 
 /** One place for a model: a module of an edge device, or the device itself. It changes in place, thousands of it at once. */

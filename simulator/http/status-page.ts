@@ -9,7 +9,8 @@ import { originProblem, type Place } from "./transport/origin.ts";
 // The page at `/` and the files that it is made of, as they lie in simulator/page. It needs no key, for the same reason
 // as the control API, of which it shows what it shows.
 
-const FOLDER = join(import.meta.dirname, "../page");
+/** Of the source, or beside the bundle (`tools/build.ts`). */
+const FOLDER = join(import.meta.dirname, import.meta.filename.endsWith(".ts") ? "../page" : "page");
 
 const TYPES: Readonly<Record<string, string>> = {
   html: "text/html; charset=utf-8",

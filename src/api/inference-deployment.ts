@@ -4,6 +4,7 @@ import {
   cel,
   conditionsSchema,
   decimal,
+  decimalRule,
   duration,
   type Of,
   observedGenerationSchema,
@@ -217,9 +218,7 @@ export const objectiveSchema = Type.Object(
         ),
         `warning must be reached before critical: at or above it for ${AT_LEAST.join(", ")}, at or below it for all others`,
       ),
-      ...["warning", "critical"].map((bound) =>
-        cel(whereDecimal([bound], `double(self.${bound}) >= 0.0`), `${bound} must not be negative`),
-      ),
+      ...["warning", "critical"].map((bound) => decimalRule(bound, "not negative")),
       ...["warning", "critical"].map((bound) =>
         cel(
           whereDecimal([bound], `self.metric != 'errorRate' || double(self.${bound}) <= 1.0`),

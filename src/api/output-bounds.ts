@@ -1,4 +1,4 @@
-import { cel, decimal, listMap, oneOf, whereDecimal } from "./schema.ts";
+import { cel, decimal, decimalRule, listMap, oneOf, whereDecimal } from "./schema.ts";
 import { Type } from "./type.ts";
 
 // Bounds on what a model answers, as they stand in golden, parity and variantParity.
@@ -152,10 +152,7 @@ const shareRules = (...names: readonly string[]) =>
     ),
   );
 
-const positiveRules = (...names: readonly string[]) =>
-  names.map((name) =>
-    cel(whereDecimal([name], `double(self.${name}) >= 0.0`), `${name} must not be negative`),
-  );
+const positiveRules = (...names: readonly string[]) => names.map((name) => decimalRule(name, "not negative"));
 
 const DIFFERENCE_RULES = [
   ...positiveRules("maximumAbsoluteError", "maximumRelativeError"),

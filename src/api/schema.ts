@@ -32,6 +32,16 @@ export function decimal(options: Options) {
   });
 }
 
+/** A rule for a decimal field that may be left out. */
+export function decimalRule(
+  name: string,
+  condition: "greater than 0" | "not negative",
+): ReturnType<typeof cel> {
+  return condition === "greater than 0"
+    ? cel(whereDecimal([name], `double(self.${name}) > 0.0`), `${name} must be greater than 0`)
+    : cel(whereDecimal([name], `double(self.${name}) >= 0.0`), `${name} must not be negative`);
+}
+
 /**
  * A condition on decimal fields of an object. It holds where one of them is missing, and where one is no decimal: that
  * is refused by the field's own rule, and CEL's `double()` would only add an evaluation error to it.

@@ -8,7 +8,7 @@ import {
   PARITY_RULES,
   parityFields,
 } from "./output-bounds.ts";
-import { cel, decimal, digest, duration, whereDecimal } from "./schema.ts";
+import { cel, decimal, decimalRule, digest, duration } from "./schema.ts";
 import { Type } from "./type.ts";
 
 // What a ModelRelease asks of its model: one schema for each check of the verifier.
@@ -163,12 +163,7 @@ const throughputSchema = Type.Object(
   },
   {
     description: "Bound on throughput, measured without pauses between runs.",
-    "x-kubernetes-validations": [
-      cel(
-        whereDecimal(["minimumPerSecond"], "double(self.minimumPerSecond) > 0.0"),
-        "minimumPerSecond must be greater than 0",
-      ),
-    ],
+    "x-kubernetes-validations": [decimalRule("minimumPerSecond", "greater than 0")],
   },
 );
 
@@ -204,12 +199,7 @@ const determinismSchema = Type.Object(
   },
   {
     description: "Requires the same input to yield the same outputs.",
-    "x-kubernetes-validations": [
-      cel(
-        whereDecimal(["maximumAbsoluteError"], "double(self.maximumAbsoluteError) >= 0.0"),
-        "maximumAbsoluteError must not be negative",
-      ),
-    ],
+    "x-kubernetes-validations": [decimalRule("maximumAbsoluteError", "not negative")],
   },
 );
 

@@ -28,6 +28,18 @@ export type Arguments = {
   readonly problems: readonly string[];
 };
 
+/** A command's table of flags, which reads its arguments and prints its help. */
+export type CommandFlags = {
+  readonly groups: FlagGroups;
+  readonly read: (args: readonly string[]) => Arguments;
+  /** Lines of the help, by subject. */
+  readonly help: () => readonly string[];
+};
+
+export function commandFlags(groups: FlagGroups): CommandFlags {
+  return { groups, read: (args) => readFlags(args, allFlags(groups)), help: () => flagsHelp(groups) };
+}
+
 export const HELP: Flag = { value: null, help: "print this and exit", short: "h" };
 
 /** Reads `--name value`, `--name=value` and `-n value`. An unknown flag is reported with the one that may be meant. */

@@ -16,14 +16,10 @@ import {
   slotAfter,
   touch,
 } from "./fleet-merge.ts";
-import type { DeviceRow, FleetDevice, ModuleRow, Twin } from "./hub.ts";
+import type { DeviceRow, FleetDevice, FleetView, ModuleRow, Twin } from "./hub.ts";
 
 /** What the fleet view remembers of each device. How observations come together: fleet-merge.ts. */
-export type FleetMap = {
-  readonly get: (device: string) => FleetDevice | undefined;
-  readonly list: () => Iterable<FleetDevice>;
-  /** Those whose tags or pointers name this deployment. */
-  readonly namedBy: (deployment: string) => Iterable<FleetDevice>;
+export type FleetMap = Pick<FleetView, "get" | "list" | "namedBy"> & {
   readonly size: () => number;
   readonly beginSweep: () => void;
   readonly applyDevice: (row: DeviceRow, now: Instant) => void;

@@ -41,11 +41,8 @@ export type Secrets = {
 };
 
 /** The object of ours that an event is about. */
-export type EventSubject = {
+export type EventSubject = Pick<Resource<unknown, unknown>, "namespace" | "name" | "uid"> & {
   readonly kind: string;
-  readonly namespace: string;
-  readonly name: string;
-  readonly uid: string;
 };
 
 /** Publishes events: deduplicated, in the background, and never fails its caller. */

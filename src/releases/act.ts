@@ -1,10 +1,4 @@
-import type {
-  BlobReference,
-  ComparedWith,
-  ReportError,
-  VariantStatus,
-  Verification,
-} from "../api/model-release.ts";
+import type { BlobReference, ReportError, VariantStatus } from "../api/model-release.ts";
 import { REASONS } from "../api/reasons.ts";
 import { blobRefusal, mayUseBlob } from "../api/tenancy.ts";
 import type { FullReport } from "../api/verification-report.ts";
@@ -15,24 +9,18 @@ import { ok } from "../base/result.ts";
 import { type Instant, later, timestampOf } from "../base/time.ts";
 import type { Done } from "../runtime/cycle.ts";
 import type { ModelStore } from "../store/store.ts";
-import type { Download, Reference, VerificationKey, Verifier } from "../verification/verification.ts";
+import type {
+  Download,
+  Reference,
+  ReportSubject,
+  VerificationKey,
+  Verifier,
+} from "../verification/verification.ts";
 import type { ReleasePlan, SizedReference, Start } from "./plan.ts";
 import { retryDelay } from "./retry-delay.ts";
 import { NOT_ACTED, type ReleaseActed, type ReleaseSeen, type Saved } from "./seen.ts";
 import { shown, URL_LIFETIME } from "./start.ts";
 import { checksOf } from "./verdict-match.ts";
-
-/** What the page of a report shows above it. */
-export type ReportSubject = {
-  readonly namespace: string;
-  readonly release: string;
-  readonly model: string;
-  readonly version: string;
-  readonly variant: string;
-  readonly path: string;
-  readonly asked: Verification;
-  readonly comparedWith: ComparedWith | null;
-};
 
 export type ActDeps = {
   readonly store: Pick<ModelStore, "readUrl" | "put">;

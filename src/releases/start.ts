@@ -1,5 +1,5 @@
 import type { BlobReference, VariantStatus } from "../api/model-release.ts";
-import { REASONS } from "../api/reasons.ts";
+import { REASONS, type Reason } from "../api/reasons.ts";
 import type { Fault } from "../base/fault.ts";
 import { minutes, timestampOf } from "../base/time.ts";
 import type { AskedSeen, LookedSeen, OpenPlan, SizedReference, Waiting } from "./plan.ts";
@@ -62,17 +62,19 @@ export function withoutReference(
   why: string,
   waiting: Waiting,
 ): OpenPlan {
-  return {
-    next: {
-      ...baseOf(seen, one),
-      ...attemptsOf(one.had),
-      verdict: "Pending",
-      reason: REASONS.ReferenceMissing,
-      message: `it cannot be compared: ${why}`,
-    },
-    start: null,
-    waiting,
-  };
+  return pending(seen, one, REASONS.ReferenceMissing, `it cannot be compared: ${why}`, waiting);
+}
+
+/** Nothing is started before what is missing is there. */
+function pending(
+  seen: ReleaseSeen,
+  one: LookedSeen,
+  reason: Reason,
+  message: string,
+  waiting: Waiting,
+): OpenPlan {
+  const next = { ...baseOf(seen, one), ...attemptsOf(one.had), verdict: "Pending", reason, message } as const;
+  return { next, start: null, waiting };
 }
 
 /** What the verifier's words call it. */
@@ -84,17 +86,9 @@ export function missing(seen: ReleaseSeen, one: LookedSeen, blobs: readonly Blob
   const what = blobs.map((blob) =>
     blob === one.variant.blob ? `the model ${nameOf(blob)}` : `the golden set ${nameOf(blob)}`,
   );
-  return {
-    next: {
-      ...baseOf(seen, one),
-      ...attemptsOf(one.had),
-      verdict: "Pending",
-      reason: REASONS.BlobMissing,
-      message: `${what.join(" and ")} ${blobs.length === 1 ? "is" : "are"} not in the store; upload ${blobs.length === 1 ? "it" : "them"}, or create a new release with the correct path`,
-    },
-    start: null,
-    waiting: { kind: "blob" },
-  };
+  const many = blobs.length > 1;
+  const message = `${what.join(" and ")} ${many ? "are" : "is"} not in the store; upload ${many ? "them" : "it"}, or create a new release with the correct path`;
+  return pending(seen, one, REASONS.BlobMissing, message, { kind: "blob" });
 }
 
 /** A start that did not happen leaves its variant where it was, with the reason why. */

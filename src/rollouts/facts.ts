@@ -147,7 +147,8 @@ function assessmentOf(seen: RolloutSeen, state: UnderWay): CandidateAssessment {
   const budget = failureBudget(cohort, spec.failureBudget, percent);
   const { waitingSince, convergedAt, acceptedMissing } = state.step;
   // While it was converged the deadline did not count.
-  const isLate = elapsed(waitingSince, convergedAt ?? seen.now) >= deadlineOf(seen).after;
+  const isLate =
+    elapsed(waitingSince, convergedAt ?? seen.now) >= deadlineOf(seen).after && cohort.untold === 0;
   const isAccepted = acceptedMissing > 0 && cohort.waiting + cohort.stragglers <= acceptedMissing;
   const isTolerated = isAccepted || (isLate && budget.covers);
   const converged = hasArrived(cohort, percent) || (cohort.running > 0 && isTolerated);

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
+import { deploymentSpec, deviceSpec } from "../../test/builders/specs.ts";
 import { createFakeLog } from "../../test/fakes/fake-log.ts";
 import { createFleetWorld, NAMESPACE } from "../../test/fakes/fleet-world.ts";
 import { look } from "../../test/stories/seen.ts";
-import { deploymentSpec, deviceSpec } from "../../test/stories/story.ts";
 import { bucketOf } from "../api/membership.ts";
 import { FINALIZER, objectKey } from "../api/resource.ts";
 import { OPEN_GRANT } from "../api/tenancy.ts";

@@ -136,11 +136,29 @@ describe("a controller", () => {
     );
     await controller.clock.settle();
     for (const key of ["a", "b", "c", "d", "e", "f", "g"]) controller.enqueue(key);
-    expect(controller.meter.value("edgefleet_queue_depth", { controller: "test" })).toBe(0);
     await controller.clock.advance(seconds(1));
     expect(most).toBe(3);
     await controller.clock.advance(seconds(10));
     expect(controller.outcomes("settled")).toBe(7);
+    controller.stop.abort();
+    await controller.ended;
+  });
+
+  test("the depth of the queue is known while every worker hangs", async () => {
+    const controller = start(
+      async (_key, signal) => {
+        await controller.clock.sleep(seconds(60), signal);
+        return SETTLED;
+      },
+      { workers: 1 },
+    );
+    const depth = () => controller.meter.value("edgefleet_queue_depth", { controller: "test" });
+    await controller.clock.settle();
+    controller.enqueue("hangs");
+    await controller.clock.settle();
+    expect(depth()).toBe(0);
+    for (const key of ["a", "b", "c"]) controller.enqueue(key);
+    expect(depth()).toBe(3);
     controller.stop.abort();
     await controller.ended;
   });

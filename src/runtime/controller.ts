@@ -45,6 +45,7 @@ export async function runController<Key extends string>(
   const enqueue = (key: Key, delay?: Millis) => {
     if (delay === undefined) sink?.add(key);
     else sink?.addAfter(key, delay);
+    measureDepth(); // a worker that hangs does not
   };
 
   for (const trigger of spec.triggers) trigger.attach(enqueue);

@@ -8,16 +8,18 @@ type Metric = {
   /** Upper bounds; histograms only. */
   readonly buckets?: readonly number[];
   /**
-   * Values of every label; counters only. Each combination is exposed as 0 from the start: `increase()` misses the first
-   * event of a series that is born with it.
+   * Values of every label; counters and histograms. Each combination is exposed as 0 from the start: `increase()` misses
+   * the first event of a series that is born with it. A list where not every value goes with every other.
    */
-  readonly values?: Readonly<Record<string, readonly string[]>>;
+  readonly values?: LabelValues | readonly LabelValues[];
 };
+type LabelValues = Readonly<Record<string, readonly string[]>>;
 
 const QUICK = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
 const SLOW = [0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800];
 
 const CONTROLLERS = ["devices", "releases", "rollouts"];
+const OPERATION_CLASSES = ["identity", "twinRead", "twinWrite", "query", "configuration"];
 const FAULTS = ["throttled", "unavailable", "conflict", "denied", "rejected"];
 const PHASES = [
   "Pending",
@@ -38,6 +40,42 @@ const ROLLBACK_REASONS = [
   "Withdrawn",
 ];
 
+/** What is wrong with a model, or with what is asked of it. */
+const MODEL_REASONS = [
+  "AccuracyTooLow",
+  "BoundUnusable",
+  "Crashed",
+  "DigestMismatch",
+  "ExternalData",
+  "GoldenMismatch",
+  "GoldenUnreadable",
+  "LatencyTooHigh",
+  "LoadFailed",
+  "MemoryTooHigh",
+  "NonFinite",
+  "NotComparable",
+  "NotDeterministic",
+  "OperatorUnsupported",
+  "OpsetUnsupported",
+  "OutOfMemory",
+  "OutputAmbiguous",
+  "OutputsDiffer",
+  "ParityTooLow",
+  "RunFailed",
+  "SignatureMismatch",
+  "ThroughputTooLow",
+  "TimedOut",
+];
+const STORE_REASONS = ["BlobMissing", "StoreDenied", "StoreUnavailable"];
+/** Why there is no verdict. */
+const ERROR_REASONS = [
+  ...STORE_REASONS,
+  "InputNeeded",
+  "LocaleMissing",
+  "ReferenceUnavailable",
+  "VerificationError",
+];
+
 /** Every metric of ours. Labels are bounded: never the name of an object, a device id or an error's text. */
 export const METRICS = {
   // runtime
@@ -52,13 +90,18 @@ export const METRICS = {
     help: "Duration of one reconcile.",
     labels: ["controller"],
     buckets: QUICK,
+    values: { controller: CONTROLLERS },
   },
   edgefleet_queue_depth: {
     type: "gauge",
     help: "Keys that are ready and wait for a worker.",
     labels: ["controller"],
   },
-  edgefleet_leader: { type: "gauge", help: "1 while this replica holds the Lease, else 0.", labels: [] },
+  edgefleet_leader: {
+    type: "gauge",
+    help: "1 while this replica holds the Lease or runs without an election, else 0.",
+    labels: [],
+  },
   // kube
   edgefleet_kube_requests_total: {
     type: "counter",
@@ -70,6 +113,7 @@ export const METRICS = {
     help: "Time until the API server began to answer.",
     labels: ["method"],
     buckets: QUICK,
+    values: { method: ["GET", "POST", "PUT", "PATCH"] },
   },
   edgefleet_cached_objects: {
     type: "gauge",
@@ -97,7 +141,7 @@ export const METRICS = {
     help: "Calls to the IoT Hub by operation class and result: ok, or the kind of fault.",
     labels: ["class", "result"],
     values: {
-      class: ["identity", "twinRead", "twinWrite", "query", "configuration"],
+      class: OPERATION_CLASSES,
       result: ["ok", ...FAULTS],
     },
   },
@@ -106,12 +150,14 @@ export const METRICS = {
     help: "Duration of one call to the IoT Hub, waiting for its budget left out.",
     labels: ["class"],
     buckets: QUICK,
+    values: { class: OPERATION_CLASSES },
   },
   edgefleet_hub_throttle_wait_seconds: {
     type: "histogram",
     help: "Time that calls waited for the budget of their operation class.",
     labels: ["class", "lane"],
     buckets: SLOW,
+    values: { class: OPERATION_CLASSES, lane: ["normal", "rollback"] },
   },
   edgefleet_hub_reachable: {
     type: "gauge",
@@ -162,6 +208,11 @@ export const METRICS = {
     type: "counter",
     help: "Verifications that ended, by verdict and reason.",
     labels: ["verdict", "reason"],
+    values: [
+      { verdict: ["Passed"], reason: [""] },
+      { verdict: ["Failed"], reason: [...MODEL_REASONS, "VerificationFailed"] },
+      { verdict: ["Error"], reason: ERROR_REASONS },
+    ],
   },
   edgefleet_verification_reports_total: {
     type: "counter",
@@ -174,6 +225,7 @@ export const METRICS = {
     help: "Duration of one verification, from its start to its verdict.",
     labels: ["verdict"],
     buckets: SLOW,
+    values: { verdict: ["Passed", "Failed", "Error"] },
   },
   // rollouts
   edgefleet_rollouts: { type: "gauge", help: "InferenceDeployments by phase.", labels: ["phase"] },
@@ -196,7 +248,7 @@ export const METRICS = {
   },
   edgefleet_analysis_verdicts: {
     type: "gauge",
-    help: "Objectives of all rollouts by their latest verdict.",
+    help: "Objectives of the rollouts in progress by their latest verdict.",
     labels: ["verdict"],
   },
 } as const satisfies Readonly<Record<string, Metric>>;
@@ -235,12 +287,18 @@ export const VERIFIER_METRICS = {
     type: "counter",
     help: "Verifications that ended, by outcome (passed, failed or error) and reason.",
     labels: ["outcome", "reason"],
+    values: [
+      { outcome: ["passed"], reason: [""] },
+      { outcome: ["failed"], reason: MODEL_REASONS },
+      { outcome: ["error"], reason: ERROR_REASONS },
+    ],
   },
   edgefleet_verifier_verification_duration_seconds: {
     type: "histogram",
     help: "Duration of one verification, waiting left out.",
     labels: ["outcome"],
     buckets: SLOW,
+    values: { outcome: ["passed", "failed", "error"] },
   },
   edgefleet_verifier_check_duration_seconds: {
     type: "histogram",
@@ -258,6 +316,7 @@ export const VERIFIER_METRICS = {
     type: "counter",
     help: "Downloads by result: ok, or the reason.",
     labels: ["result"],
+    values: { result: ["ok", ...STORE_REASONS, "VerificationError"] },
   },
   edgefleet_verifier_download_bytes_total: {
     type: "counter",
@@ -309,9 +368,17 @@ export function createMetrics(
   const histograms = new Map<string, Histogram>();
   for (const [name, metric] of Object.entries(table)) {
     const options = { name, help: metric.help, labelNames: [...metric.labels], registers: [registry] };
-    if (metric.type === "counter") counters.set(name, counterFrom0(new Counter(options), metric));
-    else if (metric.type === "gauge") gauges.set(name, new Gauge(options));
-    else histograms.set(name, new Histogram({ ...options, buckets: [...(metric.buckets ?? QUICK)] }));
+    if (metric.type === "gauge") {
+      gauges.set(name, new Gauge(options));
+    } else if (metric.type === "counter") {
+      const counter = new Counter(options);
+      for (const labels of combinationsOf(metric)) counter.inc(labels, 0);
+      counters.set(name, counter);
+    } else {
+      const histogram = new Histogram({ ...options, buckets: [...(metric.buckets ?? QUICK)] });
+      for (const labels of combinationsOf(metric)) histogram.zero(labels);
+      histograms.set(name, histogram);
+    }
   }
 
   function using<T>(kind: Map<string, T>, name: string, use: (metric: T) => void): void {
@@ -336,12 +403,15 @@ export function createMetrics(
   };
 }
 
-function counterFrom0(counter: Counter, { values = {} }: Metric): Counter {
-  const combinations = Object.entries(values).reduce<readonly Readonly<Record<string, string>>[]>(
-    (found, [label, known]) =>
-      found.flatMap((labels) => known.map((value) => ({ ...labels, [label]: value }))),
-    [{}],
-  );
-  if (Object.keys(values).length > 0) for (const labels of combinations) counter.inc({ ...labels }, 0);
-  return counter;
+/** Every combination of the label values that are known; none where they are not. */
+function combinationsOf({ values = [] }: Metric): readonly Record<string, string>[] {
+  return [values]
+    .flat()
+    .flatMap((together) =>
+      Object.entries(together).reduce<readonly Record<string, string>[]>(
+        (found, [label, known]) =>
+          found.flatMap((labels) => known.map((value) => ({ ...labels, [label]: value }))),
+        [{}],
+      ),
+    );
 }

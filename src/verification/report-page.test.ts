@@ -4,7 +4,8 @@ import type { Verification } from "../api/model-release.ts";
 import type { FullReport } from "../api/verification-report.ts";
 import { digestOf } from "../base/digest.ts";
 import type { Duration } from "../base/time.ts";
-import { type ReportSubject, reportPage } from "./report-page.ts";
+import { reportPage } from "./report-page.ts";
+import type { ReportSubject } from "./verification.ts";
 
 const SUBJECT: ReportSubject = {
   namespace: "plant-a",

@@ -1,25 +1,11 @@
-import type { ComparedWith, Verification } from "../api/model-release.ts";
+import type { Verification } from "../api/model-release.ts";
 import { parse } from "../api/parse.ts";
 import { classificationSchema, comparisonSchema, timingSchema } from "../api/verification-details.ts";
 import type { CheckReport, FullReport, ModelFacts, TensorFacts } from "../api/verification-report.ts";
 import { decimalText } from "../base/decimal.ts";
 import { own } from "../base/lookup.ts";
 import { millisOf } from "../base/time.ts";
-
-/** What the report is about. */
-export type ReportSubject = {
-  /** `null`: it is in no cluster. */
-  readonly namespace: string | null;
-  /** `null`: a file alone. */
-  readonly release: string | null;
-  readonly model: string;
-  readonly version: string;
-  readonly variant: string;
-  /** Where the model lies: `container/path`. */
-  readonly path: string;
-  readonly asked: Verification;
-  readonly comparedWith: ComparedWith | null;
-};
+import type { ReportSubject } from "./verification.ts";
 
 /** A report as one HTML file: without scripts, and without external resources. It prints well. */
 export function reportPage(report: FullReport, subject: ReportSubject): string {

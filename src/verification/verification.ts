@@ -1,4 +1,4 @@
-import type { CheckResult, Verification } from "../api/model-release.ts";
+import type { CheckResult, ComparedWith, Verification } from "../api/model-release.ts";
 import type { FullReport } from "../api/verification-report.ts";
 import type { Brand } from "../base/brand.ts";
 import type { Attempt } from "../base/fault.ts";
@@ -66,4 +66,19 @@ export type Verifier = {
   readonly cancel: (key: VerificationKey, signal: AbortSignal) => Attempt<void>;
   /** The verifier's own version and that of its ONNX Runtime: a part of every key. */
   readonly version: (signal: AbortSignal) => Attempt<string>;
+};
+
+/** What the page of a report is about. */
+export type ReportSubject = {
+  /** `null`: it is in no cluster. */
+  readonly namespace: string | null;
+  /** `null`: a file alone. */
+  readonly release: string | null;
+  readonly model: string;
+  readonly version: string;
+  readonly variant: string;
+  /** Where the model lies: `container/path`. */
+  readonly path: string;
+  readonly asked: Verification;
+  readonly comparedWith: ComparedWith | null;
 };

@@ -1,4 +1,4 @@
-import { seededRandom } from "./onnx-model.ts";
+import { seededRandom } from "./verifier/onnx-model.ts";
 
 // Manifests of a ModelRelease as people, templates and accidents write them: most of them are sound, and in each a few
 // places are spelt in one of the many ways of YAML 1.1.

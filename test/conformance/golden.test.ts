@@ -6,8 +6,8 @@ import { seconds } from "../../src/base/time.ts";
 import { type ModelProcess, startModelProcess } from "../../src/verifier/process/model-process.ts";
 import { buildSandbox, type SandboxSession } from "../../src/verifier/process/sandbox.ts";
 import type { RefusalKind } from "../../src/verifier/protocol/messages.ts";
-import { zipFile } from "../builders/npz.ts";
-import { type Files, tarFile, tarGzFile } from "../builders/test-data.ts";
+import { zipFile } from "../builders/verifier/npz.ts";
+import { type Files, tarFile, tarGzFile } from "../builders/verifier/test-data.ts";
 import { type BackendTest, backendTests } from "./onnx-package.ts";
 
 // ONNX's own tests of its operators, each as a golden set of its model, through the process that verifies models:

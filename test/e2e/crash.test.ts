@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import type { Operator } from "../../tools/stack/local-stack.ts";
-import { seededRandom } from "../builders/onnx-model.ts";
+import { seededRandom } from "../builders/verifier/onnx-model.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "./fleet.ts";
 
 const SEED = Number(process.env["EDGEFLEET_SEED"] ?? Date.now() % 1_000_000);

@@ -80,7 +80,12 @@ const OPERATOR = [
 
 export async function startFleet(
   name: string,
-  options: { readonly behaviours?: object; readonly simulatorArgs?: readonly string[] } = {},
+  options: {
+    readonly behaviours?: object;
+    readonly simulatorArgs?: readonly string[];
+    readonly verifierArgs?: readonly string[];
+    readonly bundles?: string;
+  } = {},
 ): Promise<Fleet> {
   const kubeconfig = inject("kubeconfig");
   const namespace = `${name}-${randomBytes(3).toString("hex")}`;
@@ -94,7 +99,9 @@ export async function startFleet(
   const stack = await startLocalStack({
     kubeconfig,
     simulatorArgs: [...SIMULATOR, ...(options.simulatorArgs ?? [])],
+    ...(options.verifierArgs === undefined ? {} : { verifierArgs: options.verifierArgs }),
     ...(options.behaviours === undefined ? {} : { behaviours: options.behaviours }),
+    ...(options.bundles === undefined ? {} : { bundles: options.bundles }),
   });
   try {
     await bare("create", "namespace", namespace);

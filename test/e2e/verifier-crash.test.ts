@@ -8,7 +8,7 @@ import { digestOf } from "../../src/base/digest.ts";
 import { eventually, type Operator } from "../../tools/stack/local-stack.ts";
 import type { Program } from "../../tools/stack/program.ts";
 import { uploadFolder } from "../../tools/upload.ts";
-import { endlessModel, seededRandom } from "../builders/onnx-model.ts";
+import { endlessModel, seededRandom } from "../builders/verifier/onnx-model.ts";
 import { type Fleet, type LiveRelease, releaseObject, startFleet } from "./fleet.ts";
 
 // Both sides of verification are killed at random moments. Whatever is lost is done again: in the end every release has

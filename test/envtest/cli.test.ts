@@ -9,7 +9,7 @@ import { withDefaults } from "../../cli/spec/check.ts";
 import { verifyCommand } from "../../cli/verify/command.ts";
 import { modelReleaseSpecSchema } from "../../src/api/model-release.ts";
 import { BROKEN_SPECS, REPEATED_ITEMS, soundSpec } from "../builders/broken-specs.ts";
-import { DESCRIBED_MODELS } from "../builders/described-models.ts";
+import { DESCRIBED_MODELS } from "../builders/verifier/described-models.ts";
 import { type ApiClient, createApiClient } from "./api-client.ts";
 
 // What `edgefleet` says of a manifest on a laptop is what the API server will say.

@@ -11,7 +11,7 @@ import { createScoring } from "../../src/verifier/score/classes/scoring.ts";
 import { createErrorRates } from "../../src/verifier/score/error-rate.ts";
 import { iouOf, overlapOf } from "../../src/verifier/score/mask-iou.ts";
 import { createMeanErrors } from "../../src/verifier/score/mean-error.ts";
-import { seededRandom } from "../builders/onnx-model.ts";
+import { seededRandom } from "../builders/verifier/onnx-model.ts";
 import { preparePython } from "../python/environment.ts";
 
 // The verifier's metrics, held against scikit-learn's on random inputs: ties, one class alone, and nothing at all among

@@ -15,9 +15,9 @@ import { compareAnswers, measureGolden, rememberAnswers } from "../../src/verifi
 import { openModel } from "../../src/verifier/child/session.ts";
 import { buildSandbox } from "../../src/verifier/process/sandbox.ts";
 import { goldenSections } from "../../src/verifier/score/sections.ts";
-import { npzFile } from "../builders/npz.ts";
-import { seededRandom } from "../builders/onnx-model.ts";
-import { type RandomModel, randomModels, STEP_NAMES } from "../builders/random-model.ts";
+import { npzFile } from "../builders/verifier/npz.ts";
+import { seededRandom } from "../builders/verifier/onnx-model.ts";
+import { type RandomModel, randomModels, STEP_NAMES } from "../builders/verifier/random-model.ts";
 import type { Numbers } from "./reference.ts";
 
 // Random models, random golden sets, random bounds: what the verdict must be is calculated here, without ONNX Runtime and

@@ -9,7 +9,7 @@ import type { CheckResult, Tensor, Verification } from "../../src/api/model-rele
 import type { Duration } from "../../src/base/time.ts";
 import type { VerifyRequest } from "../../src/verification/verification.ts";
 import type { Verified } from "../../src/verifier/checks/run.ts";
-import { startVerifying, type Verifying } from "../builders/verification.ts";
+import { startVerifying, type Verifying } from "../builders/verifier/verification.ts";
 import { preparePython } from "../python/environment.ts";
 
 // Models that others have made, as packages ship them, on a recording, on photographs and on measured flowers. What they

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "vitest";
 import { objectKey } from "../../src/api/resource.ts";
 import { minutes } from "../../src/base/time.ts";
+import { deploymentSpec } from "../builders/specs.ts";
 import { type Behaviour, digestNamed, NAMESPACE, WELL } from "../fakes/fleet-world.ts";
-import { createStory, deploymentSpec, type Story } from "./story.ts";
+import { createStory, type Story } from "./story.ts";
 
 // Devices that two deployments select: neither moves them, whatever becomes of its rollout.
 

@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
 import { minutes, seconds } from "../../src/base/time.ts";
+import { duration, strategy } from "../builders/specs.ts";
 import type { Mishap } from "../fakes/calls.ts";
 import { type Behaviour, digestNamed, WELL } from "../fakes/fleet-world.ts";
-import { createStory, duration, type Story, strategy } from "./story.ts";
+import { createStory, type Story } from "./story.ts";
 
 // The process may die before or after any call that leaves it, and any answer may be lost: what comes of it in the end
 // is what would have come of it anyway.

@@ -1,7 +1,8 @@
-import { expect, test } from "vitest";
-import { minutes } from "../../src/base/time.ts";
+import { describe, expect, test } from "vitest";
+import { minutes, seconds } from "../../src/base/time.ts";
+import { duration, objective, strategy } from "../builders/specs.ts";
 import { type Behaviour, digestNamed, WELL } from "../fakes/fleet-world.ts";
-import { createStory, objective, type Story, strategy } from "./story.ts";
+import { createStory, type Story } from "./story.ts";
 
 // What is evidence and what is not, in whole rollouts: devices that say nothing, and devices that say what cannot be.
 
@@ -65,4 +66,44 @@ test("a release about which no device can be believed never completes", async ()
     await story.run(minutes(240));
     expect(story.phases).not.toContain("Completed");
   }
+});
+
+describe.each([9, 10, 11])("a restart %d minutes into a step of 12", (minute) => {
+  const change = {
+    // The one device of the first step is cam-003.
+    strategy: strategy([{ percent: 10, hold: duration("1m") }, { percent: 100 }], {
+      stratifyBy: [],
+      progressDeadline: duration("12m"),
+    }),
+    offline: { policy: "Skip" as const, after: duration("3m") },
+  };
+
+  async function restartInStep(story: Story): Promise<void> {
+    await story.run(minutes(minute));
+    expect(story.world.truth.pointers().get("cam-003")?.release).toBe("plant-a.v2");
+    story.away(minutes(1));
+    await story.run(minutes(30));
+    expect(story.phases).not.toContain("RolledBack");
+  }
+
+  test("does not make a device missing that was never switched on", async () => {
+    const story = createStory({ tick: seconds(20), online: (device) => device !== "cam-003" });
+    story.fleet(4);
+    story.release("v2");
+    story.deploy("v2", change);
+    await restartInStep(story);
+    expect(story.status()?.phase).toBe("Holding");
+  });
+
+  test("does not make a device missing that was switched off before the step", async () => {
+    let isOff = false;
+    const story = createStory({ tick: seconds(20), online: (device) => !isOff || device !== "cam-003" });
+    story.fleet(4);
+    await story.install("v1", change);
+    isOff = true;
+    await story.run(minutes(30));
+    story.release("v2");
+    story.edit({ release: { name: "v2" } });
+    await restartInStep(story);
+  });
 });

@@ -6,10 +6,10 @@ import { minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/configurations/content.ts";
 import { ownerlessConfigurations } from "../../src/rollouts/configurations/ownerless.ts";
 import { type RolloutOptions, reconcileRollout } from "../../src/rollouts/reconcile.ts";
+import { deploymentSpec, deviceSpec, duration, releaseSpec, strategy } from "../builders/specs.ts";
 import { createFakeLog } from "../fakes/fake-log.ts";
 import { createFakeMeter } from "../fakes/fake-meter.ts";
 import { CLUSTER, createFleetWorld, NAMESPACE, SALT, type WorldOptions } from "../fakes/fleet-world.ts";
-import { deploymentSpec, deviceSpec, duration, releaseSpec, strategy } from "./story.ts";
 
 // Deployments that are renamed, merged, narrowed, deleted and lost, several at a time on one world.
 

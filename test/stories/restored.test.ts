@@ -1,8 +1,10 @@
 import { expect, test } from "vitest";
 import { minutes } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/configurations/content.ts";
+import { duration, STEPS, strategy } from "../builders/specs.ts";
 import { NAMESPACE } from "../fakes/fleet-world.ts";
-import { createStory, duration, KEY, STEPS, type Story, strategy } from "./story.ts";
+import { KEY } from "./operator.ts";
+import { createStory, type Story } from "./story.ts";
 
 // A status that is lost, or older than the hub, as after a restore from a backup.
 

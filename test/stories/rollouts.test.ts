@@ -5,18 +5,10 @@ import { objectKey } from "../../src/api/resource.ts";
 import { BLOBS_ANNOTATION, grantOf } from "../../src/api/tenancy.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/configurations/content.ts";
+import { deploymentSpec, duration, objective, STEPS, strategy, variant } from "../builders/specs.ts";
 import { type Behaviour, digestNamed, NAMESPACE, WELL } from "../fakes/fleet-world.ts";
-import {
-  createStory,
-  deploymentSpec,
-  duration,
-  KEY,
-  objective,
-  STEPS,
-  type Story,
-  strategy,
-  variant,
-} from "./story.ts";
+import { KEY } from "./operator.ts";
+import { createStory, type Story } from "./story.ts";
 
 // Whole rollouts in virtual time. Each is told in a golden file: what a person sees, event by event. `vitest -u` writes
 // them anew; a change in one of them is a change in what people are told.

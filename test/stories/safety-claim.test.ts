@@ -4,8 +4,9 @@ import { objectKey } from "../../src/api/resource.ts";
 import type { Fault } from "../../src/base/fault.ts";
 import { minutes, seconds } from "../../src/base/time.ts";
 import { LABEL } from "../../src/rollouts/configurations/content.ts";
+import { deviceSpec, duration, objective, STEPS, strategy } from "../builders/specs.ts";
 import { type Behaviour, digestNamed, LIES, NAMESPACE, SALT, WELL } from "../fakes/fleet-world.ts";
-import { createStory, deviceSpec, duration, objective, STEPS, type Story, strategy } from "./story.ts";
+import { createStory, type Story } from "./story.ts";
 
 // Attacks on the safety claim: a bad release does not go out, and a good one is not thrown back. Silence is no success,
 // one device is not the fleet, and what cannot be seen is not good.

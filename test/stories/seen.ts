@@ -10,8 +10,8 @@ import { ownConfigurations } from "../../src/rollouts/configurations/own.ts";
 import { conditionsToTest } from "../../src/rollouts/configurations/slots.ts";
 import type { Member, RolloutSeen } from "../../src/rollouts/seen.ts";
 import { type AtStep, newStep } from "../../src/rollouts/state/state.ts";
+import { deploymentSpec, releaseSpec } from "../builders/specs.ts";
 import { CLUSTER, NAMESPACE } from "../fakes/fleet-world.ts";
-import { deploymentSpec, releaseSpec } from "./story.ts";
 
 // One look at a world, for tests of what is decided on it: they say what matters to them, the rest is filled in.
 

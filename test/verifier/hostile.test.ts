@@ -11,7 +11,7 @@ import { createVerifierClient } from "../../src/verification/client.ts";
 import { keyOf } from "../../src/verification/key.ts";
 import type { Verifier, VerifyReport, VerifyRequest } from "../../src/verification/verification.ts";
 import { type Sidecar, startSidecar } from "../../src/verifier/service/sidecar.ts";
-import { type BlobServer, startBlobServer } from "../builders/blob-server.ts";
+import { type BlobServer, startBlobServer } from "../builders/verifier/blob-server.ts";
 import {
   doublingModel,
   growingModel,
@@ -23,8 +23,8 @@ import {
   nestedModel,
   overflowingModel,
   recursiveModel,
-} from "../builders/hostile-models.ts";
-import { type NpyArray, npzFile, zipFile } from "../builders/npz.ts";
+} from "../builders/verifier/hostile-models.ts";
+import { type NpyArray, npzFile, zipFile } from "../builders/verifier/npz.ts";
 import {
   castModel,
   endlessModel,
@@ -34,7 +34,7 @@ import {
   node,
   randomPerceptron,
   tensorInfo,
-} from "../builders/onnx-model.ts";
+} from "../builders/verifier/onnx-model.ts";
 
 // Models and golden sets that are made to do harm, twice in a row, against one sidecar that lives on: each ends
 // with its own reason, leaves nothing behind, and a good model passes afterwards.

@@ -30,8 +30,8 @@ import {
   SIGNATURE,
   serveBlob,
   startBlobServer,
-} from "../builders/blob-server.ts";
-import { type NpyArray, npzFile, zipFile } from "../builders/npz.ts";
+} from "../builders/verifier/blob-server.ts";
+import { type NpyArray, npzFile, zipFile } from "../builders/verifier/npz.ts";
 import {
   castModel,
   endlessModel,
@@ -48,8 +48,8 @@ import {
   slowClassifier,
   tensorInfo,
   zipMapNode,
-} from "../builders/onnx-model.ts";
-import { floatProto, rawProto, tarFile, tarGzFile } from "../builders/test-data.ts";
+} from "../builders/verifier/onnx-model.ts";
+import { floatProto, rawProto, tarFile, tarGzFile } from "../builders/verifier/test-data.ts";
 
 // The whole sidecar: a real socket, real downloads over loopback, real child processes with ONNX Runtime.
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { type GoldenBounds, judgedGolden, judgedParity } from "../builders/judging.ts";
-import { type NpyArray, npzFile } from "../builders/npz.ts";
+import { type GoldenBounds, judgedGolden, judgedParity } from "../builders/verifier/judging.ts";
+import { type NpyArray, npzFile } from "../builders/verifier/npz.ts";
 import {
   floatTensor,
   integerTensor,
@@ -9,7 +9,7 @@ import {
   node,
   seededRandom,
   tensorInfo,
-} from "../builders/onnx-model.ts";
+} from "../builders/verifier/onnx-model.ts";
 
 // Random models and golden sets, changed in ways that mean nothing: the order of outputs, more heads, names, numbers of
 // classes, a bound that is said twice. None of them changes a verdict. VERDICT_SEED repeats a seed that was printed.

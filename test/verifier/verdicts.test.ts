@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
-import { judgedGolden, judgedParity } from "../builders/judging.ts";
-import { type NpyArray, npyFile, npzFile, zipFile } from "../builders/npz.ts";
+import { judgedGolden, judgedParity } from "../builders/verifier/judging.ts";
+import { type NpyArray, npyFile, npzFile, zipFile } from "../builders/verifier/npz.ts";
 import {
   floatTensor,
   integerTensor,
@@ -8,8 +8,8 @@ import {
   modelFile,
   node,
   tensorInfo,
-} from "../builders/onnx-model.ts";
-import { bytesOf, floatProto, tarFile, tarGzFile } from "../builders/test-data.ts";
+} from "../builders/verifier/onnx-model.ts";
+import { bytesOf, floatProto, tarFile, tarGzFile } from "../builders/verifier/test-data.ts";
 
 // Models and golden sets that got a wrong verdict once, or none, and the right one.
 

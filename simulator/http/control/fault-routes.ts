@@ -1,6 +1,6 @@
 import { Type } from "typebox";
 import { faultDocument, parseFault } from "../../hub/faults/fault-rules.ts";
-import { answered, type ControlRoute, NO_CONTENT, refused } from "./control-route.ts";
+import { answered, type ControlRoute, clears, NO_CONTENT, refused } from "./control-route.ts";
 import { object } from "./control-schema.ts";
 import { FAULT, FAULT_RULE } from "./fault-schema.ts";
 
@@ -51,14 +51,7 @@ export const FAULT_ROUTES: readonly ControlRoute[] = [
           return answered(faultDocument(parsed.rule));
         },
       },
-      DELETE: {
-        summary: "Ends all faults",
-        answer: null,
-        handle: ({ hub }) => {
-          hub.faults.clear();
-          return NO_CONTENT;
-        },
-      },
+      DELETE: clears("Ends all faults", ({ hub }) => hub.faults.clear()),
     },
   },
   {

@@ -2,7 +2,7 @@ import { Type } from "typebox";
 import { ANY, readFields } from "../../base/fields.ts";
 import { isObject } from "../../base/json.ts";
 import type { Hub } from "../../hub/hub.ts";
-import { answered, type ControlRoute, NO_CONTENT, refused } from "./control-route.ts";
+import { answered, type ControlRoute, clears, refused } from "./control-route.ts";
 import { COUNT, COUNTS, nullable, object, TIME } from "./control-schema.ts";
 
 // The simulated world as a whole: whether it lives, its time, what was asked of it, and its evaluation.
@@ -57,14 +57,7 @@ export const WORLD_ROUTES: readonly ControlRoute[] = [
         handle: ({ hub }) =>
           answered({ ...hub.counters.report(), budgets: hub.throttle.left(), quota: hub.quota.report() }),
       },
-      DELETE: {
-        summary: "Counts from zero",
-        answer: null,
-        handle: ({ hub }) => {
-          hub.counters.reset();
-          return NO_CONTENT;
-        },
-      },
+      DELETE: clears("Counts from zero", ({ hub }) => hub.counters.reset()),
     },
   },
   {

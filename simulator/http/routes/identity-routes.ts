@@ -29,62 +29,50 @@ export function routeDevices(asked: Asked, segments: readonly string[]): Operati
     return method === "POST" ? bulk(asked) : null;
   }
   if (device === "query" && second === undefined && method === "POST") return routeQuery(asked);
-  if (second === undefined) return routeDevice(asked, device);
+  if (second === undefined) return routeIdentity(asked, device, null);
   if (second === "applyConfigurationContent" && module === undefined && method === "POST")
     return routeContent(asked, device);
   if (second === "commands" && module === undefined && method === "DELETE") return purge(asked, device);
   if (second !== "modules") return null;
-  return module === undefined ? listModules(asked, device) : routeModule(asked, device, module);
+  return module === undefined ? listModules(asked, device) : routeIdentity(asked, device, module);
 }
 
-function routeDevice(asked: Asked, device: string): Operation | null {
+/** @param module `null`: the device itself. */
+function routeIdentity(asked: Asked, device: string, module: string | null): Operation | null {
   const { hub, method, ifMatch } = asked;
+  const { registry } = hub;
   const base = { operation: "identity", device, cost: 1 } as const;
+  const kind = module === null ? "identity" : "module";
   switch (method) {
     case "GET":
-      return reads(base, "identity.get", () => {
-        const identity = hub.registry.get(device, null);
-        if (identity === undefined) return refuse("DeviceNotFound", `Device ${device} not registered`);
-        return replyIdentity(hub, identity);
+      return reads(base, `${kind}.get`, () => {
+        const identity = registry.get(device, module);
+        if (identity !== undefined) return replyIdentity(hub, identity);
+        return module === null
+          ? refuse("DeviceNotFound", `Device ${device} not registered`)
+          : refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`);
       });
     case "PUT":
       return changes(
         base,
-        ifMatch === null ? "identity.create" : "identity.update",
+        ifMatch === null ? `${kind}.create` : `${kind}.update`,
         withObject(asked, (body) => {
-          const written = hub.registry.putDevice(device, body, ifMatch);
-          return written.ok ? replyIdentity(hub, written.value) : written;
+          const written =
+            module === null
+              ? registry.putDevice(device, body, ifMatch)
+              : registry.putModule(device, module, body, ifMatch);
+          if (!written.ok) return written;
+          return replyIdentity(hub, written.value, module === null ? 200 : putStatus(asked));
         }),
       );
     case "DELETE":
-      return changes(base, "identity.delete", () => empty(hub.registry.removeDevice(device, ifMatch)));
-    default:
-      return null;
-  }
-}
-
-function routeModule(asked: Asked, device: string, module: string): Operation | null {
-  const { hub, method, ifMatch } = asked;
-  const base = { operation: "identity", device, cost: 1 } as const;
-  switch (method) {
-    case "GET":
-      return reads(base, "module.get", () => {
-        const identity = hub.registry.get(device, module);
-        return identity === undefined
-          ? refuse("ModuleNotFound", `Module ${module} on device ${device} not registered`)
-          : replyIdentity(hub, identity);
-      });
-    case "PUT":
-      return changes(
-        base,
-        ifMatch === null ? "module.create" : "module.update",
-        withObject(asked, (body) => {
-          const written = hub.registry.putModule(device, module, body, ifMatch);
-          return written.ok ? replyIdentity(hub, written.value, putStatus(asked)) : written;
-        }),
+      return changes(base, `${kind}.delete`, () =>
+        empty(
+          module === null
+            ? registry.removeDevice(device, ifMatch)
+            : registry.removeModule(device, module, ifMatch),
+        ),
       );
-    case "DELETE":
-      return changes(base, "module.delete", () => empty(hub.registry.removeModule(device, module, ifMatch)));
     default:
       return null;
   }

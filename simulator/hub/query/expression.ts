@@ -63,6 +63,23 @@ export type Row = { readonly valueAt: (path: Path) => JsonValue | undefined };
 /** `undefined` is "not known": a comparison with something that is missing, and everything that hangs on it. */
 export type Evaluate = (row: Row) => JsonValue | undefined;
 
+/** AND (decided by false) and OR (decided by true): one side that decides is enough, also where the other is not known. */
+function decided(
+  { left, right }: { readonly left: Expression; readonly right: Expression },
+  by: boolean,
+): Evaluate {
+  const sides = [compile(left), compile(right)];
+  return (row) => {
+    let isKnown = true;
+    for (const side of sides) {
+      const value = side(row);
+      if (value === by) return by;
+      if (value !== !by) isKnown = false;
+    }
+    return isKnown ? !by : undefined;
+  };
+}
+
 /** Turns an expression into a function once, so that ten thousand rows cost ten thousand calls. */
 export function compile(expression: Expression): Evaluate {
   switch (expression.kind) {
@@ -81,28 +98,10 @@ export function compile(expression: Expression): Evaluate {
         return typeof value === "boolean" ? !value : undefined;
       };
     }
-    case "and": {
-      const left = compile(expression.left);
-      const right = compile(expression.right);
-      return (row) => {
-        const first = left(row);
-        if (first === false) return false;
-        const second = right(row);
-        if (second === false) return false;
-        return first === true && second === true ? true : undefined;
-      };
-    }
-    case "or": {
-      const left = compile(expression.left);
-      const right = compile(expression.right);
-      return (row) => {
-        const first = left(row);
-        if (first === true) return true;
-        const second = right(row);
-        if (second === true) return true;
-        return first === false && second === false ? false : undefined;
-      };
-    }
+    case "and":
+      return decided(expression, false);
+    case "or":
+      return decided(expression, true);
     case "compare": {
       const { operator } = expression;
       const left = compile(expression.left);

@@ -20,6 +20,12 @@ export type Page<T> = {
   readonly continuation: string | null;
 };
 
+type ReadPage = (
+  request: PageRequest,
+  table: TwinTable,
+  rowOf: (entry: Entry) => JsonObject,
+) => Page<JsonObject>;
+
 /** Rows of a query with aggregates. */
 export function aggregatePage({ text, query, from, size }: PageRequest, table: TwinTable): Page<JsonObject> {
   const groups = aggregate(query, table.rows());
@@ -27,11 +33,7 @@ export function aggregatePage({ text, query, from, size }: PageRequest, table: T
 }
 
 /** Rows that can only be compared or sorted when all are known. */
-export function sortedPage(
-  { text, query, from, size }: PageRequest,
-  table: TwinTable,
-  rowOf: (entry: Entry) => JsonObject,
-): Page<JsonObject> {
+export const sortedPage: ReadPage = ({ text, query, from, size }, table, rowOf) => {
   const entries = table.keys().flatMap((key) => table.get(key) ?? []);
   const found = inOrder(
     query,
@@ -39,14 +41,10 @@ export function sortedPage(
   ).map(rowOf);
   const all = query.distinct ? unique(found) : found;
   return pageOf(query.top === null ? all : all.slice(0, query.top), text, from, size);
-}
+};
 
 /** Rows in the order of their keys, from where the page before ended: no more are looked at than the page needs. */
-export function scannedPage(
-  { text, query, from, size }: PageRequest,
-  table: TwinTable,
-  rowOf: (entry: Entry) => JsonObject,
-): Page<JsonObject> {
+export const scannedPage: ReadPage = ({ text, query, from, size }, table, rowOf) => {
   const keys = table.keys();
   const limit = query.top === null ? Number.POSITIVE_INFINITY : query.top - from.given;
   const rows: JsonObject[] = [];
@@ -60,7 +58,7 @@ export function scannedPage(
   }
   const more = rows.length < limit && hasMore(query, table, keys, at);
   return { rows, continuation: more ? writeContinuation(text, last, from.given + rows.length) : null };
-}
+};
 
 /** The next of rows that are all known at once. */
 export function pageOf<T>(all: readonly T[], text: string, from: Place, size: number): Page<T> {

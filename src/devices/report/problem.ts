@@ -68,25 +68,16 @@ function pausedText({ grant }: DeviceSeen): string {
 }
 
 function faultProblem(fault: Fault): DeviceProblem {
-  return { fault, reason: reasonOf(fault), message: messageFor(fault) };
+  return { fault, reason: REASON_OF[fault.kind], message: messageFor(fault) };
 }
 
-function reasonOf(fault: Fault): Reason {
-  switch (fault.kind) {
-    case "throttled":
-      return REASONS.HubThrottled;
-    case "unavailable":
-      return REASONS.HubUnavailable;
-    case "denied":
-      return REASONS.HubDenied;
-    case "rejected":
-      return REASONS.HubRejected;
-    case "conflict":
-      return REASONS.HubConflict;
-    default:
-      return unreachable(fault);
-  }
-}
+const REASON_OF = {
+  throttled: REASONS.HubThrottled,
+  unavailable: REASONS.HubUnavailable,
+  denied: REASONS.HubDenied,
+  rejected: REASONS.HubRejected,
+  conflict: REASONS.HubConflict,
+} as const satisfies Readonly<Record<Fault["kind"], Reason>>;
 
 function messageFor(fault: Fault): string {
   const cause = redacted(fault.message);
@@ -111,7 +102,7 @@ export function secretProblem({
   fault,
 }: Extract<SecretOutcome, { readonly kind: "failed" }>): Problem {
   return source === "hub"
-    ? { reason: reasonOf(fault), message: messageFor(fault) }
+    ? { reason: REASON_OF[fault.kind], message: messageFor(fault) }
     : {
         reason: REASONS.KubeUnavailable,
         message: `the connection Secret cannot be written: ${redacted(fault.message)}`,
@@ -141,5 +132,5 @@ export function deletionHold(
 
 function hubHold(fault: Fault): DeletionHold {
   const message = `the deletion is waiting for the hub: ${messageFor(fault)}. If the hub no longer exists, remove the finalizer ${FINALIZER} manually`;
-  return { reason: reasonOf(fault), message, waitsFor: "hub" };
+  return { reason: REASON_OF[fault.kind], message, waitsFor: "hub" };
 }

@@ -13,7 +13,7 @@ import {
   minutes,
   seconds,
 } from "../../base/time.ts";
-import { whileLeading } from "./leader-election.ts";
+import { leadAlone, whileLeading } from "./leader-election.ts";
 import { LEASE_TIMING, type Lease } from "./lease.ts";
 import type { LeaseStore } from "./lease-store.ts";
 
@@ -119,6 +119,13 @@ function createCandidate(
   );
   return { me, stop, ended, terms, leads: () => working && !machine.isPaused() };
 }
+
+test("a process without an election is measured as the leader while it works", async () => {
+  const { meter } = createFakeRuntime();
+  const leader = () => meter.value("edgefleet_leader");
+  await leadAlone({ meter }, never, async () => expect(leader()).toBe(1));
+  expect(leader()).toBe(0);
+});
 
 describe("an election", () => {
   test("is won by one candidate, which stays leader while nothing fails", async () => {

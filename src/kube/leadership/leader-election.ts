@@ -47,6 +47,16 @@ export async function whileLeading(
   }
 }
 
+/** Without an election this process leads, and metrics say so: alerts ask only the leader about the hub. */
+export async function leadAlone(
+  { meter }: Pick<RuntimeDeps, "meter">,
+  signal: AbortSignal,
+  body: (signal: AbortSignal) => Promise<void>,
+): Promise<void> {
+  meter.gauge("edgefleet_leader", 1);
+  await body(signal).finally(() => meter.gauge("edgefleet_leader", 0));
+}
+
 /** A Lease of ours, and when the write that proves it was sent. */
 type Held = { readonly lease: Lease; readonly sentAt: Instant };
 

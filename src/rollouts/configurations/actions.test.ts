@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
+import { releaseSpec } from "../../../test/builders/specs.ts";
 import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../../test/stories/seen.ts";
-import { releaseSpec } from "../../../test/stories/story.ts";
 import type { ModelPointer } from "../../api/device-contract.ts";
 import { instant, minutes } from "../../base/time.ts";
 import type { Configuration } from "../../hub/hub.ts";

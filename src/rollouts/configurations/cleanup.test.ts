@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
+import { releaseSpec } from "../../../test/builders/specs.ts";
 import { CLUSTER } from "../../../test/fakes/fleet-world.ts";
 import { look, NOW, withConfigurations } from "../../../test/stories/seen.ts";
-import { releaseSpec } from "../../../test/stories/story.ts";
 import { later, minutes } from "../../base/time.ts";
 import type { Configuration } from "../../hub/hub.ts";
 import type { RolloutSeen, StaleDevice, Track } from "../seen.ts";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { variant } from "../../../test/builders/specs.ts";
 import { compileCondition } from "../../../test/fakes/target-condition.ts";
-import { variant } from "../../../test/stories/story.ts";
 import type { StratumExposure } from "../../api/inference-deployment.ts";
 import { BUCKETS, isExposed } from "../../api/membership.ts";
 import { expose } from "../state/exposure.ts";

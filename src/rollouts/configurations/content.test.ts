@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { releaseSpec, variant } from "../../../test/stories/story.ts";
+import { releaseSpec, variant } from "../../../test/builders/specs.ts";
 import type { ModelPointer } from "../../api/device-contract.ts";
 import type { Configuration, ConfigurationKind } from "../../hub/hub.ts";
 import type { Track } from "../seen.ts";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
+import { releaseSpec } from "../../../test/builders/specs.ts";
 import { type Given, look, memberAt, releaseNamed } from "../../../test/stories/seen.ts";
-import { releaseSpec } from "../../../test/stories/story.ts";
 import type { Member, RolloutSeen } from "../seen.ts";
 import type { RolloutState } from "../state/state.ts";
 import { type Takeover, takeoverOf } from "./takeover.ts";

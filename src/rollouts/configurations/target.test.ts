@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { variant } from "../../../test/builders/specs.ts";
 import { compileCondition } from "../../../test/fakes/target-condition.ts";
-import { variant } from "../../../test/stories/story.ts";
 import { isExposed } from "../../api/membership.ts";
 import { variantFor } from "../../api/model-release.ts";
 import { expose } from "../state/exposure.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { duration, releaseSpec } from "../../../test/stories/story.ts";
+import { duration, releaseSpec } from "../../../test/builders/specs.ts";
 import type { InferenceReport, UpdateState } from "../../api/device-contract.ts";
 import { type Instant, instant, minutes, timestampOf } from "../../base/time.ts";
 import type { Member } from "../seen.ts";

@@ -6,6 +6,7 @@ import {
   failureText,
   freshFor,
   isOffline,
+  isUntold,
   type Standing,
   silenceOf,
   standingOf,
@@ -36,6 +37,8 @@ export type Cohort = {
   readonly stragglers: number;
   /** Those of both that the hub has not pointed at the candidate, so that the candidate cannot be the cause. */
   readonly unplaced: number;
+  /** Those of both of which it is not known yet whether they are switched off. */
+  readonly untold: number;
   /** Devices with a result, good or bad: the denominator of the failure budget. */
   readonly tried: number;
   /** Exposed devices that can have a result at all. */
@@ -73,6 +76,7 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
   };
   let offline = 0;
   let unplaced = 0;
+  let untold = 0;
   const { namespace, candidate } = rules;
   const release = qualifiedName({ namespace, name: candidate.release });
   const heard: Member[] = [];
@@ -88,6 +92,7 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
     if (standing === "waiting" || standing === "straggler") {
       missing.push(member.device);
       if (member.pointer?.release !== release) unplaced += 1;
+      if (isUntold(member, rules)) untold += 1;
     }
     const failure = failureText(member, standing, rules);
     if (failure !== null) failures.push(failure);
@@ -108,6 +113,7 @@ export function cohortOf(members: readonly Member[], rules: CohortRules): Cohort
     waiting: count.waiting,
     stragglers: count.straggler,
     unplaced,
+    untold,
     tried: running + failed,
     reachable: exposed.length - count.excused,
     unheardStrata: [...strata].flatMap(([stratum, hasVoice]) => (hasVoice ? [] : [stratum])).sort(),

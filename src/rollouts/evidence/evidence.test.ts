@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { objective } from "../../../test/builders/specs.ts";
 import { memberAt, NOW, releaseNamed, running } from "../../../test/stories/seen.ts";
-import { objective } from "../../../test/stories/story.ts";
 import { METRICS } from "../../api/inference-deployment.ts";
 import { instant, minutes, seconds, timestampOf } from "../../base/time.ts";
 import type { Member } from "../seen.ts";

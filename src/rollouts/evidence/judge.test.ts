@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { objective } from "../../../test/stories/story.ts";
+import { objective } from "../../../test/builders/specs.ts";
 import { METRICS } from "../../api/inference-deployment.ts";
 import { instant, parseTimestamp, seconds, timestampOf } from "../../base/time.ts";
 import type { Sample } from "./evidence.ts";

@@ -147,6 +147,15 @@ export function silenceOf(member: Member, rules: CohortRules): Millis {
   return elapsed(instant(last), rules.now);
 }
 
+/**
+ * Whether twins have been read for too short a time to know why this device has not been heard since the step began: after
+ * a restart or an outage, one that is switched off looks like one that has yet to arrive.
+ */
+export function isUntold(member: Member, rules: CohortRules): boolean {
+  if (member.heardAt !== null && member.heardAt >= rules.stepStarted) return false;
+  return elapsed(rules.hearingSince, rules.now) < Math.max(offlineAfter(rules), freshFor(member, rules));
+}
+
 /** A deadline shorter than `offline.after` would otherwise find devices missing before they can be excused. */
 function offlineAfter({ offline, deadline }: CohortRules): Millis {
   return millis(Math.min(millisOf((offline ?? OFFLINE_DEFAULTS).after), deadline));

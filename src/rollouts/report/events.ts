@@ -1,7 +1,6 @@
-import type { HistoryEntry } from "../../api/inference-deployment.ts";
+import type { HistoryEntry, Phase } from "../../api/inference-deployment.ts";
 import { REASONS, type Reason } from "../../api/reasons.ts";
 import type { EventDraft } from "../../api/resource.ts";
-import { unreachable } from "../../base/result.ts";
 import type { RolloutState } from "../state/state.ts";
 
 /** Events, for transitions only: one for each entry that is new in the history. */
@@ -25,24 +24,18 @@ function nameFirst({ release, message }: HistoryEntry): string {
   return release === undefined || message.startsWith(`${release} `) ? message : `${release}: ${message}`;
 }
 
-function eventReason(entry: HistoryEntry, after: RolloutState): Reason {
-  switch (entry.phase) {
-    case "Pending":
-    case "Progressing":
-      return REASONS.StepInProgress;
-    case "Holding":
-      return REASONS.Held;
-    case "Frozen":
-      return REASONS.Frozen;
-    case "Baking":
-      return REASONS.Baking;
-    case "Completed":
-      return REASONS.Completed;
-    case "RollingBack":
-      return after.phase === "RollingBack" ? after.because.reason : REASONS.RollingBack;
-    case "RolledBack":
-      return REASONS.RolledBack;
-    default:
-      return unreachable(entry.phase);
-  }
+const REASON_OF = {
+  Pending: REASONS.StepInProgress,
+  Progressing: REASONS.StepInProgress,
+  Holding: REASONS.Held,
+  Frozen: REASONS.Frozen,
+  Baking: REASONS.Baking,
+  Completed: REASONS.Completed,
+  RollingBack: REASONS.RollingBack,
+  RolledBack: REASONS.RolledBack,
+} as const satisfies Readonly<Record<Phase, Reason>>;
+
+/** A rollback is reported with its cause. */
+function eventReason({ phase }: HistoryEntry, after: RolloutState): Reason {
+  return phase === "RollingBack" && after.phase === "RollingBack" ? after.because.reason : REASON_OF[phase];
 }

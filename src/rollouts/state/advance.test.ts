@@ -1,14 +1,14 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { NAMESPACE } from "../../../test/fakes/fleet-world.ts";
-import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../../test/stories/seen.ts";
 import {
   deploymentSpec,
   objective,
   releaseSpec,
   strategy,
   duration as text,
-} from "../../../test/stories/story.ts";
+} from "../../../test/builders/specs.ts";
+import { NAMESPACE } from "../../../test/fakes/fleet-world.ts";
+import { look, memberAt, NOW, releaseNamed, running, stepNow } from "../../../test/stories/seen.ts";
 import { QUARANTINE_LIMIT, requestAnnotation } from "../../api/inference-deployment.ts";
 import { dictionary } from "../../base/lookup.ts";
 import { type Instant, instant, minutes } from "../../base/time.ts";

@@ -4,10 +4,9 @@ import {
   PHASES,
   type Phase,
   ROLLBACK_REASONS,
-  type RollbackReason,
   type StratumExposure,
 } from "../../api/inference-deployment.ts";
-import { type Instant, parseTimestamp, timestampOf } from "../../base/time.ts";
+import { type Instant, parseTimestamp, type Timestamp, timestampOf } from "../../base/time.ts";
 
 // A structural schema knows no unions, so `status` is flat. This is the union that it means, read and written here.
 //
@@ -20,10 +19,7 @@ import { type Instant, parseTimestamp, timestampOf } from "../../base/time.ts";
 export type ReleaseRef = { readonly release: string; readonly digests: readonly string[] };
 
 /** Why a candidate is rolled back (or, where `rollback.mode` is Hold, would be). */
-export type RollbackCause = {
-  readonly reason: RollbackReason;
-  readonly message: string;
-  readonly release: string;
+export type RollbackCause = Omit<NonNullable<InferenceDeploymentStatus["rollback"]>, "at"> & {
   readonly at: Instant;
 };
 
@@ -316,10 +312,7 @@ function exposedFields(state: Exposed): StateFields {
       percent,
       startedAt: timestampOf(startedAt),
       ...(waitingSince === startedAt ? {} : { waitingSince: timestampOf(waitingSince) }),
-      ...(convergedAt === null ? {} : { convergedAt: timestampOf(convergedAt) }),
-      ...(passingSince === null ? {} : { passingSince: timestampOf(passingSince) }),
-      ...(pausedAt === null ? {} : { pausedAt: timestampOf(pausedAt) }),
-      ...(lastUnplacedAt === null ? {} : { lastUnplacedAt: timestampOf(lastUnplacedAt) }),
+      ...timestamps({ convergedAt, passingSince, pausedAt, lastUnplacedAt }),
       lastObservedAt: timestampOf(lastObservedAt),
       ...(acceptedMissing === 0 ? {} : { acceptedMissing }),
     },
@@ -327,6 +320,18 @@ function exposedFields(state: Exposed): StateFields {
     ...(state.previousExposure.length === 0 ? {} : { previousExposure: state.previousExposure }),
     ...(state.configuredAt === null ? {} : { configuredAt: timestampOf(state.configuredAt) }),
   };
+}
+
+/** Of those that there are. */
+function timestamps<Name extends string>(
+  instants: Readonly<Record<Name, Instant | null>>,
+): { readonly [Each in Name]?: Timestamp } {
+  const written: { [Each in Name]?: Timestamp } = {};
+  for (const name in instants) {
+    const instant = instants[name];
+    if (instant !== null) written[name] = timestampOf(instant);
+  }
+  return written;
 }
 
 function rollbackField(because: RollbackCause): NonNullable<StateFields["rollback"]> {

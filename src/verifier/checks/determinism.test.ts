@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { compared, OFF } from "../../../test/builders/measurements.ts";
+import { compared, OFF } from "../../../test/builders/verifier/measurements.ts";
 import { judgeDeterminism } from "./determinism.ts";
 
 test("the same samples give the same outputs, or the run that differed is named", () => {

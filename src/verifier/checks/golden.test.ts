@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { classified, compared, OFF } from "../../../test/builders/measurements.ts";
+import { classified, compared, OFF } from "../../../test/builders/verifier/measurements.ts";
 import type { Verification } from "../../api/model-release.ts";
 import type { Digest } from "../../base/digest.ts";
 import type { Classification } from "../score/classes/classification.ts";

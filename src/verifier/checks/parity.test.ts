@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { classified, OFF } from "../../../test/builders/measurements.ts";
+import { classified, OFF } from "../../../test/builders/verifier/measurements.ts";
 import type { Classification } from "../score/classes/classification.ts";
 import type { Comparison } from "../score/comparison.ts";
 import { judgeParity } from "./parity.ts";

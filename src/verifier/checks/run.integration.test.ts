@@ -2,7 +2,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { npzFile } from "../../../test/builders/npz.ts";
+import { npzFile } from "../../../test/builders/verifier/npz.ts";
 import {
   floatTensor,
   integerTensor,
@@ -12,8 +12,8 @@ import {
   node,
   randomPerceptron,
   tensorInfo,
-} from "../../../test/builders/onnx-model.ts";
-import { startVerifying, type Verifying } from "../../../test/builders/verification.ts";
+} from "../../../test/builders/verifier/onnx-model.ts";
+import { startVerifying, type Verifying } from "../../../test/builders/verifier/verification.ts";
 import type { CheckResult } from "../../api/model-release.ts";
 import { type Digest, digestOf } from "../../base/digest.ts";
 import type { Duration } from "../../base/time.ts";

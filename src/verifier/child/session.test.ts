@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { modelFile, node, tensorInfo } from "../../../test/builders/onnx-model.ts";
+import { modelFile, node, tensorInfo } from "../../../test/builders/verifier/onnx-model.ts";
 import { openModel, refusedBy } from "./session.ts";
 
 test.each([

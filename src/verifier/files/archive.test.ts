@@ -2,8 +2,8 @@ import { Buffer } from "node:buffer";
 import { gzipSync } from "node:zlib";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { zipFile } from "../../../test/builders/npz.ts";
-import { floatProto, tarFile, tarGzFile } from "../../../test/builders/test-data.ts";
+import { zipFile } from "../../../test/builders/verifier/npz.ts";
+import { floatProto, tarFile, tarGzFile } from "../../../test/builders/verifier/test-data.ts";
 import { readGoldenSet } from "../golden/read.ts";
 import { type ArchiveKind, archiveKind, readArchive } from "./archive.ts";
 

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import { expect, test } from "vitest";
-import { npzFile } from "../../../test/builders/npz.ts";
-import { randomPerceptron } from "../../../test/builders/onnx-model.ts";
+import { npzFile } from "../../../test/builders/verifier/npz.ts";
+import { randomPerceptron } from "../../../test/builders/verifier/onnx-model.ts";
 import { readGoldenSet } from "../golden/read.ts";
 import { readOnnxFile } from "../onnx/file.ts";
 import { fileKindOf } from "./file-kind.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { type NpyArray, type NpyType, npzFile } from "../../../test/builders/npz.ts";
+import { type NpyArray, type NpyType, npzFile } from "../../../test/builders/verifier/npz.ts";
 import type { Signature, TensorInfo, TensorValue } from "../onnx/tensor.ts";
 import { readGoldenSet } from "./read.ts";
 import type { GoldenWants } from "./types.ts";

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type NpyType, npyBytes, npyFile, npzFile, zipFile } from "../../../test/builders/npz.ts";
+import { type NpyType, npyBytes, npyFile, npzFile, zipFile } from "../../../test/builders/verifier/npz.ts";
 import { isText, numberAt, sizeOf, type Value } from "../onnx/tensor.ts";
 import { readNpz } from "./numpy.ts";
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { npyFile, zipFile } from "../../../test/builders/npz.ts";
+import { npyFile, zipFile } from "../../../test/builders/verifier/npz.ts";
 import {
   bytesOf,
   type Files,
@@ -11,7 +11,7 @@ import {
   tarFile,
   tarGzFile,
   textProto,
-} from "../../../test/builders/test-data.ts";
+} from "../../../test/builders/verifier/test-data.ts";
 import type { Signature, TensorInfo } from "../onnx/tensor.ts";
 import { readGoldenSet } from "./read.ts";
 import type { GoldenSet, GoldenWants } from "./types.ts";

@@ -2,7 +2,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { type NpyArray, npzFile } from "../../../test/builders/npz.ts";
+import { type NpyArray, npzFile } from "../../../test/builders/verifier/npz.ts";
 import {
   castModel,
   type ElementType,
@@ -14,7 +14,7 @@ import {
   sequenceInfo,
   tensorInfo,
   zipMapNode,
-} from "../../../test/builders/onnx-model.ts";
+} from "../../../test/builders/verifier/onnx-model.ts";
 import {
   type Files,
   floatProto,
@@ -22,7 +22,7 @@ import {
   sequenceProto,
   tarFile,
   textProto,
-} from "../../../test/builders/test-data.ts";
+} from "../../../test/builders/verifier/test-data.ts";
 import { seconds } from "../../base/time.ts";
 import { type ModelProcess, startModelProcess } from "../process/model-process.ts";
 import { buildSandbox, type SandboxSession } from "../process/sandbox.ts";

@@ -197,18 +197,26 @@ function partsOf(type: string): {
   return { optional: optional !== undefined, sequence: sequence !== undefined, element, carrier };
 }
 
+/** One node that casts between the type of the graph and one that Node can hold, and the value of that type. */
+function castDetour(
+  prefix: string,
+  { from, to, type }: { readonly from: string; readonly to: string; readonly type: string },
+  value: Added["fields"][number],
+): Added {
+  const cast = nodeProto("Cast", [from], [to], [integer("to", typeNumber(type))]);
+  return { detour: { kind: "cast", as: prefix }, fields: [nested(NODE, cast), value] };
+}
+
 function detourOfInput({ name, type, shape }: TensorInfo, prefix: string, opset: number): Added | null {
   const parts = partsOf(type);
   if (parts === null || parts.carrier === type) return null;
   const { optional, sequence, element, carrier } = parts;
   if (!optional && !sequence)
-    return {
-      detour: { kind: "cast", as: prefix },
-      fields: [
-        nested(NODE, nodeProto("Cast", [prefix], [name], [integer("to", typeNumber(type))])),
-        nested(INPUT, valueInfo(prefix, carrier, shape)),
-      ],
-    };
+    return castDetour(
+      prefix,
+      { from: prefix, to: name, type },
+      nested(INPUT, valueInfo(prefix, carrier, shape)),
+    );
   if (opset < SEQUENCE_LOOPS) return null;
   const names = packedNames(prefix);
   const inputs = [
@@ -249,13 +257,11 @@ function detourOfOutput(
   if (parts === null || parts.carrier === type) return null;
   const { optional, sequence, element, carrier } = parts;
   if (!optional && !sequence)
-    return {
-      detour: { kind: "cast", as: prefix },
-      fields: [
-        nested(NODE, nodeProto("Cast", [name], [prefix], [integer("to", typeNumber(carrier))])),
-        nested(OUTPUT, valueInfo(prefix, carrier, null)),
-      ],
-    };
+    return castDetour(
+      prefix,
+      { from: name, to: prefix, type: carrier },
+      nested(OUTPUT, valueInfo(prefix, carrier, null)),
+    );
   if (opset < SEQUENCES) return null;
   const names = packedNames(prefix);
   const outputs = [

@@ -1,7 +1,7 @@
 import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type ElementType, type Message, message } from "../../../test/builders/onnx-model.ts";
+import { type ElementType, type Message, message } from "../../../test/builders/verifier/onnx-model.ts";
 import {
   floatProto,
   mapsProto,
@@ -10,7 +10,7 @@ import {
   sequenceProto,
   textProto,
   typedProto,
-} from "../../../test/builders/test-data.ts";
+} from "../../../test/builders/verifier/test-data.ts";
 import { readOnnxDatum } from "./data.ts";
 import { isTensor, numberAt, sizeOf, type TensorValue } from "./tensor.ts";
 

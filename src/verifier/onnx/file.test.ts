@@ -12,7 +12,7 @@ import {
   node,
   sequenceInfo,
   tensorInfo,
-} from "../../../test/builders/onnx-model.ts";
+} from "../../../test/builders/verifier/onnx-model.ts";
 import { readOnnxFile } from "./file.ts";
 
 const LAYER = {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { withoutPermissions } from "../../../test/builders/sandbox.ts";
+import { withoutPermissions } from "../../../test/builders/verifier/sandbox.ts";
 import { millis, seconds } from "../../base/time.ts";
 import { CHILD_ENVIRONMENT, type ModelProcess, startModelProcess } from "./model-process.ts";
 import type { ProcessEnd } from "./process-end.ts";
@@ -35,7 +35,7 @@ test("without it there are files: the test above can fail", async () => {
 });
 
 describe("a child that is hostile ends, and the end says why", () => {
-  const PROGRAM = join(import.meta.dirname, "../../../test/builders/hostile-child.ts");
+  const PROGRAM = join(import.meta.dirname, "../../../test/builders/verifier/hostile-child.ts");
   let directory: string;
   let session: SandboxSession;
 

@@ -36,8 +36,9 @@ const WATCH_EVERY = platform() === "linux" ? 50 : 250;
  */
 export const CHILD_ENVIRONMENT = { MALLOC_TRIM_THRESHOLD_: "100000", ORT_DISABLE_TELEMETRY: "1" } as const;
 
+/** As a bundle this file is part of the verifier, and the child's program lies beside it (`tools/build.ts`). */
 const MODULE = fileURLToPath(
-  new URL(import.meta.url.endsWith(".ts") ? "../child/main.ts" : "../child/main.js", import.meta.url),
+  new URL(import.meta.url.endsWith(".ts") ? "../child/main.ts" : "./verifier-child.js", import.meta.url),
 );
 
 /**

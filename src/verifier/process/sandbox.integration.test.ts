@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { withoutPermissions } from "../../../test/builders/sandbox.ts";
+import { withoutPermissions } from "../../../test/builders/verifier/sandbox.ts";
 import { seconds } from "../../base/time.ts";
 import { type ModelProcess, startModelProcess } from "./model-process.ts";
 import { buildSandbox, type Sandbox, type SandboxSession } from "./sandbox.ts";
@@ -15,8 +15,8 @@ import { buildSandbox, type Sandbox, type SandboxSession } from "./sandbox.ts";
 // Each restriction is tried by a child that breaks it. Where the machine lacks one, the test expects it to be listed as lacking; root on
 // Linux lacks none, unless it was left without the capability for it, as in a container.
 
-const PROGRAM = join(import.meta.dirname, "../../../test/builders/hostile-child.ts");
-const PROGRAM_FILE = join(import.meta.dirname, "../../../test/builders/sandbox.ts");
+const PROGRAM = join(import.meta.dirname, "../../../test/builders/verifier/hostile-child.ts");
+const PROGRAM_FILE = join(import.meta.dirname, "../../../test/builders/verifier/sandbox.ts");
 const LIMITS = { memoryBytes: 512 * 2 ** 20, deadline: seconds(50), threads: 1 };
 const SIGNAL = new AbortController().signal;
 

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { seededRandom } from "../../../test/builders/onnx-model.ts";
+import { seededRandom } from "../../../test/builders/verifier/onnx-model.ts";
 import { atRate, nearestRank, timingOf } from "./timing.ts";
 
 test("a percentile is the nearest rank", () => {

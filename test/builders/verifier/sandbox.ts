@@ -1,9 +1,9 @@
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { argv, stdout } from "node:process";
-import { seconds } from "../../src/base/time.ts";
-import { startModelProcess } from "../../src/verifier/process/model-process.ts";
-import { buildSandbox, type SandboxSession } from "../../src/verifier/process/sandbox.ts";
+import { seconds } from "../../../src/base/time.ts";
+import { startModelProcess } from "../../../src/verifier/process/model-process.ts";
+import { buildSandbox, type SandboxSession } from "../../../src/verifier/process/sandbox.ts";
 
 // As a program: what a hostile child can do to the user who runs this, in a directory of that user, as JSON. Another user than
 // that of the tests can run it. With a third argument it prints the id of a child, and lets that one stop.

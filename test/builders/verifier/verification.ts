@@ -1,12 +1,12 @@
 import { writeFile } from "node:fs/promises";
-import type { Verification } from "../../src/api/model-release.ts";
-import { type Digest, digestOf } from "../../src/base/digest.ts";
-import { ok } from "../../src/base/result.ts";
-import type { Duration } from "../../src/base/time.ts";
-import { systemClock } from "../../src/runtime/clock.ts";
-import type { Download, VerifyRequest } from "../../src/verification/verification.ts";
-import { type Verified, verify } from "../../src/verifier/checks/run.ts";
-import { buildSandbox } from "../../src/verifier/process/sandbox.ts";
+import type { Verification } from "../../../src/api/model-release.ts";
+import { type Digest, digestOf } from "../../../src/base/digest.ts";
+import { ok } from "../../../src/base/result.ts";
+import type { Duration } from "../../../src/base/time.ts";
+import { systemClock } from "../../../src/runtime/clock.ts";
+import type { Download, VerifyRequest } from "../../../src/verification/verification.ts";
+import { type Verified, verify } from "../../../src/verifier/checks/run.ts";
+import { buildSandbox } from "../../../src/verifier/process/sandbox.ts";
 
 export type Verifying = {
   /** What a request says of a file with these bytes. */

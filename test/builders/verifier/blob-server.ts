@@ -1,8 +1,8 @@
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { digestOf } from "../../src/base/digest.ts";
-import type { Download } from "../../src/verification/verification.ts";
+import { digestOf } from "../../../src/base/digest.ts";
+import type { Download } from "../../../src/verification/verification.ts";
 
 // A blob store on loopback for tests of downloads: good answers by default, and any bad one by a handler.
 

@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { appendFileSync, readdirSync, readFileSync, writeFileSync, writeSync } from "node:fs";
 import { connect, Socket } from "node:net";
 import { Worker } from "node:worker_threads";
-import { frameOf, frameReader } from "../../src/verifier/protocol/framing.ts";
+import { frameOf, frameReader } from "../../../src/verifier/protocol/framing.ts";
 
 // A program in place of the one that runs a model: what an attacker could try who has taken it over. It is asked as that
 // one is; `path` of the question "load" is a deed and its object, and the answer says what came of it.

@@ -1,5 +1,5 @@
-import type { Classification } from "../../src/verifier/score/classes/classification.ts";
-import type { Comparison } from "../../src/verifier/score/comparison.ts";
+import type { Classification } from "../../../src/verifier/score/classes/classification.ts";
+import type { Comparison } from "../../../src/verifier/score/comparison.ts";
 
 // What the child process may have measured, as the checks judge it.
 

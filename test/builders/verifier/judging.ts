@@ -1,14 +1,14 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Verification } from "../../src/api/model-release.ts";
-import { digestOf } from "../../src/base/digest.ts";
-import { judgeGolden } from "../../src/verifier/checks/golden.ts";
-import type { Judgement } from "../../src/verifier/checks/judgement.ts";
-import { judgeParity, type ParityWanted, paritySections } from "../../src/verifier/checks/parity.ts";
-import { compareAnswers, measureGolden, rememberAnswers } from "../../src/verifier/child/measure.ts";
-import { openModel } from "../../src/verifier/child/session.ts";
-import { goldenSections } from "../../src/verifier/score/sections.ts";
+import type { Verification } from "../../../src/api/model-release.ts";
+import { digestOf } from "../../../src/base/digest.ts";
+import { judgeGolden } from "../../../src/verifier/checks/golden.ts";
+import type { Judgement } from "../../../src/verifier/checks/judgement.ts";
+import { judgeParity, type ParityWanted, paritySections } from "../../../src/verifier/checks/parity.ts";
+import { compareAnswers, measureGolden, rememberAnswers } from "../../../src/verifier/child/measure.ts";
+import { openModel } from "../../../src/verifier/child/session.ts";
+import { goldenSections } from "../../../src/verifier/score/sections.ts";
 
 // The verifier's own measuring and judging, without processes around it.
 

@@ -1,5 +1,6 @@
 import { globSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { AWKWARD_TEXTS, HOSTILE_TEXTS } from "../random-manifest.ts";
 import { longNamesModel, nanModel, nestedModel } from "./hostile-models.ts";
 import {
   castModel,
@@ -18,7 +19,6 @@ import {
   tensorInfo,
   zipMapNode,
 } from "./onnx-model.ts";
-import { AWKWARD_TEXTS, HOSTILE_TEXTS } from "./random-manifest.ts";
 import { randomModels } from "./random-model.ts";
 
 // Models whose manifest is to be written: what they say of themselves is not always what ONNX Runtime makes of it, and
@@ -64,7 +64,7 @@ export function namesModel(names: readonly string[], axes: readonly string[] = n
 const NO_MODEL = join("digits", "3.0.2", "model.onnx");
 
 function examples(): readonly (readonly [string, Buffer])[] {
-  const directory = join(import.meta.dirname, "../../examples/models/files");
+  const directory = join(import.meta.dirname, "../../../examples/models/files");
   return globSync("**/*.onnx", { cwd: directory })
     .filter((file) => file !== NO_MODEL)
     .sort()

@@ -21,7 +21,7 @@ import {
   total,
   transpose,
   zip,
-} from "../models/reference.ts";
+} from "../../models/reference.ts";
 import {
   type Attribute,
   elementNumber,
