@@ -1,14 +1,5 @@
 import type { Resource } from "./resource.ts";
-import {
-  cel,
-  conditionsSchema,
-  duration,
-  type Of,
-  observedGenerationSchema,
-  oneOf,
-  STATUS_DEFAULT,
-  stringMap,
-} from "./schema.ts";
+import { cel, duration, type Of, oneOf, statusSchema, stringMap } from "./schema.ts";
 import { Type } from "./type.ts";
 
 /** A value that becomes a twin tag and part of a target condition: no quotes, no spaces, nothing to escape. */
@@ -118,9 +109,8 @@ export const edgeDeviceSpecSchema = Type.Object(
   },
 );
 
-export const edgeDeviceStatusSchema = Type.Object(
+export const edgeDeviceStatusSchema = statusSchema(
   {
-    observedGeneration: Type.Optional(observedGenerationSchema),
     bucket: Type.Optional(
       Type.Integer({
         description:
@@ -195,9 +185,8 @@ export const edgeDeviceStatusSchema = Type.Object(
         { description: "Model that the device reports." },
       ),
     ),
-    conditions: Type.Optional(conditionsSchema),
   },
-  { description: "Observed state of the device. Heartbeats are not recorded here.", default: STATUS_DEFAULT },
+  "Observed state of the device. Heartbeats are not recorded here.",
 );
 
 export type EdgeDeviceSpec = Of<typeof edgeDeviceSpecSchema>;

@@ -2,14 +2,13 @@ import type { Duration } from "../base/time.ts";
 import type { Resource } from "./resource.ts";
 import {
   cel,
-  conditionsSchema,
   decimal,
   decimalRule,
   duration,
+  handledRequestsField,
   type Of,
-  observedGenerationSchema,
   oneOf,
-  STATUS_DEFAULT,
+  statusSchema,
   timestamp,
   whereDecimal,
 } from "./schema.ts";
@@ -486,9 +485,8 @@ const exposedStratumSchema = Type.Object(
   { description: "Exposure of one stratum." },
 );
 
-export const inferenceDeploymentStatusSchema = Type.Object(
+export const inferenceDeploymentStatusSchema = statusSchema(
   {
-    observedGeneration: Type.Optional(observedGenerationSchema),
     phase: Type.Optional(oneOf(PHASES, { description: "Phase of the rollout." })),
     stable: Type.Optional(
       releaseReferenceSchema(
@@ -656,25 +654,9 @@ export const inferenceDeploymentStatusSchema = Type.Object(
         },
       ),
     ),
-    handledRequests: Type.Optional(
-      Type.Object(
-        {
-          abort: Type.Optional(
-            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
-          ),
-          promote: Type.Optional(
-            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
-          ),
-          retry: Type.Optional(
-            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
-          ),
-        },
-        { description: "Requests that have been handled." },
-      ),
-    ),
-    conditions: Type.Optional(conditionsSchema),
+    handledRequests: handledRequestsField(["abort", "promote", "retry"]),
   },
-  { description: "Observed state of the deployment.", default: STATUS_DEFAULT },
+  "Observed state of the deployment.",
 );
 
 export type InferenceDeploymentSpec = Of<typeof inferenceDeploymentSpecSchema>;

@@ -3,13 +3,12 @@ import { LABEL_LIKE } from "./edge-device.ts";
 import type { Resource } from "./resource.ts";
 import {
   cel,
-  conditionsSchema,
   digest,
+  handledRequestsField,
   listMap,
   type Of,
-  observedGenerationSchema,
   oneOf,
-  STATUS_DEFAULT,
+  statusSchema,
   timestamp,
 } from "./schema.ts";
 import { Type } from "./type.ts";
@@ -194,9 +193,8 @@ const reverificationSchema = Type.Object(
   { description: "Verification in progress, while the previous verdict remains in effect." },
 );
 
-export const modelReleaseStatusSchema = Type.Object(
+export const modelReleaseStatusSchema = statusSchema(
   {
-    observedGeneration: Type.Optional(observedGenerationSchema),
     variants: Type.Optional(
       listMap(
         Type.Object(
@@ -271,19 +269,9 @@ export const modelReleaseStatusSchema = Type.Object(
         { description: "Verification status of each variant.", maxItems: 16 },
       ),
     ),
-    handledRequests: Type.Optional(
-      Type.Object(
-        {
-          reverify: Type.Optional(
-            Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
-          ),
-        },
-        { description: "Requests that have been handled." },
-      ),
-    ),
-    conditions: Type.Optional(conditionsSchema),
+    handledRequests: handledRequestsField(["reverify"]),
   },
-  { description: "Observed state of the release.", default: STATUS_DEFAULT },
+  "Observed state of the release.",
 );
 
 export type ModelReleaseSpec = Of<typeof modelReleaseSpecSchema>;

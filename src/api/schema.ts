@@ -1,4 +1,4 @@
-import type { Static, TSchema } from "typebox";
+import type { Static, TProperties, TSchema } from "typebox";
 import { DECIMAL_FORM, DECIMAL_PATTERN, type Decimal } from "../base/decimal.ts";
 import { DIGEST_PATTERN, type Digest } from "../base/digest.ts";
 import { DURATION_PATTERN, type Duration, type Timestamp } from "../base/time.ts";
@@ -116,13 +116,13 @@ export function cel(rule: string, message: string) {
 export const UNOBSERVED = -1;
 
 /** kstatus (Flux, Argo CD, kpt) calls an object without conditions current; with this one it waits for the operator. */
-export const observedGenerationSchema = Type.Integer({
-  description: "Generation that was most recently reconciled. Defaults to -1, which means none.",
+const observedGenerationSchema = Type.Integer({
+  description: "Generation that was most recently reconciled; -1: none yet. Defaults to -1.",
   default: UNOBSERVED,
 });
 
 /** The default of a whole status: the API server does not fill in defaults inside of what is absent. */
-export const STATUS_DEFAULT = { observedGeneration: UNOBSERVED };
+const STATUS_DEFAULT = { observedGeneration: UNOBSERVED };
 
 /** The longest message of a condition. */
 export const LONGEST_MESSAGE = 4096;
@@ -151,7 +151,28 @@ export const conditionSchema = Type.Object(
   { description: "Condition of the object." },
 );
 
-export const conditionsSchema = listMap(conditionSchema, "type", {
+const conditionsSchema = listMap(conditionSchema, "type", {
   description: "Conditions of the object; Ready summarizes them.",
   maxItems: 16,
 });
+
+/** A status of one of our kinds: its own fields, between what all of them have. */
+export function statusSchema<Fields extends TProperties>(fields: Fields, description: string) {
+  return Type.Object(
+    {
+      observedGeneration: Type.Optional(observedGenerationSchema),
+      ...fields,
+      conditions: Type.Optional(conditionsSchema),
+    },
+    { description, default: STATUS_DEFAULT },
+  );
+}
+
+/** Tokens of the requests that a kind takes by annotation. */
+export function handledRequestsField<Name extends string>(names: readonly Name[]) {
+  const token = Type.Optional(
+    Type.String({ description: "Token of the last request that was handled.", maxLength: 256 }),
+  );
+  const tokens = Object.fromEntries(names.map((name) => [name, token])) as Record<Name, typeof token>;
+  return Type.Optional(Type.Object(tokens, { description: "Requests that have been handled." }));
+}
