@@ -17,12 +17,9 @@ import {
 // identity, pass on what the listener hears, and answer GET and PATCH with `getTwin` and `report`.
 
 /** As a device reads its twin: no tags, no metadata. */
-export type DeviceTwin = {
-  readonly desired: JsonObject;
-  readonly desiredVersion: number;
-  readonly reported: JsonObject;
-  readonly reportedVersion: number;
-};
+export type DeviceTwin = Readonly<
+  Record<"desired" | "reported", JsonObject> & Record<"desiredVersion" | "reportedVersion", number>
+>;
 
 export type DeviceLinks = {
   /** One session for one identity: a second one displaces the first. Refused for unknown and disabled devices. */

@@ -29,13 +29,9 @@ export type Job = {
 
 export type JobDraft = Omit<Job, "createdAt" | "endAt" | "deadline" | "status" | "failureReason">;
 
-export type JobStatistics = {
-  readonly deviceCount: number;
-  readonly failedCount: number;
-  readonly succeededCount: number;
-  readonly runningCount: number;
-  readonly pendingCount: number;
-};
+export type JobStatistics = Readonly<
+  Record<`${"device" | "failed" | "succeeded" | "running" | "pending"}Count`, number>
+>;
 
 const LONGEST_ID = 128;
 const LONGEST_QUERY = 8192;

@@ -70,7 +70,7 @@ async function acquire(
   let failures = 0;
   let waitedFor: string | null = null;
   while (!signal.aborted) {
-    const read = await within(timing.renewBy, deps.clock, signal, store.read);
+    const read = await within([timing.renewBy, deps.clock], signal, store.read);
     let delay = timing.retry;
     if (read.ok) {
       seen = read.value === null ? null : observe(seen, read.value, deps.clock.now(), timing);
@@ -84,7 +84,7 @@ async function acquire(
       } else {
         const sentAt = deps.clock.now();
         const next = claim(me, seen?.lease ?? null, sentAt, timing);
-        const written = await within(timing.renewBy, deps.clock, signal, (inner) =>
+        const written = await within([timing.renewBy, deps.clock], signal, (inner) =>
           store.write(next, seen?.lease.version ?? null, inner),
         );
         // An answer that took too long proves nothing any more.
@@ -198,7 +198,7 @@ function expireAfter(clock: Clock, delay: Millis, expire: () => void): Deadline 
 
 async function releaseLease({ store, timing }: Election, last: Lease, deps: RuntimeDeps): Promise<void> {
   const free = { ...last, holder: null, renewedAt: deps.clock.now() };
-  const written = await within(timing.retry, deps.clock, new AbortController().signal, (signal) =>
+  const written = await within([timing.retry, deps.clock], new AbortController().signal, (signal) =>
     store.write(free, last.version, signal),
   );
   // Harmless: the other candidates wait until it expires.
@@ -206,8 +206,7 @@ async function releaseLease({ store, timing }: Election, last: Lease, deps: Runt
 }
 
 async function within<T>(
-  timeout: Millis,
-  clock: Clock,
+  [timeout, clock]: readonly [Millis, Clock],
   signal: AbortSignal,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T> {
