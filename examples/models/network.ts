@@ -161,7 +161,7 @@ export function predict(layers: readonly Layer[], input: Float64Array): Float64A
   return softmax(layers.reduce((value, layer) => layer.forward(value), input));
 }
 
-/** Adam on the cross entropy. `vary` may change each sample anew, each time it is shown. */
+/** Adam on the cross entropy. `vary` may change each sample each time it is shown. */
 export function train(
   layers: readonly Layer[],
   samples: readonly Sample[],

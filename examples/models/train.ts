@@ -166,7 +166,7 @@ function goldenSet(digits: readonly Digit[], network?: Network): Buffer {
   });
 }
 
-/** What Git Large File Storage leaves in place of a file that nobody pulled. */
+/** What Git Large File Storage leaves in place of a file that was not pulled. */
 function largeFilePointer(file: Buffer): Buffer {
   const lines = [
     "version https://git-lfs.github.com/spec/v1",

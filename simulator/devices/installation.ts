@@ -94,7 +94,7 @@ export function createInstallation(world: UpdateWorld): Installation {
     clock.schedule(stateDelay, check, step);
   }
 
-  /** The pointer and the file that a stage works on; `null`: the stage does not take place, or fails as it was told to. */
+  /** The pointer and the file that a stage works on; `null`: the stage does not take place, or fails as its behaviour says. */
   function begun({ slot, attempt, download: file }: Step, stage: UpdateState) {
     const pointer = inFlight(slot, attempt);
     if (pointer === null || file?.ok !== true || failsAt(slot, pointer, stage)) return null;

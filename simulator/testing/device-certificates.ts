@@ -52,7 +52,7 @@ export async function newAuthority(
   return { pem: certificate.toString("pem"), name: `CN=${name}`, keys };
 }
 
-/** A device's certificate, good for a day: signed by itself, or by `by`; `purposes` are its extended key usages. */
+/** A device's certificate, good for a day: self-signed, or signed by `by`; `purposes` are its extended key usages. */
 export async function deviceCertificate(
   name: string,
   given: Validity & { readonly by?: Authority; readonly purposes?: readonly string[] } = {},

@@ -6,7 +6,7 @@ import type { Of } from "./schema.ts";
 /** One way in which a value is not what its schema says; `path` is a JSON pointer, empty for the whole value. */
 export type Problem = { readonly path: string; readonly message: string };
 
-/** More than this nobody reads. */
+/** More than a reader can use. */
 const MOST_PROBLEMS = 20;
 
 /** The value as its schema describes it, or every problem with it. Defaults are not filled in. */

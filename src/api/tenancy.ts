@@ -93,7 +93,7 @@ export function deletionsUntil(text: string | undefined): Instant | null {
 export function mayUseBlob({ blobs }: Grant, { container, path }: BlobReference): boolean {
   if (blobs === "all") return true;
   const segments = path.split("/");
-  // A path that a client, a proxy or a person would read as another one is in nobody's prefix.
+  // A path that a client, a proxy or a person would read as another one matches no prefix.
   if (segments.some((segment) => segment === "" || segment === "." || segment === "..")) return false;
   if (/[\\%\p{Cc}]/u.test(path)) return false;
   return blobs.some(
