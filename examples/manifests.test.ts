@@ -31,7 +31,8 @@ const FILES = join(import.meta.dirname, "models/files");
 const LYING = "digits-3.0.1-lying";
 
 /** Objects of ours and their namespaces; what else the examples for GitOps have is for other tools. */
-const isTried = ({ apiVersion }: Manifest) => apiVersion === "v1" || apiVersion.startsWith("edgefleet.dev/");
+const isTried = ({ apiVersion = "" }: Partial<Manifest>) =>
+  apiVersion === "v1" || apiVersion.startsWith("edgefleet.dev/");
 
 let all: readonly Manifest[];
 /** Those of the stories; those for GitOps get their namespace and their release from Kustomize. */
