@@ -190,9 +190,14 @@ export function createPromises(parts: PromiseParts) {
     const bound = isBounded ? Math.min(all, Math.max(width.minimumDevices ?? 0, share)) : all;
     const inState = counted.filter((member) => isExposed(status.exposure ?? [], member)).length;
     const targeted = targetedBy(status).filter((id) => counted.some(({ device }) => device === id)).length;
-    // While nothing can be written, nothing can be narrowed.
+    // While nothing can be written, or neither twins nor the fleet can be read, nothing can be narrowed.
+    const isBlind =
+      world.faults().includes("twinReads") &&
+      status.conditions?.some(({ type, status: value }) => type === "HubReachable" && value === "False") ===
+        true;
     const canWrite =
       !world.isDown() &&
+      !isBlind &&
       !world.faults().includes("configurationWrites") &&
       !world.calls.pending() &&
       parts.isThere();
