@@ -72,6 +72,7 @@ export default defineConfig({
           name: "chart",
           include: ["test/chart/**/*.test.ts"],
           globalSetup: ["test/envtest/setup.ts"],
+          fileParallelism: false, // an operator here watches all namespaces
           testTimeout: 120_000,
           hookTimeout: 300_000,
         },

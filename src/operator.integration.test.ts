@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
+import { servedDefinitions } from "../test/builders/served-definitions.ts";
 import {
   type Answer,
   json,
@@ -58,6 +59,7 @@ function emptyCluster(leases: Promise<void>): Answer {
       await leases;
       return ofLease(request)(response, request);
     }
+    if (request.path.startsWith("/openapi/")) return json(200, servedDefinitions())(response, request);
     if (!request.query.has("watch"))
       return json(200, { metadata: { resourceVersion: "1" }, items: [] })(response, request);
     response.writeHead(200, { "content-type": "application/json" });

@@ -7,6 +7,7 @@ import type { InferenceDeploymentSpec, InferenceDeploymentStatus } from "./api/i
 import type { ModelReleaseSpec, ModelReleaseStatus } from "./api/model-release.ts";
 import type { ObjectKey } from "./api/resource.ts";
 import { type GrantOf, OPEN_GRANT } from "./api/tenancy.ts";
+import { ok } from "./base/result.ts";
 import { millis, minutes, seconds } from "./base/time.ts";
 import { createDepartures } from "./devices/departures.ts";
 import { reconcileDevice } from "./devices/reconcile.ts";
@@ -15,12 +16,14 @@ import { createAzureHub } from "./hub/azure-hub.ts";
 import { createConfigurationView } from "./hub/configuration-view.ts";
 import { createFleetView } from "./hub/fleet-view.ts";
 import { budgetsOf, createThrottle } from "./hub/throttle.ts";
-import { clusterIdOf } from "./kube/cluster-id.ts";
+import { readClusterId } from "./kube/cluster-id.ts";
+import { checkDefinitions } from "./kube/definitions.ts";
 import { createEventRecorder } from "./kube/event-recorder.ts";
 import { leadAlone, whileLeading } from "./kube/leadership/leader-election.ts";
 import { LEASE_TIMING } from "./kube/leadership/lease.ts";
 import { createLeaseStore, type LeaseStore, monitorLeaseStore } from "./kube/leadership/lease-store.ts";
 import { createNamespaces } from "./kube/namespaces.ts";
+import { createPrerequisite } from "./kube/prerequisite.ts";
 import { createResources } from "./kube/resources.ts";
 import { createSecrets } from "./kube/secrets.ts";
 import { loadKubeConfig } from "./kube/transport/kubeconfig.ts";
@@ -82,12 +85,9 @@ async function operate(settings: OperatorSettings): Promise<void> {
   };
   const cluster = openCluster(settings, deps);
   try {
-    const clusterId = settings.clusterId ?? (await clusterIdOf(cluster.transport, deps, stop.signal));
-    if (clusterId === null) return;
     const hub = openHub(settings, deps);
     try {
-      const parts = { settings, clusterId, deps, metrics, cluster, hub, store: openStore(settings, deps) };
-      await serve(parts, createControllers(parts), stop.signal);
+      await serve({ settings, deps, metrics, cluster, hub, store: openStore(settings, deps) }, stop.signal);
     } finally {
       hub.close();
     }
@@ -99,7 +99,6 @@ async function operate(settings: OperatorSettings): Promise<void> {
 /** What the four parts hand to each other. */
 type Parts = {
   readonly settings: OperatorSettings;
-  readonly clusterId: string;
   readonly deps: RuntimeDeps;
   readonly metrics: Metrics;
   readonly cluster: ReturnType<typeof openCluster>;
@@ -133,6 +132,13 @@ function openCluster(settings: OperatorSettings, deps: RuntimeDeps) {
   return {
     transport,
     leaseStore: monitorLeaseStore(createLeaseStore(leaseTransport, settings.lease), deps.clock),
+    /** Read once: whose devices are ours, and whether the API server stores what we write. */
+    clusterId: createPrerequisite(
+      async (signal) =>
+        settings.clusterId === null ? await readClusterId(transport, signal) : ok(settings.clusterId),
+      deps,
+    ),
+    definitions: createPrerequisite((signal) => checkDefinitions(transport, signal), deps),
     caches,
     tenants,
     grants,
@@ -201,7 +207,10 @@ function openStore({ store: { access, sasVersion, caFile } }: OperatorSettings, 
 
 // ── controllers ──
 
-function createControllers({ settings, clusterId, deps, cluster, hub, store }: Parts): readonly Part[] {
+function createControllers(
+  { settings, deps, cluster, hub, store }: Parts,
+  clusterId: string,
+): readonly Part[] {
   const { clock, log, meter, random } = deps;
   const { caches, tenants, grants, recorder, secrets } = cluster;
   const { devices, releases, deployments } = caches;
@@ -243,7 +252,7 @@ function createControllers({ settings, clusterId, deps, cluster, hub, store }: P
       name: "rollouts",
       triggers: [
         ...rolloutTriggers(caches, { fleet, configurations, byId }, () =>
-          ownerlessOf({ settings, clusterId, cluster, hub }).keys(),
+          ownerlessOf({ settings, cluster, hub }, clusterId).keys(),
         ),
         grantTrigger(deployments, tenants),
       ],
@@ -264,37 +273,45 @@ function createControllers({ settings, clusterId, deps, cluster, hub, store }: P
 }
 
 /** Configurations of deployments that do not exist, by the deployment's key. */
-function ownerlessOf({
-  settings: { namespaces },
-  clusterId,
-  cluster: { caches },
-  hub: { configurations },
-}: Pick<Parts, "settings" | "clusterId" | "cluster" | "hub">) {
+function ownerlessOf(
+  {
+    settings: { namespaces },
+    cluster: { caches },
+    hub: { configurations },
+  }: Pick<Parts, "settings" | "cluster" | "hub">,
+  clusterId: string,
+) {
   const { deployments } = caches;
   return ownerlessConfigurations({ deployments, configurations, namespaces, settings: { clusterId } });
 }
 
 // ── running it all ──
 
-async function serve(parts: Parts, controllers: readonly Part[], signal: AbortSignal): Promise<void> {
+async function serve(parts: Parts, signal: AbortSignal): Promise<void> {
   const { settings, deps, cluster, hub } = parts;
   const { fleetView, configurationView } = hub;
-  const { informers } = cluster;
+  const { informers, clusterId, definitions } = cluster;
   const plan: Plan = {
     always: [
       { name: "probes", run: probesOf(parts).run },
       { name: "events", run: cluster.recorder.run },
+      { name: "id of the cluster", run: clusterId.run },
+      { name: "check of the definitions", run: definitions.run },
       ...informers.map(({ kind, run }) => ({ name: `list-watch of ${kind}`, run })),
     ],
     ready: async (readySignal) => {
-      await Promise.all(informers.map(({ synced }) => synced(readySignal)));
+      await Promise.all([
+        clusterId.met(readySignal),
+        definitions.met(readySignal),
+        ...informers.map(({ synced }) => synced(readySignal)),
+      ]);
     },
     lead: (leadSignal, body) => lead(settings, deps, cluster.leaseStore, leadSignal, body),
     // Only the leader reads the hub: its budget is small, and a standby has no use for the answers.
-    whenLeading: [
+    whenLeading: () => [
       { name: "fleet view", run: fleetView.run },
       { name: "configuration view", run: configurationView.run },
-      ...controllers.map((part) => ({
+      ...createControllers(parts, clusterId.value() ?? "").map((part) => ({
         name: part.name,
         run: async (partSignal: AbortSignal) => {
           await Promise.all([fleetView.synced(partSignal), configurationView.synced(partSignal)]);
@@ -313,6 +330,7 @@ function probesOf(parts: Parts) {
   return createProbes(settings.probes, {
     unready: () =>
       whyUnready(
+        [cluster.clusterId, cluster.definitions],
         cluster.informers,
         settings.lease.enabled ? { answeredAt: cluster.leaseStore.answeredAt() } : null,
         deps.clock.now(),
@@ -327,7 +345,8 @@ function probesOf(parts: Parts) {
         },
         deps.meter,
       );
-      gaugeOwnerless(ownerlessOf(parts), deps.meter);
+      const clusterId = cluster.clusterId.value();
+      gaugeOwnerless(clusterId === null ? new Map() : ownerlessOf(parts, clusterId), deps.meter);
       return metrics.expose();
     },
     metricsType: metrics.contentType,

@@ -1,31 +1,23 @@
 import { isRecord } from "../base/guards.ts";
-import { type Millis, seconds } from "../base/time.ts";
-import type { RuntimeDeps } from "../runtime/deps.ts";
+import { err, ok, type Result } from "../base/result.ts";
 import type { Transport } from "./transport/transport.ts";
 
-const PAUSE: Millis = seconds(5);
-
 /**
- * The id of the cluster: the uid of its namespace kube-system, which lives as long as the cluster does. Asks until the API
- * server answers. A refusal throws: without an id the operator would not know its own devices from another cluster's.
+ * The id of the cluster: the uid of its namespace kube-system, which lives as long as the cluster does. Without it the
+ * operator would not know its own devices from another cluster's. The error says what is missing and what to do.
  */
-export async function clusterIdOf(
+export async function readClusterId(
   transport: Pick<Transport, "call">,
-  { clock, log }: Pick<RuntimeDeps, "clock" | "log">,
   signal: AbortSignal,
-): Promise<string | null> {
-  while (!signal.aborted) {
-    const answer = await transport.call({ method: "GET", path: "/api/v1/namespaces/kube-system" }, signal);
-    const uid = answer.ok ? uidIn(answer.value) : null;
-    if (uid !== null) return uid;
-    if (answer.ok || !["unavailable", "throttled", "expired"].includes(answer.error.kind))
-      throw new Error(
-        `the uid of the namespace kube-system cannot be read (${answer.ok ? "it has none" : answer.error.message}): allow "get" on it, or give --cluster-id`,
-      );
-    log.warn("the id of the cluster cannot be read yet", { fault: answer.error.message });
-    await clock.sleep(PAUSE, signal);
+): Promise<Result<string, string>> {
+  const answer = await transport.call({ method: "GET", path: "/api/v1/namespaces/kube-system" }, signal);
+  if (answer.ok) {
+    const uid = uidIn(answer.value);
+    return uid === null ? err("the namespace kube-system has no uid; give --cluster-id") : ok(uid);
   }
-  return null;
+  const { kind, message } = answer.error;
+  const remedy = kind === "denied" ? '; allow "get" on the namespace kube-system, or give --cluster-id' : "";
+  return err(`the id of the cluster cannot be read (${message})${remedy}`);
 }
 
 function uidIn(body: unknown): string | null {

@@ -1,7 +1,7 @@
 import { CLOSED_GRANT, type Grant, type GrantOf, grantOf } from "../api/tenancy.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import { createListWatch } from "./informer/list-watch.ts";
-import { createReflector } from "./informer/reflector.ts";
+import { createReflector, firstProblem } from "./informer/reflector.ts";
 import type { Transport } from "./transport/transport.ts";
 
 /** What each namespace was granted, from the annotations of the Namespaces. */
@@ -12,6 +12,8 @@ export type Namespaces = {
   readonly onChange: (listener: (namespace: string) => void) => void;
   readonly synced: (signal: AbortSignal) => Promise<void>;
   readonly isSynced: () => boolean;
+  /** Why the API server does not let it list or watch; `null`: it does. */
+  readonly problem: () => string | null;
   readonly isCurrent: () => boolean;
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
@@ -69,6 +71,7 @@ export function createNamespaces(
       await Promise.all(reflectors.map((reflector) => reflector.synced(signal)));
     },
     isSynced: () => reflectors.every((reflector) => reflector.isSynced()),
+    problem: () => firstProblem(reflectors),
     isCurrent: () => reflectors.every((reflector) => reflector.isCurrent()),
     run: async (signal) => {
       await Promise.all(reflectors.map((reflector) => reflector.run(signal)));

@@ -10,7 +10,7 @@ import { err, ok, type Result } from "../base/result.ts";
 import { instant, parseTimestamp } from "../base/time.ts";
 import type { RuntimeDeps } from "../runtime/deps.ts";
 import { createListWatch, type ListWatchOptions } from "./informer/list-watch.ts";
-import { createReflector, type Reflector } from "./informer/reflector.ts";
+import { createReflector, firstProblem, type Reflector } from "./informer/reflector.ts";
 import type { Resources } from "./kube.ts";
 import { FIELD_MANAGER, JSON_PATCH, type KubeFault } from "./transport/call.ts";
 import type { Transport } from "./transport/transport.ts";
@@ -30,6 +30,8 @@ export type CachedResources<Spec, Status> = Resources<Spec, Status> & {
   ) => void;
   readonly synced: (signal: AbortSignal) => Promise<void>;
   readonly isSynced: () => boolean;
+  /** Why the API server does not let it list or watch; `null`: it does. */
+  readonly problem: () => string | null;
   readonly isCurrent: () => boolean;
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
@@ -89,6 +91,7 @@ export function createResources<Spec, Status>(
       await Promise.all([...reflectors.values()].map((reflector) => reflector.synced(signal)));
     },
     isSynced: () => [...reflectors.values()].every((reflector) => reflector.isSynced()),
+    problem: () => firstProblem([...reflectors.values()]),
     isCurrent: () => [...reflectors.values()].every((reflector) => reflector.isCurrent()),
     run: async (signal) => {
       await Promise.all([...reflectors.values()].map((reflector) => reflector.run(signal)));

@@ -34,7 +34,7 @@ function setUp() {
       await body(signal);
       story.push("resigned");
     },
-    whenLeading: [part("devices", 300)],
+    whenLeading: () => [part("devices", 300)],
     drain: seconds(20),
   };
   return { runtime, clock: runtime.clock, story, stop, part, plan };
@@ -91,7 +91,11 @@ describe("the manager", () => {
         throw new Error("broken");
       },
     };
-    const ended = runManager({ ...plan, whenLeading: [part("devices", 300), failing] }, runtime, stop.signal);
+    const ended = runManager(
+      { ...plan, whenLeading: () => [part("devices", 300), failing] },
+      runtime,
+      stop.signal,
+    );
     const failure = expect(ended).rejects.toThrow("broken");
     await clock.advance(seconds(10));
     await failure;
@@ -119,7 +123,11 @@ describe("the manager", () => {
 
   test("gives up on parts that do not stop in time, and names them", async () => {
     const { runtime, clock, stop, part, plan } = setUp();
-    const ended = runManager({ ...plan, whenLeading: [part("stubborn", 60_000)] }, runtime, stop.signal);
+    const ended = runManager(
+      { ...plan, whenLeading: () => [part("stubborn", 60_000)] },
+      runtime,
+      stop.signal,
+    );
     await clock.advance(seconds(2));
     stop.abort();
     const failure = expect(ended).rejects.toThrow(/did not stop in time: .*stubborn/);

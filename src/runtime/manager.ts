@@ -15,8 +15,8 @@ export type Plan = {
   readonly ready: Body;
   /** Calls `body` while this replica leads; its signal aborts when it no longer does. */
   readonly lead: (signal: AbortSignal, body: Body) => Promise<void>;
-  /** Controllers: they stop first, all at once. */
-  readonly whenLeading: readonly Part[];
+  /** Controllers, made once this replica leads: they stop first, all at once. */
+  readonly whenLeading: () => readonly Part[];
   /** How long everything together may take to stop. */
   readonly drain: Millis;
 };
@@ -63,7 +63,7 @@ export async function runManager(plan: Plan, deps: RuntimeDeps, signal: AbortSig
         deps.log.info("ready");
         // One that fails aborts `stop`, and with it the body's signal: the others end before leadership is released.
         await plan.lead(leadSignal, async (bodySignal) => {
-          await Promise.all(plan.whenLeading.map((part) => run(part, bodySignal)));
+          await Promise.all(plan.whenLeading().map((part) => run(part, bodySignal)));
         });
       },
     },

@@ -2,12 +2,12 @@ import { execFile } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { KubeConfig } from "@kubernetes/client-node";
-import { afterAll, beforeAll, expect, inject, test } from "vitest";
+import { afterAll, expect, inject, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { chartTool } from "../../tools/go/chart-tools.ts";
-import { eventually } from "../../tools/stack/local-stack.ts";
+import { eventually, type Operator } from "../../tools/stack/local-stack.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "../e2e/fleet.ts";
+import { accountKubeconfig } from "./account-kubeconfig.ts";
 
 // The operator under the ServiceAccount of the chart, with RBAC enforced: what it was allowed is what it asked for.
 
@@ -31,51 +31,62 @@ type AuditEvent = {
   readonly responseStatus?: { readonly code: number };
 };
 
-let fleet: Fleet;
-let helm: (...args: readonly string[]) => Promise<string>;
+const ACCOUNT = "fleet-edge-fleet-operator";
+const fleets: Fleet[] = [];
+afterAll(async () => {
+  for (const fleet of fleets) await fleet.stop();
+});
 
-beforeAll(async () => {
-  fleet = await startFleet("rights");
-  const path = await chartTool("helm");
-  helm = async (...args) => {
-    const { stdout } = await run(path, [
-      ...args,
-      "-n",
-      fleet.namespace,
-      "--kubeconfig",
-      inject("kubeconfig"),
-    ]);
-    return stdout;
-  };
+test.each([
+  { scope: "one namespace", clusterWide: false },
+  { scope: "all namespaces", clusterWide: true },
+])(
+  "with rights in $scope, the operator is refused nothing, and needs every right that it has",
+  async ({ clusterWide }) => {
+    const fleet = await startFleet("rights", clusterWide ? { clusterWide } : {});
+    fleets.push(fleet);
+    await install(fleet, clusterWide);
+    const operator = await startUnderAccount(fleet);
+    await useEverything(fleet);
+
+    const asked = requestsOf(fleet);
+    expect([...asked((code) => code === 403)]).toEqual([]);
+    expect([...(await allowed(fleet))].sort()).toEqual([...asked(() => true)].sort());
+    expect(readFileSync(operator.logFile, "utf8")).not.toContain("Forbidden");
+    // The next one would serve the same namespaces.
+    await fleet.stack.stopOperator("operator");
+    await helm(fleet, "uninstall", "fleet");
+  },
+  900_000,
+);
+
+async function helm(fleet: Fleet, ...args: readonly string[]): Promise<string> {
+  const where = ["-n", fleet.namespace, "--kubeconfig", inject("kubeconfig")];
+  const { stdout } = await run(await chartTool("helm"), [...args, ...where]);
+  return stdout;
+}
+
+async function install(fleet: Fleet, clusterWide: boolean): Promise<void> {
+  // The definitions are there; and a namespace that grants itself what it needs, so that grants are read.
+  const scope = clusterWide ? "" : `,watchNamespaces={${fleet.namespace}}`;
   await helm(
+    fleet,
     ...["install", "fleet", CHART, "-f", join(CHART, "ci/connection-strings-values.yaml")],
-    // The definitions are there; and a namespace that grants itself what it needs, so that grants are read.
-    ...["--set", `crds.create=false,watchNamespaces={${fleet.namespace}},tenancy=annotated`],
+    ...["--set", `crds.create=false,tenancy=annotated${scope}`],
   );
-  await fleet.kubectl(
-    ...[
-      "annotate",
-      "namespace",
-      fleet.namespace,
-      "edgefleet.dev/blob-prefixes=*",
-      "edgefleet.dev/device-ids=*",
-    ],
-  );
-}, 900_000);
-afterAll(() => fleet.stop());
+  const grants = ["edgefleet.dev/blob-prefixes=*", "edgefleet.dev/device-ids=*"];
+  await fleet.kubectl("annotate", "namespace", fleet.namespace, ...grants);
+}
 
-test("the operator works under the chart's ServiceAccount, is refused nothing, and needs every right that it has", async () => {
-  const account = "fleet-edge-fleet-operator";
-  const token = await fleet.kubectl("create", "token", account, "--duration", "1h");
+async function startUnderAccount(fleet: Fleet): Promise<Operator> {
+  const token = await fleet.kubectl("create", "token", ACCOUNT, "--duration", "1h");
   const kubeconfig = join(fleet.stack.directory, "account.kubeconfig");
-  writeFileSync(kubeconfig, kubeconfigWith(token.trim()), { mode: 0o600 });
-  const operator = await fleet.startOperator("operator", [
-    "--kubeconfig",
-    kubeconfig,
-    "--tenancy",
-    "annotated",
-  ]);
+  writeFileSync(kubeconfig, accountKubeconfig(token.trim()), { mode: 0o600 });
+  return await fleet.startOperator("operator", ["--kubeconfig", kubeconfig, "--tenancy", "annotated"]);
+}
 
+/** A life in which the operator does everything that it ever asks of the API server. */
+async function useEverything(fleet: Fleet): Promise<void> {
   const devices = fleet.deviceObjects(4, (index) =>
     index === 0 ? { connectionSecret: { name: "cam-0-hub" } } : {},
   );
@@ -84,14 +95,8 @@ test("the operator works under the chart's ServiceAccount, is refused nothing, a
   // A Secret that was changed is written again at the device's next reconcile.
   const [first] = await fleet.devices();
   const device = first?.metadata.name ?? "";
-  await fleet.kubectl(
-    "patch",
-    "secret",
-    "cam-0-hub",
-    "--type=json",
-    "-p",
-    '[{"op":"remove","path":"/data"}]',
-  );
+  const empty = '[{"op":"remove","path":"/data"}]';
+  await fleet.kubectl("patch", "secret", "cam-0-hub", "--type=json", "-p", empty);
   await fleet.kubectl("patch", "edev", device, "--type=merge", "-p", '{"spec":{"tags":{"rack":"7"}}}');
   await eventually(
     "the Secret has its data again",
@@ -100,7 +105,10 @@ test("the operator works under the chart's ServiceAccount, is refused nothing, a
   );
   // A device that is deleted takes its finalizer along.
   await fleet.kubectl("delete", "edev", device);
+}
 
+/** What the audit log has of this fleet's operator, as `verb group/resource`, by the code of the answer. */
+function requestsOf(fleet: Fleet): (wanted: (code: number) => boolean) => ReadonlySet<string> {
   const log = inject("auditLog");
   if (log === null)
     throw new Error("the API server of this test keeps no audit log: unset EDGEFLEET_TEST_KUBECONFIG");
@@ -108,8 +116,8 @@ test("the operator works under the chart's ServiceAccount, is refused nothing, a
     .trim()
     .split("\n")
     .map((line) => JSON.parse(line) as AuditEvent)
-    .filter(({ user }) => user.username === `system:serviceaccount:${fleet.namespace}:${account}`);
-  const asked = (wanted: (code: number) => boolean) =>
+    .filter(({ user }) => user.username === `system:serviceaccount:${fleet.namespace}:${ACCOUNT}`);
+  return (wanted) =>
     new Set(
       events
         .filter(
@@ -120,14 +128,11 @@ test("the operator works under the chart's ServiceAccount, is refused nothing, a
           return `${verb} ${apiGroup}/${resource}${subresource === undefined ? "" : `/${subresource}`}`;
         }),
     );
-  expect([...asked((code) => code === 403)]).toEqual([]);
-  expect([...(await allowed())].sort()).toEqual([...asked(() => true)].sort());
-  expect(readFileSync(operator.logFile, "utf8")).not.toContain("Forbidden");
-});
+}
 
 /** What the chart's roles allow, as `verb group/resource`. */
-async function allowed(): Promise<ReadonlySet<string>> {
-  const manifest = await helm("get", "manifest", "fleet");
+async function allowed(fleet: Fleet): Promise<ReadonlySet<string>> {
+  const manifest = await helm(fleet, "get", "manifest", "fleet");
   const roles = parseAllDocuments(manifest)
     .map(
       (document) =>
@@ -148,14 +153,4 @@ async function allowed(): Promise<ReadonlySet<string>> {
         ),
       ),
   );
-}
-
-function kubeconfigWith(token: string): string {
-  const config = new KubeConfig();
-  config.loadFromFile(inject("kubeconfig"));
-  const cluster = config.getCurrentCluster();
-  if (cluster === null) throw new Error("no context in the kubeconfig");
-  const mine = new KubeConfig();
-  mine.loadFromClusterAndUser(cluster, { name: "account", token });
-  return mine.exportConfig();
 }

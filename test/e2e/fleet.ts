@@ -85,6 +85,8 @@ export async function startFleet(
     readonly simulatorArgs?: readonly string[];
     readonly verifierArgs?: readonly string[];
     readonly bundles?: string;
+    /** The operators of this fleet watch all namespaces; left out: their own. */
+    readonly clusterWide?: true;
   } = {},
 ): Promise<Fleet> {
   const kubeconfig = inject("kubeconfig");
@@ -129,7 +131,8 @@ export async function startFleet(
   };
   const operatorArgs = [
     ...OPERATOR,
-    ...["--namespaces", namespace, "--lease-namespace", namespace, "--drain", "5s"],
+    ...(options.clusterWide === undefined ? ["--namespaces", namespace] : []),
+    ...["--lease-namespace", namespace, "--drain", "5s"],
   ];
   const json = async <T>(...args: readonly string[]) => JSON.parse(await kubectl(...args, "-o", "json")) as T;
   const deployment = (deploymentName = DEPLOYMENT) => json<LiveDeployment>("get", "idep", deploymentName);

@@ -21,11 +21,18 @@ export type Reflector<T> = {
   /** Resolves after the first whole list, or when `signal` aborts. */
   readonly synced: (signal: AbortSignal) => Promise<void>;
   readonly isSynced: () => boolean;
+  /** Why the last list or watch broke, until the API server answers again; `null`: it has answered. */
+  readonly problem: () => string | null;
   /** Whether it is synced, and a list, an event or a bookmark has come within the last minutes. */
   readonly isCurrent: () => boolean;
   /** Until `signal` aborts; it never rejects. */
   readonly run: (signal: AbortSignal) => Promise<void>;
 };
+
+/** The first problem of several; `null`: none has one. */
+export function firstProblem(reflectors: readonly Pick<Reflector<unknown>, "problem">[]): string | null {
+  return reflectors.map(({ problem }) => problem()).find((problem) => problem !== null) ?? null;
+}
 
 /** A watch that the server ends sooner than this, without an event, counts as a fault: otherwise it could spin. */
 const SHORT_WATCH = seconds(1);
@@ -41,6 +48,7 @@ type Watching<T> = {
   readonly filled: Latch;
   /** When the API server last sent a page, an event or a bookmark. */
   answeredAt: Instant | null;
+  problem: string | null;
   /** Versions that `remember` brought while a list was under way: its pages may be older. */
   writtenWhileListing: Map<string, string> | null;
 };
@@ -57,6 +65,7 @@ export function createReflector<T extends Cached>(
   const watching: Watching<T> = {
     ...{ source, resource, deps, log, objects, filled },
     answeredAt: null,
+    problem: null,
     writtenWhileListing: null,
   };
   return {
@@ -72,6 +81,7 @@ export function createReflector<T extends Cached>(
       objects.apply(object);
     },
     isSynced: filled.isOpen,
+    problem: () => watching.problem,
     isCurrent: () => {
       const { answeredAt } = watching;
       return filled.isOpen() && answeredAt !== null && elapsed(answeredAt, deps.clock.now()) <= CURRENT_FOR;
@@ -92,6 +102,7 @@ async function run<T extends Cached>(watching: Watching<T>, signal: AbortSignal)
     const { fault } = step;
     if (fault === null || signal.aborted) continue;
     state = afterFault(state, fault);
+    watching.problem = fault.message;
     deps.meter.count("edgefleet_watch_faults_total", { resource, kind: fault.kind });
     if (fault.kind === "expired")
       log.info("the watched version expired; listing again", { cause: fault.message });
@@ -132,6 +143,7 @@ async function readPages<T extends Cached>(
   for await (const page of watching.source.list(signal)) {
     if (!page.ok) return err(page.error);
     watching.answeredAt = watching.deps.clock.now();
+    watching.problem = null;
     at = page.value.at;
     for (const object of page.value.items) {
       seen.add(object.key);
@@ -154,6 +166,7 @@ async function watchOn<T extends Cached>(
   for await (const event of source.watch(from, signal)) {
     if (!event.ok) return { state: { kind: "watch", from, failures }, fault: event.error };
     watching.answeredAt = deps.clock.now();
+    watching.problem = null;
     if (event.value.kind === "deleted") objects.remove(event.value.object.key);
     if (event.value.kind === "applied") {
       const had = objects.get(event.value.object.key);
