@@ -1,19 +1,11 @@
-import { execFile } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { promisify } from "node:util";
+import { readFileSync } from "node:fs";
 import { afterAll, expect, inject, test } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { chartTool } from "../../tools/go/chart-tools.ts";
-import { eventually, type Operator } from "../../tools/stack/local-stack.ts";
+import { eventually } from "../../tools/stack/local-stack.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "../e2e/fleet.ts";
-import { accountKubeconfig } from "./account-kubeconfig.ts";
+import { ACCOUNT, helm, install, startUnderAccount } from "./installed-chart.ts";
 
 // The operator under the ServiceAccount of the chart, with RBAC enforced: what it was allowed is what it asked for.
-
-const ROOT = join(import.meta.dirname, "..", "..");
-const CHART = join(ROOT, "charts/edge-fleet-operator");
-const run = promisify(execFile);
 
 type Rule = {
   readonly apiGroups: readonly string[];
@@ -31,7 +23,6 @@ type AuditEvent = {
   readonly responseStatus?: { readonly code: number };
 };
 
-const ACCOUNT = "fleet-edge-fleet-operator";
 const fleets: Fleet[] = [];
 afterAll(async () => {
   for (const fleet of fleets) await fleet.stop();
@@ -59,31 +50,6 @@ test.each([
   },
   900_000,
 );
-
-async function helm(fleet: Fleet, ...args: readonly string[]): Promise<string> {
-  const where = ["-n", fleet.namespace, "--kubeconfig", inject("kubeconfig")];
-  const { stdout } = await run(await chartTool("helm"), [...args, ...where]);
-  return stdout;
-}
-
-async function install(fleet: Fleet, clusterWide: boolean): Promise<void> {
-  // The definitions are there; and a namespace that grants itself what it needs, so that grants are read.
-  const scope = clusterWide ? "" : `,watchNamespaces={${fleet.namespace}}`;
-  await helm(
-    fleet,
-    ...["install", "fleet", CHART, "-f", join(CHART, "ci/connection-strings-values.yaml")],
-    ...["--set", `crds.create=false,tenancy=annotated${scope}`],
-  );
-  const grants = ["edgefleet.dev/blob-prefixes=*", "edgefleet.dev/device-ids=*"];
-  await fleet.kubectl("annotate", "namespace", fleet.namespace, ...grants);
-}
-
-async function startUnderAccount(fleet: Fleet): Promise<Operator> {
-  const token = await fleet.kubectl("create", "token", ACCOUNT, "--duration", "1h");
-  const kubeconfig = join(fleet.stack.directory, "account.kubeconfig");
-  writeFileSync(kubeconfig, accountKubeconfig(token.trim()), { mode: 0o600 });
-  return await fleet.startOperator("operator", ["--kubeconfig", kubeconfig, "--tenancy", "annotated"]);
-}
 
 /** A life in which the operator does everything that it ever asks of the API server. */
 async function useEverything(fleet: Fleet): Promise<void> {
