@@ -181,7 +181,10 @@ export function createPromises(parts: PromiseParts) {
     own: readonly Member[],
     status: InferenceDeploymentStatus,
   ): void {
-    const width = deployment.spec.strategy?.steps[status.step?.index ?? 0];
+    const steps = deployment.spec.strategy?.steps ?? [];
+    // A step is the one of its width: the list may have been edited since.
+    const width =
+      steps.find(({ percent }) => percent === status.step?.percent) ?? steps[status.step?.index ?? 0];
     const isBounded = width !== undefined && status.step !== undefined && status.phase !== "RollingBack";
     // The bound is one of enabled devices: one that is disabled runs nothing, so it neither has a place nor takes one.
     const counted = own.some(({ enabled }) => enabled) ? own.filter(({ enabled }) => enabled) : own;
@@ -190,14 +193,9 @@ export function createPromises(parts: PromiseParts) {
     const bound = isBounded ? Math.min(all, Math.max(width.minimumDevices ?? 0, share)) : all;
     const inState = counted.filter((member) => isExposed(status.exposure ?? [], member)).length;
     const targeted = targetedBy(status).filter((id) => counted.some(({ device }) => device === id)).length;
-    // While nothing can be written, or neither twins nor the fleet can be read, nothing can be narrowed.
-    const isBlind =
-      world.faults().includes("twinReads") &&
-      status.conditions?.some(({ type, status: value }) => type === "HubReachable" && value === "False") ===
-        true;
+    // While nothing can be written, nothing can be narrowed.
     const canWrite =
       !world.isDown() &&
-      !isBlind &&
       !world.faults().includes("configurationWrites") &&
       !world.calls.pending() &&
       parts.isThere();
