@@ -8,6 +8,7 @@ import { parseAllDocuments } from "yaml";
 import { chartTool } from "../../tools/go/chart-tools.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "../e2e/fleet.ts";
 import { buildImage, docker, whyNoEngine } from "./container-engine.ts";
+import { stopInstalled } from "./installed-chart.ts";
 
 // The image in the containers that the chart describes: same users, arguments, variables and mounts, run by Docker beside a
 // real API server, because there is no kubelet here.
@@ -45,7 +46,7 @@ describe.skipIf(why !== null)(`the image${why === null ? "" : ` (skipped: ${why}
   }, 900_000);
   afterAll(async () => {
     for (const id of started) await docker("rm", "--force", id);
-    await fleet?.stop();
+    if (fleet !== undefined) await stopInstalled(fleet);
   });
 
   test("says what it is, runs as a number, and has one Node", async () => {

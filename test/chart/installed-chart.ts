@@ -32,6 +32,12 @@ export async function install(fleet: Fleet, clusterWide: boolean): Promise<void>
   await fleet.kubectl("annotate", "namespace", fleet.namespace, ...grants);
 }
 
+/** What a chart installs for the whole cluster would be in the way of the next fleet. */
+export async function stopInstalled(fleet: Fleet): Promise<void> {
+  await helm(fleet, "uninstall", "fleet", "--ignore-not-found");
+  await fleet.stop();
+}
+
 export async function startUnderAccount(fleet: Fleet, name = "operator"): Promise<Operator> {
   const token = await fleet.kubectl("create", "token", ACCOUNT, "--duration", "1h");
   const kubeconfig = join(fleet.stack.directory, `${name}.kubeconfig`);

@@ -3,7 +3,7 @@ import { afterAll, expect, inject, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { eventually } from "../../tools/stack/local-stack.ts";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "../e2e/fleet.ts";
-import { ACCOUNT, helm, install, startUnderAccount } from "./installed-chart.ts";
+import { ACCOUNT, helm, install, startUnderAccount, stopInstalled } from "./installed-chart.ts";
 
 // The operator under the ServiceAccount of the chart, with RBAC enforced: what it was allowed is what it asked for.
 
@@ -25,7 +25,7 @@ type AuditEvent = {
 
 const fleets: Fleet[] = [];
 afterAll(async () => {
-  for (const fleet of fleets) await fleet.stop();
+  for (const fleet of fleets) await stopInstalled(fleet);
 });
 
 test.each([
@@ -44,7 +44,7 @@ test.each([
     expect([...asked((code) => code === 403)]).toEqual([]);
     expect([...(await allowed(fleet))].sort()).toEqual([...asked(() => true)].sort());
     expect(readFileSync(operator.logFile, "utf8")).not.toContain("Forbidden");
-    // The next one would serve the same namespaces.
+    // The next one would serve the same namespaces, and its chart has the same cluster-wide names.
     await fleet.stack.stopOperator("operator");
     await helm(fleet, "uninstall", "fleet");
   },

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { deploymentObject, type Fleet, releaseObject, startFleet } from "../e2e/fleet.ts";
-import { CHART, helm, install, startUnderAccount } from "./installed-chart.ts";
+import { CHART, helm, install, startUnderAccount, stopInstalled } from "./installed-chart.ts";
 
 // An upgrade of the chart in the middle of a rollout: the old operator dies, and a new one continues under the chart's rights.
 
@@ -9,7 +9,7 @@ beforeAll(async () => {
   fleet = await startFleet("upgrade");
   await install(fleet, false);
 }, 900_000);
-afterAll(() => fleet.stop());
+afterAll(() => stopInstalled(fleet));
 
 test("a rollout in progress continues after an upgrade, from the step that it had reached", async () => {
   const old = await startUnderAccount(fleet, "old");
